@@ -1,0 +1,80 @@
+"""Multi-layer perceptron on images or tables of numbers.
+
+    python -m experiments.mlp_classifier                                   # 4,000 MNIST digits that pip brings
+    python -m experiments.mlp_classifier --dataset=mnist
+    python -m experiments.mlp_classifier --dataset=table.csv --label_column=species
+
+`eval/` is the validation split, `test/` is read once at the end.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+import zoo
+from zoo import Batches, Config, Experiment, Term, setting
+from zoo.data import images
+from zoo.models import mlp
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpConfig(Config):
+    epochs: float = setting(
+        30.0, "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.", low=0, free=True
+    )
+    dataset: str = setting(
+        "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz or .csv file, or a folder of x.npy and y.npy."
+    )
+    label_column: str = setting("label", "Column of the classes in a .csv.")
+    weight_column: str = setting("", "Column of example weights in a .csv. Empty: all weigh the same.")
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", low=1
+    )
+    dropout: float = setting(
+        0.0, "Dropout rate after each hidden layer; 0, as the default network is small.", low=0, below=1
+    )
+    norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
+    )
+
+
+def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term]:
+    """Cross-entropy (smoothed in training only, so that eval/loss compares) and accuracy, weighted by example."""
+    logits = model(batch["x"], training=training)
+    weight = batch.get("weight", 1.0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
+    if training and label_smoothing:
+        # Against the uniform distribution the cross-entropy is the mean of -log p over the classes.
+        spread = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * spread
+    correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
+    return {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
+
+
+def build(config: MlpConfig) -> Experiment:
+    """The data, a network that fits it, and the task."""
+    data = images.load(config.dataset, config.label_column, config.weight_column)
+    x = data.train["x"]
+    model = mlp.mlp(
+        x.shape[1:],
+        len(data.classes),
+        config.hidden,
+        dropout=config.dropout,
+        norm=config.norm,
+        dtype=x.dtype.name,
+        preprocessing=mlp.scaling(data.scale) if data.scale else mlp.standardizing(x),
+    )
+    return Experiment(
+        model=model,
+        forward=lambda *arguments: forward(*arguments, label_smoothing=config.label_smoothing),
+        train=Batches(data.train, config.batch_size, seed=config.seed),
+        evals={"eval": Batches(data.validation, config.batch_size)},
+        tests={"test": Batches(data.test, config.batch_size)},
+        about={"task": "classification", "classes": list(data.classes)},
+        notes=data.notes,
+    )
+
+
+if __name__ == "__main__":
+    zoo.main(build, MlpConfig, workdir="runs/mlp_classifier")

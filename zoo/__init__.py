@@ -1,0 +1,46 @@
+"""A Keras 3 / TensorFlow model zoo whose training run is a function of its config.
+
+Names are imported where they are first used: TensorFlow takes seconds to import and the command line need not wait.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Keras reads it once, on import; the engine is a tf.GradientTape engine.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# TensorFlow's start-up notices say nothing that a user could act on; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+_PLACES = {
+    "run": "zoo.loop",
+    "main": "zoo.launch",
+    "Config": "zoo.config",
+    "setting": "zoo.config",
+    "Experiment": "zoo.experiment",
+    "Term": "zoo.terms",
+    "Batches": "zoo.data.batches",
+    "Dropout": "zoo.models.layers",
+    "load": "zoo.predict.predictor",
+}
+__all__ = list(_PLACES)
+
+if TYPE_CHECKING:
+    from zoo.config import Config, setting
+    from zoo.data.batches import Batches
+    from zoo.experiment import Experiment
+    from zoo.launch import main
+    from zoo.loop import run
+    from zoo.models.layers import Dropout
+    from zoo.predict.predictor import load
+    from zoo.terms import Term
+
+
+def __getattr__(name: str):
+    if name not in _PLACES:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value

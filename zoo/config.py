@@ -1,0 +1,242 @@
+"""Config: one flat frozen dataclass per experiment, one absl flag per field."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from zoo.errors import BadInput
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    free: bool = False,
+) -> Any:
+    """A field of a config.
+
+    Args:
+        default: its type is the field's; the help says why it is this one.
+        help: for `--help`.
+        low: smallest value.
+        high: largest value.
+        below: the value must be less.
+        choices: the values allowed.
+        free: whether a resumed run may have another value than the saved one.
+    """
+    limits = {"help": help, "low": low, "high": high, "below": below, "choices": tuple(choices), "free": free}
+    return dataclasses.field(default=default, metadata=limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every training run has; an experiment adds fields of its own in one subclass.
+
+    Steps count updates of the weights; `batch_size` is the global one, whatever the number of devices.
+    """
+
+    seed: int = setting(0, "Of the order of the examples, the initial weights and all noise.", low=0)
+    steps: int = setting(0, "Training steps. 0: from --epochs.", low=0, free=True)
+    epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", low=0, free=True)
+    batch_size: int = setting(
+        128, "Examples per step, over all devices; 128 is a common middle for small models.", low=1
+    )
+    accumulate: int = setting(1, "Micro-batches per step: the same run in less memory.", low=1, free=True)
+
+    optimizer: str = setting("adam", "Adam needs the least tuning; see the README for the others.")
+    learning_rate: float = setting(1e-3, "Peak rate; 0.001 is Adam's own default.", low=0)
+    schedule: str = setting(
+        "constant",
+        "Of the learning rate, after the warm-up.",
+        choices=("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt"),
+    )
+    warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
+    decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)
+    final_fraction: float = setting(0.0, "Final / peak rate of linear, cosine and polynomial.", low=0, high=1)
+    decay_rate: float = setting(
+        0.1, "Factor of the step and exponential schedules, once per --decay_every.", low=0, high=1
+    )
+    decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule.", low=0)
+    power: float = setting(2.0, "Of the polynomial schedule.", low=0)
+
+    weight_decay: float | None = setting(
+        None,
+        "Decoupled decay of matrices, times the rate. Unset: 0.01 for adamw, lamb, lion, muon and "
+        "schedule_free_adamw, 0 for the others.",
+        low=0,
+    )
+    l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once.", low=0)
+    clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: not clipped.", low=0)
+    ema: float = setting(
+        0.0, "Decay of a moving average of the weights, used for evaluation and export. 0: none.", low=0, below=1
+    )
+
+    strategy: str = setting(
+        "auto",
+        "Devices. auto: the workers in TF_CONFIG, else all GPUs, else the CPU.",
+        choices=("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu"),
+        free=True,
+    )
+    cpu_devices: int = setting(1, "Logical CPU devices to make: replicas without a GPU.", low=1, high=64, free=True)
+    compile: str = setting(
+        "auto",
+        "XLA program of a whole loop, of one step's forward and backward pass, or none; auto: the fastest.",
+        choices=("auto", "loop", "step", "none"),
+        free=True,
+    )
+    steps_per_loop: int = setting(
+        1000, "Most steps per compiled call; fewer are taken where a call would last over a second.", low=1, free=True
+    )
+    precision: str = setting(
+        "float32", "bfloat16 computes in it and keeps float32 weights.", choices=("float32", "bfloat16")
+    )
+
+    log_every: int = setting(100, "Steps between two points of the training curves.", low=1, free=True)
+    eval_every: int = setting(0, "Steps between two evaluations. 0: every epoch.", low=0, free=True)
+    checkpoint_every: int = setting(0, "Steps between two checkpoints. 0: at the end only.", low=0, free=True)
+    keep: int = setting(3, "Newest checkpoints to keep; the best is kept besides.", low=1, free=True)
+    export: str = setting(
+        "last",
+        "Weights of model.keras: of the last step, or of the lowest eval/loss.",
+        choices=("last", "best"),
+        free=True,
+    )
+    init_from: str = setting("", "Workdir or .keras file whose weights to start from.")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if self.steps and self.epochs:
+            raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
+        if not self.steps and not self.epochs:
+            raise BadInput("neither --steps nor --epochs is set: expected one of the two")
+
+    def replace(self, **changes) -> "Config":
+        """A copy with other values, checked."""
+        return dataclasses.replace(self, **changes)
+
+    def flags(self) -> str:
+        """The text of a flag file that makes this config again."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                lines.append(f"--{field.name}={_text(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def define_flags(config_class: type[Config], workdir: str) -> None:
+    """Defines an absl flag for each field, and `--workdir`."""
+    flags.DEFINE_string("workdir", workdir, "Folder of the run: checkpoints, TensorBoard, model. Resumes if it exists.")
+    for field, kind in _typed_fields(config_class):
+        describe = field.metadata["help"]
+        if kind is bool:
+            flags.DEFINE_boolean(field.name, field.default, describe)
+        elif kind is int:
+            flags.DEFINE_integer(field.name, field.default, describe)
+        elif kind is float:
+            flags.DEFINE_float(field.name, field.default, describe)
+        elif field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, field.default, list(field.metadata["choices"]), describe)
+        elif kind is tuple:
+            flags.DEFINE_list(field.name, [str(item) for item in field.default], describe)
+        else:
+            flags.DEFINE_string(field.name, field.default, describe)
+
+
+def from_flags(config_class: type[Config]) -> Config:
+    """The config that the parsed flags describe.
+
+    `--steps` on the command line takes the place of a default number of epochs, and the other way round.
+
+    Raises:
+        BadInput: a value out of its range, or two that contradict each other.
+    """
+    values = {}
+    for field, kind in _typed_fields(config_class):
+        value = flags.FLAGS[field.name].value
+        values[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if flags.FLAGS[given].present and not flags.FLAGS[other].present:
+            values[other] = 0
+    return config_class(**values)
+
+
+def differences(saved: dict[str, Any], config: Config) -> list[str]:
+    """How a config contradicts a saved one (its `dataclasses.asdict`), in the fields that a resumed run must keep."""
+    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata["free"]]
+    now = {name: _plain(getattr(config, name)) for name in fixed}
+    return [
+        f"--{name} was {_text(saved.get(name))}, is {_text(now[name])}"
+        for name in fixed
+        if saved.get(name) != now[name]
+    ]
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config as JSON has it."""
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ "did you mean ...?", or all known names."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+
+
+def _typed_fields(config_class: type[Config]):
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        hint = hints[field.name]
+        if isinstance(hint, types.UnionType):
+            hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        yield field, typing.get_origin(hint) or hint
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    limits = field.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise BadInput(f"--{field.name} is {value!r}: {nearest(str(value), limits['choices'])}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        low, high, below = limits["low"], limits["high"], limits["below"]
+        bounds = [
+            (low, lambda: number >= low, ">="),
+            (high, lambda: number <= high, "<="),
+            (below, lambda: number < below, "<"),
+        ]
+        wrong = [f"{sign} {bound:g}" for bound, holds, sign in bounds if bound is not None and not holds()]
+        if wrong or not math.isfinite(number):
+            raise BadInput(f"--{field.name} is {_text(value)}: expected {' and '.join(wrong) or 'a finite number'}")
+
+
+def _whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(text) for text in texts if text != "")
+    except ValueError:
+        raise BadInput(f"--{name} is {','.join(texts)!r}: expected whole numbers with commas, like 64,64") from None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, (tuple, list)) else f"{value}"
+
+
+def absolute(path: str | Path) -> Path:
+    """A path as a user types it, with ~ and from the current folder."""
+    return Path(path).expanduser().absolute()

@@ -1,0 +1,92 @@
+"""A batch is a pure function of the step."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from zoo.data import order
+from zoo.errors import BadInput
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batches:
+    """Columns of examples, cut into batches in an order that is a function of (seed, epoch).
+
+    The last batch of an epoch may be short: its missing rows have weight 0. No example is dropped or repeated.
+    Arrays in memory are gathered by index inside the compiled loop; arrays mapped from disk (`np.memmap`) are read
+    ahead, batch by batch, in the same order.
+
+    Attributes:
+        columns: name -> `[examples, ...]`, all of the same length.
+        batch_size: examples per *global* batch.
+        seed: of the order; None keeps the order of the columns (evaluation).
+    """
+
+    columns: Mapping[str, np.ndarray]
+    batch_size: int
+    seed: int | None = None
+
+    def __post_init__(self):
+        sizes = {name: len(column) for name, column in self.columns.items()}
+        if len(set(sizes.values())) != 1:
+            raise BadInput(f"columns differ in length: {sizes}; expected one entry per example in each")
+        if 0 in sizes.values():
+            raise BadInput(f"columns {sorted(sizes)} are empty: expected at least one example")
+        if self.batch_size < 1:
+            raise BadInput(f"batch size is {self.batch_size}: expected 1 or more")
+
+    @property
+    def examples(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    @property
+    def on_disk(self) -> bool:
+        return any(isinstance(column, np.memmap) for column in self.columns.values())
+
+    def indices(self, first_step: int, steps: int) -> np.ndarray:
+        """Which examples the given steps read: int32 `[steps, batch_size]`, -1 where the batch is padded."""
+        rows = [self._epoch_rows(epoch, first, last) for epoch, first, last in self._epochs(first_step, steps)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.batch_size), np.int32)
+
+    def at(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The batch of a step: its columns `[batch_size, ...]` and weights float32 `[batch_size]`, 0 for padding."""
+        index = self.indices(step, 1)[0]
+        return self.rows(index), (index >= 0).astype(np.float32)
+
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns at the given examples; padding (-1) reads example 0."""
+        index = np.maximum(index, 0)
+        return {name: np.asarray(column[index]) for name, column in self.columns.items()}
+
+    def fingerprint(self) -> str:
+        """A hash of what the batches hold: of all bytes in memory, of shape and edges on disk (which may be huge)."""
+        digest = hashlib.sha256(f"{self.batch_size} {self.seed}".encode())
+        for name, column in sorted(self.columns.items()):
+            digest.update(f"{name} {column.dtype} {column.shape}".encode())
+            parts = [column[:64], column[-64:]] if isinstance(column, np.memmap) else [column]
+            for part in parts:
+                digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()[:16]
+
+    def _epochs(self, first_step: int, steps: int):
+        """Cuts a range of steps at the epochs' edges: (epoch, first step in it, last step in it)."""
+        while steps > 0:
+            epoch, first = divmod(first_step, self.steps_per_epoch)
+            count = min(steps, self.steps_per_epoch - first)
+            yield epoch, first, first + count
+            first_step, steps = first_step + count, steps - count
+
+    def _epoch_rows(self, epoch: int, first: int, last: int) -> np.ndarray:
+        start, stop = first * self.batch_size, last * self.batch_size
+        positions = np.arange(start, min(stop, self.examples), dtype=np.int32)
+        if self.seed is not None:
+            positions = order.shuffled(positions, self.examples, self.seed, epoch)
+        padded = np.full(stop - start, -1, np.int32)
+        padded[: len(positions)] = positions
+        return padded.reshape(-1, self.batch_size)

@@ -1,0 +1,147 @@
+"""Checkpoints that are whole or not there: written aside, checksummed, renamed; found again by verifying.
+
+checkpoints/step-00001200/state.safetensors   all variables by name
+                          record.json         what the outer loop remembers: metrics since the last log, best, ...
+                          manifest.json       size and SHA-256 of the two, written last
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+from safetensors.numpy import load_file, save_file
+
+from zoo.errors import BadInput, DamagedCheckpoints
+
+_FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """A verified checkpoint."""
+
+    step: int
+    state: dict[str, np.ndarray]
+    record: dict[str, Any]
+
+
+def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> Path:
+    """Writes a checkpoint so that a kill at any moment leaves either all of it or nothing of it.
+
+    Raises:
+        BadInput: the disk is full or the folder is not writable; what was there before is untouched.
+    """
+    final = folder / f"step-{step:08d}"
+    aside = folder / f".partial-{step:08d}-{os.getpid()}"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save_file({name: np.ascontiguousarray(value) for name, value in state.items()}, aside / "state.safetensors")
+        (aside / "record.json").write_text(json.dumps(record))
+        files = {path.name: _describe(path) for path in sorted(aside.iterdir())}
+        (aside / "manifest.json").write_text(json.dumps({"format": _FORMAT, "step": step, "files": files}))
+        for path in aside.iterdir():
+            _flush(path)
+        _flush(aside)
+        if final.exists():
+            shutil.rmtree(final)
+        aside.rename(final)
+        _flush(folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise BadInput(f"cannot write the checkpoint {final}: {error}; the earlier checkpoints are whole") from error
+    return final
+
+
+def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """Reads the newest checkpoint that verifies, and clears what killed saves left behind.
+
+    Args:
+        folder: of the checkpoints.
+        step: only this one; None for the newest.
+
+    Returns:
+        The checkpoint, or None where there never was one, and why newer ones were passed over, one line each.
+
+    Raises:
+        DamagedCheckpoints: there are some and none is good; a fresh start is never made in silence.
+    """
+    found = sorted(folder.glob("step-*" if step is None else f"step-{step:08d}"), reverse=True)
+    problems = []
+    for path in found:
+        problem = verify(path)
+        if problem is None:
+            return _read(path), problems
+        problems.append(f"{path.name}: {problem}")
+    if found or (step is not None):
+        listing = "; ".join(problems) or f"no step {step}"
+        raise DamagedCheckpoints(f"no checkpoint in {folder} can be read ({listing}); remove the folder to start anew")
+    return None, problems
+
+
+def clean(folder: Path) -> list[str]:
+    """Removes what killed saves left behind; only the run that owns the folder may call this."""
+    left = sorted(folder.glob(".partial-*"))
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return [f"{path.name}: left by an unfinished save, removed" for path in left]
+
+
+def prune(folder: Path, keep: int, also: int | None = None) -> None:
+    """Removes all but the newest `keep` checkpoints and the one of step `also`."""
+    for path in sorted(folder.glob("step-*"), reverse=True)[keep:]:
+        if path.name != f"step-{also or -1:08d}":
+            # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
+            doomed = path.with_name(f".partial-{path.name}")
+            path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def verify(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError:
+        return "no manifest"
+    except (OSError, ValueError):
+        return "its manifest is torn"
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT or "files" not in manifest:
+        return f"its manifest is not of format {_FORMAT}"
+    for name, expected in manifest["files"].items():
+        try:
+            if _describe(path / name) != expected:
+                return f"{name} is damaged (its size or SHA-256 differs from the manifest)"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    record = json.loads((path / "record.json").read_text())
+    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / "state.safetensors"), record)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": _sha256(file)}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(file) -> str:
+    # hashlib.file_digest came with Python 3.11; 3.10 is supported.
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""Where the run takes place: strategies and precision."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from zoo.errors import BadInput
+
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
+PRECISIONS = ("float32", "bfloat16")
+
+
+def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy:
+    """Makes the strategy of a run. Call it before anything else touches TensorFlow's devices.
+
+    Args:
+        name: one of `STRATEGIES`. `auto` takes several workers where TF_CONFIG names them, else all GPUs, else the CPU.
+        cpu_devices: logical CPU devices to make; above 1 they become the replicas, so that anyone can try many.
+
+    Raises:
+        BadInput: a device that is not there, or one that cannot be made any more.
+    """
+    if name not in STRATEGIES:
+        raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
+    if cpu_devices > 1:
+        _make_logical_cpus(cpu_devices)
+    if name == "tpu":
+        return _tpu()
+    if name == "multiworker" or (name == "auto" and "TF_CONFIG" in os.environ):
+        return _multi_worker()
+    gpus = tf.config.list_logical_devices("GPU")
+    if name in ("gpu", "mirrored", "auto") and gpus:
+        return tf.distribute.MirroredStrategy() if len(gpus) > 1 and name != "gpu" else _one("GPU:0")
+    if name == "gpu":
+        raise BadInput("--strategy=gpu: TensorFlow sees no GPU; expected one (`nvidia-smi`), or use --strategy=cpu")
+    if name in ("cpu", "mirrored", "auto") and cpu_devices > 1:
+        return mirrored_cpus(cpu_devices)
+    if name == "mirrored":
+        raise BadInput("--strategy=mirrored: one device only; expected several GPUs, or --cpu_devices=2 or more")
+    return _one("CPU:0")
+
+
+def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
+    """The first logical CPUs as replicas; fewer than there are is fine."""
+    # Not the default collectives: two groups of different size in one process would block each other for good.
+    reduction = tf.distribute.ReductionToOneDevice()
+    devices = [f"CPU:{index}" for index in range(replicas)]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+
+
+def replicas(strategy: tf.distribute.Strategy) -> int:
+    return strategy.num_replicas_in_sync
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    resolver = strategy.cluster_resolver
+    return (
+        resolver is None
+        or resolver.task_type in (None, "", "chief")
+        or (
+            resolver.task_type == "worker" and not resolver.task_id and "chief" not in resolver.cluster_spec().as_dict()
+        )
+    )
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Computes in float32, or in bfloat16 with float32 weights, for the models built and traced inside.
+
+    Raises:
+        BadInput: float16 among others: its range needs loss scaling, which bfloat16 does without.
+    """
+    if name not in PRECISIONS:
+        raise BadInput(f"--precision is {name!r}: expected one of {', '.join(PRECISIONS)}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _one(device: str) -> tf.distribute.Strategy:
+    return tf.distribute.OneDeviceStrategy(f"/{device}")
+
+
+def _make_logical_cpus(count: int) -> None:
+    physical = tf.config.list_physical_devices("CPU")[0]
+    wanted = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(physical, wanted)
+    except RuntimeError:
+        have = len(tf.config.list_logical_devices("CPU"))
+        if have < count:
+            raise BadInput(
+                f"--cpu_devices is {count}: TensorFlow has started with {have}; expected that many or fewer in this "
+                "process (in a notebook: restart the kernel and set it first)"
+            ) from None
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    if "TF_CONFIG" not in os.environ:
+        raise BadInput(
+            "--strategy=multiworker: TF_CONFIG is not set; expected the cluster and this worker's task in it"
+        )
+    ring = tf.distribute.experimental.CommunicationImplementation.RING
+    implementation = (
+        ring
+        if not tf.config.list_physical_devices("GPU")
+        else (tf.distribute.experimental.CommunicationImplementation.AUTO)
+    )
+    options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+def _tpu() -> tf.distribute.Strategy:
+    """Not run on a TPU: none was at hand when this was written."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise BadInput(f"--strategy=tpu: no TPU answers ({str(error).splitlines()[0]}); expected a TPU host") from error
+    return tf.distribute.TPUStrategy(resolver)

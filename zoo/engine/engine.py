@@ -1,0 +1,228 @@
+"""The engine: compiled inner loops for training and evaluation over any strategy."""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.data.batches import Batches
+from zoo.engine import devices, feed
+from zoo.engine import step as steps_of
+from zoo.engine.optimizers import Group
+from zoo.engine.regularization import Penalty
+from zoo.engine.step import Forward, Micro, Rows, Task
+from zoo.errors import BadInput
+
+COMPILE = ("auto", "loop", "step", "none")
+
+
+class Engine:
+    """Trains and evaluates one model; knows no file, no flag and no data set.
+
+    Args:
+        strategy: the engine is made, and its methods are called, under its scope or outside any.
+        model: built, under the strategy's scope.
+        forward: the whole task on one replica's rows: `forward(model, batch, training) -> dict[str, Term]`.
+        objective: names of the terms whose means are added up to the loss.
+        groups: from `optimizers.groups`.
+        penalty: from `regularization.penalty`, or None.
+        seed: of all noise.
+        accumulate: micro-batches per step.
+        clip_norm: largest global norm of the gradient; 0 does not clip.
+        average_decay: of the moving average of the weights; 0 keeps none.
+        compile: `loop` makes one XLA program of a whole call (one replica only), `step` one of each micro-batch's
+            forward and backward pass, `none` plain graphs; `auto` the fastest of these that the strategy allows.
+        steps_per_loop: the most steps of one call; any value gives the same run.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        forward: Forward,
+        objective: Sequence[str],
+        groups: Sequence[Group],
+        *,
+        penalty: Penalty | None = None,
+        seed: int = 0,
+        accumulate: int = 1,
+        clip_norm: float = 0.0,
+        average_decay: float = 0.0,
+        compile: str = "auto",
+        steps_per_loop: int = 100,
+    ):
+        self.strategy = strategy
+        self.model = model
+        self.groups = groups
+        self.replicas = devices.replicas(strategy)
+        self.accumulate = accumulate
+        self.steps_per_loop = steps_per_loop
+        self.compile = _compile_mode(compile, self.replicas)
+        averages = _averages(strategy, model) if average_decay else []
+        self.task = Task(model, forward, tuple(objective), groups, penalty, clip_norm, averages, average_decay, seed)
+        self._feeds: dict[int, feed.Feed] = {}
+        self._names: dict[bool, list[str]] = {}
+        self._train_loop = self._compiled(functools.partial(self._loop, training=True))
+        self._evaluate_loop = self._compiled(functools.partial(self._loop, training=False))
+
+    def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
+        """Runs the steps `first_step .. first_step + steps - 1`, in one call of the compiled loop each
+        `steps_per_loop`.
+
+        Returns:
+            float32 `[steps]` by name: `term/numerator` and `term/weight` of each term over the global batch,
+            `gradient_norm`, `learning_rate`. One entry per step, so that any partition of a run adds up to the same.
+        """
+        return self._run(self._train_loop, batches, first_step, steps, training=True)
+
+    def evaluate(self, batches: Batches) -> dict[str, float]:
+        """The mean of each term over all examples of the batches, each read exactly once."""
+        found = self._run(self._evaluate_loop, batches, 0, batches.steps_per_epoch, training=False)
+        return means(found)
+
+    def variables(self) -> dict[str, keras.Variable | tf.Variable]:
+        """Everything that changes in training, by a name that does not depend on Keras' counters of layers."""
+        named = {f"model/{i:04d}/{v.name}": v for i, v in enumerate(self.model.variables)}
+        for group in self.groups:
+            named |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
+        return named | {f"average/{i:04d}": v for i, v in enumerate(self.task.averages)}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of all variables, for a checkpoint of any strategy."""
+        return {name: np.array(_value(variable)) for name, variable in self.variables().items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets all variables from a `state()`.
+
+        Raises:
+            BadInput: names what is missing, unexpected or of another shape; then nothing was changed.
+        """
+        assign(self.variables(), state)
+
+    def averaged(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The `model/` part of a state with the moving averages in the place of the trained weights."""
+        model = {name: value for name, value in state.items() if name.startswith("model/")}
+        places = {id(v): name for name, v in self.variables().items()}
+        for i, variable in enumerate(self.model.trainable_variables if self.task.averages else []):
+            model[places[id(variable)]] = state[f"average/{i:04d}"]
+        return model
+
+    def load_model(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets the model's variables only, from the `model/` part of a state."""
+        wanted = {name: variable for name, variable in self.variables().items() if name.startswith("model/")}
+        assign(wanted, {name: value for name, value in state.items() if name.startswith("model/")})
+
+    def _run(self, loop, batches: Batches, first_step: int, steps: int, training: bool) -> dict[str, np.ndarray]:
+        rows, source = [], self._feed(batches)
+        for start in range(first_step, first_step + steps, source.steps):
+            count = min(source.steps, first_step + steps - start)
+            columns, index = source.chunk(start, count)
+            rows.append(loop(columns, index, tf.constant(start), tf.constant(count)).numpy()[:count])
+        table = np.concatenate(rows)
+        return {name: table[:, i] for i, name in enumerate(self._names[training])}
+
+    def _feed(self, batches: Batches) -> feed.Feed:
+        if id(batches) not in self._feeds:
+            parts = self.replicas * self.accumulate
+            self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, parts)
+        return self._feeds[id(batches)]
+
+    def _compiled(self, loop):
+        return tf.function(loop, jit_compile=self.compile == "loop", autograph=False, reduce_retracing=False)
+
+    def _loop(self, columns, index, first_step, steps, *, training: bool) -> tf.Tensor:
+        """All steps of one call, in the graph; one row of scalars per step."""
+        micro = self._micro()
+        table = tf.TensorArray(tf.float32, size=index.shape[0], clear_after_read=False)
+
+        def replica(row, step):
+            read = functools.partial(self._read, columns, row)
+            if training:
+                sums, scalars = steps_of.train(self.task, micro, read, self.accumulate, step)
+            else:
+                sums, scalars = steps_of.evaluate(self.task, read, self.accumulate, step), {}
+            named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
+            self._names[training] = [*named, *scalars]
+            return tf.stack([*named.values(), *scalars.values()])
+
+        def body(offset, table):
+            result = self.strategy.run(replica, args=(index[offset], first_step + offset))
+            # The scalars are reduced already, so any replica's are everybody's.
+            result = self.strategy.experimental_local_results(result)[0]
+            return offset + 1, table.write(offset, result)
+
+        _, table = tf.while_loop(lambda offset, _: offset < steps, body, (tf.constant(0), table), parallel_iterations=1)
+        return table.stack()
+
+    def _micro(self) -> Micro:
+        gradients = functools.partial(steps_of.gradients, self.task)
+        weights = functools.partial(steps_of.weights, self.task)
+        if self.compile != "step":
+            return Micro(gradients, weights)
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+        return Micro(compiled(gradients), compiled(weights))
+
+    def _read(self, columns, row, number) -> Rows:
+        """Gathers this replica's rows of micro-batch `number`."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        size = row.shape[0] // (self.replicas * self.accumulate)
+        first = (replica * self.accumulate + number) * size
+        index = tf.ensure_shape(tf.slice(row, [first], [size]), [size])
+        # With several replicas the columns stay on the host: a device would copy them whole at every step.
+        place = tf.device("/CPU:0") if self.replicas > 1 else tf.device(None)
+        with place:
+            batch = {name: tf.gather(column, tf.maximum(index, 0)) for name, column in columns.items()}
+        return Rows(batch, tf.cast(index >= 0, tf.float32), first)
+
+
+def means(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Sum / sum of each term over all steps at hand, added up in float64 in the order of the steps."""
+    names = [name.removesuffix("/numerator") for name in found if name.endswith("/numerator")]
+    totals = {name: sum(found[name].tolist()) for name in found}
+    return {n: totals[f"{n}/numerator"] / (totals[f"{n}/weight"] or 1.0) for n in names}
+
+
+def assign(variables: Mapping[str, keras.Variable | tf.Variable], values: Mapping[str, np.ndarray]) -> None:
+    """Sets variables by name, all or none.
+
+    Raises:
+        BadInput: lists missing, unexpected and mis-shaped names.
+    """
+    wrong = [f"{name}: missing" for name in variables.keys() - values.keys()]
+    wrong += [f"{name}: unexpected" for name in values.keys() - variables.keys()]
+    for name in variables.keys() & values.keys():
+        if tuple(variables[name].shape) != tuple(values[name].shape):
+            wrong.append(f"{name}: shape {values[name].shape}, the model has {tuple(variables[name].shape)}")
+    if wrong:
+        raise BadInput(f"the weights do not fit the model: {'; '.join(sorted(wrong)[:6])} ({len(wrong)} in all)")
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _compile_mode(wanted: str, replicas: int) -> str:
+    if wanted not in COMPILE:
+        raise BadInput(f"--compile is {wanted!r}: expected one of {', '.join(COMPILE)}")
+    if wanted == "loop" and replicas > 1:
+        raise BadInput(f"--compile=loop makes one program of one replica, here are {replicas}: use step or auto")
+    return ("loop" if replicas == 1 else "step") if wanted == "auto" else wanted
+
+
+def _averages(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:
+    """One copy per replica, kept equal by equal updates, so that no update needs the other replicas."""
+    with strategy.scope():
+        return [
+            tf.Variable(
+                _value(variable),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for variable in model.trainable_variables
+        ]
+
+
+def _value(variable: keras.Variable | tf.Variable) -> np.ndarray:
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    return (value.read_value() if hasattr(value, "read_value") else value).numpy()

@@ -1,0 +1,74 @@
+"""From batches to the compiled loop: columns on the device, and which rows each step reads."""
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.data.batches import Batches
+
+# Batches read ahead from disk: enough to hide a slow read, few enough to stay small in memory.
+_AHEAD = 4
+# Of one chunk of batches from disk.
+_CHUNK_BYTES = 64 << 20
+
+
+class Feed:
+    """Gives the loop its data in chunks of one shape, so that it is traced and compiled once.
+
+    Args:
+        batches: in memory (its columns become tensors once, steps gather by index) or on disk (a chunk's rows are
+            read ahead, in the same order).
+        steps_per_loop: the most steps of a chunk; fewer where a chunk is read from disk and would be large.
+        parts: replicas x micro-batches; the batch is padded to a multiple of it.
+    """
+
+    def __init__(self, batches: Batches, steps_per_loop: int, parts: int):
+        self._batches = batches
+        self.steps = min(steps_per_loop, _affordable(batches)) if batches.on_disk else steps_per_loop
+        self._width = -(-batches.batch_size // parts) * parts
+        self._columns = None
+        if not batches.on_disk:
+            self._columns = {name: tf.constant(column) for name, column in batches.columns.items()}
+        self._ahead = None
+        self._next_step = -1
+
+    def chunk(self, first_step: int, steps: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Columns and int32 `[self.steps, width]` of places in them, -1 for padding, for up to that many steps."""
+        index = self._batches.indices(first_step, steps)
+        padded = np.full((self.steps, self._width), -1, np.int32)
+        if self._columns is not None:
+            padded[:steps, : index.shape[1]] = index
+            return self._columns, tf.constant(padded)
+        places = np.arange(index.size, dtype=np.int32).reshape(index.shape)
+        padded[:steps, : index.shape[1]] = np.where(index < 0, -1, places)
+        return self._read_ahead(first_step, steps), tf.constant(padded)
+
+    def _read_ahead(self, first_step: int, steps: int) -> dict[str, tf.Tensor]:
+        if self._ahead is None or first_step != self._next_step:
+            self._ahead = iter(self._stream(first_step))
+        self._next_step = first_step + steps
+        batches = [next(self._ahead) for _ in range(steps)]
+        # Padded to the full chunk: another shape would be another compilation.
+        batches += [batches[-1]] * (self.steps - steps)
+        return {name: tf.concat([batch[name] for batch in batches], axis=0) for name in batches[0]}
+
+    def _stream(self, first_step: int) -> tf.data.Dataset:
+        columns = self._batches.columns
+        names = list(columns)
+
+        def read(step):
+            batch, _ = self._batches.at(int(step))
+            return [batch[name] for name in names]
+
+        def load(step):
+            values = tf.numpy_function(read, [step], [tf.as_dtype(columns[name].dtype) for name in names])
+            for name, value in zip(names, values, strict=True):
+                value.set_shape([self._batches.batch_size, *columns[name].shape[1:]])
+            return dict(zip(names, values, strict=True))
+
+        steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+        return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(_AHEAD)
+
+
+def _affordable(batches: Batches) -> int:
+    example = sum(column.nbytes // len(column) for column in batches.columns.values())
+    return max(1, _CHUNK_BYTES // max(1, example * batches.batch_size))

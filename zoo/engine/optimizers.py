@@ -1,0 +1,144 @@
+"""Keras' optimizers, checked for what the engine promises, in groups of variables."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+
+from zoo.engine import regularization
+from zoo.engine.schedules import Schedule
+from zoo.errors import BadInput
+
+
+class Group(NamedTuple):
+    """Variables that share an optimizer, and with it a learning rate and a weight decay."""
+
+    name: str
+    variables: list[keras.Variable]
+    optimizer: keras.optimizers.Optimizer
+
+
+_SGD = keras.optimizers.SGD
+_MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "sgd": _SGD,
+    "momentum": lambda **given: _SGD(momentum=0.9, **given),
+    "nesterov": lambda **given: _SGD(momentum=0.9, nesterov=True, **given),
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "adadelta": keras.optimizers.Adadelta,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "adamax": keras.optimizers.Adamax,
+    "nadam": keras.optimizers.Nadam,
+    "adafactor": keras.optimizers.Adafactor,
+    "lamb": keras.optimizers.Lamb,
+    "lion": keras.optimizers.Lion,
+    "ftrl": keras.optimizers.Ftrl,
+    "muon": lambda weight_decay=None, **given: keras.optimizers.Muon(
+        weight_decay=weight_decay, adam_weight_decay=weight_decay, **given
+    ),
+    "schedule_free_adamw": keras.optimizers.ScheduleFreeAdamW,
+}
+NAMES = tuple(_MAKERS)
+
+# Decoupled weight decay (Loshchilov and Hutter, 2019) is what these are made for; 0.01 is PyTorch's default for AdamW.
+_DECAY_DEFAULTS = {"adamw": 0.01, "lion": 0.01, "lamb": 0.01, "muon": 0.01, "schedule_free_adamw": 0.01}
+
+_REFUSED = {
+    "clipnorm": "clips each replica's gradient before the reduction; use --clip_norm",
+    "clipvalue": "clips each replica's gradient before the reduction; use --clip_norm",
+    "global_clipnorm": "clips each replica's gradient before the reduction; use --clip_norm",
+    "gradient_accumulation_steps": "fails under a strategy and drops the last window; use --accumulate",
+    "use_ema": "overwrites weights inside the optimizer, which fails under a strategy; use --ema",
+    "loss_scale_factor": "scales the gradients on one replica only; use --precision=bfloat16, which needs none",
+}
+
+
+def make(name: str, schedule: Schedule, weight_decay: float | None) -> keras.optimizers.Optimizer:
+    """Makes one of Keras' optimizers.
+
+    Args:
+        name: one of `NAMES`.
+        schedule: of the learning rate.
+        weight_decay: decoupled, times the learning rate; None for the optimizer's own default.
+
+    Raises:
+        BadInput: an unknown name, with the nearest known ones.
+    """
+    if name not in _MAKERS:
+        near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}" if near else f"one of {', '.join(NAMES)}"
+        raise BadInput(f"--optimizer is {name!r}: {hint}?")
+    decay = _DECAY_DEFAULTS.get(name) if weight_decay is None else weight_decay
+    return _MAKERS[name](learning_rate=schedule, weight_decay=decay or None)
+
+
+def groups(model: keras.Model, optimizer: keras.optimizers.Optimizer | Sequence[Group]) -> list[Group]:
+    """Puts every trainable variable into exactly one group and builds the optimizers, inside the strategy's scope.
+
+    Args:
+        model: whose trainable variables are meant.
+        optimizer: one for all variables, or groups made by the experiment.
+
+    Raises:
+        BadInput: an option that the engine does for all replicas at once, a variable in no group or in two.
+    """
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer = [Group("all", list(model.trainable_variables), optimizer)]
+    _check_partition(model, optimizer)
+    spared = {id(variable) for variable in model.trainable_variables} - {
+        id(variable) for variable in regularization.decayed(model)
+    }
+    for group in optimizer:
+        check(group.optimizer)
+        if not group.optimizer.built:
+            undecayed = [variable for variable in group.variables if id(variable) in spared]
+            if undecayed:
+                group.optimizer.exclude_from_weight_decay(var_list=undecayed)
+            # Before the first trace and before a restore: a lazy build fails in the first and hides from the second.
+            group.optimizer.build(group.variables)
+    return list(optimizer)
+
+
+def check(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuses what Keras does wrong under a strategy and the engine does itself.
+
+    Raises:
+        BadInput: names the option, why, and what to use.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise BadInput("LossScaleOptimizer checks one replica's gradients only; use --precision=bfloat16")
+    for option, reason in _REFUSED.items():
+        if getattr(optimizer, option, None):
+            raise BadInput(f"{type(optimizer).__name__}({option}=...) {reason}")
+
+
+def describe(groups: Sequence[Group]) -> str:
+    """A table of who learns how: group, optimizer, decay, variables, parameters."""
+    rows = [("group", "optimizer", "weight decay", "variables", "parameters")]
+    for group in groups:
+        decays = getattr(group.optimizer, "weight_decay", None) or 0.0
+        # Keras keeps the exclusion in a private set, so the table is drawn from the rule that filled it.
+        for shrunk in (True, False):
+            chosen = [variable for variable in group.variables if (len(variable.shape) >= 2) == shrunk]
+            if chosen:
+                size = sum(int(keras.ops.size(variable)) for variable in chosen)
+                part = "matrices" if shrunk else "biases, norms"
+                decay = f"{decays if shrunk else 0.0:g}"
+                rows.append(
+                    (f"{group.name}: {part}", type(group.optimizer).__name__, decay, f"{len(chosen)}", f"{size:,}")
+                )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _check_partition(model: keras.Model, groups: Sequence[Group]) -> None:
+    grouped = [id(variable) for group in groups for variable in group.variables]
+    missing = [variable.path for variable in model.trainable_variables if id(variable) not in grouped]
+    if missing:
+        raise BadInput(f"no optimizer group has the variables {', '.join(missing)}: freeze them or give them one")
+    if len(set(grouped)) != len(grouped):
+        raise BadInput("a variable stands in two optimizer groups: expected each in exactly one")

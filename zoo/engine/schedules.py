@@ -1,0 +1,94 @@
+"""Learning rates as functions of the step.
+
+Each maker returns a Keras schedule, evaluated in the graph at the optimizer's iteration, so it resumes with it. Steps
+count from 0; after the decay's length the final rate stays.
+"""
+
+import math
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from zoo.errors import BadInput
+
+NAMES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt")
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate given by a function of the step, after a linear warm-up, times a factor for a group of variables."""
+
+    def __init__(self, rate: Callable[[tf.Tensor], tf.Tensor], warmup_steps: int = 0, factor: float = 1.0):
+        self.rate = rate
+        self.warmup_steps = warmup_steps
+        self.factor = factor
+
+    def __call__(self, step) -> tf.Tensor:
+        """The float32 rate of a step: the warm-up ends on the schedule's own first value."""
+        step = tf.cast(step, tf.float32)
+        rate = self.rate(tf.maximum(step - self.warmup_steps, 0.0))
+        if self.warmup_steps:
+            # (step + 1): the first step already learns (Goyal et al., 2017, section 2.2).
+            rate *= tf.minimum((step + 1.0) / self.warmup_steps, 1.0)
+        return rate * self.factor
+
+    def scaled(self, factor: float) -> "Schedule":
+        """The same schedule for a group of variables that learns faster or slower."""
+        return Schedule(self.rate, self.warmup_steps, self.factor * factor)
+
+    def get_config(self):
+        # The engine keeps no schedule in a file: the run's flags make it anew.
+        return {"warmup_steps": self.warmup_steps, "factor": self.factor}
+
+
+def make(
+    name: str,
+    peak: float,
+    *,
+    decay_steps: int,
+    warmup_steps: int = 0,
+    final_fraction: float = 0.0,
+    decay_rate: float = 0.1,
+    decay_every: int = 0,
+    power: float = 2.0,
+) -> Schedule:
+    """Makes a schedule.
+
+    Args:
+        name: one of `NAMES`.
+        peak: the rate after the warm-up.
+        decay_steps: the step, warm-up included, at which the final rate is reached.
+        warmup_steps: steps of linear warm-up.
+        final_fraction: final rate / peak, for linear, cosine and polynomial.
+        decay_rate: factor per `decay_every` steps, for step and exponential.
+        decay_every: 0 for a third of the decay.
+        power: of the polynomial.
+
+    Raises:
+        BadInput: an unknown name, or a warm-up longer than the run.
+    """
+    if name not in NAMES:
+        raise BadInput(f"--schedule is {name!r}: expected one of {', '.join(NAMES)}")
+    if warmup_steps >= decay_steps > 0:
+        raise BadInput(f"--warmup_steps is {warmup_steps}: expected less than the {decay_steps} steps of the schedule")
+    length = float(max(decay_steps - warmup_steps, 1))
+    every = float(decay_every or math.ceil(length / 3))
+    origin = float(max(warmup_steps, 1))
+
+    def falling(shape: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+        """From 1 to the final fraction along shape(share of the decay done), itself from 1 to 0."""
+        return lambda step: final_fraction + (1 - final_fraction) * shape(tf.minimum(step / length, 1.0))
+
+    shapes = {
+        "constant": lambda step: tf.ones_like(step),
+        "linear": falling(lambda done: 1.0 - done),
+        # SGDR, section 3 (Loshchilov and Hutter, 2017), without restarts.
+        "cosine": falling(lambda done: 0.5 * (1.0 + tf.cos(math.pi * done))),
+        "polynomial": falling(lambda done: (1.0 - done) ** power),
+        "step": lambda step: decay_rate ** tf.floor(step / every),
+        "exponential": lambda step: decay_rate ** (step / every),
+        # "Attention is all you need", section 5.3 (Vaswani et al., 2017), scaled to 1 at the end of the warm-up.
+        "inverse_sqrt": lambda step: tf.math.rsqrt(1.0 + step / origin),
+    }
+    shape = shapes[name]
+    return Schedule(lambda step: peak * shape(step), warmup_steps)

@@ -1,0 +1,36 @@
+"""What can go wrong in a run, and the exit code that a shell sees for it."""
+
+
+class ZooError(Exception):
+    """Something a person can mend; printed as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(ZooError):
+    """A flag, a file or a data set is not what was expected."""
+
+    exit_code = 2
+
+
+class NonFinite(ZooError):
+    """The loss or a gradient became infinite or not a number."""
+
+    exit_code = 3
+
+
+class DamagedCheckpoints(ZooError):
+    """There are checkpoints, and not one of them can be read back."""
+
+    exit_code = 4
+
+
+class Stopped(ZooError):
+    """The run was asked to stop (SIGTERM or Ctrl-C) and saved itself first.
+
+    The exit code is 128 + the number of the signal, as shells have it.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,68 @@
+"""The multi-layer perceptron."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from zoo.models.layers import Dropout
+
+NORMS = ("none", "layer", "batch")
+
+
+def mlp(
+    shape: Sequence[int],
+    classes: int,
+    hidden: Sequence[int] = (64, 64),
+    *,
+    dropout: float = 0.0,
+    norm: str = "none",
+    dtype: str = "float32",
+    preprocessing: keras.layers.Layer | None = None,
+) -> keras.Model:
+    """A classifier of fixed-size input: preprocessing, then Dense -> norm -> relu -> dropout for each hidden layer.
+
+    784-64-64-10 has 55,050 parameters.
+
+    Args:
+        shape: of one example, any rank.
+        classes: number of logits.
+        hidden: width of each hidden layer.
+        dropout: rate after each hidden layer.
+        norm: one of `NORMS`, before each activation (Ioffe and Szegedy, 2015; Ba et al., 2016).
+        dtype: of the input.
+        preprocessing: first layer, so that the saved model takes raw input; from `scaling` or `standardizing`.
+
+    Returns:
+        A model from `[batch, *shape]` to logits float32 `[batch, classes]`.
+    """
+    inputs = keras.Input(tuple(shape), dtype=dtype)
+    x = inputs if preprocessing is None else preprocessing(inputs)
+    x = keras.layers.Flatten()(x) if len(shape) > 1 else x
+    for width in hidden:
+        # The shift of the normalisation takes the bias' place.
+        x = keras.layers.Dense(width, use_bias=norm == "none", kernel_initializer="he_normal")(x)
+        if norm == "layer":
+            x = keras.layers.LayerNormalization(epsilon=1e-6)(x)
+        elif norm == "batch":
+            x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Activation("relu")(x)
+        if dropout:
+            x = Dropout(dropout)(x)
+    # float32 under any precision policy: the loss needs the logits' full range.
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
+
+
+def scaling(largest: float) -> keras.layers.Layer:
+    """Intensities of 0 to `largest` to 0 to 1, inside the model, so that raw bytes stay bytes until they are used."""
+    return keras.layers.Rescaling(1.0 / largest)
+
+
+def standardizing(train: np.ndarray) -> keras.layers.Layer:
+    """Features to mean 0 and variance 1 over the training examples `[examples, ...]`, each feature by itself."""
+    mean = np.mean(train, axis=0, dtype=np.float64)
+    variance = np.var(train, axis=0, dtype=np.float64)
+    # A feature that never changes says nothing; dividing by 0 would make it everything.
+    variance = np.where(variance > 0, variance, 1.0)
+    axes = tuple(range(1, train.ndim))
+    return keras.layers.Normalization(axis=axes, mean=mean.astype(np.float32), variance=variance.astype(np.float32))

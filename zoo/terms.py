@@ -1,0 +1,50 @@
+"""Losses and metrics as numerators and denominators, so that any split of a batch adds up to the same value."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Term(NamedTuple):
+    """One loss or metric on a slice of the batch, reported as sum(values * weights) / sum(weights).
+
+    The sums run over the *global* batch, or over the whole evaluation set; the mean of means is never taken.
+
+    Attributes:
+        values: `[batch, ...]`, one value per example or per token.
+        weights: broadcastable to `values`; 0 leaves a value out (padding, an unlabelled token).
+    """
+
+    values: tf.Tensor
+    weights: tf.Tensor | float = 1.0
+
+
+class Sums(NamedTuple):
+    """The two scalars of a term that may be added over micro-batches, replicas and batches."""
+
+    numerator: tf.Tensor
+    weight: tf.Tensor
+
+
+def sums(name: str, term: Term, row_weights: tf.Tensor) -> Sums:
+    """Adds a term up over the rows at hand.
+
+    Args:
+        name: what to call the term in an error.
+        term: values with a leading dimension of the batch.
+        row_weights: `[batch]`, 1 for an example and 0 for padding.
+
+    Raises:
+        ValueError: the values do not have one entry per row of the batch.
+    """
+    values = tf.cast(tf.convert_to_tensor(term.values), tf.float32)
+    if values.shape.rank == 0 or not values.shape[:1].is_compatible_with(row_weights.shape):
+        raise ValueError(
+            f"term {name!r} has values of shape {values.shape}: expected one entry per example, "
+            f"[{row_weights.shape[0]}, ...]; return unreduced losses, the engine adds them up"
+        )
+    by_row = tf.reshape(row_weights, [-1] + [1] * (values.shape.rank - 1))
+    weights = tf.broadcast_to(tf.cast(term.weights, tf.float32) * by_row, tf.shape(values))
+    # Where the weight is 0 the value may be anything, NaN included: 0 * NaN would be NaN.
+    weighted = tf.where(weights == 0.0, tf.zeros_like(values), values) * weights
+    return Sums(tf.reduce_sum(weighted), tf.reduce_sum(weights))

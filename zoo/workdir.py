@@ -1,0 +1,108 @@
+"""The folder of a run: who owns it, what is in it, and whether a config may go on with it."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo import config as configs
+from zoo.errors import BadInput
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model.keras"
+ABOUT = "model.json"
+RESULT = "result.json"
+FLAGS = "flags.txt"
+RUN = "run.json"
+
+
+@contextlib.contextmanager
+def owned(workdir: Path) -> Iterator[None]:
+    """Makes the folder if need be and holds it for this process; the kernel lets go of it on any death.
+
+    Raises:
+        BadInput: it is no folder, cannot be written, or another process trains in it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise BadInput(f"--workdir {workdir} cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise BadInput(f"--workdir {workdir} is in use by another run; wait for it or choose another folder") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
+    """Writes what the run is, or compares it with what is written there.
+
+    Args:
+        workdir: the folder.
+        config: of this run.
+        identity: what must not change besides the config: data, model, length of the schedule.
+
+    Raises:
+        BadInput: the folder belongs to a run that differs, field by field; nothing is written then.
+    """
+    path = workdir / RUN
+    wrong = []
+    if path.exists():
+        try:
+            saved = json.loads(path.read_text())
+            wrong = configs.differences(saved["config"], config)
+            wrong += [
+                f"{name} was {saved['identity'].get(name)}, is {value}"
+                for name, value in identity.items()
+                if saved["identity"].get(name) != value
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
+    elif (workdir / CHECKPOINTS).exists():
+        raise BadInput(
+            f"{workdir} has checkpoints but no {RUN}, so whose they are is unknown; choose another --workdir"
+        )
+    if wrong:
+        raise BadInput(f"--workdir {workdir} belongs to another run: {'; '.join(wrong)}; choose another --workdir")
+    write(path, json.dumps({"config": configs.as_dict(config), "identity": dict(identity)}, indent=1) + "\n")
+    write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a file in one stroke.
+
+    Raises:
+        BadInput: it cannot be written; the old file stays.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        aside.write_text(text)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_json(workdir: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a finished run.
+
+    Raises:
+        BadInput: the folder or the file is not there, or torn.
+    """
+    path = workdir / name
+    if not workdir.is_dir():
+        raise BadInput(f"{workdir} is not a folder: expected the --workdir of a finished run")
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{workdir} has no {name}: expected the --workdir of a finished run") from None
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
