@@ -314,9 +314,9 @@ def initialise(engine: Engine, source: str) -> str:
     if path.suffix == ".keras" and path.is_file():
         other = keras.models.load_model(path, compile=False)
         names = [name for name in engine.variables() if name.startswith("model/")]
-        if len(names) != len(other.variables):
-            raise BadInput(f"--init_from {path} has {len(other.variables)} variables, the model has {len(names)}")
-        engine.load_model({n: v.numpy() for n, v in zip(names, other.variables, strict=True)})
+        if len(names) != len(other.weights):
+            raise BadInput(f"--init_from {path} has {len(other.weights)} variables, the model has {len(names)}")
+        engine.load_model({n: v.numpy() for n, v in zip(names, other.weights, strict=True)})
         return f"weights from {path}"
     found, _ = checkpoints.restore(path / folders.CHECKPOINTS)
     if found is None:
@@ -344,7 +344,7 @@ def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
 
 
 def _identity(config: configs.Config, experiment: Experiment, total: int) -> dict[str, Any]:
-    shapes = [f"{variable.name}{tuple(variable.shape)}" for variable in experiment.model.variables]
+    shapes = [f"{variable.name}{tuple(variable.shape)}" for variable in experiment.model.weights]
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
     if config.schedule not in ("constant", "inverse_sqrt"):
         identity["schedule's length"] = config.decay_steps or total

@@ -50,6 +50,6 @@ def _tables(size: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
     while side * side < size:
         side += 1
     # random_raw is the one stream of NumPy's that is promised never to change between versions.
-    generator = np.random.Philox(key=[seed % 2**64, epoch])
+    generator = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64))
     raw = generator.random_raw(_ROUNDS * side) >> np.uint64(32)
     return side, ((raw * np.uint64(side)) >> np.uint64(32)).astype(np.int32).reshape(_ROUNDS, side)

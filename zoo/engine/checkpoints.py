@@ -41,7 +41,7 @@ def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mappi
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file({name: np.ascontiguousarray(value) for name, value in state.items()}, aside / "state.safetensors")
+        save_file({name: np.asarray(value, order="C") for name, value in state.items()}, aside / "state.safetensors")
         (aside / "record.json").write_text(json.dumps(record))
         files = {path.name: _describe(path) for path in sorted(aside.iterdir())}
         (aside / "manifest.json").write_text(json.dumps({"format": _FORMAT, "step": step, "files": files}))

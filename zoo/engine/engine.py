@@ -60,6 +60,7 @@ class Engine:
         self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
         self.compile = _compile_mode(compile, self.replicas)
+        _refuse_stateful_noise(model, self.replicas * accumulate)
         averages = _averages(strategy, model) if average_decay else []
         self.task = Task(model, forward, tuple(objective), groups, penalty, clip_norm, averages, average_decay, seed)
         self._feeds: dict[int, feed.Feed] = {}
@@ -84,7 +85,8 @@ class Engine:
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
         """Everything that changes in training, by a name that does not depend on Keras' counters of layers."""
-        named = {f"model/{i:04d}/{v.name}": v for i, v in enumerate(self.model.variables)}
+        named = {f"model/{i:04d}/{v.name}": v for i, v in enumerate(self.model.weights)}
+        named |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
         for group in self.groups:
             named |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
         return named | {f"average/{i:04d}": v for i, v in enumerate(self.task.averages)}
@@ -207,6 +209,22 @@ def _compile_mode(wanted: str, replicas: int) -> str:
     if wanted == "loop" and replicas > 1:
         raise BadInput(f"--compile=loop makes one program of one replica, here are {replicas}: use step or auto")
     return ("loop" if replicas == 1 else "step") if wanted == "auto" else wanted
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    """The states of Keras' own random layers, which the model has besides its weights."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _refuse_stateful_noise(model: keras.Model, parts: int) -> None:
+    """Keras' own dropout draws the same mask on every replica, and another one in every micro-batch."""
+    seeds = _seeds(model)
+    if seeds and parts > 1:
+        raise BadInput(
+            f"{seeds[0].path}: a Keras layer with a random state of its own cannot be split over {parts} replicas x "
+            "micro-batches; use zoo.Dropout, whose masks belong to the examples"
+        )
 
 
 def _averages(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:

@@ -23,7 +23,8 @@ class Dropout(keras.layers.Layer):
             raise ValueError(f"Dropout rate is {rate}: expected 0 <= rate < 1")
         self.rate = float(rate)
         self.supports_masking = True
-        self.seed_generator = keras.random.SeedGenerator(seed=None)
+        # As a bound method it is no tracked state of the model: the engine's masks need none.
+        self._next_seed = keras.random.SeedGenerator().next
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0.0:
@@ -34,7 +35,7 @@ class Dropout(keras.layers.Layer):
     def _bits(self, shape: tf.Tensor) -> tf.Tensor:
         where = randomness.current()
         if where is None:
-            return randomness.bits(shape, randomness.seed_key(self.seed_generator.next()))
+            return randomness.bits(shape, randomness.seed_key(self._next_seed()))
         return randomness.bits(shape, randomness.scope_key(where), where.first_row)
 
     def compute_output_shape(self, input_shape):

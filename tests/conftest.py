@@ -1,0 +1,20 @@
+"""Four logical CPUs for all tests of this process, set before TensorFlow starts; quick tests first."""
+
+import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+_SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_install")
+
+
+def pytest_configure():
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    # Graphs here run for a few steps, and optimising one takes seconds. The tests with processes of their own optimise.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: any(name in item.nodeid for name in _SLOW_FILES))
