@@ -19,6 +19,8 @@ from zoo.models import mlp
 
 @dataclasses.dataclass(frozen=True)
 class MlpConfig(Config):
+    """The run's config and the network's."""
+
     epochs: float = setting(
         30.0, "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.", low=0, free=True
     )

@@ -169,7 +169,7 @@ def test_no_good_checkpoint_is_an_error(whole, tmp_path):
     folder = as_if_killed(whole[0], tmp_path, 2)
     for path in (folder / "checkpoints").glob("step-*"):
         damage_flipped(path)
-    with pytest.raises(DamagedCheckpoints, match="step-00000002: state.safetensors is damaged"):
+    with pytest.raises(DamagedCheckpoints, match=r"step-00000002: state\.safetensors is damaged"):
         zoo.run(build, CONFIG, folder)
 
 

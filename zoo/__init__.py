@@ -5,7 +5,6 @@ Names are imported where they are first used: TensorFlow takes seconds to import
 
 import importlib
 import os
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -26,16 +25,6 @@ _PLACES = {
     "load": "zoo.predict.predictor",
 }
 __all__ = list(_PLACES)
-
-if TYPE_CHECKING:
-    from zoo.config import Config, setting
-    from zoo.data.batches import Batches
-    from zoo.experiment import Experiment
-    from zoo.launch import main
-    from zoo.loop import run
-    from zoo.models.layers import Dropout
-    from zoo.predict.predictor import load
-    from zoo.terms import Term
 
 
 def __getattr__(name: str):

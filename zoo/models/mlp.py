@@ -7,7 +7,7 @@ import numpy as np
 
 from zoo.models.layers import Dropout
 
-NORMS = ("none", "layer", "batch")
+NORMS = ("none", "layer")
 
 
 def mlp(
@@ -29,7 +29,7 @@ def mlp(
         classes: number of logits.
         hidden: width of each hidden layer.
         dropout: rate after each hidden layer.
-        norm: one of `NORMS`, before each activation (Ioffe and Szegedy, 2015; Ba et al., 2016).
+        norm: one of `NORMS`, before each activation (Ba et al., 2016).
         dtype: of the input.
         preprocessing: first layer, so that the saved model takes raw input; from `scaling` or `standardizing`.
 
@@ -44,8 +44,6 @@ def mlp(
         x = keras.layers.Dense(width, use_bias=norm == "none", kernel_initializer="he_normal")(x)
         if norm == "layer":
             x = keras.layers.LayerNormalization(epsilon=1e-6)(x)
-        elif norm == "batch":
-            x = keras.layers.BatchNormalization()(x)
         x = keras.layers.Activation("relu")(x)
         if dropout:
             x = Dropout(dropout)(x)

@@ -1,0 +1,102 @@
+"""Configs and flags: what is accepted works, what is wrong is said in one line."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from absl import flags
+
+from tests.small import SmallConfig
+from zoo import config as configs
+from zoo.config import Config, setting
+from zoo.errors import BadInput
+
+
+@dataclasses.dataclass(frozen=True)
+class Example(Config):
+    epochs: float = setting(1.0, "Passes.", low=0, free=True)
+    hidden: tuple[int, ...] = setting((64, 64), "Widths.", low=1)
+    fast: bool = setting(False, "A switch.")
+    kind: str = setting("a", "A choice.", choices=("a", "b"))
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses a command line into an Example with flags of its own."""
+
+    def get(*arguments):
+        values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
+        for name in ("string", "boolean", "integer", "float", "enum", "list"):
+            real = getattr(flags, f"DEFINE_{name}")
+            real = getattr(real, "own", real)
+
+            def define(*given, real=real, **named):
+                return real(*given, **named, flag_values=values)
+
+            define.own = real
+            monkeypatch.setattr(flags, f"DEFINE_{name}", define)
+        configs.define_flags(Example, "runs/example")
+        values(["program", *arguments])
+        return configs.from_flags(Example)
+
+    return get
+
+
+def test_defaults(parse):
+    assert parse() == Example()
+
+
+def test_every_kind_of_flag(parse, tmp_path):
+    config = parse("--hidden=3,4,5", "--fast", "--kind=b", "--steps=7", "--weight_decay=0.5", "--seed=9")
+    assert config == Example(epochs=0, steps=7, hidden=(3, 4, 5), fast=True, kind="b", weight_decay=0.5, seed=9)
+
+
+def test_flag_file_repeats_the_config(parse, tmp_path):
+    config = parse("--hidden=3", "--fast", "--epochs=2.5", "--weight_decay=0.1", "--learning_rate=0.000123")
+    (tmp_path / "flags.txt").write_text(config.flags())
+    assert parse(f"--flagfile={tmp_path / 'flags.txt'}") == config
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"batch_size": 0}, "--batch_size is 0: expected >= 1"),
+        ({"learning_rate": -1.0}, "--learning_rate is -1.0: expected >= 0"),
+        ({"ema": 1.0}, "--ema is 1.0: expected < 1"),
+        ({"l2": float("nan")}, "--l2 is nan: expected >= 0"),
+        ({"clip_norm": float("inf")}, "--clip_norm is inf: expected a finite number"),
+        ({"schedule": "cosin"}, "--schedule is 'cosin': did you mean cosine"),
+        ({"steps": 5}, "--steps is 5 and --epochs is 1: expected one of the two"),
+        ({"epochs": 0.0}, "neither --steps nor --epochs is set"),
+        ({"hidden": (3, 0)}, "--hidden is 3,0: expected >= 1"),
+        ({"cpu_devices": 1000}, "--cpu_devices is 1000: expected <= 64"),
+    ],
+)
+def test_bad_values(values, said):
+    with pytest.raises(BadInput, match=re.escape(said)):
+        Example(**values)
+
+
+def test_bad_list(parse):
+    with pytest.raises(BadInput, match="--hidden is '3,x': expected whole numbers"):
+        parse("--hidden=3,x")
+
+
+def test_differences_name_only_what_must_stay():
+    saved = json.loads(json.dumps(configs.as_dict(Example())))
+    changed = Example(seed=3, hidden=(5,), log_every=7, keep=9, steps_per_loop=3)
+    assert configs.differences(saved, Example()) == []
+    assert configs.differences(saved, changed) == ["--seed was 0, is 3", "--hidden was 64,64, is 5"]
+
+
+def test_every_setting_has_a_help():
+    for field in dataclasses.fields(SmallConfig):
+        assert len(field.metadata["help"]) > 3
+
+
+def test_numbers_in_json_are_exact():
+    value = float(np.float32(0.1))
+    assert json.loads(json.dumps({"x": value}))["x"] == value

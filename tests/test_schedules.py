@@ -1,0 +1,81 @@
+"""Learning rates, against formulas written here and against Keras' own schedules."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.engine import schedules
+from zoo.errors import BadInput
+
+STEPS = np.arange(0, 130)
+
+
+def rates(name, **options):
+    schedule = schedules.make(name, 2.0, **{"decay_steps": 100} | options)
+    return np.array([float(schedule(step)) for step in STEPS])
+
+
+REFERENCES = {
+    "constant": lambda s: 2.0 + 0 * s,
+    "linear": lambda s: 2.0 * (1 - np.minimum(s, 100) / 100),
+    "cosine": lambda s: 1.0 + np.cos(np.pi * np.minimum(s, 100) / 100),
+    "polynomial": lambda s: 2.0 * (1 - np.minimum(s, 100) / 100) ** 2,
+    "step": lambda s: 2.0 * 0.1 ** np.floor(s / 34),
+    "exponential": lambda s: 2.0 * 0.1 ** (s / 34),
+    "inverse_sqrt": lambda s: 2.0 / np.sqrt(1 + s),
+}
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+def test_formula(name):
+    np.testing.assert_allclose(rates(name), REFERENCES[name](STEPS), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("cosine", keras.optimizers.schedules.CosineDecay(2.0, 100, alpha=0.1)),
+        ("polynomial", keras.optimizers.schedules.PolynomialDecay(2.0, 100, 0.2, power=2.0)),
+        ("linear", keras.optimizers.schedules.PolynomialDecay(2.0, 100, 0.2)),
+    ],
+)
+def test_as_keras(name, theirs):
+    expected = [float(theirs(step)) for step in STEPS]
+    np.testing.assert_allclose(rates(name, final_fraction=0.1), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+def test_warmup_rises_to_the_peak(name):
+    found = rates(name, warmup_steps=10)
+    np.testing.assert_allclose(found[:10], 2.0 * np.arange(1, 11) / 10, rtol=1e-6)
+    assert found.max() <= 2.0 + 1e-6
+    assert (np.diff(found[10:]) <= 1e-7).all()
+
+
+@given(
+    st.sampled_from(schedules.NAMES),
+    st.integers(1, 10_000),
+    st.floats(0, 1),
+    st.integers(0, 20_000),
+    st.floats(1e-6, 10),
+)
+@settings(max_examples=80, deadline=None)
+def test_rate_stays_between_final_and_peak(name, length, final, step, peak):
+    schedule = schedules.make(name, peak, decay_steps=length, warmup_steps=length // 3, final_fraction=final)
+    assert -1e-9 <= float(schedule(step)) <= peak * (1 + 1e-5)
+
+
+def test_group_factor():
+    schedule = schedules.make("cosine", 1.0, decay_steps=10)
+    assert float(schedule.scaled(0.5)(3)) == pytest.approx(0.5 * float(schedule(3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [("cosin", {}, "--schedule is 'cosin'"), ("linear", {"warmup_steps": 100}, "expected less than the 100 steps")],
+)
+def test_refused(name, options, said):
+    with pytest.raises(BadInput, match=said):
+        rates(name, **options)
