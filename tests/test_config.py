@@ -22,39 +22,24 @@ class Example(Config):
     kind: str = setting("a", "A choice.", choices=("a", "b"))
 
 
-@pytest.fixture
-def parse(monkeypatch):
-    """Parses a command line into an Example with flags of its own."""
-
-    def get(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        for name in ("string", "boolean", "integer", "float", "enum", "list"):
-            real = getattr(flags, f"DEFINE_{name}")
-            real = getattr(real, "own", real)
-
-            def define(*given, real=real, **named):
-                return real(*given, **named, flag_values=values)
-
-            define.own = real
-            monkeypatch.setattr(flags, f"DEFINE_{name}", define)
-        configs.define_flags(Example, "runs/example")
-        values(["program", *arguments])
-        return configs.from_flags(Example)
-
-    return get
+def parse(*arguments):
+    """Parses a command line into an Example, with flags of its own."""
+    values = flags.FlagValues()
+    configs.define_flags(Example, "runs/example", values)
+    values(["program", *arguments])
+    return configs.from_flags(Example, values)
 
 
-def test_defaults(parse):
+def test_defaults():
     assert parse() == Example()
 
 
-def test_every_kind_of_flag(parse, tmp_path):
+def test_every_kind_of_flag():
     config = parse("--hidden=3,4,5", "--fast", "--kind=b", "--steps=7", "--weight_decay=0.5", "--seed=9")
     assert config == Example(epochs=0, steps=7, hidden=(3, 4, 5), fast=True, kind="b", weight_decay=0.5, seed=9)
 
 
-def test_flag_file_repeats_the_config(parse, tmp_path):
+def test_flag_file_repeats_the_config(tmp_path):
     config = parse("--hidden=3", "--fast", "--epochs=2.5", "--weight_decay=0.1", "--learning_rate=0.000123")
     (tmp_path / "flags.txt").write_text(config.flags())
     assert parse(f"--flagfile={tmp_path / 'flags.txt'}") == config
@@ -80,7 +65,7 @@ def test_bad_values(values, said):
         Example(**values)
 
 
-def test_bad_list(parse):
+def test_bad_list():
     with pytest.raises(BadInput, match="--hidden is '3,x': expected whole numbers"):
         parse("--hidden=3,x")
 

@@ -200,7 +200,7 @@ def test_state_of_another_model_changes_nothing():
     engine, _ = engine_for(SmallConfig())
     other, _ = engine_for(SmallConfig(norm=True))
     before = engine.state()
-    with pytest.raises(BadInput, match="the weights do not fit the model: .*missing|unexpected"):
+    with pytest.raises(BadInput, match=r"the weights do not fit the model: .*missing|unexpected"):
         engine.load(other.state())
     assert furthest(before, engine.state()) == 0
 
@@ -208,7 +208,7 @@ def test_state_of_another_model_changes_nothing():
 def test_health_names_the_first_step():
     found = {"loss/numerator": np.array([1, 2, np.nan]), "gradient_norm": np.array([1, np.inf, np.nan])}
     with pytest.raises(
-        NonFinite, match="gradient_norm not finite in steps 101 to 102; the checkpoint of step 50 is kept"
+        NonFinite, match=r"gradient_norm not finite in steps 101 to 102; the checkpoint of step 50 is kept"
     ):
         health.check(100, found, 50)
     health.check(0, {"loss/numerator": np.ones(3)}, None)

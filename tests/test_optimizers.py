@@ -115,7 +115,7 @@ def test_groups_learn_at_their_own_rate():
 def test_groups_must_partition():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     kernel = optimizers.Group("a", [model.layers[0].kernel], keras.optimizers.SGD())
-    with pytest.raises(BadInput, match="no optimizer group has the variables .*bias"):
+    with pytest.raises(BadInput, match=r"no optimizer group has the variables .*bias"):
         optimizers.groups(model, [kernel])
     whole = optimizers.Group("b", model.trainable_variables, keras.optimizers.SGD())
     with pytest.raises(BadInput, match="in two optimizer groups"):

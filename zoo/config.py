@@ -3,9 +3,11 @@
 import dataclasses
 import difflib
 import math
+import operator
+import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,26 +138,17 @@ class Config:
         return "\n".join(lines) + "\n"
 
 
-def define_flags(config_class: type[Config], workdir: str) -> None:
-    """Defines an absl flag for each field, and `--workdir`."""
-    flags.DEFINE_string("workdir", workdir, "Folder of the run: checkpoints, TensorBoard, model. Resumes if it exists.")
+def define_flags(config_class: type[Config], workdir: str, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines an absl flag for each field, and `--workdir`, as flags of the program that runs (for `--help`)."""
+    describe = "Folder of the run: checkpoints, TensorBoard, model. A run that was stopped goes on there."
+    made = [_flag("workdir", str, workdir, describe, ())]
     for field, kind in _typed_fields(config_class):
-        describe = field.metadata["help"]
-        if kind is bool:
-            flags.DEFINE_boolean(field.name, field.default, describe)
-        elif kind is int:
-            flags.DEFINE_integer(field.name, field.default, describe)
-        elif kind is float:
-            flags.DEFINE_float(field.name, field.default, describe)
-        elif field.metadata["choices"]:
-            flags.DEFINE_enum(field.name, field.default, list(field.metadata["choices"]), describe)
-        elif kind is tuple:
-            flags.DEFINE_list(field.name, [str(item) for item in field.default], describe)
-        else:
-            flags.DEFINE_string(field.name, field.default, describe)
+        made.append(_flag(field.name, kind, field.default, field.metadata["help"], field.metadata["choices"]))
+    for flag in made:
+        flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
 
 
-def from_flags(config_class: type[Config]) -> Config:
+def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAGS) -> Config:
     """The config that the parsed flags describe.
 
     `--steps` on the command line takes the place of a default number of epochs, and the other way round.
@@ -163,14 +156,14 @@ def from_flags(config_class: type[Config]) -> Config:
     Raises:
         BadInput: a value out of its range, or two that contradict each other.
     """
-    values = {}
+    given = {}
     for field, kind in _typed_fields(config_class):
-        value = flags.FLAGS[field.name].value
-        values[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
-    for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if flags.FLAGS[given].present and not flags.FLAGS[other].present:
-            values[other] = 0
-    return config_class(**values)
+        value = values[field.name].value
+        given[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if values[one].present and not values[other].present:
+            given[other] = 0
+    return config_class(**given)
 
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
@@ -190,7 +183,7 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """ "did you mean ...?", or all known names."""
+    """A question: did you mean one of the nearest names? Or all known names where none is near."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
 
@@ -204,22 +197,40 @@ def _typed_fields(config_class: type[Config]):
         yield field, typing.get_origin(hint) or hint
 
 
+def _flag(name: str, kind: type, default: Any, describe: str, choices: Sequence[str]) -> flags.Flag:
+    if kind is bool:
+        return flags.BooleanFlag(name, default, describe)
+    if choices:
+        return flags.EnumFlag(name, default, describe, list(choices))
+    if kind is tuple:
+        texts = [str(item) for item in default]
+        return flags.Flag(flags.ListParser(), flags.CsvListSerializer(","), name, texts, describe)
+    parser = {int: flags.IntegerParser, float: flags.FloatParser}.get(kind, flags.ArgumentParser)()
+    return flags.Flag(parser, flags.ArgumentSerializer(), name, default, describe)
+
+
 def _check(field: dataclasses.Field, value: Any) -> None:
     limits = field.metadata
     if limits["choices"] and value not in limits["choices"]:
         raise BadInput(f"--{field.name} is {value!r}: {nearest(str(value), limits['choices'])}")
     for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            continue
-        low, high, below = limits["low"], limits["high"], limits["below"]
-        bounds = [
-            (low, lambda: number >= low, ">="),
-            (high, lambda: number <= high, "<="),
-            (below, lambda: number < below, "<"),
-        ]
-        wrong = [f"{sign} {bound:g}" for bound, holds, sign in bounds if bound is not None and not holds()]
-        if wrong or not math.isfinite(number):
-            raise BadInput(f"--{field.name} is {_text(value)}: expected {' and '.join(wrong) or 'a finite number'}")
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            wrong = _out_of_bounds(number, limits)
+            if wrong:
+                raise BadInput(f"--{field.name} is {_text(value)}: expected {' and '.join(wrong)}")
+
+
+def _out_of_bounds(number: float, limits: Mapping[str, Any]) -> list[str]:
+    """What a number should have been."""
+    checks = {
+        ">=": (limits["low"], operator.ge),
+        "<=": (limits["high"], operator.le),
+        "<": (limits["below"], operator.lt),
+    }
+    wrong = [
+        f"{sign} {bound:g}" for sign, (bound, holds) in checks.items() if bound is not None and not holds(number, bound)
+    ]
+    return wrong or ([] if math.isfinite(number) else ["a finite number"])
 
 
 def _whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:

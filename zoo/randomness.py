@@ -62,7 +62,7 @@ def bits(shape: tf.Tensor | tuple[int, ...], key: tuple[tf.Tensor, tf.Tensor], f
         first_row: the place of row 0 in the global batch.
 
     Returns:
-        uint32 of the given shape; element `[i, ...]` depends on the key, on `first_row + i` and on its place in the row.
+        uint32 of the given shape; element `[i, ...]` depends on the key, on `first_row + i` and its place in the row.
     """
     shape = tf.convert_to_tensor(shape, tf.int32)
     rows, width = shape[0], tf.reduce_prod(shape[1:])

@@ -86,9 +86,9 @@ def _require_network(name: str, builder) -> None:
         socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"--dataset={name} is not prepared in {builder.data_dir} and cannot be downloaded ({error}); with a network "
-            f"run `python -c \"import tensorflow_datasets as t; t.load('{name}')\"`, or set TFDS_DATA_DIR to a folder "
-            "that has it, or use --dataset=mnist_5k"
+            f"--dataset={name} is not prepared in {builder.data_dir} and cannot be downloaded ({error}); with a "
+            f"network run `python -c \"import tensorflow_datasets as t; t.load('{name}')\"`, or set TFDS_DATA_DIR to "
+            "a folder that has it, or use --dataset=mnist_5k"
         ) from None
 
 

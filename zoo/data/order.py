@@ -38,7 +38,7 @@ def _walk(cells: np.ndarray, side: int, tables: np.ndarray) -> np.ndarray:
     left = cells - right * side
     for table in tables:
         moved = left + table.take(right)
-        # Both addends are below side, so one conditional subtraction is the modulo: the smaller of two unsigned numbers.
+        # Both addends are below side, so the modulo is one subtraction or none: the smaller unsigned number.
         moved = np.minimum(moved.view(np.uint32), (moved - side).view(np.uint32)).view(np.int32)
         left, right = right, moved
     return right * side + left

@@ -62,8 +62,9 @@ def _split_in_order(columns: Columns, test: Columns | None, classes: tuple[str, 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        # Opened here: on a torn file NumPy would leave its own open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} cannot be read as .npz ({error}); expected numpy.savez(path, x=..., y=...)") from None
 
@@ -86,8 +87,8 @@ def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> Columns:
     x, y = arrays[f"x{suffix}"], arrays[f"y{suffix}"]
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "iu" or y.ndim != 1 or x.ndim < 2:
         raise BadInput(
-            f"{path}: x{suffix} is {x.dtype}{list(x.shape)} and y{suffix} is {y.dtype}{list(y.shape)}; expected numbers "
-            "[examples, ...] and whole numbers [examples]"
+            f"{path}: x{suffix} is {x.dtype}{list(x.shape)} and y{suffix} is {y.dtype}{list(y.shape)}; expected "
+            "numbers [examples, ...] and whole numbers [examples]"
         )
     columns = {"x": x if x.dtype == np.uint8 else _floats(x), "y": y.astype(np.int32)}
     if f"weight{suffix}" in arrays:

@@ -52,6 +52,7 @@ def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
 
 
 def replicas(strategy: tf.distribute.Strategy) -> int:
+    """How many devices share each batch."""
     return strategy.num_replicas_in_sync
 
 

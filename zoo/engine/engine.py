@@ -69,8 +69,7 @@ class Engine:
         self._evaluate_loop = self._compiled(functools.partial(self._loop, training=False))
 
     def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
-        """Runs the steps `first_step .. first_step + steps - 1`, in one call of the compiled loop each
-        `steps_per_loop`.
+        """Runs the steps from `first_step` on, in calls of the compiled loop of at most `steps_per_loop` each.
 
         Returns:
             float32 `[steps]` by name: `term/numerator` and `term/weight` of each term over the global batch,
