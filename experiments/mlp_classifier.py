@@ -73,7 +73,7 @@ def build(config: MlpConfig) -> Experiment:
         train=Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
-        about={"task": "classification", "classes": list(data.classes)},
+        about={"task": "classification", "classes": list(data.classes), "largest": data.scale},
         notes=data.notes,
     )
 

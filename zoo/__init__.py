@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 # Keras reads it once, on import; the engine is a tf.GradientTape engine.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# TensorFlow's start-up notices say nothing that a user could act on; errors still show.
+# Hides part of TensorFlow's start-up notices, which say nothing that a user could act on; errors still show.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _PLACES = {

@@ -72,7 +72,9 @@ def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) ->
         )
     if wrong:
         raise BadInput(f"--workdir {workdir} belongs to another run: {'; '.join(wrong)}; choose another --workdir")
-    write(path, json.dumps({"config": configs.as_dict(config), "identity": dict(identity)}, indent=1) + "\n")
+    # The current folder, because a path in the config is kept as it was typed.
+    about = {"config": configs.as_dict(config), "identity": dict(identity), "folder": os.getcwd()}
+    write(path, json.dumps(about, indent=1) + "\n")
     write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
@@ -104,5 +106,5 @@ def read_json(workdir: Path, name: str) -> dict[str, Any]:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise BadInput(f"{workdir} has no {name}: expected the --workdir of a finished run") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from None

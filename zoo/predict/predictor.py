@@ -1,0 +1,228 @@
+"""A trained classifier, loaded from the folder of its run: its predictions, and how good they are."""
+
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Registers the layers that a saved model may have.
+import zoo.models.layers  # noqa: F401
+from zoo import config as configs
+from zoo import workdir as folders
+from zoo.data import images, splits, tables
+from zoo.data.batches import Batches
+from zoo.data.splits import Columns
+from zoo.errors import BadInput, NonFinite
+from zoo.predict import inputs
+
+# Each size is compiled once; a batch is padded to the next one. 1 is for streams, 256 keeps the devices busy.
+_SIZES = (1, 16, 256)
+# Of the normal distribution, for a two-sided interval of 95 %.
+_Z = statistics.NormalDist().inv_cdf(0.975)
+
+
+def load(workdir: str | Path) -> "Predictor":
+    """Loads the classifier that a run left in its folder.
+
+    Raises:
+        BadInput: there is no model, it cannot be read, or it is no classifier.
+    """
+    workdir = configs.absolute(workdir)
+    about = folders.read_json(workdir, folders.ABOUT)
+    try:
+        task, classes = about["task"], about.get("classes", [])
+        classes = tuple(str(name) for name in classes)
+        largest = float(about.get("largest", 0.0))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
+    if task != "classification":
+        raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
+    model = _model(workdir / folders.MODEL)
+    if model.output_shape[-1] != len(classes):
+        raise BadInput(
+            f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
+            "classes; expected the two files of one run"
+        )
+    return Predictor(model, classes, largest)
+
+
+class Predictor:
+    """A classifier of examples of one shape.
+
+    Attributes:
+        model: from `[batch, *shape]` to logits `[batch, classes]`.
+        classes: names in the order of the logits.
+        shape: of one example.
+        largest: intensity of a pixel that the model was trained on, 0 for features of any scale.
+        dtype: of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
+    """
+
+    def __init__(self, model: keras.Model, classes: tuple[str, ...], largest: float = 0.0):
+        self.model = model
+        self.largest = largest
+        self.classes = classes
+        self.shape = tuple(model.input_shape[1:])
+        self.dtype = np.dtype(model.inputs[0].dtype)
+        self._forward = tf.function(lambda x: model(x, training=False), autograph=False)
+
+    def probabilities(self, examples: np.ndarray) -> np.ndarray:
+        """The probability of each class, float32 `[examples, classes]`; see `logits` for what it takes and raises."""
+        return np.exp(_log_softmax(self.logits(examples))).astype(np.float32)
+
+    def logits(self, examples: np.ndarray) -> np.ndarray:
+        """The model's output, batch by batch.
+
+        Args:
+            examples: `[examples, *shape]`, also none; numbers that the model's dtype can hold.
+
+        Returns:
+            float32 `[examples, classes]`.
+
+        Raises:
+            BadInput: the shape is another, or a value is NaN, infinite or out of range.
+            NonFinite: the model's output is.
+        """
+        if not isinstance(examples, np.ndarray):
+            examples = np.asarray(examples)
+        inputs.check_shape(examples, self.shape)
+        if self.largest and examples.size and examples.max() > self.largest:
+            raise BadInput(f"a value is {examples.max():g}, expected 0 to {self.largest:g} as in the training data")
+        starts = range(0, len(examples), _SIZES[-1])
+        found = [self._batch(examples[first : first + _SIZES[-1]], first) for first in starts]
+        return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
+
+    def _batch(self, examples: np.ndarray, first: int) -> np.ndarray:
+        size = next(size for size in _SIZES if size >= len(examples))
+        padded = np.zeros((size, *self.shape), self.dtype)
+        padded[: len(examples)] = inputs.numbers(examples, self.dtype, first)
+        found = self._forward(tf.constant(padded)).numpy()[: len(examples)].astype(np.float32)
+        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(wrong):
+            raise NonFinite(
+                f"the model's output for example {first + wrong[0]} is not finite; expected a trained model"
+            )
+        return found
+
+
+def evaluate(workdir: str | Path, dataset: str | None = None) -> dict[str, float]:
+    """Judges a run's model on examples that it was not trained on.
+
+    Args:
+        workdir: of the run.
+        dataset: None for the test split of the run's own data set. Else a name, whose test split is used, or a file of
+            one's own, all of whose examples are used (unless the run was trained on it: then its test split).
+
+    Returns:
+        `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
+        `accuracy_low` and `accuracy_high` besides, the 95 % interval of Wilson (1927).
+
+    Raises:
+        ZooError: the folder, the data set, or the two do not fit each other.
+    """
+    predictor = load(workdir)
+    run = folders.read_json(configs.absolute(workdir), folders.RUN)
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    dataset = dataset or run["config"].get("dataset")
+    if not dataset:
+        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
+    parts, classes = _examples(dataset, run)
+    _check_classes(dataset, classes, predictor.classes)
+    try:
+        judged = [_judged(predictor, columns) for columns in parts]
+    except BadInput as error:
+        raise BadInput(f"--dataset {dataset}: {error}") from None
+    losses, correct, weights = (np.concatenate(column) for column in zip(*judged))
+    weighted = any("weight" in columns for columns in parts)
+    return _summary(losses, correct, weights, weighted, dataset)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `trials` independent yes-or-no outcomes (Wilson, 1927)."""
+    share, extra = successes / trials, _Z**2 / trials
+    center = (share + extra / 2) / (1 + extra)
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def _model(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise BadInput(f"{path.parent} has no {path.name}: expected the --workdir of a finished run")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        # A flipped bit can surface anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
+        raise BadInput(f"{path} cannot be read ({inputs.one_line(error)}); restore it or train again") from error
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _examples(dataset: str, run: dict[str, Any]) -> tuple[list[Columns], tuple[str, ...]]:
+    """The parts of a data set to judge by, and its classes."""
+    config = run["config"]
+    columns = config.get("label_column", "label"), config.get("weight_column", "")
+    if dataset not in images.NAMES and dataset == config.get("dataset"):
+        # As it was typed, in the folder where it was typed.
+        dataset = str(Path(run.get("folder", "."), Path(dataset).expanduser()))
+        loaded = images.load(dataset, *columns)
+        return [loaded.test], loaded.classes
+    path = configs.absolute(dataset)
+    if dataset in images.NAMES or not path.exists():
+        loaded = images.load(dataset, *columns)
+        return [loaded.test], loaded.classes
+    loaded = tables.load(path, *columns)
+    distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
+    if _was_trained_on(distinct.train, run):
+        return [distinct.test], loaded.classes
+    return [loaded.train, loaded.validation, loaded.test], loaded.classes
+
+
+def _was_trained_on(train: Columns, run: dict[str, Any]) -> bool:
+    """Whether this is the run's data set by its contents: under another path or name it is still the same."""
+    batches = Batches(train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
+    return batches.fingerprint() == run.get("identity", {}).get("training data")
+
+
+def _check_classes(dataset: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    # The labels of .npz and .npy files are numbers without names.
+    numbered = tuple(str(label) for label in range(len(expected)))
+    if found not in (expected, numbered):
+        raise BadInput(
+            f"--dataset {dataset} has the {len(found)} classes {_few(found)}; expected the model's {len(expected)}: "
+            f"{_few(expected)}"
+        )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _judged(predictor: Predictor, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cross-entropy, whether correct, and weight, each `[examples]`."""
+    labels = columns["y"]
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(predictor.classes)))
+    if len(wrong):
+        raise BadInput(f"label {labels[wrong[0]]}, expected 0 to {len(predictor.classes) - 1}")
+    logits = predictor.logits(columns["x"])
+    losses = -np.take_along_axis(_log_softmax(logits), labels[:, None], axis=1)[:, 0]
+    return losses, logits.argmax(axis=1) == labels, columns.get("weight", np.ones(len(labels), np.float32))
+
+
+def _summary(losses: np.ndarray, correct: np.ndarray, weights: np.ndarray, weighted: bool, dataset: str) -> dict:
+    if not weights.sum() > 0:
+        raise BadInput(f"--dataset {dataset}: there is no example, or all weights are 0; expected one that counts")
+    result = {
+        "examples": len(losses),
+        "loss": float(np.average(losses, weights=weights)),
+        "accuracy": float(np.average(correct, weights=weights)),
+    }
+    if not weighted:
+        result["accuracy_low"], result["accuracy_high"] = wilson(int(correct.sum()), len(correct))
+    return result
