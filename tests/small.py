@@ -9,6 +9,7 @@ import tensorflow as tf
 from zoo import Batches, Config, Dropout, Experiment, Term, setting
 from zoo.engine import devices
 from zoo.loop import make_engine, total_steps
+from zoo.models.layers import BatchNorm
 
 WIDTH, CLASSES = 6, 3
 
@@ -22,7 +23,7 @@ class SmallConfig(Config):
     dropout: float = setting(0.0, "Rate.", low=0, below=1)
     label_smoothing: float = setting(0.0, "Share.", low=0, below=1)
     weighted: bool = setting(False, "Weigh the examples.")
-    norm: bool = setting(False, "A layer normalisation.")
+    norm: str = setting("", "layer, batch or none.")
 
 
 def data(examples: int, weighted: bool = False) -> dict[str, np.ndarray]:
@@ -47,7 +48,7 @@ def forward(model, batch, training, label_smoothing=0.0):
 
 def build(config: SmallConfig) -> Experiment:
     layers = [keras.Input((WIDTH,)), keras.layers.Dense(8, "tanh")]
-    layers += [keras.layers.LayerNormalization()] if config.norm else []
+    layers += {"": [], "layer": [keras.layers.LayerNormalization()], "batch": [BatchNorm(group=2)]}[config.norm]
     layers += [Dropout(config.dropout)] if config.dropout else []
     layers += [keras.layers.Dense(5, "tanh")]
     layers += [Dropout(config.dropout)] if config.dropout else []

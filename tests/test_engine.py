@@ -198,7 +198,7 @@ def test_padding_may_hold_anything():
 
 def test_state_of_another_model_changes_nothing():
     engine, _ = engine_for(SmallConfig())
-    other, _ = engine_for(SmallConfig(norm=True))
+    other, _ = engine_for(SmallConfig(norm="layer"))
     before = engine.state()
     with pytest.raises(BadInput, match=r"the weights do not fit the model: .*missing|unexpected"):
         engine.load(other.state())

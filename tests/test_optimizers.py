@@ -13,7 +13,7 @@ from zoo.loop import make_engine
 
 @pytest.mark.parametrize("name", optimizers.NAMES)
 def test_two_replicas_are_one(name):
-    config = SmallConfig(optimizer=name, compile="none", epochs=0, steps=4, norm=True, weight_decay=0.1)
+    config = SmallConfig(optimizer=name, compile="none", epochs=0, steps=4, norm="layer", weight_decay=0.1)
     state, _ = train(config)
     assert furthest(state, train(config, 2)[0]) < 1e-5
     assert all(np.isfinite(value).all() for value in state.values())
@@ -43,7 +43,7 @@ def test_state_is_complete(name):
 
 def test_weight_decay_spares_biases_and_norms():
     """With a gradient of 0 only the decay moves a weight: w * (1 - rate * decay) a step."""
-    config = SmallConfig(norm=True, optimizer="adamw", weight_decay=0.5, learning_rate=0.1, epochs=0, steps=1)
+    config = SmallConfig(norm="layer", optimizer="adamw", weight_decay=0.5, learning_rate=0.1, epochs=0, steps=1)
     strategy = devices.strategy("cpu")
     with strategy.scope():
         keras.utils.set_random_seed(0)

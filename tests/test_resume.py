@@ -106,7 +106,7 @@ def test_fewer_steps_are_refused(whole, tmp_path):
         ({"batch_size": 12}, "--batch_size was 13, is 12"),
         ({"seed": 1}, "--seed was 0, is 1"),
         ({"examples": 30}, "training data was"),
-        ({"norm": True}, "model was"),
+        ({"norm": "layer"}, "model was"),
         ({"learning_rate": 0.1}, "--learning_rate was 0.02, is 0.1"),
     ],
 )

@@ -18,11 +18,13 @@ FEATURES = {
     "ema": {"ema": 0.9},
     "label smoothing": {"label_smoothing": 0.2},
     "sample weights": {"weighted": True},
-    "layer norm": {"norm": True},
+    "layer norm": {"norm": "layer"},
+    # A slice of a batch must hold whole groups: 16 rows on 2 replicas in 2 micro-batches are 2 groups of 2 each.
+    "batch norm": {"norm": "batch", "batch_size": 16, "examples": 29},
 }
 EVERYTHING = {
     "optimizer": "adamw", "weight_decay": 0.1, "dropout": 0.3, "clip_norm": 0.5, "l2": 0.01, "ema": 0.9,
-    "label_smoothing": 0.1, "weighted": True, "schedule": "cosine", "warmup_steps": 2, "norm": True,
+    "label_smoothing": 0.1, "weighted": True, "schedule": "cosine", "warmup_steps": 2, "norm": "layer",
 }  # fmt: skip
 SIZES = {
     "even": {"examples": 32, "batch_size": 16},

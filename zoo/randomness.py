@@ -10,19 +10,42 @@ The hash is the 32-bit finaliser of MurmurHash3 (Appleby, 2011), two rounds of i
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 _local = threading.local()
 
 
-class Scope:
-    """Where in the run the code at hand is; a forward pass is traced inside one."""
+class Statistic(NamedTuple):
+    """A mean over the global batch that a variable follows: variable += rate * (numerator / weight - variable)."""
 
-    def __init__(self, seed: int, step: tf.Tensor, first_row: tf.Tensor):
+    variable: keras.Variable
+    rate: float
+    numerator: tf.Tensor
+    weight: tf.Tensor
+
+
+class Scope:
+    """Where in the run the code at hand is; a forward pass is traced inside one.
+
+    Attributes:
+        seed: of the run.
+        step: scalar, the number of the step.
+        first_row: scalar, the place of the slice's first row in the global batch.
+        row_weights: `[batch]`, 0 for padding; None where all rows count.
+        split: whether the slice is a part of the global batch only.
+        statistics: what layers measured on the slice, to be added up over the global batch.
+    """
+
+    def __init__(self, seed, step, first_row, row_weights=None, split=False):
         self.seed = seed
         self.step = step
         self.first_row = first_row
+        self.row_weights = row_weights
+        self.split = split
+        self.statistics: list[Statistic] = []
         self.streams = 0
 
     def next_stream(self) -> int:
@@ -32,16 +55,19 @@ class Scope:
 
 
 @contextlib.contextmanager
-def scope(seed: int, step: tf.Tensor, first_row: tf.Tensor) -> Iterator[Scope]:
+def scope(
+    seed: int,
+    step: tf.Tensor,
+    first_row: tf.Tensor,
+    row_weights: tf.Tensor | None = None,
+    split: bool = False,
+) -> Iterator[Scope]:
     """Makes the noise inside a function of the seed, the step and the rows' places in the global batch.
 
-    Args:
-        seed: of the run, any integer of up to 64 bits.
-        step: scalar, the number of the step.
-        first_row: scalar, the place of the slice's first row in the global batch.
+    Args: as the attributes of `Scope`; the seed is any integer of up to 64 bits.
     """
     outer = current()
-    _local.scope = Scope(seed, step, first_row)
+    _local.scope = Scope(seed, step, first_row, row_weights, split)
     try:
         yield _local.scope
     finally:
@@ -51,6 +77,12 @@ def scope(seed: int, step: tf.Tensor, first_row: tf.Tensor) -> Iterator[Scope]:
 def current() -> Scope | None:
     """The scope the caller is in; None outside the engine. Each replica's thread has its own."""
     return getattr(_local, "scope", None)
+
+
+def followed(value: tf.Tensor, statistic: Statistic) -> tf.Tensor:
+    """The next value of a variable that follows a statistic; the same where nothing was measured."""
+    mean = tf.math.divide_no_nan(statistic.numerator, statistic.weight)
+    return value + tf.where(statistic.weight > 0, statistic.rate * (mean - value), tf.zeros_like(value))
 
 
 def bits(shape: tf.Tensor | tuple[int, ...], key: tuple[tf.Tensor, tf.Tensor], first_row: tf.Tensor | int = 0):

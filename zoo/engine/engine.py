@@ -62,7 +62,19 @@ class Engine:
         self.compile = _compile_mode(compile, self.replicas)
         _refuse_stateful_noise(model, self.replicas * accumulate)
         averages = _averages(strategy, model) if average_decay else []
-        self.task = Task(model, forward, tuple(objective), groups, penalty, clip_norm, averages, average_decay, seed)
+        self.task = Task(
+            model=model,
+            forward=forward,
+            objective=tuple(objective),
+            groups=groups,
+            penalty=penalty,
+            clip_norm=clip_norm,
+            averages=averages,
+            average_decay=average_decay,
+            seed=seed,
+            split=self.replicas * accumulate > 1,
+            followers=[],
+        )
         self._feeds: dict[int, feed.Feed] = {}
         self._names: dict[bool, list[str]] = {}
         self._train_loop = self._compiled(functools.partial(self._loop, training=True))

@@ -36,6 +36,9 @@ class Task(NamedTuple):
     averages: Sequence[tf.Variable]
     average_decay: float
     seed: int
+    split: bool
+    # Filled by each trace of a forward pass: the variables that follow its statistics, and how fast.
+    followers: list[tuple[keras.Variable, float]]
 
 
 class Rows(NamedTuple):
@@ -51,6 +54,7 @@ class Local(NamedTuple):
 
     gradients: list[tf.Tensor]
     sums: dict[str, Sums]
+    statistics: list[Sums]
 
 
 class Micro(NamedTuple):
@@ -93,12 +97,13 @@ def train(task: Task, micro: Micro, read: Callable[[tf.Tensor], Rows], accumulat
         gradients = [gradient * scale for gradient in gradients]
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
     _apply(task, gradients)
+    _follow(task, total.statistics)
     return total.sums, scalars
 
 
 def evaluate(task: Task, read: Callable[[tf.Tensor], Rows], accumulate: int, step: tf.Tensor) -> dict[str, Sums]:
     """The terms of one batch of an evaluation, added up over micro-batches and replicas."""
-    return all_reduce(_over_micro_batches(lambda number: forward(task, read(number), step, False), accumulate))
+    return all_reduce(_over_micro_batches(lambda number: forward(task, read(number), step, False)[0], accumulate))
 
 
 def gradients(task: Task, rows: Rows, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
@@ -106,25 +111,30 @@ def gradients(task: Task, rows: Rows, scales: dict[str, tf.Tensor], step: tf.Ten
     values = _values(task.model)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        sums = forward(task, rows, step, training=True)
+        sums, statistics = forward(task, rows, step, training=True)
         loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.objective])
     found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Embeddings give sparse gradients: densified, or the norm and the reduction would miss repeated rows.
-    return Local([tf.convert_to_tensor(gradient) for gradient in found], sums)
+    return Local([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
 
 
 def weights(task: Task, rows: Rows, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the graph's pruning leaves the model out where they do not depend on it."""
-    sums = forward(task, rows, step, training=True)
+    sums, _ = forward(task, rows, step, training=True)
     return {name: sums[name].weight for name in task.objective}
 
 
-def forward(task: Task, rows: Rows, step: tf.Tensor, training: bool) -> dict[str, Sums]:
-    """The task's terms added up over the rows, with the noise of their places in the global batch."""
-    with randomness.scope(task.seed, step, rows.first_row):
+def forward(task: Task, rows: Rows, step: tf.Tensor, training: bool) -> tuple[dict[str, Sums], list[Sums]]:
+    """The task's terms, and its layers' statistics, added up over the rows.
+
+    The noise inside belongs to the rows' places in the global batch.
+    """
+    with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as where:
         found = task.forward(task.model, rows.batch, training)
     _check_terms(task, found)
-    return {name: terms.sums(name, term, rows.weights) for name, term in found.items()}
+    task.followers[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
+    sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items()}
+    return sums, [Sums(statistic.numerator, statistic.weight) for statistic in where.statistics]
 
 
 def all_reduce(local):
@@ -189,6 +199,13 @@ def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
         decay = tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
         for average, value in zip(task.averages, _values(task.model), strict=True):
             average.assign_add((1.0 - decay) * (value - average))
+
+
+def _follow(task: Task, statistics: list[Sums]) -> None:
+    """Moves the layers' moving statistics, once per step and by the global batch."""
+    for (variable, rate), found in zip(task.followers, statistics, strict=True):
+        statistic = randomness.Statistic(variable, rate, *found)
+        variable.assign(randomness.followed(variable.value, statistic))
 
 
 def _values(model: keras.Model) -> list[tf.Variable]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from zoo.models.layers import Dropout
+from zoo.models.layers import BatchNorm, Dropout
 
-NORMS = ("none", "layer")
+NORMS = ("none", "layer", "batch")
 
 
 def mlp(
@@ -29,7 +29,7 @@ def mlp(
         classes: number of logits.
         hidden: width of each hidden layer.
         dropout: rate after each hidden layer.
-        norm: one of `NORMS`, before each activation (Ba et al., 2016).
+        norm: one of `NORMS`, before each activation (Ba et al., 2016; Ioffe and Szegedy, 2015).
         dtype: of the input.
         preprocessing: first layer, so that the saved model takes raw input; from `scaling` or `standardizing`.
 
@@ -44,6 +44,8 @@ def mlp(
         x = keras.layers.Dense(width, use_bias=norm == "none", kernel_initializer="he_normal")(x)
         if norm == "layer":
             x = keras.layers.LayerNormalization(epsilon=1e-6)(x)
+        elif norm == "batch":
+            x = BatchNorm()(x)
         x = keras.layers.Activation("relu")(x)
         if dropout:
             x = Dropout(dropout)(x)
