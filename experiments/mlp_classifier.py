@@ -1,10 +1,11 @@
 """Multi-layer perceptron on images or tables of numbers.
 
     python -m experiments.mlp_classifier                                   # 4,000 MNIST digits that pip brings
-    python -m experiments.mlp_classifier --dataset=mnist
     python -m experiments.mlp_classifier --dataset=table.csv --label_column=species
 
-`eval/` is the validation split, `test/` is read once at the end.
+`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds logistic regression on the same split.
+
+RESULTS
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo.data import images
 from zoo.models import mlp
+from zoo.report.baseline import linear_accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class MlpConfig(Config):
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
     )
+    baseline: bool = setting(False, "Also fit logistic regression to the same split; minutes on MNIST.", free=True)
 
 
 def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term]:
@@ -74,6 +77,7 @@ def build(config: MlpConfig) -> Experiment:
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
         about={"task": "classification", "classes": list(data.classes), "largest": data.scale},
+        baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
         notes=data.notes,
     )
 

@@ -1,6 +1,6 @@
 """What an experiment's `build(config)` returns: the one thing that the outer loop knows of a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -22,6 +22,7 @@ class Experiment(NamedTuple):
         objective: terms whose means are added up to the loss.
         optimizer: a Keras optimizer, groups of variables with one each, or None for the config's.
         about: what `zoo predict` must know besides the model; written to model.json.
+        baseline: a simpler model's metrics on the same splits, computed at the end and added to the result.
         notes: what happened to the data, to be said at the start.
     """
 
@@ -33,4 +34,5 @@ class Experiment(NamedTuple):
     objective: Sequence[str] = ("loss",)
     optimizer: keras.optimizers.Optimizer | Sequence[Group] | None = None
     about: Mapping[str, Any] = {}
+    baseline: Callable[[], Mapping[str, float]] | None = None
     notes: Sequence[str] = ()

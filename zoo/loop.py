@@ -196,6 +196,8 @@ class Training:
                 result |= _tagged(name, loss(self._engine.evaluate(batches), self._experiment))
             if self._chief:
                 self._export()
+        if self._chief and self._experiment.baseline is not None:
+            result |= self._experiment.baseline()
         if self._chief:
             tested = {name: value for name, value in result.items() if name.split("/")[0] in self._experiment.tests}
             if tested:
@@ -265,6 +267,7 @@ class Training:
 
     def _save(self) -> None:
         state = self._engine.state()
+        health.check_state(self.step, state, self._saved)
         if self._chief:
             self._history.flush()
             record = {"window": self._window, "metrics": self._metrics, "best": self._best, "done": self._done}

@@ -30,3 +30,20 @@ def check(first_step: int, found: Mapping[str, np.ndarray], last_good: int | Non
         f"{' and '.join(names)} not finite in steps {first_step + first} to {last}; {kept}; "
         "try a lower --learning_rate, --warmup_steps or --clip_norm=1"
     )
+
+
+def check_state(step: int, state: Mapping[str, np.ndarray], last_good: int | None) -> None:
+    """Keeps weights that are not finite out of the checkpoints: an update may overflow though its gradient did not.
+
+    Args:
+        step: that the state belongs to.
+        state: variables by name.
+        last_good: step of the newest checkpoint, for the message.
+
+    Raises:
+        NonFinite: names the variable.
+    """
+    for name, value in state.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            kept = f"the checkpoint of step {last_good} is kept" if last_good is not None else "none was written yet"
+            raise NonFinite(f"{name} not finite after step {step}: not saved, {kept}; try a lower --learning_rate")
