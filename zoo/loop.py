@@ -199,9 +199,9 @@ class Training:
         if self._chief and self._experiment.baseline is not None:
             result |= self._experiment.baseline()
         if self._chief:
-            tested = {name: value for name, value in result.items() if name.split("/")[0] in self._experiment.tests}
-            if tested:
-                self._progress.line(self.step, "test", tested)
+            for name in self._experiment.tests:
+                found = {tag.split("/", 1)[1]: value for tag, value in result.items() if tag.startswith(f"{name}/")}
+                self._progress.line(self.step, name, found)
             folders.write(self._workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
         return result
 

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+
 from zoo.data.splits import Splits
 
 # Of the inverse L2 strength; chosen on the validation split, as the network's settings are.
