@@ -35,6 +35,7 @@ setup(
         "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
         "test": [
             "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
             "ruff>=0.17,<0.18",
             "scipy>=1.13,<2",
