@@ -22,7 +22,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The peers are large and no dependency; Orbit needs an environment of its own, see benchmarks/mlp.py.
 bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.mlp
 
 clean:
