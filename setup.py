@@ -13,8 +13,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.14",  # Keras 3.15 needs 3.11, TensorFlow 2.21 ends at 3.13
-   ,
+    # Keras 3.15 needs 3.11, TensorFlow 2.21 ends at 3.13.
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["zoo", "zoo.*", "experiments"]),
     package_data={"zoo": ["py.typed"]},
     install_requires=[
