@@ -72,7 +72,7 @@ def table(found: Sequence[Row], results: Sequence[Result]) -> str:
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     return {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
         "logical_cores": psutil.cpu_count(),
         "physical_cores": psutil.cpu_count(logical=False),

@@ -66,9 +66,11 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     print(f"\n{summary(results)}\n")
-    print(f"curves:   tensorboard --logdir {workdir}")
-    print(f"judge:    zoo evaluate {workdir / 'seed0'}")
-    print("your own: python -m experiments.mlp_classifier --dataset=table.csv --label_column=...")
+    # With the folder of this interpreter: after `make demo` it is not on the user's path.
+    programs = Path(sys.executable).parent
+    print(f"curves:   {programs / 'tensorboard'} --logdir {workdir}")
+    print(f"judge:    {programs / 'zoo'} evaluate {workdir / 'seed0'}")
+    print(f"your own: {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...")
     return 0
 
 

@@ -4,7 +4,7 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-_SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_install")
+_SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_launch")
 
 
 def pytest_configure():

@@ -12,8 +12,9 @@ import zoo
 from experiments.mlp_classifier import MlpConfig, build
 from tests.small import furthest
 from zoo.data import images, splits
-from zoo.engine import checkpoints
+from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput
+from zoo.models import mlp
 
 
 def digests(columns):
@@ -99,6 +100,20 @@ def test_csv_with_numbered_classes_and_weights(tmp_path):
     np.testing.assert_allclose(data.train["weight"], data.train["x"][:, 0] / 10, rtol=1e-6)
 
 
+def test_csv_classes_have_one_order(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(table([f"{i},0,{['1.0', '01', 'nan', '1', 'b'][i % 5]}" for i in range(40)]))
+    assert images.load(str(path)).classes == ("01", "1", "1.0", "b", "nan")
+
+
+def test_standardizing_is_exact_in_any_precision():
+    years = np.arange(1990, 2021, dtype=np.float32)[:, None]
+    with devices.precision("bfloat16"):
+        layer = mlp.standardizing(np.repeat(years, 1000, axis=0))
+        found = layer(years).numpy()
+    np.testing.assert_allclose(found, (years - years.mean()) / years.std(), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -110,6 +125,8 @@ def test_csv_with_numbered_classes_and_weights(tmp_path):
         (table(["nan,1,no", *GOOD]), "is nan; expected finite numbers"),
         (table([f"{i},1,no" for i in range(40)]), "only the class 'no'; expected two or more"),
         (table(GOOD[:3]), "no examples for"),
+        (table([*GOOD, "1,2,"]), "line 42, column 'label' is empty"),
+        (table(["yes", "no"] * 20, "label"), "has no columns besides 'label'"),
     ],
 )
 def test_bad_csv(tmp_path, text, said):
@@ -144,6 +161,9 @@ Y = np.arange(40) % 4
         ({"x": X, "y": Y, "x_test": X + 1, "y_test": Y + 3}, "test label 4 at example 1; expected 0 to 3"),
         ({"x": X, "y": Y, "weight": -np.ones(40)}, "weights must be one finite number of 0 or more"),
         ({"x": X[:0], "y": Y[:0]}, "no examples for train"),
+        ({"x": X, "y": Y, "weight": np.zeros(40)}, "and not all 0"),
+        ({"x": X, "y": Y * 20_000_000}, "label 60000000 in 40 examples"),
+        ({"x": (X > 0).astype(np.uint8), "y": Y, "x_test": X, "y_test": Y}, "x_test is float32, x is uint8"),
     ],
 )
 def test_bad_npz(tmp_path, arrays, said):
@@ -162,6 +182,13 @@ def test_torn_npz(tmp_path):
 def test_unknown(name, said):
     with pytest.raises(BadInput, match=said):
         images.load(name)
+
+
+def test_files_on_disk_must_need_no_copy(tmp_path):
+    np.save(tmp_path / "x.npy", X.astype(np.float64))
+    np.save(tmp_path / "y.npy", Y)
+    with pytest.raises(BadInput, match=r"x\.npy is float64; expected float32 or uint8"):
+        images.load(str(tmp_path))
 
 
 def test_own_test_split_is_used(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.small import CLASSES, SmallConfig, build, data, furthest, train
-from zoo import Batches, Experiment, Term
+from zoo import Batches, Experiment, Term, terms
 from zoo.engine import devices, health
 from zoo.errors import BadInput, NonFinite
 from zoo.loop import make_engine
@@ -196,6 +196,52 @@ def test_padding_may_hold_anything():
     assert found["loss"] == pytest.approx(columns["x"][1:].sum() / 3, rel=1e-5)
 
 
+def test_weights_by_example_or_by_token():
+    """On a square batch, too: `[batch]` weighs the examples, `[batch, time]` the tokens."""
+    values, rows = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.ones(2)
+    assert [float(x) for x in terms.sums("a", Term(values, tf.constant([1.0, 0.0])), rows)] == [3.0, 2.0]
+    assert [float(x) for x in terms.sums("a", Term(values, tf.constant([[1.0, 0.0]] * 2)), rows)] == [4.0, 2.0]
+    assert [float(x) for x in terms.sums("a", Term(values, 0.5), tf.constant([0.0, 1.0]))] == [3.5, 1.0]
+    with pytest.raises(ValueError, match="has weights of shape"):
+        terms.sums("a", Term(values, tf.ones([2, 2, 1])), rows)
+
+
+def test_keras_batch_normalisation_is_refused():
+    def normalised(config):
+        layers = [keras.Input((6,)), keras.layers.BatchNormalization(), keras.layers.Dense(CLASSES)]
+        return build(config)._replace(model=keras.Sequential(layers))
+
+    with pytest.raises(BadInput, match=r"BatchNormalization learns from each replica's rows"):
+        engine_for(SmallConfig(), normalised)
+
+
+def test_unbuilt_model_is_refused():
+    with pytest.raises(BadInput, match="has no weights yet"):
+        engine_for(
+            SmallConfig(), lambda config: build(config)._replace(model=keras.Sequential([keras.layers.Dense(3)]))
+        )
+
+
+def test_scalar_weights_train():
+    class Scale(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    def scaled(config):
+        layers = [keras.Input((6,)), Scale(), keras.layers.Dense(CLASSES)]
+        return build(config)._replace(model=keras.Sequential(layers))
+
+    engine, experiment = engine_for(SmallConfig(compile="none"), scaled)
+    names = set(engine.state())
+    engine.train(experiment.train, 0, 3)
+    assert float(experiment.model.layers[0].scale) != 1.0
+    other, _ = engine_for(SmallConfig(compile="none"), scaled)
+    assert set(other.state()) == names, "a second model of the process has the same names"
+
+
 def test_state_of_another_model_changes_nothing():
     engine, _ = engine_for(SmallConfig())
     other, _ = engine_for(SmallConfig(norm="layer"))
@@ -221,6 +267,18 @@ def test_health_names_the_first_step():
 def test_devices_that_are_not_there(strategy, said):
     with pytest.raises(BadInput, match=said):
         devices.strategy(strategy)
+
+
+@pytest.mark.parametrize("value", ["", "{", '{"task": {}}'])
+def test_cluster_that_cannot_be_read(monkeypatch, value):
+    monkeypatch.setenv("TF_CONFIG", value)
+    with pytest.raises(BadInput, match="TF_CONFIG is not as expected"):
+        devices.strategy("auto")
+
+
+def test_cpus_for_another_strategy():
+    with pytest.raises(BadInput, match="--cpu_devices is 2 and --strategy is gpu: expected auto, cpu or mirrored"):
+        devices.strategy("gpu", 2)
 
 
 def test_more_cpus_than_were_made():

@@ -61,7 +61,7 @@ def test_weight_decay_spares_biases_and_norms():
     for variable in experiment.model.trainable_variables:
         expected = 0.95 if len(variable.shape) == 2 else 1.0
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
-    table = optimizers.describe(engine.groups)
+    table = optimizers.describe(experiment.model, engine.groups)
     assert "all: matrices" in table and "0.5" in table and "all: biases, norms" in table
 
 
@@ -81,6 +81,31 @@ def test_refused_options(options, said):
         optimizers.check(keras.optimizers.Adam(**options))
     with pytest.raises(BadInput, match="LossScaleOptimizer"):
         optimizers.check(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()))
+
+
+def test_decay_spares_by_identity_not_by_rank():
+    inputs = keras.Input((4, 6))
+    attention = keras.layers.MultiHeadAttention(2, 3)
+    norm = keras.layers.LayerNormalization(axis=[1, 2])
+    model = keras.Model(inputs, norm(attention(inputs, inputs)))
+    decayed = {id(variable) for variable in regularization.decayed(model)}
+    assert {variable.path.split("/")[-1] for variable in model.trainable_variables if id(variable) in decayed} == {
+        "kernel"
+    }
+    assert len(decayed) == 4
+
+
+def test_schedule_free_is_refused_with_the_reason():
+    with pytest.raises(BadInput, match="trains at another point"):
+        optimizers.make("schedule_free_adamw", schedules.make("constant", 0.1, decay_steps=0), None)
+
+
+def test_adamw_without_decay():
+    config = SmallConfig(compile="none", epochs=0, steps=3)
+    adam, adamw = (train(config.replace(optimizer=o, weight_decay=0.0))[0] for o in ("adam", "adamw"))
+    assert (
+        furthest({n: v for n, v in adam.items() if "model" in n}, {n: v for n, v in adamw.items() if "model" in n}) == 0
+    )
 
 
 def test_unknown_name_shows_the_nearest():

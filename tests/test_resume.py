@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -88,8 +89,8 @@ def test_another_number_of_replicas_resumes(whole, tmp_path):
 
 def test_more_steps_go_on(whole, tmp_path):
     folder = as_if_killed(whole[0], tmp_path, 7)
-    longer = zoo.run(build, CONFIG.replace(steps=9), folder)
-    direct = zoo.run(build, CONFIG.replace(steps=9), tmp_path / "direct")
+    longer = zoo.run(build, CONFIG.replace(steps=9, export="last"), folder)
+    direct = zoo.run(build, CONFIG.replace(steps=9, export="last"), tmp_path / "direct")
     assert longer["step"] == 9
     assert longer["eval/loss"] == direct["eval/loss"]
 
@@ -173,25 +174,21 @@ def test_no_good_checkpoint_is_an_error(whole, tmp_path):
         zoo.run(build, CONFIG, folder)
 
 
-def test_newest_and_best_are_kept(tmp_path):
+def test_best_is_kept_and_exported(tmp_path):
+    """A learning rate that makes the run worse: the best is neither among the newest nor the last."""
     config = CONFIG.replace(keep=2, steps=12, learning_rate=2.0, clip_norm=0.0)
-    zoo.run(build, config, tmp_path)
+    result = zoo.run(build, config, tmp_path)
     kept = sorted(int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").iterdir())
-    best = checkpoints.restore(tmp_path / "checkpoints")[0].record["best"]["step"]
-    assert best < 11, "the learning rate is chosen so that the run gets worse"
-    assert kept == sorted({best, 11, 12})
-
-
-def test_best_weights_are_exported(whole):
-    folder, result = whole
-    record = final_state(folder).record
-    best = checkpoints.restore(folder / "checkpoints", int(record["best"]["step"]))[0]
-    import keras
-
-    exported = keras.models.load_model(folder / "model.keras", compile=False).trainable_variables
-    averages = [best.state[name] for name in sorted(best.state) if name.startswith("average/")]
+    record = checkpoints.restore(tmp_path / "checkpoints")[0].record
+    step = record["best"]["step"]
+    assert step < 11
+    assert kept == sorted({step, 11, 12})
+    best = checkpoints.restore(tmp_path / "checkpoints", step)[0].state
+    exported = keras.models.load_model(tmp_path / "model.keras", compile=False).trainable_variables
+    averages = [best[name] for name in sorted(best) if name.startswith("average/")]
     assert all(np.array_equal(one.numpy(), other) for one, other in zip(exported, averages, strict=True))
-    assert result["eval/loss"] >= record["best"]["loss"]
+    assert result["best/step"] == step and result["eval/loss"] == record["best"]["loss"]
+    assert record["metrics"]["eval/loss"] > result["eval/loss"]
 
 
 def test_flags_file_and_result_are_written(whole):

@@ -8,9 +8,12 @@ import threading
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing import event_accumulator, plugin_event_multiplexer
+import tensorflow as tf
+from tensorboard.backend.event_processing import data_provider, event_accumulator, plugin_event_multiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import backend_context, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
-from tensorboard.plugins.hparams import plugin_data_pb2
 
 import zoo
 from tests.small import SmallConfig, build
@@ -41,15 +44,15 @@ def test_tensorboard_reads_it(done):
     multiplexer = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(done[0].parent))
     multiplexer.Reload()
     runs = {run.removeprefix("folder/") for run in multiplexer.Runs()}
-    assert runs == {"train", "eval", "hparams"}
-    tags = {run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in runs}
+    assert runs == {"train", "eval", "folder"}
+    tags = {run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in ("train", "eval")}
     assert tags["train"] >= {"loss", "accuracy", "learning_rate", "gradient_norm", "parameter_norm"}
     assert tags["train"] >= {"examples_per_second"}
     assert tags["eval"] == {"loss", "accuracy"}
 
 
 def test_hyperparameters_are_one_session(done):
-    accumulator = event_accumulator.EventAccumulator(str(done[0] / "hparams"))
+    accumulator = event_accumulator.EventAccumulator(str(done[0]))
     accumulator.Reload()
     content = accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = hparams_metadata.parse_session_start_info_plugin_data(content)
@@ -57,6 +60,97 @@ def test_hyperparameters_are_one_session(done):
     assert start.hparams["batch_size"].number_value == 13
     assert start.hparams["optimizer"].string_value == "adam"
     assert "--batch_size=13" in str(accumulator.Tensors("config")[0].tensor_proto.string_val)
+
+
+def test_tensorboard_joins_metrics_and_hyperparameters(done):
+    """The table of the HParams tab, as its own backend makes it: one group a run, with the metrics of both splits."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(done[0].parent))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(done[0].parent))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request = RequestContext()
+    experiment = context.experiment_from_metadata(
+        request,
+        "",
+        True,
+        context.hparams_metadata(request, ""),
+        context.hparams_from_data_provider(request, "", limit=100),
+        hparams_limit=100,
+    )
+    metrics = {(metric.name.group, metric.name.tag) for metric in experiment.metric_infos}
+    assert metrics >= {("eval", "loss"), ("eval", "accuracy"), ("train", "loss"), ("train", "learning_rate")}
+
+
+def test_other_peoples_event_files_are_left_alone(tmp_path):
+    (tmp_path / "other").mkdir()
+    with tf.summary.create_file_writer(str(tmp_path / "other")).as_default():
+        for step in range(20):
+            tf.summary.scalar("loss", 1.0, step=step)
+    before = [path.read_bytes() for path in (tmp_path / "other").iterdir()]
+    zoo.run(build, CONFIG, tmp_path)
+    assert [path.read_bytes() for path in (tmp_path / "other").iterdir()] == before
+
+
+def test_several_eval_sets_with_terms_of_their_own(tmp_path):
+    def two(config):
+        experiment = build(config)
+        plain = experiment.evals["eval"]
+        marked = {**plain.columns, "marked": np.ones(len(plain.columns["y"]), np.float32)}
+
+        def forward(model, batch, training):
+            terms = experiment.forward(model, batch, training)
+            more = {"always_one": zoo.Term(batch["marked"])} if "marked" in batch else {}
+            return more | terms
+
+        return experiment._replace(forward=forward, evals={"a": plain, "b": zoo.Batches(marked, 4)})
+
+    result = zoo.run(two, CONFIG, tmp_path)
+    assert result["b/always_one"] == 1.0 and "a/always_one" not in result
+    assert result["a/loss"] == pytest.approx(result["b/loss"]) and result["a/accuracy"] == result["b/accuracy"]
+
+
+def test_eval_that_is_not_finite_ends_the_run(tmp_path):
+    def broken(config):
+        experiment = build(config)
+        columns = {name: column.copy() for name, column in experiment.evals["eval"].columns.items()}
+        columns["x"][3] = np.inf
+        columns["x"][3, 0] = -np.inf
+        columns["x"][3, 1] = np.nan
+        return experiment._replace(evals={"eval": zoo.Batches(columns, 4)})
+
+    with pytest.raises(NonFinite, match="eval/loss not finite at step 3"):
+        zoo.run(broken, CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"evals": {"train": "eval"}}, "expected names of their own"),
+        ({"tests": {"eval": "test"}}, "expected names of their own"),
+        ({"evals": {"a/b": "eval"}}, "without a slash"),
+        ({"evals": {}}, "--export=best: the experiment has no data set"),
+    ],
+)
+def test_names_of_data_sets(tmp_path, change, said):
+    def renamed(config):
+        experiment = build(config)
+        sets = {"eval": experiment.evals["eval"], "test": experiment.tests["test"]}
+        return experiment._replace(**{f: {n: sets[o] for n, o in names.items()} for f, names in change.items()})
+
+    with pytest.raises(BadInput, match=said):
+        zoo.run(renamed, CONFIG.replace(export="best"), tmp_path)
+
+
+def test_a_refused_run_does_not_block_its_folder(done, tmp_path):
+    with pytest.raises(BadInput, match="has no checkpoints"):
+        zoo.run(build, CONFIG.replace(init_from=str(tmp_path / "nothing")), tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+    (tmp_path / "torn.keras").write_bytes(b"PK torn")
+    with pytest.raises(BadInput, match=r"torn\.keras cannot be read"):
+        zoo.run(build, CONFIG.replace(init_from=str(tmp_path / "torn.keras")), tmp_path / "run")
+    config = CONFIG.replace(init_from=str(done[0]), ema=0.999, learning_rate=0.0, steps=1)
+    result = zoo.run(build, config, tmp_path / "run")
+    assert result["eval/loss"] == pytest.approx(done[1]["eval/loss"], rel=1e-5), "averages start from those weights"
 
 
 def test_same_config_same_run(done, tmp_path):
@@ -138,13 +232,14 @@ def test_workdir_that_cannot_be_written(path):
 
 
 def test_checkpoints_of_nobody(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(BadInput, match=r"has checkpoints but no run\.json"):
         zoo.run(build, CONFIG, tmp_path)
 
 
 def test_torn_run_file(done, tmp_path):
     (tmp_path / "run.json").write_text('{"config": ')
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(BadInput, match="cannot be read"):
         zoo.run(build, CONFIG, tmp_path)
 

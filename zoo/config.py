@@ -48,7 +48,7 @@ class Config:
     Steps count updates of the weights; `batch_size` is the global one, whatever the number of devices.
     """
 
-    seed: int = setting(0, "Of the order of the examples, the initial weights and all noise.", low=0)
+    seed: int = setting(0, "Of the order of the examples, the initial weights and all noise.", low=0, high=2**32 - 1)
     steps: int = setting(0, "Training steps. 0: from --epochs.", low=0, free=True)
     epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", low=0, free=True)
     batch_size: int = setting(
@@ -74,8 +74,7 @@ class Config:
 
     weight_decay: float | None = setting(
         None,
-        "Decoupled decay of matrices, times the rate. Unset: 0.01 for adamw, lamb, lion, muon and "
-        "schedule_free_adamw, 0 for the others.",
+        "Decoupled decay of matrices, times the rate. Unset: 0.01 for adamw, lamb, lion and muon, 0 for the others.",
         low=0,
     )
     l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once.", low=0)
@@ -98,7 +97,7 @@ class Config:
         free=True,
     )
     steps_per_loop: int = setting(
-        1000, "Most steps per compiled call; fewer are taken where a call would last over a second.", low=1, free=True
+        1000, "Most steps per compiled call; fewer are taken where a call would last long.", low=1, free=True
     )
     precision: str = setting(
         "float32", "bfloat16 computes in it and keeps float32 weights.", choices=("float32", "bfloat16")
@@ -143,7 +142,9 @@ def define_flags(config_class: type[Config], workdir: str, values: flags.FlagVal
     describe = "Folder of the run: checkpoints, TensorBoard, model. A run that was stopped goes on there."
     made = [_flag("workdir", str, workdir, describe, ())]
     for field, kind in _typed_fields(config_class):
-        made.append(_flag(field.name, kind, field.default, field.metadata["help"], field.metadata["choices"]))
+        made.append(
+            _flag(field.name, kind, field.default, field.metadata.get("help", ""), field.metadata.get("choices", ()))
+        )
     for flag in made:
         flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
 
@@ -168,7 +169,7 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """How a config contradicts a saved one (its `dataclasses.asdict`), in the fields that a resumed run must keep."""
-    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata["free"]]
+    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata.get("free")]
     now = {name: _plain(getattr(config, name)) for name in fixed}
     return [
         f"--{name} was {_text(saved.get(name))}, is {_text(now[name])}"
@@ -211,7 +212,7 @@ def _flag(name: str, kind: type, default: Any, describe: str, choices: Sequence[
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     limits = field.metadata
-    if limits["choices"] and value not in limits["choices"]:
+    if limits.get("choices") and value not in limits["choices"]:
         raise BadInput(f"--{field.name} is {value!r}: {nearest(str(value), limits['choices'])}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -223,9 +224,9 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 def _out_of_bounds(number: float, limits: Mapping[str, Any]) -> list[str]:
     """What a number should have been."""
     checks = {
-        ">=": (limits["low"], operator.ge),
-        "<=": (limits["high"], operator.le),
-        "<": (limits["below"], operator.lt),
+        ">=": (limits.get("low"), operator.ge),
+        "<=": (limits.get("high"), operator.le),
+        "<": (limits.get("below"), operator.lt),
     }
     wrong = [
         f"{sign} {bound:g}" for sign, (bound, holds) in checks.items() if bound is not None and not holds(number, bound)

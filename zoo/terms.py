@@ -12,7 +12,8 @@ class Term(NamedTuple):
 
     Attributes:
         values: `[batch, ...]`, one value per example or per token.
-        weights: broadcastable to `values`; 0 leaves a value out (padding, an unlabelled token).
+        weights: a number, `[batch]` for one per example, or of the values' rank and broadcastable to them; 0 leaves a
+            value out (padding, an unlabelled token).
     """
 
     values: tf.Tensor
@@ -43,8 +44,15 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> Sums:
             f"term {name!r} has values of shape {values.shape}: expected one entry per example, "
             f"[{row_weights.shape[0]}, ...]; return unreduced losses, the engine adds them up"
         )
-    by_row = tf.reshape(row_weights, [-1] + [1] * (values.shape.rank - 1))
-    weights = tf.broadcast_to(tf.cast(term.weights, tf.float32) * by_row, tf.shape(values))
+    by_row = [-1] + [1] * (values.shape.rank - 1)
+    weights = tf.cast(term.weights, tf.float32)
+    if weights.shape.rank == 1:
+        weights = tf.reshape(weights, by_row)
+    elif weights.shape.rank not in (0, values.shape.rank):
+        raise ValueError(
+            f"term {name!r} has weights of shape {weights.shape}: expected a number, [batch] or {values.shape}"
+        )
+    weights = tf.broadcast_to(weights * tf.reshape(row_weights, by_row), tf.shape(values))
     # Where the weight is 0 the value may be anything, NaN included: 0 * NaN would be NaN.
     weighted = tf.where(weights == 0.0, tf.zeros_like(values), values) * weights
     return Sums(tf.reduce_sum(weighted), tf.reduce_sum(weights))

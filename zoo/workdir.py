@@ -42,39 +42,50 @@ def owned(workdir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
-    """Writes what the run is, or compares it with what is written there.
+def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> bool:
+    """Compares the run with the one that is written in its folder; writes nothing.
 
     Args:
         workdir: the folder.
         config: of this run.
         identity: what must not change besides the config: data, model, length of the schedule.
 
+    Returns:
+        Whether the folder has a run already, this one.
+
     Raises:
-        BadInput: the folder belongs to a run that differs, field by field; nothing is written then.
+        BadInput: the folder belongs to a run that differs, field by field.
     """
-    path = workdir / RUN
-    wrong = []
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text())
-            wrong = configs.differences(saved["config"], config)
-            wrong += [
-                f"{name} was {saved['identity'].get(name)}, is {value}"
-                for name, value in identity.items()
-                if saved["identity"].get(name) != value
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
-    elif (workdir / CHECKPOINTS).exists():
-        raise BadInput(
-            f"{workdir} has checkpoints but no {RUN}, so whose they are is unknown; choose another --workdir"
-        )
-    if wrong:
+    path, begun = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
+    if not path.exists():
+        if begun:
+            raise BadInput(
+                f"{workdir} has checkpoints but no {RUN}, so whose they are is unknown; choose another --workdir"
+            )
+        return False
+    try:
+        saved = json.loads(path.read_text())
+        wrong = configs.differences(saved["config"], config)
+        wrong += [
+            f"{name} was {saved['identity'].get(name)}, is {value}"
+            for name, value in identity.items()
+            if saved["identity"].get(name) != value
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
+    # A run that was stopped before its first checkpoint has nothing to lose.
+    if wrong and begun:
         raise BadInput(f"--workdir {workdir} belongs to another run: {'; '.join(wrong)}; choose another --workdir")
+    return True
+
+
+def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
+    """Writes what the run is, and clears what killed runs left half written."""
+    for path in (*workdir.glob(".partial-*.keras"), *workdir.glob(".*.partial")):
+        path.unlink()
     # The current folder, because a path in the config is kept as it was typed.
     about = {"config": configs.as_dict(config), "identity": dict(identity), "folder": os.getcwd()}
-    write(path, json.dumps(about, indent=1) + "\n")
+    write(workdir / RUN, json.dumps(about, indent=1) + "\n")
     write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
@@ -86,7 +97,10 @@ def write(path: Path, text: str) -> None:
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
-        aside.write_text(text)
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)

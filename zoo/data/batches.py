@@ -64,6 +64,13 @@ class Batches:
         index = np.maximum(index, 0)
         return {name: np.asarray(column[index]) for name, column in self.columns.items()}
 
+    def examples_in(self, first_step: int, steps: int) -> int:
+        """How many examples the given steps read, padding left out."""
+        edges = (
+            (first * self.batch_size, last * self.batch_size) for _, first, last in self._epochs(first_step, steps)
+        )
+        return sum(min(stop, self.examples) - start for start, stop in edges)
+
     def fingerprint(self) -> str:
         """A hash of what the batches hold: of all bytes in memory, of shape and edges on disk (which may be huge)."""
         digest = hashlib.sha256(f"{self.batch_size} {self.seed}".encode())

@@ -70,11 +70,20 @@ def _tfds(name: str) -> Splits:
     builder = tfds.builder(name)
     if not Path(builder.data_dir).exists():
         _require_network(name, builder)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+        parts = {
+            part: tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1, shuffle_files=False))
+            for part in ("train", "test")
+        }
+    except Exception as error:
+        # A download can fail in any layer of TFDS; all of it means the same to a user.
+        raise BadInput(
+            f"--dataset={name} cannot be read from {builder.data_dir}: {str(error).splitlines()[0]}"
+        ) from error
     features = builder.info.features
     loaded = {}
-    for part in ("train", "test"):
-        whole = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1, shuffle_files=False))
+    for part, whole in parts.items():
         loaded[part] = {"x": _squeezed(whole["image"]), "y": whole["label"].astype(np.int32)}
     validation, train = splits.cut(loaded["train"], 1 / 12)
     return Splits(train, validation, loaded["test"], tuple(features["label"].names), scale=255.0)

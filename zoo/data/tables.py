@@ -1,6 +1,7 @@
 """One's own examples: .npz, .csv, or a folder of .npy files that may be larger than memory."""
 
 import csv
+import math
 import zipfile
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def load(path: Path, label_column: str, weight_column: str) -> Splits:
     test = _columns(path, arrays, "_test") if "x_test" in arrays else None
     if test is not None and test["x"].shape[1:] != columns["x"].shape[1:]:
         raise BadInput(f"{path}: x_test has examples of {test['x'].shape[1:]}, x of {columns['x'].shape[1:]}")
+    if test is not None and test["x"].dtype != columns["x"].dtype:
+        raise BadInput(f"{path}: x_test is {test['x'].dtype}, x is {columns['x'].dtype}; expected the same")
+    if columns["y"].max(initial=0) >= max(len(columns["y"]), 2):
+        raise BadInput(
+            f"{path}: label {columns['y'].max()} in {len(columns['y'])} examples; expected classes from 0 on"
+        )
     classes = tuple(str(label) for label in range(int(columns["y"].max(initial=0)) + 1))
     return _split(columns, test, classes)
 
@@ -90,6 +97,8 @@ def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> Columns:
             f"{path}: x{suffix} is {x.dtype}{list(x.shape)} and y{suffix} is {y.dtype}{list(y.shape)}; expected "
             "numbers [examples, ...] and whole numbers [examples]"
         )
+    if isinstance(x, np.memmap) and x.dtype not in (np.uint8, np.float32):
+        raise BadInput(f"{path}: x{suffix}.npy is {x.dtype}; expected float32 or uint8, which need no copy in memory")
     columns = {"x": x if x.dtype == np.uint8 else _floats(x), "y": y.astype(np.int32)}
     if f"weight{suffix}" in arrays:
         columns["weight"] = _weights(path, arrays[f"weight{suffix}"])
@@ -105,8 +114,8 @@ def _floats(x: np.ndarray) -> np.ndarray:
 
 def _weights(path: Path, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, np.float32)
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-        raise BadInput(f"{path}: weights must be one finite number of 0 or more for each example")
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise BadInput(f"{path}: weights must be one finite number of 0 or more for each example, and not all 0")
     return values
 
 
@@ -114,22 +123,24 @@ def _csv(path: Path, label_column: str, weight_column: str) -> tuple[Columns, tu
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *rows = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as .csv in UTF-8: {error}") from None
     rows = [(line, row) for line, row in enumerate(rows, 2) if row]
     if not rows:
         raise BadInput(f"{path} is empty: expected a header and at least one row")
-    for column in filter(None, (label_column, weight_column)):
-        if column not in header:
-            raise BadInput(
-                f"{path} has no column {column!r}, it has {', '.join(header)}; give the one with --label_column"
-            )
+    for flag, column in (("label_column", label_column), ("weight_column", weight_column)):
+        if column and column not in header:
+            raise BadInput(f"{path} has no column {column!r}, it has {', '.join(header)}; give the one with --{flag}")
     for line, row in rows:
         if len(row) != len(header):
             raise BadInput(f"{path} line {line} has {len(row)} fields; expected {len(header)} as in the header")
+        if not row[header.index(label_column)].strip():
+            raise BadInput(f"{path} line {line}, column {label_column!r} is empty: expected a class")
     labels = [row[header.index(label_column)] for _, row in rows]
     names = tuple(sorted(set(labels), key=_numbers_first))
     features = [i for i, name in enumerate(header) if name not in (label_column, weight_column)]
+    if not features:
+        raise BadInput(f"{path} has no columns besides {label_column!r}: expected features")
     columns = {
         "x": np.array([[_number(path, line, header[i], row[i]) for i in features] for line, row in rows], np.float32),
         "y": np.array([names.index(label) for label in labels], np.int32),
@@ -152,6 +163,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
 def _numbers_first(label: str) -> tuple[bool, float, str]:
     """0, 1, 2, ..., 10 in the order of numbers; names after them in the order of letters."""
     try:
-        return False, float(label), ""
+        number = float(label)
     except ValueError:
         return True, 0.0, label
+    return (False, number, label) if math.isfinite(number) else (True, 0.0, label)

@@ -37,6 +37,8 @@ def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mappi
         BadInput: the disk is full or the folder is not writable; what was there before is untouched.
     """
     final = folder / f"step-{step:08d}"
+    if final.exists() and verify(final) is None:
+        return final  # A run is a function of its config: this is what would be written.
     aside = folder / f".partial-{step:08d}-{os.getpid()}"
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -71,7 +73,7 @@ def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, l
     Raises:
         DamagedCheckpoints: there are some and none is good; a fresh start is never made in silence.
     """
-    found = sorted(folder.glob("step-*" if step is None else f"step-{step:08d}"), reverse=True)
+    found = [path for path in _all(folder) if step is None or _step(path) == step]
     problems = []
     for path in found:
         problem = verify(path)
@@ -80,7 +82,9 @@ def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, l
         problems.append(f"{path.name}: {problem}")
     if found or (step is not None):
         listing = "; ".join(problems) or f"no step {step}"
-        raise DamagedCheckpoints(f"no checkpoint in {folder} can be read ({listing}); remove the folder to start anew")
+        raise DamagedCheckpoints(
+            f"no checkpoint in {folder} can be read ({listing}); to start anew choose another --workdir"
+        )
     return None, problems
 
 
@@ -94,8 +98,8 @@ def clean(folder: Path) -> list[str]:
 
 def prune(folder: Path, keep: int, also: int | None = None) -> None:
     """Removes all but the newest `keep` checkpoints and the one of step `also`."""
-    for path in sorted(folder.glob("step-*"), reverse=True)[keep:]:
-        if path.name != f"step-{also or -1:08d}":
+    for path in _all(folder)[keep:]:
+        if _step(path) != also:
             # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
             doomed = path.with_name(f".partial-{path.name}")
             path.rename(doomed)
@@ -123,12 +127,21 @@ def verify(path: Path) -> str | None:
 
 def _read(path: Path) -> Checkpoint:
     record = json.loads((path / "record.json").read_text())
-    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / "state.safetensors"), record)
+    return Checkpoint(_step(path), load_file(path / "state.safetensors"), record)
+
+
+def _all(folder: Path) -> list[Path]:
+    """The checkpoints' folders, newest first; a copy that somebody made under another name is none."""
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal()), key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": _sha256(file)}
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _flush(path: Path) -> None:
@@ -137,11 +150,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(file) -> str:
-    # hashlib.file_digest came with Python 3.11; 3.10 is supported.
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Where the run takes place: strategies and precision."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 
@@ -26,7 +27,10 @@ def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy
     if name not in STRATEGIES:
         raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
     if cpu_devices > 1:
+        if name not in ("auto", "cpu", "mirrored"):
+            raise BadInput(f"--cpu_devices is {cpu_devices} and --strategy is {name}: expected auto, cpu or mirrored")
         _make_logical_cpus(cpu_devices)
+        return mirrored_cpus(cpu_devices)
     if name == "tpu":
         return _tpu()
     if name == "multiworker" or (name == "auto" and "TF_CONFIG" in os.environ):
@@ -36,8 +40,6 @@ def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 and name != "gpu" else _one("GPU:0")
     if name == "gpu":
         raise BadInput("--strategy=gpu: TensorFlow sees no GPU; expected one (`nvidia-smi`), or use --strategy=cpu")
-    if name in ("cpu", "mirrored", "auto") and cpu_devices > 1:
-        return mirrored_cpus(cpu_devices)
     if name == "mirrored":
         raise BadInput("--strategy=mirrored: one device only; expected several GPUs, or --cpu_devices=2 or more")
     return _one("CPU:0")
@@ -108,6 +110,13 @@ def _multi_worker() -> tf.distribute.Strategy:
         raise BadInput(
             "--strategy=multiworker: TF_CONFIG is not set; expected the cluster and this worker's task in it"
         )
+    try:
+        json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            "TF_CONFIG is not as expected: "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        ) from None
     ring = tf.distribute.experimental.CommunicationImplementation.RING
     implementation = (
         ring

@@ -1,6 +1,7 @@
 """The engine: compiled inner loops for training and evaluation over any strategy."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -15,6 +16,8 @@ from zoo.engine.regularization import Penalty
 from zoo.engine.step import Forward, Micro, Rows, Task
 from zoo.errors import BadInput
 
+# They change weights in the forward pass, behind the optimizer's back.
+_STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 COMPILE = ("auto", "loop", "step", "none")
 
 
@@ -60,7 +63,7 @@ class Engine:
         self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
         self.compile = _compile_mode(compile, self.replicas)
-        _refuse_stateful_noise(model, self.replicas * accumulate)
+        _check_model(model, self.replicas * accumulate)
         averages = _averages(strategy, model) if average_decay else []
         self.task = Task(
             model=model,
@@ -76,7 +79,6 @@ class Engine:
             followers=[],
         )
         self._feeds: dict[int, feed.Feed] = {}
-        self._names: dict[bool, list[str]] = {}
         self._train_loop = self._compiled(functools.partial(self._loop, training=True))
         self._evaluate_loop = self._compiled(functools.partial(self._loop, training=False))
 
@@ -87,16 +89,15 @@ class Engine:
             float32 `[steps]` by name: `term/numerator` and `term/weight` of each term over the global batch,
             `gradient_norm`, `learning_rate`. One entry per step, so that any partition of a run adds up to the same.
         """
-        return self._run(self._train_loop, batches, first_step, steps, training=True)
+        return self._run(self._train_loop, batches, first_step, steps)
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean of each term over all examples of the batches, each read exactly once."""
-        found = self._run(self._evaluate_loop, batches, 0, batches.steps_per_epoch, training=False)
-        return means(found)
+        return means(self._run(self._evaluate_loop, batches, 0, batches.steps_per_epoch))
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
         """Everything that changes in training, by a name that does not depend on Keras' counters of layers."""
-        named = {f"model/{i:04d}/{v.name}": v for i, v in enumerate(self.model.weights)}
+        named = {f"model/{i:04d}/{plain_name(v)}": v for i, v in enumerate(self.model.weights)}
         named |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
         for group in self.groups:
             named |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
@@ -127,14 +128,19 @@ class Engine:
         wanted = {name: variable for name, variable in self.variables().items() if name.startswith("model/")}
         assign(wanted, {name: value for name, value in state.items() if name.startswith("model/")})
 
-    def _run(self, loop, batches: Batches, first_step: int, steps: int, training: bool) -> dict[str, np.ndarray]:
+    def restart_averages(self) -> None:
+        """Lets the moving averages start from the model's present weights."""
+        for average, variable in zip(self.task.averages, self.model.trainable_variables, strict=False):
+            average.assign(_value(variable))
+
+    def _run(self, loop, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
         rows, source = [], self._feed(batches)
         for start in range(first_step, first_step + steps, source.steps):
             count = min(source.steps, first_step + steps - start)
             columns, index = source.chunk(start, count)
-            rows.append(loop(columns, index, tf.constant(start), tf.constant(count)).numpy()[:count])
-        table = np.concatenate(rows)
-        return {name: table[:, i] for i, name in enumerate(self._names[training])}
+            found = loop(columns, index, tf.constant(start), tf.constant(count))
+            rows.append({name: values.numpy()[:count] for name, values in found.items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _feed(self, batches: Batches) -> feed.Feed:
         if id(batches) not in self._feeds:
@@ -145,9 +151,9 @@ class Engine:
     def _compiled(self, loop):
         return tf.function(loop, jit_compile=self.compile == "loop", autograph=False, reduce_retracing=False)
 
-    def _loop(self, columns, index, first_step, steps, *, training: bool) -> tf.Tensor:
-        """All steps of one call, in the graph; one row of scalars per step."""
-        micro = self._micro()
+    def _loop(self, columns, index, first_step, steps, *, training: bool) -> dict[str, tf.Tensor]:
+        """All steps of one call, in the graph; scalars by name, one of each per step."""
+        micro, names = self._micro(), []
         table = tf.TensorArray(tf.float32, size=index.shape[0], clear_after_read=False)
 
         def replica(row, step):
@@ -157,7 +163,7 @@ class Engine:
             else:
                 sums, scalars = steps_of.evaluate(self.task, read, self.accumulate, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
-            self._names[training] = [*named, *scalars]
+            names[:] = [*named, *scalars]
             return tf.stack([*named.values(), *scalars.values()])
 
         def body(offset, table):
@@ -167,7 +173,8 @@ class Engine:
             return offset + 1, table.write(offset, result)
 
         _, table = tf.while_loop(lambda offset, _: offset < steps, body, (tf.constant(0), table), parallel_iterations=1)
-        return table.stack()
+        columns_of = tf.unstack(table.stack(), num=len(names), axis=1)
+        return dict(zip(names, columns_of, strict=True))
 
     def _micro(self) -> Micro:
         gradients = functools.partial(steps_of.gradients, self.task)
@@ -228,14 +235,27 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
-def _refuse_stateful_noise(model: keras.Model, parts: int) -> None:
-    """Keras' own dropout draws the same mask on every replica, and another one in every micro-batch."""
+def plain_name(variable: keras.Variable) -> str:
+    """A variable's name without the number that Keras gives to the second and later ones of a process."""
+    return re.sub(r"_\d+$", "", variable.name)
+
+
+def _check_model(model: keras.Model, parts: int) -> None:
+    """Refuses models whose layers would learn or draw something else on other hardware."""
+    if not model.built:
+        raise BadInput(f"the model {model.name!r} has no weights yet: give it an Input, or build it, inside build()")
     seeds = _seeds(model)
     if seeds and parts > 1:
         raise BadInput(
             f"{seeds[0].path}: a Keras layer with a random state of its own cannot be split over {parts} replicas x "
             "micro-batches; use zoo.Dropout, whose masks belong to the examples"
         )
+    for layer in model._flatten_layers():
+        if isinstance(layer, _STATEFUL) and layer.trainable:
+            raise BadInput(
+                f"{layer.name}: {type(layer).__name__} learns from each replica's rows, padding included; use "
+                "zoo.models.layers.BatchNorm, or freeze it with trainable=False"
+            )
 
 
 def _averages(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:

@@ -7,7 +7,7 @@ from zoo.data.batches import Batches
 
 # Batches read ahead from disk: enough to hide a slow read, few enough to stay small in memory.
 _AHEAD = 4
-# Of one chunk of batches from disk.
+# Of one chunk: its index, and its batches where they come from disk.
 _CHUNK_BYTES = 64 << 20
 
 
@@ -17,14 +17,15 @@ class Feed:
     Args:
         batches: in memory (its columns become tensors once, steps gather by index) or on disk (a chunk's rows are
             read ahead, in the same order).
-        steps_per_loop: the most steps of a chunk; fewer where a chunk is read from disk and would be large.
+        steps_per_loop: the most steps of a chunk; fewer where a chunk would be large.
         parts: replicas x micro-batches; the batch is padded to a multiple of it.
     """
 
     def __init__(self, batches: Batches, steps_per_loop: int, parts: int):
         self._batches = batches
-        self.steps = min(steps_per_loop, _affordable(batches)) if batches.on_disk else steps_per_loop
         self._width = -(-batches.batch_size // parts) * parts
+        row_bytes = self._width * (4 + (_example_bytes(batches) if batches.on_disk else 0))
+        self.steps = min(steps_per_loop, max(1, _CHUNK_BYTES // row_bytes))
         self._columns = None
         if not batches.on_disk:
             self._columns = {name: tf.constant(column) for name, column in batches.columns.items()}
@@ -69,6 +70,5 @@ class Feed:
         return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(_AHEAD)
 
 
-def _affordable(batches: Batches) -> int:
-    example = sum(column.nbytes // len(column) for column in batches.columns.values())
-    return max(1, _CHUNK_BYTES // max(1, example * batches.batch_size))
+def _example_bytes(batches: Batches) -> int:
+    return sum(column.nbytes // len(column) for column in batches.columns.values())

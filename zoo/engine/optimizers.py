@@ -38,12 +38,11 @@ _MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "muon": lambda weight_decay=None, **given: keras.optimizers.Muon(
         weight_decay=weight_decay, adam_weight_decay=weight_decay, **given
     ),
-    "schedule_free_adamw": keras.optimizers.ScheduleFreeAdamW,
 }
 NAMES = tuple(_MAKERS)
 
 # Decoupled weight decay (Loshchilov and Hutter, 2019) is what these are made for; 0.01 is PyTorch's default for AdamW.
-_DECAY_DEFAULTS = {"adamw": 0.01, "lion": 0.01, "lamb": 0.01, "muon": 0.01, "schedule_free_adamw": 0.01}
+_DECAY_DEFAULTS = {"adamw": 0.01, "lion": 0.01, "lamb": 0.01, "muon": 0.01}
 
 _REFUSED = {
     "clipnorm": "clips each replica's gradient before the reduction; use --clip_norm",
@@ -66,12 +65,18 @@ def make(name: str, schedule: Schedule, weight_decay: float | None) -> keras.opt
     Raises:
         BadInput: an unknown name, with the nearest known ones.
     """
+    if name == "schedule_free_adamw":
+        raise BadInput(
+            "--optimizer=schedule_free_adamw trains at another point than it should be evaluated at, and Keras leaves "
+            "the model at the first; use --optimizer=adamw --ema=0.999"
+        )
     if name not in _MAKERS:
         near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}" if near else f"one of {', '.join(NAMES)}"
         raise BadInput(f"--optimizer is {name!r}: {hint}?")
     decay = _DECAY_DEFAULTS.get(name) if weight_decay is None else weight_decay
-    return _MAKERS[name](learning_rate=schedule, weight_decay=decay or None)
+    # Keras' AdamW takes no None, and the others take None for none.
+    return _MAKERS[name](learning_rate=schedule, weight_decay=decay or (0.0 if name in ("adamw", "muon") else None))
 
 
 def groups(model: keras.Model, optimizer: keras.optimizers.Optimizer | Sequence[Group]) -> list[Group]:
@@ -107,6 +112,8 @@ def check(optimizer: keras.optimizers.Optimizer) -> None:
     Raises:
         BadInput: names the option, why, and what to use.
     """
+    if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
+        raise BadInput("ScheduleFreeAdamW leaves the model at another point than it should be evaluated at; use --ema")
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise BadInput("LossScaleOptimizer checks one replica's gradients only; use --precision=bfloat16")
     for option, reason in _REFUSED.items():
@@ -114,14 +121,14 @@ def check(optimizer: keras.optimizers.Optimizer) -> None:
             raise BadInput(f"{type(optimizer).__name__}({option}=...) {reason}")
 
 
-def describe(groups: Sequence[Group]) -> str:
+def describe(model: keras.Model, groups: Sequence[Group]) -> str:
     """A table of who learns how: group, optimizer, decay, variables, parameters."""
+    matrices = {id(variable) for variable in regularization.decayed(model)}
     rows = [("group", "optimizer", "weight decay", "variables", "parameters")]
     for group in groups:
         decays = getattr(group.optimizer, "weight_decay", None) or 0.0
-        # Keras keeps the exclusion in a private set, so the table is drawn from the rule that filled it.
         for shrunk in (True, False):
-            chosen = [variable for variable in group.variables if (len(variable.shape) >= 2) == shrunk]
+            chosen = [variable for variable in group.variables if (id(variable) in matrices) == shrunk]
             if chosen:
                 size = sum(int(keras.ops.size(variable)) for variable in chosen)
                 part = "matrices" if shrunk else "biases, norms"

@@ -5,16 +5,30 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from zoo.models.layers import BatchNorm
+
 Penalty = Callable[[], tf.Tensor]
+_NORMALISATIONS = (
+    BatchNorm,
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
 
 
 def decayed(model: keras.Model) -> list[keras.Variable]:
     """The variables that weight decay and L2 shrink: matrices and larger, chosen by identity, never by name.
 
-    Biases and the scale and shift of normalisation layers have one axis and are left alone, as in BERT (Devlin et al.,
-    2019, appendix A.2): shrinking them regularizes nothing and harms small models.
+    Biases and the scale and shift of normalisation layers are left alone, whatever their rank, as in BERT (Devlin et
+    al., 2019, appendix A.2): shrinking them regularizes nothing and harms small models.
     """
-    return [variable for variable in model.trainable_variables if len(variable.shape) >= 2]
+    spared = set()
+    for layer in model._flatten_layers():
+        if isinstance(layer, _NORMALISATIONS):
+            spared |= {id(variable) for variable in layer.weights}
+        spared.add(id(getattr(layer, "bias", None)))
+    return [v for v in model.trainable_variables if len(v.shape) >= 2 and id(v) not in spared]
 
 
 def penalty(model: keras.Model, l2: float) -> Penalty | None:

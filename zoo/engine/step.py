@@ -82,7 +82,7 @@ def train(task: Task, micro: Micro, read: Callable[[tf.Tensor], Rows], accumulat
     total: Local = all_reduce(local)
     gradients = total.gradients
     if len(task.objective) == 1:
-        # No weight at all in the batch leaves the weights alone, rather than making them NaN.
+        # A batch without any weight has a gradient of 0, not of NaN.
         mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
         gradients = [gradient * mean for gradient in gradients]
     scalars = {}
@@ -152,7 +152,7 @@ def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     XLA vectorises a sum over columns on a CPU; a sum over everything is one long chain of additions, which costs an
     MLP's step 20 % more. The root in between keeps XLA from joining the two sums.
     """
-    columns = [tf.sqrt(tf.reduce_sum(tf.square(tensor), axis=0)) for tensor in tensors]
+    columns = [tf.sqrt(tf.reduce_sum(tf.square(tensor), axis=0)) if tensor.shape.rank else tensor for tensor in tensors]
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(column)) for column in columns]))
 
 

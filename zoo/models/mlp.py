@@ -55,14 +55,19 @@ def mlp(
 
 def scaling(largest: float) -> keras.layers.Layer:
     """Intensities of 0 to `largest` to 0 to 1, inside the model, so that raw bytes stay bytes until they are used."""
-    return keras.layers.Rescaling(1.0 / largest)
+    return keras.layers.Rescaling(1.0 / largest, dtype="float32")
 
 
 def standardizing(train: np.ndarray) -> keras.layers.Layer:
     """Features to mean 0 and variance 1 over the training examples `[examples, ...]`, each feature by itself."""
-    mean = np.mean(train, axis=0, dtype=np.float64)
-    variance = np.var(train, axis=0, dtype=np.float64)
+    # In blocks: the examples may be on disk and larger than memory.
+    blocks = [train[start : start + 8192] for start in range(0, len(train), 8192)]
+    mean = sum(np.sum(block, axis=0, dtype=np.float64) for block in blocks) / len(train)
+    variance = sum(np.sum(np.square(block - mean), axis=0) for block in blocks) / len(train)
     # A feature that never changes says nothing; dividing by 0 would make it everything.
     variance = np.where(variance > 0, variance, 1.0)
     axes = tuple(range(1, train.ndim))
-    return keras.layers.Normalization(axis=axes, mean=mean.astype(np.float32), variance=variance.astype(np.float32))
+    # float32 under any precision policy: a year or a price has more digits than bfloat16.
+    return keras.layers.Normalization(
+        axis=axes, mean=mean.astype(np.float32), variance=variance.astype(np.float32), dtype="float32"
+    )

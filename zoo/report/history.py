@@ -1,31 +1,39 @@
 """TensorBoard event files that stay true through kills and resumes."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from zoo.errors import BadInput
+
+_FILES = "events.out.tfevents.*"
+
 
 class History:
-    """Scalars under the same tags in the runs `train`, `eval`, ... below a workdir.
+    """Scalars under the same tags in the runs `train`, `eval`, ... below a workdir, hyperparameters in the workdir.
 
     Args:
         workdir: of the run.
-        resumed_at: step of the checkpoint that the run goes on from; what was written after it is removed.
+        runs: names of the run's own folders.
+        resumed_at: step that the run goes on from, 0 where it was stopped before its first checkpoint; what was written
+            after it is removed. None where the run is new: other people's files are left alone.
     """
 
-    def __init__(self, workdir: Path, resumed_at: int | None):
+    def __init__(self, workdir: Path, runs: Sequence[str], resumed_at: int | None):
         self._workdir = workdir
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         if resumed_at is not None:
-            for folder in {path.parent for path in workdir.glob("*/events.out.tfevents.*")}:
-                cut(folder, resumed_at)
+            for folder in (workdir, *(workdir / run for run in runs)):
+                if list(folder.glob(_FILES)):
+                    cut(folder, resumed_at)
 
     def scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve of a run."""
-        with self._writer(run).as_default():
+        with _disk(self._workdir), self._writer(run).as_default():
             for tag, value in values.items():
                 tf.summary.scalar(tag, value, step=step)
 
@@ -35,14 +43,16 @@ class History:
         from tensorboard.plugins.hparams import api as hparams
 
         plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in values.items()}
-        with self._writer("hparams").as_default():
+        # In the workdir itself: TensorBoard looks for a session's metrics in the folders below it.
+        with _disk(self._workdir), self._writer("").as_default():
             hparams.hparams(plain)
             tf.summary.text("config", "\n".join(f"    {line}" for line in text.splitlines()), step=0)
 
     def flush(self) -> None:
         """Brings all points to the file; before a checkpoint, so that a resumed run finds no gap."""
-        for writer in self._writers.values():
-            writer.flush()
+        with _disk(self._workdir):
+            for writer in self._writers.values():
+                writer.flush()
 
     def close(self) -> None:
         for writer in self._writers.values():
@@ -55,10 +65,19 @@ class History:
         return self._writers[run]
 
 
+@contextlib.contextmanager
+def _disk(workdir: Path) -> Iterator[None]:
+    """A full disk is one line, not a traceback of the writer's."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise BadInput(f"cannot write TensorBoard's files in {workdir}: {str(error).splitlines()[0]}") from error
+
+
 def read(folder: Path) -> list[tf.compat.v1.Event]:
     """All whole events of a folder, in the order of its files; a torn end is left out."""
     events = []
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in sorted(folder.glob(_FILES)):
         try:
             for record in tf.data.TFRecordDataset(str(path)):
                 events.append(tf.compat.v1.Event.FromString(record.numpy()))
@@ -69,7 +88,7 @@ def read(folder: Path) -> list[tf.compat.v1.Event]:
 
 def cut(folder: Path, last_step: int) -> None:
     """Removes what was written after a step, and what stands twice, by writing the events anew."""
-    files = sorted(folder.glob("events.out.tfevents.*"))
+    files = sorted(folder.glob(_FILES))
     events = read(folder)
     kept: dict[Any, tf.compat.v1.Event] = {}
     for number, event in enumerate(events):
@@ -79,7 +98,7 @@ def cut(folder: Path, last_step: int) -> None:
     if len(files) == 1 and len(kept) == len(events):
         return
     aside = folder / f".{files[0].name}"
-    with tf.io.TFRecordWriter(str(aside)) as writer:
+    with _disk(folder), tf.io.TFRecordWriter(str(aside)) as writer:
         for event in kept.values():
             writer.write(event.SerializeToString())
     # The first file takes the place of all: a kill in between leaves doubles, which the next start removes.
