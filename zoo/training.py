@@ -92,11 +92,13 @@ class Training:
             self._calls = _pace(steps, time.perf_counter() - started, self._config.steps_per_loop)
         self._clock.examples += self._experiment.train.examples_in(self.step, steps)
         for name, values in found.items():
-            for value in values.tolist():
-                self._window[name] = self._window.get(name, 0.0) + value
+            if not _is_momentary(name):
+                for value in values.tolist():
+                    self._window[name] = self._window.get(name, 0.0) + value
         health.check(self.step, found, self._saved)
         self._window["steps"] = self._window.get("steps", 0) + steps
-        self._window["learning_rate"] = float(found.get("learning_rate", [math.nan])[-1])
+        # Of the last step, not of the window: a rate or a norm that nobody took is not made up by a mean.
+        self._window |= {name: float(values[-1]) for name, values in found.items() if _is_momentary(name)}
         self.step += steps
         rate = self._clock.examples / max(self._clock.seconds, 1e-9)
         self._progress.advance(steps, loss(means(found), self._experiment)["loss"], rate)
@@ -153,12 +155,9 @@ class Training:
 
     def _log(self) -> None:
         window, steps = self._window, max(self._window.get("steps", 1), 1)
-        sums = {name: window[name] for name in window if "/" in name and not name.startswith("learning_rate")}
-        metrics = loss(_ratios(sums), self._experiment)
-        metrics |= {name: window[name] / steps for name in ("penalty", "gradient_norm") if name in window}
-        if not math.isnan(window.get("learning_rate", math.nan)):
-            metrics["learning_rate"] = window["learning_rate"]
-        metrics |= {name: window[name] / steps for name in window if name.startswith("learning_rate/")}
+        metrics = loss(_ratios({name: window[name] for name in window if "/" in name}), self._experiment)
+        metrics |= {"penalty": window["penalty"] / steps} if "penalty" in window else {}
+        metrics |= {name: value for name, value in window.items() if _is_momentary(name)}
         values = [variable.value for variable in self._engine.model.trainable_variables]
         metrics["parameter_norm"] = float(steps_of.global_norm([_local(value) for value in values]))
         metrics["examples_per_second"] = self._clock.rate()
@@ -294,6 +293,10 @@ def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
     if "loss" in metrics:
         return metrics
     return {"loss": sum(metrics[name] for name in experiment.objective), **metrics}
+
+
+def _is_momentary(name: str) -> bool:
+    return name == "gradient_norm" or name.partition("/")[0] == "learning_rate"
 
 
 def _ratios(sums: dict[str, float]) -> dict[str, float]:

@@ -87,7 +87,8 @@ class Engine:
 
         Returns:
             float32 `[steps]` by name: `term/numerator` and `term/weight` of each term over the global batch,
-            `gradient_norm`, `learning_rate`. One entry per step, so that any partition of a run adds up to the same.
+            `learning_rate`, `gradient_norm` (of every step where it is clipped, else of the last; 0 elsewhere). One
+            entry per step, so that any partition of a run adds up to the same.
         """
         return self._run(self._train_loop, batches, first_step, steps)
 
@@ -156,10 +157,10 @@ class Engine:
         micro, names = self._micro(), []
         table = tf.TensorArray(tf.float32, size=index.shape[0], clear_after_read=False)
 
-        def replica(row, step):
+        def replica(row, step, measure):
             read = functools.partial(self._read, columns, row)
             if training:
-                sums, scalars = steps_of.train(self.task, micro, read, self.accumulate, step)
+                sums, scalars = steps_of.train(self.task, micro, read, self.accumulate, step, measure)
             else:
                 sums, scalars = steps_of.evaluate(self.task, read, self.accumulate, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
@@ -167,7 +168,8 @@ class Engine:
             return tf.stack([*named.values(), *scalars.values()])
 
         def body(offset, table):
-            result = self.strategy.run(replica, args=(index[offset], first_step + offset))
+            last = tf.equal(offset, steps - 1)
+            result = self.strategy.run(replica, args=(index[offset], first_step + offset, last))
             # The scalars are reduced already, so any replica's are everybody's.
             result = self.strategy.experimental_local_results(result)[0]
             return offset + 1, table.write(offset, result)

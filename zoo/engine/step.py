@@ -64,7 +64,14 @@ class Micro(NamedTuple):
     weights: Callable[..., dict[str, tf.Tensor]]
 
 
-def train(task: Task, micro: Micro, read: Callable[[tf.Tensor], Rows], accumulate: int, step: tf.Tensor):
+def train(
+    task: Task,
+    micro: Micro,
+    read: Callable[[tf.Tensor], Rows],
+    accumulate: int,
+    step: tf.Tensor,
+    measure: tf.Tensor,
+) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
     """Does one step on this replica, in step with the others.
 
     Args:
@@ -73,24 +80,26 @@ def train(task: Task, micro: Micro, read: Callable[[tf.Tensor], Rows], accumulat
         read: gives this replica's rows of a micro-batch by its number.
         accumulate: number of micro-batches.
         step: scalar int32.
+        measure: scalar bool, whether the norm of the gradient is wanted where nothing is clipped by it.
 
     Returns:
-        Scalars by name, equal on all replicas: `(numerator, weight)` of each term, gradient norm, learning rates.
+        The terms' sums, and scalars by name: gradient norm (0 where not measured), learning rates. The same on all
+        replicas.
     """
     scales = _scales(task, micro, read, accumulate, step)
     local = _over_micro_batches(lambda number: micro.gradients(read(number), scales, step), accumulate)
     total: Local = all_reduce(local)
-    gradients = total.gradients
-    if len(task.objective) == 1:
-        # A batch without any weight has a gradient of 0, not of NaN.
-        mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
-        gradients = [gradient * mean for gradient in gradients]
-    scalars = {}
+    scalars, extra = {}, None
     if task.penalty is not None:
-        penalty, extra = regularization.gradients(task.penalty, _values(task.model))
-        gradients = [gradient + more for gradient, more in zip(gradients, extra, strict=True)]
-        scalars["penalty"] = penalty
-    norm = global_norm(gradients)
+        scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
+    gradients = _global_gradients(task, total, extra)
+    if task.clip_norm:
+        norm = global_norm(gradients)
+    else:
+        # An MLP's step would take a tenth longer with the norm in it. A gradient that is not finite shows in the next
+        # loss, and the last step of each call, after which a checkpoint may be written, is always measured. The
+        # gradients are made again in the branch: as its arguments they could not be fused with the update.
+        norm = tf.cond(measure, lambda: global_norm(_global_gradients(task, total, extra)), lambda: 0.0)
     if task.clip_norm:
         # Not min(1, clip / norm): 0 / 0 must not come from a gradient of 0, and NaN must stay NaN to be seen.
         scale = task.clip_norm / tf.maximum(norm, task.clip_norm)
@@ -99,6 +108,16 @@ def train(task: Task, micro: Micro, read: Callable[[tf.Tensor], Rows], accumulat
     _apply(task, gradients)
     _follow(task, total.statistics)
     return total.sums, scalars
+
+
+def _global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
+    """The gradient of the mean loss over the global batch, and of the penalty."""
+    gradients = total.gradients
+    if len(task.objective) == 1:
+        # A batch without any weight has a gradient of 0, not of NaN.
+        mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
+        gradients = [gradient * mean for gradient in gradients]
+    return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
 
 
 def evaluate(task: Task, read: Callable[[tf.Tensor], Rows], accumulate: int, step: tf.Tensor) -> dict[str, Sums]:
