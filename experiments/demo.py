@@ -24,7 +24,7 @@ def train_seeds(workdir: Path) -> list[dict[str, float]]:
     for seed in SEEDS:
         print(f"seed {seed}: {workdir / f'seed{seed}'}", file=sys.stderr)
         config = MlpConfig(
-            seed=seed, epochs=40, hidden=(256, 128), dropout=0.3, schedule="cosine", optimizer="adamw", log_every=500
+            seed=seed, epochs=40, hidden=(256, 128), dropout=0.3, schedule="cosine", optimizer="adamw", log_every=64
         )
         results.append(zoo.run(build, config, workdir / f"seed{seed}"))
     return results

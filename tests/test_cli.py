@@ -400,3 +400,11 @@ def test_version(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out == f"zoo {zoo.__version__}\n"
+
+
+def test_brighter_than_the_training_data(workdir, tmp_path, capsys):
+    """Pixels of 0 to 255 for a model of 0 to 16: not a number is answered."""
+    np.save(tmp_path / "bright.npy", np.full((8, 8), 200, np.uint8))
+    assert cli.main(["predict", str(workdir), str(tmp_path / "bright.npy")]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "200, expected 0 to 16 as in the training data" in said.err

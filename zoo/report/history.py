@@ -45,7 +45,8 @@ class History:
         plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in values.items()}
         # In the workdir itself: TensorBoard looks for a session's metrics in the folders below it.
         with _disk(self._workdir), self._writer("").as_default():
-            hparams.hparams(plain)
+            # The folder is what a user knows a run by.
+            hparams.hparams(plain, trial_id=str(self._workdir))
             tf.summary.text("config", "\n".join(f"    {line}" for line in text.splitlines()), step=0)
 
     def flush(self) -> None:
