@@ -73,6 +73,31 @@ def test_against_numpy(compile):
     assert max(norms) > 0.3, "clipping took part"
 
 
+def test_against_the_loop_by_hand():
+    """300 steps of Adam in one XLA program, beside a plain tape and Keras' own Adam on the same batches."""
+    config = SmallConfig(epochs=0, steps=300, learning_rate=0.003, examples=26)
+    engine, experiment = engine_for(config)
+    model = keras.models.clone_model(experiment.model)
+    model.set_weights(experiment.model.get_weights())
+    optimizer = keras.optimizers.Adam(0.003)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(autograph=False)
+    def by_hand(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True))
+            loss = tf.reduce_mean(loss)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    losses = [float(by_hand(**experiment.train.at(step)[0])) for step in range(300)]
+    found = engine.train(experiment.train, 0, 300)
+    np.testing.assert_allclose(found["loss/numerator"] / found["loss/weight"], losses, atol=1e-5)
+    for one, other in zip(model.trainable_variables, experiment.model.trainable_variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+    assert losses[-1] < 0.8 * losses[0]
+
+
 @pytest.mark.parametrize("replicas", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 29, 64])
 def test_evaluation_counts_every_example_once(replicas, batch_size):
