@@ -153,6 +153,12 @@ def test_a_refused_run_does_not_block_its_folder(done, tmp_path):
     assert result["eval/loss"] == pytest.approx(done[1]["eval/loss"], rel=1e-5), "averages start from those weights"
 
 
+def test_best_cannot_be_asked_for_afterwards(tmp_path):
+    zoo.run(build, CONFIG, tmp_path)
+    with pytest.raises(BadInput, match="this run has kept no best checkpoint"):
+        zoo.run(build, CONFIG.replace(export="best"), tmp_path)
+
+
 def test_same_config_same_run(done, tmp_path):
     again = zoo.run(build, CONFIG, tmp_path)
     assert all(again[name] == value for name, value in done[1].items() if "per_second" not in name)

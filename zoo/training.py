@@ -16,7 +16,7 @@ from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
 from zoo.engine import step as steps_of
-from zoo.engine.engine import Engine, means
+from zoo.engine.engine import Engine, means, ratios
 from zoo.errors import BadInput, NonFinite
 from zoo.experiment import Experiment
 from zoo.report.history import History
@@ -57,6 +57,15 @@ class Training:
         found, problems = checkpoints.restore(self._folder)
         if found is not None and found.step > self._total:
             raise BadInput(f"--steps is {self._total}: this run has done {found.step} already; expected that or more")
+        if (
+            found is not None
+            and self._config.export == "best"
+            and found.record["done"]["eval"]
+            and not found.record["best"]
+        ):
+            raise BadInput(
+                "--export=best: this run has kept no best checkpoint so far; expected it from the first step on"
+            )
         self._progress = Progress(self._total, found.step if found else 0)
         for line in [*self._experiment.notes, *(f"checkpoint {line}" for line in left + problems)]:
             self._progress.say(line)
@@ -155,7 +164,7 @@ class Training:
 
     def _log(self) -> None:
         window, steps = self._window, max(self._window.get("steps", 1), 1)
-        metrics = loss(_ratios({name: window[name] for name in window if "/" in name}), self._experiment)
+        metrics = loss(ratios(window), self._experiment)
         metrics |= {"penalty": window["penalty"] / steps} if "penalty" in window else {}
         metrics |= {name: value for name, value in window.items() if _is_momentary(name)}
         values = [variable.value for variable in self._engine.model.trainable_variables]
@@ -257,7 +266,7 @@ def initialise(engine: Engine, source: str) -> str:
             raise BadInput(
                 f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
             )
-        said, weights = f"weights from {path}, step {found.step:,}", _averages_first(found.state, engine)
+        said, weights = f"weights from {path}, step {found.step:,}", engine.averaged(found.state)
     engine.load_model(weights)
     engine.restart_averages()
     return said
@@ -275,19 +284,6 @@ def _keras_weights(path: Path, engine: Engine) -> dict[str, Any]:
     return {name: variable.numpy() for name, variable in zip(names, other.weights, strict=True)}
 
 
-def _averages_first(state: dict[str, Any], engine: Engine) -> dict[str, Any]:
-    """The weights a run exports: its averages where it kept some, whether or not this run keeps any."""
-    averages = [state[name] for name in sorted(state) if name.startswith("average/")]
-    model = {name: value for name, value in state.items() if name.startswith("model/")}
-    if averages:
-        trainable = {id(variable) for variable in engine.model.trainable_variables}
-        names = [name for name, variable in engine.variables().items() if id(variable) in trainable]
-        if len(names) != len(averages):
-            raise BadInput(f"--init_from has {len(averages)} averaged weights, the model trains {len(names)}")
-        model |= dict(zip(names, averages, strict=True))
-    return model
-
-
 def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
     """The metrics with `loss` first: the objective's terms added up where no term has that name."""
     if "loss" in metrics:
@@ -297,11 +293,6 @@ def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
 
 def _is_momentary(name: str) -> bool:
     return name == "gradient_norm" or name.partition("/")[0] == "learning_rate"
-
-
-def _ratios(sums: dict[str, float]) -> dict[str, float]:
-    names = [name.removesuffix("/numerator") for name in sums if name.endswith("/numerator")]
-    return {name: sums[f"{name}/numerator"] / (sums[f"{name}/weight"] or 1.0) for name in names}
 
 
 def _tagged(run: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -53,11 +53,6 @@ def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-def replicas(strategy: tf.distribute.Strategy) -> int:
-    """How many devices share each batch."""
-    return strategy.num_replicas_in_sync
-
-
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files."""
     resolver = strategy.cluster_resolver

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import devices, feed
+from zoo.engine import feed
 from zoo.engine import step as steps_of
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
@@ -59,7 +59,7 @@ class Engine:
         self.strategy = strategy
         self.model = model
         self.groups = groups
-        self.replicas = devices.replicas(strategy)
+        self.replicas = strategy.num_replicas_in_sync
         self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
         self.compile = _compile_mode(compile, self.replicas)
@@ -117,11 +117,19 @@ class Engine:
         assign(self.variables(), state)
 
     def averaged(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The `model/` part of a state with the moving averages in the place of the trained weights."""
+        """The `model/` part of a state, of this run or another, with its moving averages where it kept some.
+
+        Raises:
+            BadInput: the averages are not of this model's trained weights.
+        """
         model = {name: value for name, value in state.items() if name.startswith("model/")}
-        places = {id(v): name for name, v in self.variables().items()}
-        for i, variable in enumerate(self.model.trainable_variables if self.task.averages else []):
-            model[places[id(variable)]] = state[f"average/{i:04d}"]
+        averages = [state[name] for name in sorted(state) if name.startswith("average/")]
+        if averages:
+            places = {id(variable): name for name, variable in self.variables().items()}
+            names = [places[id(variable)] for variable in self.model.trainable_variables]
+            if len(names) != len(averages):
+                raise BadInput(f"there are {len(averages)} averaged weights, the model trains {len(names)}")
+            model |= dict(zip(names, averages, strict=True))
         return model
 
     def load_model(self, state: Mapping[str, np.ndarray]) -> None:
@@ -201,9 +209,13 @@ class Engine:
 
 def means(found: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Sum / sum of each term over all steps at hand, added up in float64 in the order of the steps."""
-    names = [name.removesuffix("/numerator") for name in found if name.endswith("/numerator")]
-    totals = {name: sum(found[name].tolist()) for name in found}
-    return {n: totals[f"{n}/numerator"] / (totals[f"{n}/weight"] or 1.0) for n in names}
+    return ratios({name: sum(values.tolist()) for name, values in found.items()})
+
+
+def ratios(totals: Mapping[str, float]) -> dict[str, float]:
+    """`name/numerator` divided by `name/weight`, by name; other entries are left out."""
+    names = [name.removesuffix("/numerator") for name in totals if name.endswith("/numerator")]
+    return {name: totals[f"{name}/numerator"] / (totals[f"{name}/weight"] or 1.0) for name in names}
 
 
 def assign(variables: Mapping[str, keras.Variable | tf.Variable], values: Mapping[str, np.ndarray]) -> None:
