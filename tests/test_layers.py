@@ -57,8 +57,10 @@ def test_moving_statistics_follow_the_global_batch_once_a_step():
     columns = data(16)
     for accumulate in (1, 4):
         state, _ = train(config.replace(accumulate=accumulate))
-        hidden = np.tanh(columns["x"] @ state["model/0000/kernel"] + state["model/0001/bias"])
-        np.testing.assert_allclose(state["model/0004/moving_mean"], 0.01 * hidden.mean(0), rtol=1e-4, atol=1e-7)
+        hidden = np.tanh(columns["x"] @ state["model/0000/dense/kernel"] + state["model/0001/dense/bias"])
+        np.testing.assert_allclose(
+            state["model/0004/batch_norm/moving_mean"], 0.01 * hidden.mean(0), rtol=1e-4, atol=1e-7
+        )
 
 
 def test_groups_must_not_be_torn():

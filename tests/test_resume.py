@@ -187,7 +187,7 @@ def test_best_is_kept_and_exported(tmp_path):
     exported = keras.models.load_model(tmp_path / "model.keras", compile=False).trainable_variables
     averages = [best[name] for name in sorted(best) if name.startswith("average/")]
     assert all(np.array_equal(one.numpy(), other) for one, other in zip(exported, averages, strict=True))
-    assert result["best/step"] == step and result["eval/loss"] == record["best"]["loss"]
+    assert result["best/step"] == step and result["eval/loss"] == record["best"]["value"]
     assert record["metrics"]["eval/loss"] > result["eval/loss"]
 
 

@@ -25,6 +25,8 @@ REFERENCES = {
     "step": lambda s: 2.0 * 0.1 ** np.floor(s / 34),
     "exponential": lambda s: 2.0 * 0.1 ** (s / 34),
     "inverse_sqrt": lambda s: 2.0 / np.sqrt(1 + s),
+    # A tenth of the steps up, then down to 1/32.
+    "slanted_triangular": lambda s: np.where(s < 10, (s + 1) / 5, (2 - 62 / 32 * np.clip((s - 10) / 90, 0, 1))),
 }
 
 

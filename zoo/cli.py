@@ -16,9 +16,9 @@ import zoo
 from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from zoo.predict.answers import Answers
     from zoo.predict.predictor import Predictor
+    from zoo.predict.texts import TextPredictor
 
 _EXIT_CODES = """\
 exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; what went wrong stands in one line on stderr.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
+    # Where the terminal's encoding lacks a character, an escape is better than no answer.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = arguments.run(arguments)
         # What is still buffered may meet a full disk or a closed pipe, too.
@@ -49,6 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(BadInput(str(error)))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, left = parser.parse_known_args(argv)
+    # argparse takes an optional list from one place only: of `WORKDIR --json FILE` it leaves FILE over.
+    if left and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        arguments.files += left
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,10 +82,19 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument(
         "files",
         metavar="FILE",
-        nargs="+",
+        nargs="*",
         help="a .npy or .npz file with one example or a stack of them, a .png image, or - to read stdin, line by line: "
-        'a JSON list or {"x": [...], "id": ...} in, one JSON object out',
+        'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
+        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "id": ...}',
     )
+    verb.add_argument("--text", action="append", default=[], help="a text, for a run on texts; may be repeated")
+    verb.add_argument(
+        "--text_column", metavar="NAME", help="column of the texts in a file (default: the run's --text_column)"
+    )
+    verb.add_argument(
+        "--explain", action="store_true", help="print how much each token of a text speaks for the predicted class"
+    )
+    verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
     verb.add_argument("--top", metavar="K", type=_positive, default=1, help="print the K most probable classes")
     verb.set_defaults(run=_predict)
@@ -86,8 +108,11 @@ def _add_evaluate(verbs: Any) -> None:
         "--dataset",
         metavar="NAME_OR_FILE",
         help="another data set: the test split of a named one, or all of a .npz or .csv file or a folder of x.npy and "
-        "y.npy (default: the test split of what the run was trained on)",
+        "y.npy (default: the test split of what the run was trained on); for a run on texts a .csv, .tsv or .jsonl, "
+        "without the texts that the run was trained on or chosen by",
     )
+    for name, what in (("text_column", "texts"), ("label_column", "classes")):
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_evaluate)
 
@@ -100,43 +125,55 @@ def _positive(text: str) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     _require_run(arguments.workdir)
+    if not arguments.files and not arguments.text:
+        raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
+    if arguments.html and "-" in arguments.files:
+        raise BadInput("--html is of whole files: expected no - beside it")
     from zoo.predict.predictor import load
 
-    predictor, code = load(arguments.workdir), 0
+    predictor = load(arguments.workdir)
+    answers, code = _answers(predictor, arguments), 0
+    if arguments.text:
+        answers.texts(arguments.text)
     for name in arguments.files:
         if name == "-":
-            code = max(code, _predict_stream(predictor, arguments.top))
+            code = max(code, _predict_stream(predictor, answers))
             continue
         try:
-            _predict_file(predictor, name, arguments)
+            column = {"text_column": arguments.text_column} if arguments.text_column else {}
+            answers.file(name, predictor.read(name, **column))
         except ZooError as error:
             code = max(code, _fail(error))
+    answers.close()
     return code
 
 
-def _predict_file(predictor: "Predictor", name: str, arguments: argparse.Namespace) -> None:
-    from zoo.predict import inputs
+def _answers(predictor: "Predictor | TextPredictor", arguments: argparse.Namespace) -> "Answers":
+    """What prints the answers; refuses flags that belong to texts where the run is on arrays."""
+    from zoo.predict import page
+    from zoo.predict.answers import Answers
+    from zoo.predict.texts import TextPredictor
 
-    examples = inputs.read(name, predictor.shape, predictor.dtype)
-    for index, row in enumerate(predictor.probabilities(examples)):
-        if arguments.json:
-            print(json.dumps({"file": name, "index": index, **_answer(predictor, row, arguments.top)}))
-        else:
-            ranked = (f"{label}\t{probability:.4f}" for label, probability in _ranked(predictor, row, arguments.top))
-            print(f"{name}[{index}]" if len(examples) > 1 else name, *ranked, sep="\t")
+    if not isinstance(predictor, TextPredictor):
+        for name in ("text", "text_column", "explain", "html"):
+            if getattr(arguments, name):
+                raise BadInput(
+                    f"--{name} is for runs on texts; {arguments.workdir} holds a model for arrays of shape "
+                    f"{predictor.shape}: expected .npy, .npz, .png or -"
+                )
+    place = page.check(arguments.html) if arguments.html else None
+    return Answers(predictor, arguments.top, arguments.json, arguments.explain or place is not None, place)
 
 
-def _predict_stream(predictor: "Predictor", top: int) -> int:
+def _predict_stream(predictor: "Predictor | TextPredictor", answers: "Answers") -> int:
     """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
-    from zoo.predict import inputs
-
     code = 0
-    for line in inputs.lines(sys.stdin.buffer, predictor.shape, predictor.dtype):
+    for line in predictor.lines(sys.stdin.buffer):
         answer = {"line": line.number} if line.id is None else {"line": line.number, "id": line.id}
         try:
             if line.examples is None:
                 raise BadInput(line.error)
-            answer |= _answer(predictor, predictor.probabilities(line.examples)[0], top)
+            answer |= answers.answer(line.examples)
         except ZooError as error:
             answer["error"] = str(error)
             code = max(code, error.exit_code)
@@ -144,30 +181,33 @@ def _predict_stream(predictor: "Predictor", top: int) -> int:
     return code
 
 
-def _answer(predictor: "Predictor", row: "np.ndarray", top: int) -> dict[str, Any]:
-    ranked = [{"class": label, "probability": probability} for label, probability in _ranked(predictor, row, top)]
-    return ranked[0] if top == 1 else {**ranked[0], "top": ranked}
-
-
-def _ranked(predictor: "Predictor", row: "np.ndarray", top: int) -> list[tuple[str, float]]:
-    order = (-row).argsort(kind="stable")[:top]
-    return [(predictor.classes[label], float(row[label])) for label in order]
-
-
 def _evaluate(arguments: argparse.Namespace) -> int:
     _require_run(arguments.workdir)
     from zoo.predict.predictor import evaluate
 
-    result = evaluate(arguments.workdir, arguments.dataset)
+    result = evaluate(arguments.workdir, arguments.dataset, arguments.text_column, arguments.label_column)
     if not arguments.json:
-        print(f"examples  {result['examples']:,}")
-        print(f"loss      {result['loss']:.4f}")
-        interval = ""
-        if "accuracy_low" in result:
-            interval = f" (95 % interval: {result['accuracy_low']:.4f} to {result['accuracy_high']:.4f})"
-        print(f"accuracy  {result['accuracy']:.4f}{interval}")
+        _print_result(result, other=arguments.dataset is not None)
     print(json.dumps(result))
     return 0
+
+
+def _print_result(result: dict[str, float], other: bool) -> None:
+    print(f"examples  {result['examples']:,}")
+    print(f"loss      {result['loss']:.4f}")
+    if "f1" in result:
+        from zoo.report import judge
+
+        if "left_out" in result:
+            print(f"left out  {result['left_out']:,}, which the run was trained on or chosen by")
+        elif other:
+            print("left out  unknown, as the run's own texts cannot be read: it may have been trained on some of these")
+        print(judge.report(result))
+        return
+    interval = ""
+    if "accuracy_low" in result:
+        interval = f" (95 % interval: {result['accuracy_low']:.4f} to {result['accuracy_high']:.4f})"
+    print(f"accuracy  {result['accuracy']:.4f}{interval}")
 
 
 def _require_run(workdir: str) -> None:

@@ -15,6 +15,9 @@ from absl import flags
 
 from zoo.errors import BadInput
 
+_SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
+_SMALLER_IS_BETTER = ("loss", "log_loss", "ece", "perplexity", "bits_per_byte")
+
 
 def setting(
     default: Any,
@@ -61,7 +64,16 @@ class Config:
     schedule: str = setting(
         "constant",
         "Of the learning rate, after the warm-up.",
-        choices=("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt"),
+        choices=(
+            "constant",
+            "linear",
+            "cosine",
+            "step",
+            "exponential",
+            "polynomial",
+            "inverse_sqrt",
+            "slanted_triangular",
+        ),
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)
@@ -71,6 +83,13 @@ class Config:
     )
     decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule.", low=0)
     power: float = setting(2.0, "Of the polynomial schedule.", low=0)
+
+    layer_decay: float = setting(
+        1.0, "Factor of the rate from each layer to the next below; 0.38 is ULMFiT's for fine-tuning. 1: none.", low=0
+    )
+    unfreeze_every: int = setting(
+        0, "Steps after which one more layer begins to learn, from the output down. 0: all from the start.", low=0
+    )
 
     weight_decay: float | None = setting(
         None,
@@ -92,10 +111,12 @@ class Config:
     cpu_devices: int = setting(1, "Logical CPU devices to make: replicas without a GPU.", low=1, high=64, free=True)
     compile: str = setting(
         "auto",
-        "XLA program of a whole loop, of one step's forward and backward pass, or none; auto: the fastest.",
-        choices=("auto", "loop", "step", "none"),
+        "XLA program of a whole loop, of one step's forward and backward pass (cores: one for each core's share), or "
+        "none; auto: the fastest for the model.",
+        choices=("auto", "loop", "cores", "step", "none"),
         free=True,
     )
+    threads: int = setting(0, "Threads that share one operation on a CPU. 0: TensorFlow's choice.", low=0, free=True)
     steps_per_loop: int = setting(
         1000, "Most steps per compiled call; fewer are taken where a call would last long.", low=1, free=True
     )
@@ -107,10 +128,15 @@ class Config:
     eval_every: int = setting(0, "Steps between two evaluations. 0: every epoch.", low=0, free=True)
     checkpoint_every: int = setting(0, "Steps between two checkpoints. 0: at the end only.", low=0, free=True)
     keep: int = setting(3, "Newest checkpoints to keep; the best is kept besides.", low=1, free=True)
+    metric: str = setting("loss", "Of the evaluation, that tells which weights are best.")
+    metric_mode: str = setting(
+        "auto", "Whether the best is the smallest or the largest; auto knows both.", choices=("auto", "min", "max")
+    )
+    patience: int = setting(0, "Evaluations without a better --metric after which the run ends. 0: never.", low=0)
     export: str = setting(
-        "last",
-        "Weights of model.keras: of the last step, or of the lowest eval/loss.",
-        choices=("last", "best"),
+        "auto",
+        "Weights of model.keras: of the last step, or the best by --metric; auto: the best where --patience is set.",
+        choices=("auto", "last", "best"),
         free=True,
     )
     init_from: str = setting("", "Workdir or .keras file whose weights to start from.")
@@ -126,6 +152,18 @@ class Config:
     def replace(self, **changes) -> "Config":
         """A copy with other values, checked."""
         return dataclasses.replace(self, **changes)
+
+    @property
+    def exports_best(self) -> bool:
+        """Whether the best weights are to be exported, not the last."""
+        return self.export == "best" or (self.export == "auto" and self.patience > 0)
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the best `metric` is the largest."""
+        if self.metric_mode == "auto":
+            return self.metric not in _SMALLER_IS_BETTER
+        return self.metric_mode == "max"
 
     def flags(self) -> str:
         """The text of a flag file that makes this config again."""

@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import Forward
+
+Arrays = Mapping[str, np.ndarray]
+Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 
 class Experiment(NamedTuple):
@@ -21,7 +25,13 @@ class Experiment(NamedTuple):
         tests: batches that are read once, at the end, with the weights that are exported.
         objective: terms whose means are added up to the loss.
         optimizer: a Keras optimizer, groups of variables with one each, or None for the config's.
+        judge: `judge(means, outputs, columns, final) -> metrics` of an evaluation, for metrics that are no mean: from
+            the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
+            intervals, `NAME_low` and `NAME_high`.
+        head: the layers, by name, that may start fresh where `--init_from` has a model without them.
+        compile: what --compile=auto means for this model; see `Engine`.
         about: what `zoo predict` must know besides the model; written to model.json.
+        files: name -> text, written to the workdir beside model.json (a tokenizer).
         baseline: a simpler model's metrics on the same splits, computed at the end and added to the result.
         notes: what happened to the data, to be said at the start.
     """
@@ -33,6 +43,10 @@ class Experiment(NamedTuple):
     tests: Mapping[str, Batches] = {}
     objective: Sequence[str] = ("loss",)
     optimizer: keras.optimizers.Optimizer | Sequence[Group] | None = None
+    judge: Judge | None = None
+    head: Sequence[str] = ()
+    compile: str = "auto"
     about: Mapping[str, Any] = {}
+    files: Mapping[str, str] = {}
     baseline: Callable[[], Mapping[str, float]] | None = None
     notes: Sequence[str] = ()

@@ -15,7 +15,7 @@ from zoo import config as configs
 from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import devices, optimizers, regularization, schedules
-from zoo.engine.engine import Engine, plain_name
+from zoo.engine.engine import Engine, plain_path
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
 from zoo.training import Training
@@ -39,7 +39,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         ZooError: see `zoo.errors`; each has one line of text and an exit code.
     """
     workdir = configs.absolute(workdir)
-    strategy = devices.strategy(config.strategy, config.cpu_devices)
+    strategy = devices.strategy(config.strategy, config.cpu_devices, config.threads)
     chief = devices.is_chief(strategy)
     with contextlib.ExitStack() as stack:
         if chief:
@@ -61,7 +61,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
             # Only now: a run that is refused above has written nothing.
             folders.claim(workdir, config, identity)
             training.open_history(begun)
-        while training.step < total:
+        while not training.done:
             training.advance(asked)
         return training.finish()
 
@@ -77,7 +77,13 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
     with strategy.scope():
         optimizer = experiment.optimizer
         if optimizer is None:
-            optimizer = optimizers.make(config.optimizer, schedule(config, total), config.weight_decay)
+            optimizer = optimizers.by_layer(
+                experiment.model,
+                schedule(config, total),
+                lambda rate: optimizers.make(config.optimizer, rate, config.weight_decay),
+                decay=config.layer_decay,
+                unfreeze_every=config.unfreeze_every,
+            )
         groups = optimizers.groups(experiment.model, optimizer)
     return Engine(
         strategy,
@@ -90,7 +96,8 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         accumulate=config.accumulate,
         clip_norm=config.clip_norm,
         average_decay=config.ema,
-        compile=config.compile,
+        compile=(experiment.compile if config.compile == "auto" else config.compile),
+        cores=devices.useful_cores(config.batch_size // config.accumulate),
         steps_per_loop=config.steps_per_loop,
     )
 
@@ -110,7 +117,8 @@ def schedule(config: configs.Config, total: int) -> schedules.Schedule:
 
 
 def _identity(config: configs.Config, experiment: Experiment, total: int) -> dict[str, Any]:
-    shapes = [f"{plain_name(variable)}{tuple(variable.shape)}" for variable in experiment.model.weights]
+    weights = experiment.model.weights
+    shapes = [f"{plain_path(weight).rpartition('/')[2]}{tuple(weight.shape)}" for weight in weights]
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
     if config.schedule not in ("constant", "inverse_sqrt"):
         identity["schedule's length"] = config.decay_steps or total
@@ -122,5 +130,6 @@ def _check_names(config: configs.Config, experiment: Experiment) -> None:
     names = ["train", *experiment.evals, *experiment.tests]
     if len(set(names)) < len(names) or any("/" in name or not name for name in names):
         raise BadInput(f"the data sets are called {', '.join(names)}: expected names of their own, without a slash")
-    if config.export == "best" and not experiment.evals:
-        raise BadInput("--export=best: the experiment has no data set to choose the best weights by")
+    if (config.export == "best" or config.patience) and not experiment.evals:
+        asked = f"--patience={config.patience}" if config.patience else "--export=best"
+        raise BadInput(f"{asked}: the experiment has no data set to choose the best weights by")

@@ -20,6 +20,16 @@ class Term(NamedTuple):
     weights: tf.Tensor | float = 1.0
 
 
+class Output(NamedTuple):
+    """What a model says of each example: collected in an evaluation for metrics that are no mean, else left out.
+
+    Attributes:
+        values: `[batch, ...]`.
+    """
+
+    values: tf.Tensor
+
+
 class Sums(NamedTuple):
     """The two scalars of a term that may be added over micro-batches, replicas and batches."""
 

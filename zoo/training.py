@@ -3,9 +3,10 @@
 import contextlib
 import json
 import math
+import operator
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
 from zoo.engine import step as steps_of
-from zoo.engine.engine import Engine, means, ratios
+from zoo.engine.engine import Engine, averaged, means, named, ratios
 from zoo.errors import BadInput, NonFinite
 from zoo.experiment import Experiment
+from zoo.report import judge
 from zoo.report.history import History
 from zoo.report.progress import Clock, Progress
 
@@ -38,7 +40,7 @@ class Training:
         self._chief = chief
         self._folder = workdir / folders.CHECKPOINTS
         self._eval_every = config.eval_every or experiment.train.steps_per_epoch
-        self._keep_best = bool(experiment.evals) and bool(config.checkpoint_every or config.export == "best")
+        self._keep_best = bool(experiment.evals) and bool(config.checkpoint_every or config.exports_best)
         self._clock = Clock()
         self._calls = config.steps_per_loop if engine.strategy.cluster_resolver else 1
         self._progress: Progress | None = None
@@ -48,8 +50,18 @@ class Training:
         # What a checkpoint remembers besides the variables: sums since the last log, last and best metrics.
         self._window: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
+        # Of the evaluation's metric: its best value, the step of it, and how many evaluations brought none since.
         self._best: dict[str, float] = {}
         self._done = {"log": 0, "eval": 0}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the metric has not become better for as long as the config has patience."""
+        return bool(self._config.patience) and self._best.get("since", 0) >= self._config.patience
+
+    @property
+    def done(self) -> bool:
+        return self.step == self._total or self.stopped
 
     def restore(self) -> None:
         """Takes up this run's newest good checkpoint, else the weights of `init_from`, else starts fresh."""
@@ -59,7 +71,7 @@ class Training:
             raise BadInput(f"--steps is {self._total}: this run has done {found.step} already; expected that or more")
         if (
             found is not None
-            and self._config.export == "best"
+            and self._config.exports_best
             and found.record["done"]["eval"]
             and not found.record["best"]
         ):
@@ -76,7 +88,7 @@ class Training:
                 getattr(self, f"_{name}").update(found.record[name])
             self._progress.say(f"resumed at step {found.step:,} of {self._total:,}")
         elif self._config.init_from:
-            self._progress.say(initialise(self._engine, self._config.init_from))
+            self._progress.say(initialise(self._engine, self._config.init_from, self._experiment.head))
         else:
             self._progress.say(optimizers.describe(self._engine.model, self._engine.groups))
 
@@ -89,6 +101,13 @@ class Training:
     def advance(self, asked: interrupt.Interrupt) -> None:
         """Does what is due, then one call of the engine."""
         self._do_what_is_due()
+        if self.stopped:
+            found = self._best
+            self._progress.say(
+                f"stopped at step {self.step:,}: {self._config.metric} has not become better than {found['value']:.4g} "
+                f"(step {found['step']:,}) for {self._config.patience} evaluations"
+            )
+            return
         if asked.signal:
             if self._saved != self.step:
                 self._save()
@@ -120,13 +139,13 @@ class Training:
         state = self._exported_state()
         result = {"step": self.step, **self._metrics}
         with exported(self._engine, state):
-            if self._config.export == "best":
+            if self._config.exports_best:
                 # All of the result is of the weights that are exported.
                 result["best/step"] = self._best["step"]
                 for name, batches in self._experiment.evals.items():
                     result |= _tagged(name, self._judge(name, batches))
             for name, batches in self._experiment.tests.items():
-                result |= _tagged(name, self._judge(name, batches))
+                result |= _tagged(name, self._judge(name, batches, final=True))
             if self._chief:
                 self._export()
         if self._chief and self._experiment.baseline is not None:
@@ -134,7 +153,9 @@ class Training:
         if self._chief:
             for name in self._experiment.tests:
                 found = {tag.split("/", 1)[1]: value for tag, value in result.items() if tag.startswith(f"{name}/")}
-                self._progress.line(self.step, name, found)
+                self._progress.line(self.step, name, judge.brief(found))
+                if judge.lows(found):
+                    self._progress.say(judge.report(found))
             folders.write(self._workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
@@ -146,13 +167,20 @@ class Training:
 
     def _do_what_is_due(self) -> None:
         """Whatever of log, evaluation and checkpoint falls on this step and is not done yet."""
-        last = self.step == self._total
+        last = self.done
         if self.step and self._done["log"] != self.step and (self._falls(self._config.log_every) or last):
             self._log()
         improved = False
         if self.step and self._done["eval"] != self.step and (self._falls(self._eval_every) or last):
             improved = self._evaluate()
-        if self.step and self._saved != self.step and (improved or last or self._falls(self._config.checkpoint_every)):
+            if self.stopped and self._done["log"] != self.step:
+                # Before the checkpoint that remembers it, or a resumed run would log it once more.
+                self._log()
+        if (
+            self.step
+            and self._saved != self.step
+            and (improved or self.done or self._falls(self._config.checkpoint_every))
+        ):
             self._save()
 
     def _falls(self, every: int) -> bool:
@@ -183,20 +211,35 @@ class Training:
             for name, batches in self._experiment.evals.items():
                 self._report(name, self._judge(name, batches))
         self._done["eval"] = self.step
-        value = self._metrics[f"{next(iter(self._experiment.evals))}/loss"]
-        if not self._keep_best or not value < self._best.get("loss", math.inf):
+        if not self._keep_best and not self._config.patience:
             return False
-        self._best.update(step=self.step, loss=value)
+        value = self._watched()
+        better = operator.gt if self._config.larger_is_better else operator.lt
+        if self._best and not better(value, self._best["value"]):
+            self._best["since"] += 1
+            return False
+        self._best.update(step=self.step, value=value, since=0)
         return True
+
+    def _watched(self) -> float:
+        """The metric that tells which weights are best."""
+        run = next(iter(self._experiment.evals))
+        found = {tag.partition("/")[2]: value for tag, value in self._metrics.items() if tag.startswith(f"{run}/")}
+        if self._config.metric not in found:
+            raise BadInput(f"--metric is {self._config.metric!r}: {configs.nearest(self._config.metric, list(found))}")
+        return found[self._config.metric]
 
     def _averaged(self):
         """The weights that an export would have, for a while; no copies where no averages are kept."""
         if not self._engine.task.averages:
             return contextlib.nullcontext()
-        return exported(self._engine, self._engine.averaged(self._engine.state()))
+        return exported(self._engine, averaged(self._engine.state()))
 
-    def _judge(self, name: str, batches) -> dict[str, float]:
-        found = loss(self._engine.evaluate(batches), self._experiment)
+    def _judge(self, name: str, batches, final: bool = False) -> dict[str, float]:
+        found, outputs = self._engine.examine(batches)
+        found = loss(found, self._experiment)
+        if self._experiment.judge is not None:
+            found |= self._experiment.judge(found, outputs, batches.columns, final)
         wrong = [metric for metric, value in found.items() if not math.isfinite(value)]
         if wrong:
             raise NonFinite(f"{name}/{wrong[0]} not finite at step {self.step}; look for infinite values in that data")
@@ -206,7 +249,8 @@ class Training:
         self._metrics |= _tagged(run, metrics)
         if self._history is not None:
             self._history.scalars(run, self.step, metrics)
-            self._progress.line(self.step, run, metrics)
+            # A rate of each layer is a curve, not a word.
+            self._progress.line(self.step, run, judge.brief(metrics))
 
     def _save(self) -> None:
         state = self._engine.state()
@@ -220,10 +264,10 @@ class Training:
 
     def _exported_state(self):
         # The present state needs no file, which another worker might still be writing.
-        if self._config.export == "best" and self._best["step"] != self.step:
+        if self._config.exports_best and self._best["step"] != self.step:
             best, _ = checkpoints.restore(self._folder, int(self._best["step"]))
-            return self._engine.averaged(best.state)
-        return self._engine.averaged(self._engine.state())
+            return averaged(best.state)
+        return averaged(self._engine.state())
 
     def _export(self) -> None:
         """Writes the model and what `zoo predict` must know of it, each in one stroke."""
@@ -234,6 +278,8 @@ class Training:
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise BadInput(f"cannot write {self._workdir / folders.MODEL}: {error}") from error
+        for name, text in self._experiment.files.items():
+            folders.write(self._workdir / name, text)
         folders.write(self._workdir / folders.ABOUT, json.dumps(dict(self._experiment.about), indent=1) + "\n")
 
 
@@ -248,8 +294,13 @@ def exported(engine: Engine, model_state: dict[str, Any]) -> Iterator[None]:
         engine.load_model(own)
 
 
-def initialise(engine: Engine, source: str) -> str:
+def initialise(engine: Engine, source: str, head: Sequence[str] = ()) -> str:
     """Starts from the weights of another run: the newest checkpoint of a workdir, or a .keras file.
+
+    Args:
+        engine: whose model is to start.
+        source: a workdir or a file.
+        head: layers of the model that may be missing there, or be of another shape: they stay as they are.
 
     Returns:
         What was done, in one line.
@@ -259,36 +310,61 @@ def initialise(engine: Engine, source: str) -> str:
     """
     path = configs.absolute(source)
     if path.suffix == ".keras":
-        said, weights = f"weights from {path}", _keras_weights(path, engine)
+        said, weights = f"weights from {path}", _keras_weights(path)
     else:
         found, _ = checkpoints.restore(path / folders.CHECKPOINTS)
         if found is None:
             raise BadInput(
                 f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
             )
-        said, weights = f"weights from {path}, step {found.step:,}", engine.averaged(found.state)
-    engine.load_model(weights)
+        said, weights = f"weights from {path}, step {found.step:,}", averaged(found.state)
+    fresh = _start(engine, weights, head)
     engine.restart_averages()
-    return said
+    return f"{said}; {', '.join(fresh)} start fresh" if fresh else said
 
 
-def _keras_weights(path: Path, engine: Engine) -> dict[str, Any]:
+def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str]) -> list[str]:
+    """Loads the weights by layer, all or all but the head; returns the layers that stay as they are."""
+    mine, theirs = _by_layer(n for n in engine.variables() if n.startswith("model/")), _by_layer(weights)
+    present, chosen, fresh = engine.state(), {}, {}
+    for place, name in mine.items():
+        layer = place[0].partition("/")[0]
+        fits = place in theirs and weights[theirs[place]].shape == present[name].shape
+        if layer in head and not fits:
+            fresh[layer] = None
+            chosen[name] = present[name]
+        elif place in theirs:
+            chosen[name] = weights[theirs[place]]
+    # The head of the other model has nothing to go to; anything else that is left over says that it is another model.
+    used = {theirs[place] for place in mine if place in theirs}
+    left = {} if fresh else {name: value for name, value in weights.items() if name not in used}
+    engine.load_model(chosen | left)
+    return list(fresh)
+
+
+def _by_layer(names: Iterable[str]) -> dict[tuple[str, int], str]:
+    """Names of variables by layer, variable and how many of that name came before, as places may differ."""
+    found = {}
+    for name in sorted(names):
+        path = name.split("/", 2)[2]
+        found[path, sum(known == path for known, _ in found)] = name
+    return found
+
+
+def _keras_weights(path: Path) -> dict[str, Any]:
     try:
         other = keras.models.load_model(path, compile=False)
     except Exception as error:
         # A damaged file can fail anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
         raise BadInput(f"--init_from {path} cannot be read: {str(error).splitlines()[0]}") from error
-    names = [name for name in engine.variables() if name.startswith("model/")]
-    if len(names) != len(other.weights):
-        raise BadInput(f"--init_from {path} has {len(other.weights)} variables, the model has {len(names)}")
-    return {name: variable.numpy() for name, variable in zip(names, other.weights, strict=True)}
+    return named(other)
 
 
 def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
     """The metrics with `loss` first: the objective's terms added up where no term has that name."""
     if "loss" in metrics:
         return metrics
-    return {"loss": sum(metrics[name] for name in experiment.objective), **metrics}
+    return {"loss": sum(metrics[name] for name in experiment.objective if name in metrics), **metrics}
 
 
 def _is_momentary(name: str) -> bool:

@@ -64,7 +64,7 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
             )
         return False
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text(encoding="utf8"))
         wrong = configs.differences(saved["config"], config)
         wrong += [
             f"{name} was {saved['identity'].get(name)}, is {value}"
@@ -97,7 +97,7 @@ def write(path: Path, text: str) -> None:
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
-        with aside.open("w") as file:
+        with aside.open("w", encoding="utf8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -117,7 +117,7 @@ def read_json(workdir: Path, name: str) -> dict[str, Any]:
     if not workdir.is_dir():
         raise BadInput(f"{workdir} is not a folder: expected the --workdir of a finished run")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:
         raise BadInput(f"{workdir} has no {name}: expected the --workdir of a finished run") from None
     except (OSError, ValueError) as error:

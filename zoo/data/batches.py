@@ -1,12 +1,13 @@
 """A batch is a pure function of the step."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zoo.data import order
+from zoo.data import buckets, order
 from zoo.errors import BadInput
 
 
@@ -18,15 +19,24 @@ class Batches:
     Arrays in memory are gathered by index inside the compiled loop; arrays mapped from disk (`np.memmap`) are read
     ahead, batch by batch, in the same order.
 
+    Where examples are sequences (`lengths` is given), batches hold examples of similar length and are cut to one of a
+    few widths, so that little padding is computed and little is compiled: see `zoo.data.buckets`.
+
     Attributes:
         columns: name -> `[examples, ...]`, all of the same length.
         batch_size: examples per *global* batch.
         seed: of the order; None keeps the order of the columns (evaluation).
+        lengths: int `[examples]` of the sequences; None where all examples are of one shape.
+        widths: that a batch of sequences may be cut to, ascending; the last one is enough for all.
+        sequences: names of the columns `[examples, time, ...]` that are cut.
     """
 
     columns: Mapping[str, np.ndarray]
     batch_size: int
     seed: int | None = None
+    lengths: np.ndarray | None = None
+    widths: Sequence[int] = ()
+    sequences: Sequence[str] = ()
 
     def __post_init__(self):
         sizes = {name: len(column) for name, column in self.columns.items()}
@@ -36,6 +46,8 @@ class Batches:
             raise BadInput(f"columns {sorted(sizes)} are empty: expected at least one example")
         if self.batch_size < 1:
             raise BadInput(f"batch size is {self.batch_size}: expected 1 or more")
+        if self.lengths is not None and not int(np.max(self.lengths)) <= max(self.widths, default=0):
+            raise BadInput(f"a sequence has {np.max(self.lengths)} entries, the widths are {tuple(self.widths)}")
 
     @property
     def examples(self) -> int:
@@ -54,10 +66,25 @@ class Batches:
         rows = [self._epoch_rows(epoch, first, last) for epoch, first, last in self._epochs(first_step, steps)]
         return np.concatenate(rows) if rows else np.zeros((0, self.batch_size), np.int32)
 
+    def same_width(self, first_step: int, most: int) -> tuple[int, int | None]:
+        """How many of the next steps have the first one's width, at most `most`, and that width (None: uncut)."""
+        if self.lengths is None:
+            return most, None
+        epoch, first = divmod(first_step, self.steps_per_epoch)
+        widths = self._plan.of(epoch).widths[first : first + most]
+        others = np.flatnonzero(widths != widths[0])
+        return int(others[0]) if len(others) else len(widths), int(widths[0])
+
     def at(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The batch of a step: its columns `[batch_size, ...]` and weights float32 `[batch_size]`, 0 for padding."""
         index = self.indices(step, 1)[0]
-        return self.rows(index), (index >= 0).astype(np.float32)
+        return self.cut(self.rows(index), self.same_width(step, 1)[1]), (index >= 0).astype(np.float32)
+
+    def cut(self, batch: dict, width: int | None) -> dict:
+        """A batch of arrays or tensors with its sequences cut to a width."""
+        if width is None:
+            return batch
+        return {name: value[:, :width] if name in self.sequences else value for name, value in batch.items()}
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The columns at the given examples; padding (-1) reads example 0."""
@@ -66,6 +93,8 @@ class Batches:
 
     def examples_in(self, first_step: int, steps: int) -> int:
         """How many examples the given steps read, padding left out."""
+        if self.lengths is not None:
+            return int((self.indices(first_step, steps) >= 0).sum())
         edges = (
             (first * self.batch_size, last * self.batch_size) for _, first, last in self._epochs(first_step, steps)
         )
@@ -73,7 +102,7 @@ class Batches:
 
     def fingerprint(self) -> str:
         """A hash of what the batches hold: of all bytes in memory, of shape and edges on disk (which may be huge)."""
-        digest = hashlib.sha256(f"{self.batch_size} {self.seed}".encode())
+        digest = hashlib.sha256(f"{self.batch_size} {self.seed}{''.join(f' {w}' for w in self.widths)}".encode())
         for name, column in sorted(self.columns.items()):
             digest.update(f"{name} {column.dtype} {column.shape}".encode())
             parts = [column[:64], column[-64:]] if isinstance(column, np.memmap) else [column]
@@ -89,7 +118,13 @@ class Batches:
             yield epoch, first, first + count
             first_step, steps = first_step + count, steps - count
 
+    @functools.cached_property
+    def _plan(self) -> buckets.Plans:
+        return buckets.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed)
+
     def _epoch_rows(self, epoch: int, first: int, last: int) -> np.ndarray:
+        if self.lengths is not None:
+            return self._plan.of(epoch).rows[first:last]
         start, stop = first * self.batch_size, last * self.batch_size
         positions = np.arange(start, min(stop, self.examples), dtype=np.int32)
         if self.seed is not None:

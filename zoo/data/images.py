@@ -2,13 +2,12 @@
 
 import gzip
 import importlib.util
-import socket
 from pathlib import Path
 
 import numpy as np
 
 from zoo import config as configs
-from zoo.data import splits, tables
+from zoo.data import prepared, splits, tables
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 
@@ -65,40 +64,12 @@ def _digits() -> Splits:
 
 def _tfds(name: str) -> Splits:
     """A data set of TFDS with its own test split; a twelfth of its training split becomes validation."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name)
-    if not Path(builder.data_dir).exists():
-        _require_network(name, builder)
-    try:
-        builder.download_and_prepare()
-        parts = {
-            part: tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1, shuffle_files=False))
-            for part in ("train", "test")
-        }
-    except Exception as error:
-        # A download can fail in any layer of TFDS; all of it means the same to a user.
-        raise BadInput(
-            f"--dataset={name} cannot be read from {builder.data_dir}: {str(error).splitlines()[0]}"
-        ) from error
-    features = builder.info.features
-    loaded = {}
-    for part, whole in parts.items():
-        loaded[part] = {"x": _squeezed(whole["image"]), "y": whole["label"].astype(np.int32)}
+    parts, features = prepared.read(name, ("train", "test"), instead="mnist_5k")
+    loaded = {
+        part: {"x": _squeezed(whole["image"]), "y": whole["label"].astype(np.int32)} for part, whole in parts.items()
+    }
     validation, train = splits.cut(loaded["train"], 1 / 12)
     return Splits(train, validation, loaded["test"], tuple(features["label"].names), scale=255.0)
-
-
-def _require_network(name: str, builder) -> None:
-    """Asks once, for seconds: TFDS itself would try for minutes and leave partial files."""
-    try:
-        socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
-    except OSError as error:
-        raise BadInput(
-            f"--dataset={name} is not prepared in {builder.data_dir} and cannot be downloaded ({error}); with a "
-            f"network run `python -c \"import tensorflow_datasets as t; t.load('{name}')\"`, or set TFDS_DATA_DIR to "
-            "a folder that has it, or use --dataset=mnist_5k"
-        ) from None
 
 
 def _squeezed(images: np.ndarray) -> np.ndarray:

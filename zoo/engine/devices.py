@@ -14,18 +14,23 @@ STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 
 
-def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy:
+def strategy(name: str = "auto", cpu_devices: int = 1, threads: int = 0) -> tf.distribute.Strategy:
     """Makes the strategy of a run. Call it before anything else touches TensorFlow's devices.
 
     Args:
         name: one of `STRATEGIES`. `auto` takes several workers where TF_CONFIG names them, else all GPUs, else the CPU.
         cpu_devices: logical CPU devices to make; above 1 they become the replicas, so that anyone can try many.
+        threads: that share one operation on a CPU; 0 for TensorFlow's choice. Where TensorFlow has started already it
+            is left as it is: it changes the speed, never the run.
 
     Raises:
         BadInput: a device that is not there, or one that cannot be made any more.
     """
     if name not in STRATEGIES:
         raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
+    if threads:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
     if cpu_devices > 1:
         if name not in ("auto", "cpu", "mirrored"):
             raise BadInput(f"--cpu_devices is {cpu_devices} and --strategy is {name}: expected auto, cpu or mirrored")
@@ -43,6 +48,16 @@ def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy
     if name == "mirrored":
         raise BadInput("--strategy=mirrored: one device only; expected several GPUs, or --cpu_devices=2 or more")
     return _one("CPU:0")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def useful_cores(rows: int) -> int:
+    """Cores worth cutting so many rows for: fewer than eight rows keep no core busy."""
+    return max(1, min(cores(), rows // 8))
 
 
 def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:

@@ -2,23 +2,35 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import feed
+from zoo.engine import devices, feed
 from zoo.engine import step as steps_of
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
-from zoo.engine.step import Forward, Micro, Rows, Task
+from zoo.engine.step import Forward, Parts, Rows, Share, Task
 from zoo.errors import BadInput
 
 # They change weights in the forward pass, behind the optimizer's back.
 _STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
-COMPILE = ("auto", "loop", "step", "none")
+COMPILE = ("auto", "loop", "cores", "step", "none")
+
+
+_OUTPUT = "output/"
+_AVERAGE = "average/"
+
+
+class Cut(NamedTuple):
+    """The width of a batch's sequences: None where there are none."""
+
+    width: int | None
+    sequences: tuple[str, ...]
 
 
 class Engine:
@@ -36,7 +48,9 @@ class Engine:
         clip_norm: largest global norm of the gradient; 0 does not clip.
         average_decay: of the moving average of the weights; 0 keeps none.
         compile: `loop` makes one XLA program of a whole call (one replica only), `step` one of each micro-batch's
-            forward and backward pass, `none` plain graphs; `auto` the fastest of these that the strategy allows.
+            forward and backward pass, `cores` one for each core's slice of it, side by side, and one of the update
+            (on several replicas the same as `step`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
+        cores: slices that `cores` cuts a micro-batch into; 0 for as many as the machine has for this process.
         steps_per_loop: the most steps of one call; any value gives the same run.
     """
 
@@ -54,6 +68,7 @@ class Engine:
         clip_norm: float = 0.0,
         average_decay: float = 0.0,
         compile: str = "auto",
+        cores: int = 0,
         steps_per_loop: int = 100,
     ):
         self.strategy = strategy
@@ -63,7 +78,9 @@ class Engine:
         self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
         self.compile = _compile_mode(compile, self.replicas)
-        _check_model(model, self.replicas * accumulate)
+        self.slices = (cores or devices.cores()) if self.compile == "cores" else 1
+        self.parts = self.replicas * accumulate * self.slices
+        _check_model(model, self.parts)
         averages = _averages(strategy, model) if average_decay else []
         self.task = Task(
             model=model,
@@ -75,12 +92,12 @@ class Engine:
             averages=averages,
             average_decay=average_decay,
             seed=seed,
-            split=self.replicas * accumulate > 1,
+            split=self.parts > 1,
             followers=[],
         )
         self._feeds: dict[int, feed.Feed] = {}
-        self._train_loop = self._compiled(functools.partial(self._loop, training=True))
-        self._evaluate_loop = self._compiled(functools.partial(self._loop, training=False))
+        # By whether it trains, and by width: so many programs are traced and compiled for each size of batch.
+        self.loops: dict[tuple[bool, Cut], Callable] = {}
 
     def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
         """Runs the steps from `first_step` on, in calls of the compiled loop of at most `steps_per_loop` each.
@@ -90,19 +107,36 @@ class Engine:
             `learning_rate`, `gradient_norm` (of every step where it is clipped, else of the last; 0 elsewhere). One
             entry per step, so that any partition of a run adds up to the same.
         """
-        return self._run(self._train_loop, batches, first_step, steps)
+        return self._run(batches, first_step, steps, training=True)
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean of each term over all examples of the batches, each read exactly once."""
-        return means(self._run(self._evaluate_loop, batches, 0, batches.steps_per_epoch))
+        return self.examine(batches)[0]
+
+    def examine(self, batches: Batches) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """The mean of each term, and each output `[examples, ...]` in the order of the columns."""
+        steps = batches.steps_per_epoch
+        found = self._run(batches, 0, steps, training=False)
+        outputs = {name.removeprefix(_OUTPUT): found.pop(name) for name in list(found) if name.startswith(_OUTPUT)}
+        index = batches.indices(0, steps)
+        ordered = {}
+        for name, values in outputs.items():
+            ordered[name] = np.empty((batches.examples, *values.shape[2:]), values.dtype)
+            # Rows that only make up the parts' sizes have no place at all; those of a short batch have -1.
+            values = values[:, : index.shape[1]]
+            ordered[name][index[index >= 0]] = values[index >= 0]
+        return means(found), ordered
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
         """Everything that changes in training, by a name that does not depend on Keras' counters of layers."""
-        named = {f"model/{i:04d}/{plain_name(v)}": v for i, v in enumerate(self.model.weights)}
-        named |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
+        found = named(self.model, lambda variable: variable)
+        places = {id(variable): name for name, variable in found.items()}
+        trained = [places[id(variable)] for variable in self.model.trainable_variables]
+        found |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
         for group in self.groups:
-            named |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
-        return named | {f"average/{i:04d}": v for i, v in enumerate(self.task.averages)}
+            found |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
+        averages = zip(trained, self.task.averages, strict=False)
+        return found | {name.replace("model/", _AVERAGE, 1): average for name, average in averages}
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all variables, for a checkpoint of any strategy."""
@@ -116,22 +150,6 @@ class Engine:
         """
         assign(self.variables(), state)
 
-    def averaged(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The `model/` part of a state, of this run or another, with its moving averages where it kept some.
-
-        Raises:
-            BadInput: the averages are not of this model's trained weights.
-        """
-        model = {name: value for name, value in state.items() if name.startswith("model/")}
-        averages = [state[name] for name in sorted(state) if name.startswith("average/")]
-        if averages:
-            places = {id(variable): name for name, variable in self.variables().items()}
-            names = [places[id(variable)] for variable in self.model.trainable_variables]
-            if len(names) != len(averages):
-                raise BadInput(f"there are {len(averages)} averaged weights, the model trains {len(names)}")
-            model |= dict(zip(names, averages, strict=True))
-        return model
-
     def load_model(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets the model's variables only, from the `model/` part of a state."""
         wanted = {name: variable for name, variable in self.variables().items() if name.startswith("model/")}
@@ -142,69 +160,114 @@ class Engine:
         for average, variable in zip(self.task.averages, self.model.trainable_variables, strict=False):
             average.assign(_value(variable))
 
-    def _run(self, loop, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
-        rows, source = [], self._feed(batches)
-        for start in range(first_step, first_step + steps, source.steps):
-            count = min(source.steps, first_step + steps - start)
+    def _run(self, batches: Batches, first_step: int, steps: int, *, training: bool) -> dict[str, np.ndarray]:
+        rows, source, start = [], self._feed(batches), first_step
+        while start < first_step + steps:
+            count, width = batches.same_width(start, min(source.steps, first_step + steps - start))
             columns, index = source.chunk(start, count)
+            loop = self._compiled(training, Cut(width, tuple(batches.sequences)))
             found = loop(columns, index, tf.constant(start), tf.constant(count))
             rows.append({name: values.numpy()[:count] for name, values in found.items()})
+            start += count
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _feed(self, batches: Batches) -> feed.Feed:
         if id(batches) not in self._feeds:
-            parts = self.replicas * self.accumulate
-            self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, parts)
+            self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, self.parts)
         return self._feeds[id(batches)]
 
-    def _compiled(self, loop):
-        return tf.function(loop, jit_compile=self.compile == "loop", autograph=False, reduce_retracing=False)
+    def _compiled(self, training: bool, cut: Cut) -> Callable:
+        if (training, cut) not in self.loops:
+            loop = functools.partial(self._loop, cut, training=training)
+            self.loops[training, cut] = tf.function(loop, jit_compile=self.compile == "loop", autograph=False)
+        return self.loops[training, cut]
 
-    def _loop(self, columns, index, first_step, steps, *, training: bool) -> dict[str, tf.Tensor]:
-        """All steps of one call, in the graph; scalars by name, one of each per step."""
-        micro, names = self._micro(), []
-        table = tf.TensorArray(tf.float32, size=index.shape[0], clear_after_read=False)
+    def _loop(self, cut, columns, index, first_step, steps, *, training: bool) -> dict[str, tf.Tensor]:
+        """All steps of one call, in the graph; scalars by name, and in an evaluation outputs, one of each per step."""
+        parts, names = self._parts(), []
+        length, rows = index.shape
+        table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
+        specs = {} if training else self._outputs(cut, columns, rows)
+        kept = {name: tf.TensorArray(spec.dtype, length, element_shape=spec.shape) for name, spec in specs.items()}
 
         def replica(row, step, measure):
-            read = functools.partial(self._read, columns, row)
+            share = Share(functools.partial(self._read, cut, columns, row), self.accumulate, self.slices)
             if training:
-                sums, scalars = steps_of.train(self.task, micro, read, self.accumulate, step, measure)
+                (sums, scalars), outputs = steps_of.train(self.task, parts, share, step, measure), {}
             else:
-                sums, scalars = steps_of.evaluate(self.task, read, self.accumulate, step), {}
+                (sums, outputs), scalars = steps_of.evaluate(parts, share, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
-            return tf.stack([*named.values(), *scalars.values()])
+            return tf.stack([*named.values(), *scalars.values()]), outputs
 
-        def body(offset, table):
+        def body(offset, table, kept):
             last = tf.equal(offset, steps - 1)
             result = self.strategy.run(replica, args=(index[offset], first_step + offset, last))
-            # The scalars are reduced already, so any replica's are everybody's.
-            result = self.strategy.experimental_local_results(result)[0]
-            return offset + 1, table.write(offset, result)
+            # Reduced and gathered already, so any replica's are everybody's.
+            scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
+            kept = {name: array.write(offset, outputs[name]) for name, array in kept.items()}
+            return offset + 1, table.write(offset, scalars), kept
 
-        _, table = tf.while_loop(lambda offset, _: offset < steps, body, (tf.constant(0), table), parallel_iterations=1)
+        start = (tf.constant(0), table, kept)
+        _, table, kept = tf.while_loop(lambda offset, *_: offset < steps, body, start, parallel_iterations=1)
         columns_of = tf.unstack(table.stack(), num=len(names), axis=1)
-        return dict(zip(names, columns_of, strict=True))
+        outputs = {f"{_OUTPUT}{name}": array.stack() for name, array in kept.items()}
+        return dict(zip(names, columns_of, strict=True)) | outputs
 
-    def _micro(self) -> Micro:
-        gradients = functools.partial(steps_of.gradients, self.task)
-        weights = functools.partial(steps_of.weights, self.task)
-        if self.compile != "step":
-            return Micro(gradients, weights)
+    def _outputs(self, cut, columns, rows: int) -> dict[str, tf.TensorSpec]:
+        """What the task gives out of a whole batch: found by a trace that is not run."""
+        index = tf.zeros([rows // self.parts], tf.int32)
+
+        def probe():
+            batch = _gathered(cut, columns, index)
+            return steps_of.examine(self.task, Rows(batch, tf.ones(index.shape), tf.constant(0)), tf.constant(0))[1]
+
+        found = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
+        return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in found.items()}
+
+    def _parts(self) -> Parts:
+        task = self.task
+        functions = [steps_of.gradients, steps_of.weights, steps_of.examine, steps_of.update]
+        gradients, weights, examine, update = (functools.partial(function, task) for function in functions)
+        if self.compile not in ("step", "cores"):
+            return Parts(gradients, weights, examine, update)
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-        return Micro(compiled(gradients), compiled(weights))
+        # With several replicas the update cannot be compiled: it touches variables of other devices.
+        update = compiled(update) if self.replicas == 1 else update
+        return Parts(compiled(gradients), compiled(weights), compiled(examine), update)
 
-    def _read(self, columns, row, number) -> Rows:
-        """Gathers this replica's rows of micro-batch `number`."""
+    def _read(self, cut, columns, row, number) -> Rows:
+        """Gathers this replica's rows of slice `number`."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        size = row.shape[0] // (self.replicas * self.accumulate)
-        first = (replica * self.accumulate + number) * size
+        size = row.shape[0] // self.parts
+        first = (replica * self.accumulate * self.slices + number) * size
         index = tf.ensure_shape(tf.slice(row, [first], [size]), [size])
         # With several replicas the columns stay on the host: a device would copy them whole at every step.
         place = tf.device("/CPU:0") if self.replicas > 1 else tf.device(None)
         with place:
-            batch = {name: tf.gather(column, tf.maximum(index, 0)) for name, column in columns.items()}
+            batch = _gathered(cut, columns, tf.maximum(index, 0))
         return Rows(batch, tf.cast(index >= 0, tf.float32), first)
+
+
+def _gathered(cut: Cut, columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Rows of the columns, the sequences cut."""
+    short = {name: column[:, : cut.width] if name in cut.sequences else column for name, column in columns.items()}
+    return {name: tf.gather(column, index) for name, column in short.items()}
+
+
+def named(model: keras.Model, of: Callable = lambda variable: variable.numpy()) -> dict[str, Any]:
+    """A model's weights by a name that does not depend on Keras' counters of layers: arrays, or `of(variable)`."""
+    # Keras puts the model's own name before some, depending on how it was made.
+    paths = [plain_path(variable).removeprefix(f"{_plain(model.name)}/") for variable in model.weights]
+    return {f"model/{i:04d}/{path}": of(variable) for i, (path, variable) in enumerate(zip(paths, model.weights))}
+
+
+def averaged(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The `model/` part of a state, of this run or another, with its moving averages where it kept some."""
+    model = {name: value for name, value in state.items() if name.startswith("model/")}
+    return model | {
+        name.replace(_AVERAGE, "model/", 1): value for name, value in state.items() if name.startswith(_AVERAGE)
+    }
 
 
 def means(found: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -249,16 +312,31 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
-def plain_name(variable: keras.Variable) -> str:
-    """A variable's name without the number that Keras gives to the second and later ones of a process."""
-    return re.sub(r"_\d+$", "", variable.name)
+def _idle_seeds(model: keras.Model) -> set[int]:
+    """Identities of random states that nobody draws from: recurrent layers have one, dropout or not."""
+    cells = keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell
+    return {
+        id(layer.seed_generator.state)
+        for layer in model._flatten_layers()
+        if isinstance(layer, cells) and not layer.dropout and not layer.recurrent_dropout
+    }
+
+
+def plain_path(variable: keras.Variable) -> str:
+    """A variable's layer and name, without the numbers that Keras gives to the second and later ones of a process."""
+    return "/".join(_plain(part) for part in variable.path.split("/"))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
 
 
 def _check_model(model: keras.Model, parts: int) -> None:
     """Refuses models whose layers would learn or draw something else on other hardware."""
     if not model.built:
         raise BadInput(f"the model {model.name!r} has no weights yet: give it an Input, or build it, inside build()")
-    seeds = _seeds(model)
+    idle = _idle_seeds(model)
+    seeds = [seed for seed in _seeds(model) if id(seed) not in idle]
     if seeds and parts > 1:
         raise BadInput(
             f"{seeds[0].path}: a Keras layer with a random state of its own cannot be split over {parts} replicas x "

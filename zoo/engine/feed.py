@@ -9,6 +9,8 @@ from zoo.data.batches import Batches
 _AHEAD = 4
 # Of one chunk: its index, and its batches where they come from disk.
 _CHUNK_BYTES = 64 << 20
+# Steps of a chunk where batches differ in width: a longer run of one width is rare.
+_SAME_WIDTH = 16
 
 
 class Feed:
@@ -26,6 +28,8 @@ class Feed:
         self._width = -(-batches.batch_size // parts) * parts
         row_bytes = self._width * (4 + (_example_bytes(batches) if batches.on_disk else 0))
         self.steps = min(steps_per_loop, max(1, _CHUNK_BYTES // row_bytes))
+        if batches.lengths is not None:
+            self.steps = min(self.steps, _SAME_WIDTH)
         self._columns = None
         if not batches.on_disk:
             self._columns = {name: tf.constant(column) for name, column in batches.columns.items()}
@@ -57,7 +61,8 @@ class Feed:
         names = list(columns)
 
         def read(step):
-            batch, _ = self._batches.at(int(step))
+            # Uncut: the graph's shapes are those of the columns; the loop cuts what it reads.
+            batch = self._batches.rows(self._batches.indices(int(step), 1)[0])
             return [batch[name] for name in names]
 
         def load(step):

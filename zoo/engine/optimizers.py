@@ -1,6 +1,7 @@
 """Keras' optimizers, checked for what the engine promises, in groups of variables."""
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -77,6 +78,45 @@ def make(name: str, schedule: Schedule, weight_decay: float | None) -> keras.opt
     decay = _DECAY_DEFAULTS.get(name) if weight_decay is None else weight_decay
     # Keras' AdamW takes no None, and the others take None for none.
     return _MAKERS[name](learning_rate=schedule, weight_decay=decay or (0.0 if name in ("adamw", "muon") else None))
+
+
+def by_layer(
+    model: keras.Model,
+    schedule: Schedule,
+    make_one: Callable[[Schedule], keras.optimizers.Optimizer],
+    *,
+    decay: float = 1.0,
+    unfreeze_every: int = 0,
+) -> keras.optimizers.Optimizer | list[Group]:
+    """One optimizer, or one for each layer, for fine-tuning (ULMFiT, section 3.3; Howard and Ruder, 2018).
+
+    Args:
+        model: its layers with weights are counted from the top, the layer nearest to the output.
+        schedule: of the top layer's rate.
+        make_one: makes an optimizer of a schedule.
+        decay: factor of the rate from one layer to the next below; 1 / 2.6 in the paper.
+        unfreeze_every: steps after which one more layer begins to learn, from the top; 0: all from the start. A layer
+            that waits has a rate of 0; its optimizer's averages are warm when it begins.
+    """
+    if decay == 1.0 and not unfreeze_every:
+        return make_one(schedule)
+    layers = _layers(model)
+    found = []
+    for index, layer in enumerate(layers):
+        depth = len(layers) - 1 - index
+        optimizer = make_one(schedule.scaled(decay**depth, unfreeze_every * depth))
+        name = re.sub(r"_\d+$", "", layer.name)
+        found.append(Group(f"{index:02d}_{name}", list(layer.trainable_variables), optimizer))
+    return found
+
+
+def _layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that learn, from the input to the output; a model inside the model counts by its own layers."""
+    found = []
+    for layer in model.layers:
+        inner = _layers(layer) if isinstance(layer, keras.Model) else [layer]
+        found += [one for one in inner if one.trainable_variables]
+    return found
 
 
 def groups(model: keras.Model, optimizer: keras.optimizers.Optimizer | Sequence[Group]) -> list[Group]:

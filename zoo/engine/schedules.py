@@ -12,16 +12,19 @@ import tensorflow as tf
 
 from zoo.errors import BadInput
 
-NAMES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt")
+NAMES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A rate given by a function of the step, after a linear warm-up, times a factor for a group of variables."""
 
-    def __init__(self, rate: Callable[[tf.Tensor], tf.Tensor], warmup_steps: int = 0, factor: float = 1.0):
+    def __init__(
+        self, rate: Callable[[tf.Tensor], tf.Tensor], warmup_steps: int = 0, factor: float = 1.0, start: int = 0
+    ):
         self.rate = rate
         self.warmup_steps = warmup_steps
         self.factor = factor
+        self.start = start
 
     def __call__(self, step) -> tf.Tensor:
         """The float32 rate of a step: the warm-up ends on the schedule's own first value."""
@@ -30,15 +33,16 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if self.warmup_steps:
             # (step + 1): the first step already learns (Goyal et al., 2017, section 2.2).
             rate *= tf.minimum((step + 1.0) / self.warmup_steps, 1.0)
-        return rate * self.factor
+        rate *= self.factor
+        return tf.where(step >= self.start, rate, tf.zeros_like(rate)) if self.start else rate
 
-    def scaled(self, factor: float) -> "Schedule":
-        """The same schedule for a group of variables that learns faster or slower."""
-        return Schedule(self.rate, self.warmup_steps, self.factor * factor)
+    def scaled(self, factor: float, start: int = 0) -> "Schedule":
+        """The same schedule for a group of variables that learns faster or slower, or not before a step."""
+        return Schedule(self.rate, self.warmup_steps, self.factor * factor, start)
 
     def get_config(self):
         # The engine keeps no schedule in a file: the run's flags make it anew.
-        return {"warmup_steps": self.warmup_steps, "factor": self.factor}
+        return {"warmup_steps": self.warmup_steps, "factor": self.factor, "start": self.start}
 
 
 def make(
@@ -58,8 +62,8 @@ def make(
         name: one of `NAMES`.
         peak: the rate after the warm-up.
         decay_steps: the step, warm-up included, at which the final rate is reached.
-        warmup_steps: steps of linear warm-up.
-        final_fraction: final rate / peak, for linear, cosine and polynomial.
+        warmup_steps: steps of linear warm-up; 0 means a tenth of the decay for slanted_triangular, else none.
+        final_fraction: final rate / peak, for linear, cosine, polynomial and slanted_triangular (0: 1/32 there).
         decay_rate: factor per `decay_every` steps, for step and exponential.
         decay_every: 0 for a third of the decay.
         power: of the polynomial.
@@ -71,6 +75,10 @@ def make(
         raise BadInput(f"--schedule is {name!r}: expected one of {', '.join(NAMES)}")
     if warmup_steps >= decay_steps > 0:
         raise BadInput(f"--warmup_steps is {warmup_steps}: expected less than the {decay_steps} steps of the schedule")
+    if name == "slanted_triangular":
+        # ULMFiT, section 3.2 (Howard and Ruder, 2018): a tenth of the steps up, then down to 1/32 of the peak.
+        warmup_steps = warmup_steps or max(decay_steps // 10, 1)
+        final_fraction = final_fraction or 1 / 32
     length = float(max(decay_steps - warmup_steps, 1))
     every = float(decay_every or math.ceil(length / 3))
     origin = float(max(warmup_steps, 1))
@@ -82,6 +90,7 @@ def make(
     shapes = {
         "constant": lambda step: tf.ones_like(step),
         "linear": falling(lambda done: 1.0 - done),
+        "slanted_triangular": falling(lambda done: 1.0 - done),
         # SGDR, section 3 (Loshchilov and Hutter, 2017), without restarts.
         "cosine": falling(lambda done: 0.5 * (1.0 + tf.cos(math.pi * done))),
         "polynomial": falling(lambda done: (1.0 - done) ** power),

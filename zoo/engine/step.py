@@ -9,7 +9,8 @@ In this order, whatever the hardware:
 Nothing is divided before the reduction, so a replica may hold any share of the examples, also none.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -18,10 +19,15 @@ import tensorflow as tf
 from zoo import randomness, terms
 from zoo.engine import regularization
 from zoo.engine.optimizers import Group
-from zoo.terms import Sums, Term
+from zoo.terms import Output, Sums, Term
 
 Batch = dict[str, tf.Tensor]
-Forward = Callable[[keras.Model, Batch, bool], dict[str, Term]]
+Forward = Callable[[keras.Model, Batch, bool], dict[str, Term | Output]]
+Values = list[tf.Tensor]
+_ADD_LOSS = (
+    "a layer calls add_loss: its value would be counted once per replica; return it as a Term from forward and name it "
+    "in the objective"
+)
 
 
 class Task(NamedTuple):
@@ -57,28 +63,38 @@ class Local(NamedTuple):
     statistics: list[Sums]
 
 
-class Micro(NamedTuple):
-    """The two functions on a micro-batch that may be compiled by themselves."""
+class Parts(NamedTuple):
+    """The functions that may be compiled by themselves, bound to the task: three on a micro-batch, then the update."""
 
     gradients: Callable[..., Local]
     weights: Callable[..., dict[str, tf.Tensor]]
+    examine: Callable[..., tuple[dict[str, Sums], dict[str, tf.Tensor]]]
+    update: Callable[..., dict[str, tf.Tensor]]
+
+
+class Share(NamedTuple):
+    """A replica's share of the batch, in micro-batches one after the other, each cut into slices side by side.
+
+    Attributes:
+        read: gives the rows of a slice by its number, `micro-batch * slices + slice`.
+        micro_batches: how many.
+        slices: programs that may run at the same time, one for each core.
+    """
+
+    read: Callable[[tf.Tensor], Rows]
+    micro_batches: int
+    slices: int
 
 
 def train(
-    task: Task,
-    micro: Micro,
-    read: Callable[[tf.Tensor], Rows],
-    accumulate: int,
-    step: tf.Tensor,
-    measure: tf.Tensor,
+    task: Task, parts: Parts, share: Share, step: tf.Tensor, measure: tf.Tensor
 ) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
     """Does one step on this replica, in step with the others.
 
     Args:
         task: model, losses and optimizers.
-        micro: `gradients` and `weights` of this file bound to the task, perhaps compiled.
-        read: gives this replica's rows of a micro-batch by its number.
-        accumulate: number of micro-batches.
+        parts: functions of this file bound to the task, perhaps compiled.
+        share: of the batch.
         step: scalar int32.
         measure: scalar bool, whether the norm of the gradient is wanted where nothing is clipped by it.
 
@@ -86,9 +102,16 @@ def train(
         The terms' sums, and scalars by name: gradient norm (0 where not measured), learning rates. The same on all
         replicas.
     """
-    scales = _scales(task, micro, read, accumulate, step)
-    local = _over_micro_batches(lambda number: micro.gradients(read(number), scales, step), accumulate)
+    # Read once: programs that run side by side would wait for each other at the variables' locks.
+    values = [tf.convert_to_tensor(value) for value in _values(task.model)]
+    scales = _scales(task, parts, values, share, step)
+    local = _over_micro_batches(lambda number: parts.gradients(values, share.read(number), scales, step), share)
     total: Local = all_reduce(local)
+    return total.sums, parts.update(total, measure)
+
+
+def update(task: Task, total: Local, measure: tf.Tensor) -> dict[str, tf.Tensor]:
+    """From the sums over the global batch to new weights; the second half of `train`."""
     scalars, extra = {}, None
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
@@ -107,7 +130,7 @@ def train(
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
     _apply(task, gradients)
     _follow(task, total.statistics)
-    return total.sums, scalars
+    return scalars
 
 
 def _global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
@@ -120,40 +143,80 @@ def _global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -
     return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
 
 
-def evaluate(task: Task, read: Callable[[tf.Tensor], Rows], accumulate: int, step: tf.Tensor) -> dict[str, Sums]:
-    """The terms of one batch of an evaluation, added up over micro-batches and replicas."""
-    return all_reduce(_over_micro_batches(lambda number: forward(task, read(number), step, False)[0], accumulate))
+def evaluate(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+    """One batch of an evaluation: the terms added up over everything, and the outputs of all its rows in order."""
+    sums, outputs = _examined(parts, share, step)
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        outputs = {name: context.all_gather(values, axis=0) for name, values in outputs.items()}
+    return all_reduce(sums), outputs
 
 
-def gradients(task: Task, rows: Rows, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
-    """Sums of gradients, losses and weights over one micro-batch."""
-    values = _values(task.model)
+def _examined(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+    """This replica's share: like `_over_micro_batches`, with the outputs kept one after the other."""
+
+    def one(number: tf.Tensor):
+        slices = [parts.examine(share.read(number * share.slices + part), step) for part in range(share.slices)]
+        names = slices[0][1]
+        return _added([sums for sums, _ in slices]), {n: tf.concat([out[n] for _, out in slices], 0) for n in names}
+
+    def more(number, sums, arrays):
+        found, outputs = one(number)
+        arrays = {name: array.write(number, outputs[name]) for name, array in arrays.items()}
+        return number + 1, tf.nest.map_structure(tf.add, sums, found), arrays
+
+    sums, outputs = one(tf.constant(0))
+    if share.micro_batches == 1:
+        return sums, outputs
+    arrays = {
+        name: tf.TensorArray(values.dtype, share.micro_batches, element_shape=values.shape).write(0, values)
+        for name, values in outputs.items()
+    }
+    _, sums, arrays = tf.while_loop(
+        lambda number, *_: number < share.micro_batches, more, (tf.constant(1), sums, arrays), parallel_iterations=1
+    )
+    return sums, {name: array.concat() for name, array in arrays.items()}
+
+
+def examine(task: Task, rows: Rows, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+    """The terms' sums and the outputs of one micro-batch, outside training."""
+    sums, _, outputs = forward(task, rows, step, training=False)
+    return sums, outputs
+
+
+def gradients(task: Task, values: Values, rows: Rows, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
+    """Sums of gradients, losses and weights over one micro-batch, with these values for the trained variables."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        sums, statistics = forward(task, rows, step, training=True)
+        with _as(values, task.model):
+            sums, statistics, _ = forward(task, rows, step, training=True)
         loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.objective])
     found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Embeddings give sparse gradients: densified, or the norm and the reduction would miss repeated rows.
     return Local([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
 
 
-def weights(task: Task, rows: Rows, step: tf.Tensor) -> dict[str, tf.Tensor]:
+def weights(task: Task, values: Values, rows: Rows, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the graph's pruning leaves the model out where they do not depend on it."""
-    sums, _ = forward(task, rows, step, training=True)
+    with _as(values, task.model):
+        sums, *_ = forward(task, rows, step, training=True)
     return {name: sums[name].weight for name in task.objective}
 
 
-def forward(task: Task, rows: Rows, step: tf.Tensor, training: bool) -> tuple[dict[str, Sums], list[Sums]]:
-    """The task's terms, and its layers' statistics, added up over the rows.
+def forward(
+    task: Task, rows: Rows, step: tf.Tensor, training: bool
+) -> tuple[dict[str, Sums], list[Sums], dict[str, tf.Tensor]]:
+    """The task's terms and its layers' statistics, added up over the rows, and its outputs.
 
     The noise inside belongs to the rows' places in the global batch.
     """
     with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as where:
         found = task.forward(task.model, rows.batch, training)
-    _check_terms(task, found)
+    _check_terms(task, found, training)
     task.followers[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
-    sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items()}
-    return sums, [Sums(statistic.numerator, statistic.weight) for statistic in where.statistics]
+    outputs = {name: output.values for name, output in found.items() if isinstance(output, Output)}
+    sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items() if name not in outputs}
+    return sums, [Sums(statistic.numerator, statistic.weight) for statistic in where.statistics], outputs
 
 
 def all_reduce(local):
@@ -184,25 +247,49 @@ def learning_rates(groups: Sequence[Group]) -> dict[str, tf.Tensor]:
     }
 
 
-def _scales(task: Task, micro: Micro, read, accumulate: int, step: tf.Tensor) -> dict[str, tf.Tensor]:
+def _scales(task: Task, parts: Parts, values: Values, share: Share, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """1 / global weight of each loss, needed before the tape where several losses with weights of their own meet."""
     if len(task.objective) == 1:
         return {}
-    total = all_reduce(_over_micro_batches(lambda number: micro.weights(read(number), step), accumulate))
+    total = all_reduce(_over_micro_batches(lambda number: parts.weights(values, share.read(number), step), share))
     return {name: tf.math.reciprocal_no_nan(weight) for name, weight in total.items()}
 
 
-def _over_micro_batches(compute: Callable, accumulate: int):
-    total = compute(tf.constant(0))
-    if accumulate == 1:
+def _over_micro_batches(compute: Callable, share: Share):
+    """Adds up over micro-batches in a loop of the graph; over the slices of each in their order, run side by side."""
+
+    def one(number: tf.Tensor):
+        return _added([compute(number * share.slices + part) for part in range(share.slices)])
+
+    total = one(tf.constant(0))
+    if share.micro_batches == 1:
         return total
     _, total = tf.while_loop(
-        lambda number, total: number < accumulate,
-        lambda number, total: (number + 1, tf.nest.map_structure(tf.add, total, compute(number))),
+        lambda number, total: number < share.micro_batches,
+        lambda number, total: (number + 1, tf.nest.map_structure(tf.add, total, one(number))),
         (tf.constant(1), total),
         parallel_iterations=1,
     )
     return total
+
+
+def _added(found: list):
+    return found[0] if len(found) == 1 else tf.nest.map_structure(lambda *values: tf.add_n(list(values)), *found)
+
+
+@contextlib.contextmanager
+def _as(values: Values, model: keras.Model) -> Iterator[None]:
+    """Lets the model compute with these values for its trained variables."""
+    trained = {id(variable) for variable in model.trainable_variables}
+    pairs = zip(model.trainable_variables, values, strict=True)
+    with keras.StatelessScope(pairs, collect_losses=True) as where:
+        yield
+    if where.losses:
+        raise ValueError(_ADD_LOSS)
+    # Keras' own random layers advance a seed, which the scope has kept to itself.
+    for variable in model.variables:
+        if id(variable) not in trained and where.get_current_value(variable) is not None:
+            variable.assign(where.get_current_value(variable))
 
 
 def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
@@ -232,13 +319,11 @@ def _values(model: keras.Model) -> list[tf.Variable]:
     return [variable.value for variable in model.trainable_variables]
 
 
-def _check_terms(task: Task, found: dict[str, Term]) -> None:
-    missing = [name for name in task.objective if name not in found]
+def _check_terms(task: Task, found: dict[str, Term | Output], training: bool) -> None:
+    # A penalty may be part of what is learned, and no part of what is judged.
+    missing = [name for name in task.objective if training and name not in found]
     if missing:
         raise ValueError(f"forward returned the terms {sorted(found)}: the objective needs {missing} as well")
     expected = sum(1 for variable in task.model.trainable_variables if getattr(variable, "regularizer", None))
     if len(task.model.losses) > expected:
-        raise ValueError(
-            "a layer calls add_loss: its value would be counted once per replica; return it as a Term from forward "
-            "and name it in the objective"
-        )
+        raise ValueError(_ADD_LOSS)

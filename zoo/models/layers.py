@@ -7,12 +7,35 @@ from zoo import randomness
 from zoo.errors import BadInput
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class Dropout(keras.layers.Layer):
-    """Inverted dropout (Srivastava et al., 2014) with masks from `zoo.randomness`.
+class NoisyLayer(keras.layers.Layer):
+    """A layer with random bits from `zoo.randomness`.
 
-    Inside the engine an example's mask depends on seed, step, the order of the layers and the example's place in the
-    global batch. Anywhere else (`model.fit`, a plain call) it is drawn from a Keras seed generator.
+    Inside the engine they depend on seed, step, the order of the layers and the example's place in the global batch.
+    Anywhere else (`model.fit`, a plain call) they are drawn from a Keras seed generator.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # As a bound method it is no tracked state of the model: the engine's noise needs none.
+        self._next_seed = keras.random.SeedGenerator().next
+
+    def bits(self, shape, by_row: bool = True) -> tf.Tensor:
+        """32 bits for each element of `[batch, ...]`; not by row: the same for every slice of the batch."""
+        where = randomness.current()
+        if where is None:
+            return randomness.bits(shape, randomness.seed_key(self._next_seed()))
+        return randomness.bits(shape, randomness.scope_key(where), where.first_row if by_row else 0)
+
+
+def dropped(values: tf.Tensor, rate: float, bits: tf.Tensor) -> tf.Tensor:
+    """Inverted dropout (Srivastava et al., 2014): a share of the values is 0, the others grow to keep the mean."""
+    keep = bits >= tf.constant(round(rate * 2**32), tf.uint32)
+    return tf.where(keep, values / (1.0 - rate), tf.zeros_like(values))
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Dropout(NoisyLayer):
+    """Dropout whose masks belong to the examples, see `NoisyLayer`.
 
     Args:
         rate: the share of elements set to 0, in [0, 1).
@@ -24,20 +47,11 @@ class Dropout(keras.layers.Layer):
             raise ValueError(f"Dropout rate is {rate}: expected 0 <= rate < 1")
         self.rate = float(rate)
         self.supports_masking = True
-        # As a bound method it is no tracked state of the model: the engine's masks need none.
-        self._next_seed = keras.random.SeedGenerator().next
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0.0:
             return inputs
-        keep = self._bits(tf.shape(inputs)) >= tf.constant(round(self.rate * 2**32), tf.uint32)
-        return tf.where(keep, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
-
-    def _bits(self, shape: tf.Tensor) -> tf.Tensor:
-        where = randomness.current()
-        if where is None:
-            return randomness.bits(shape, randomness.seed_key(self._next_seed()))
-        return randomness.bits(shape, randomness.scope_key(where), where.first_row)
+        return dropped(inputs, self.rate, self.bits(tf.shape(inputs)))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -14,11 +14,11 @@ SUFFIXES = (".npy", ".npz", ".png")
 
 
 class Line(NamedTuple):
-    """One line of JSON: its number from 1, its `id` if it has one, and either examples `[1, *shape]` or an error."""
+    """A line: its number from 1, its `id` if it has one, and either examples `[1, *shape]` or `[text]`, or an error."""
 
     number: int
     id: Any
-    examples: np.ndarray | None
+    examples: np.ndarray | list[str] | None
     error: str = ""
 
 

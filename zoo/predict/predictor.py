@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from zoo.data import images, splits, tables
 from zoo.data.batches import Batches
 from zoo.data.splits import Columns
 from zoo.errors import BadInput, NonFinite
-from zoo.predict import inputs
+from zoo.predict import inputs, text_evaluation, texts
+from zoo.predict.texts import TextPredictor
 
 # Each size is compiled once; a batch is padded to the next one. 1 is for streams, 256 keeps the devices busy.
 _SIZES = (1, 16, 256)
@@ -25,8 +27,8 @@ _SIZES = (1, 16, 256)
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
-def load(workdir: str | Path) -> "Predictor":
-    """Loads the classifier that a run left in its folder.
+def load(workdir: str | Path) -> "Predictor | TextPredictor":
+    """Loads the classifier that a run left in its folder: of arrays, or of texts if it was trained on them.
 
     Raises:
         BadInput: there is no model, it cannot be read, or it is no classifier.
@@ -42,12 +44,14 @@ def load(workdir: str | Path) -> "Predictor":
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
     model = _model(workdir / folders.MODEL)
-    if model.output_shape[-1] != len(classes):
+    reads_text = about.get("input") == "text"
+    # Of two classes of texts there may be one logit, that of the second.
+    if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
         raise BadInput(
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
             "classes; expected the two files of one run"
         )
-    return Predictor(model, classes, largest)
+    return texts.load(workdir, about, model, classes) if reads_text else Predictor(model, classes, largest)
 
 
 class Predictor:
@@ -95,6 +99,14 @@ class Predictor:
         found = [self._batch(examples[first : first + _SIZES[-1]], first) for first in starts]
         return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
 
+    def read(self, path: str | Path) -> np.ndarray:
+        """The examples of a file; see `inputs.read`."""
+        return inputs.read(path, self.shape, self.dtype)
+
+    def lines(self, stream: Iterable[bytes]) -> Iterator[inputs.Line]:
+        """The examples of a stream; see `inputs.lines`."""
+        return inputs.lines(stream, self.shape, self.dtype)
+
     def _batch(self, examples: np.ndarray, first: int) -> np.ndarray:
         size = next(size for size in _SIZES if size >= len(examples))
         padded = np.zeros((size, *self.shape), self.dtype)
@@ -108,17 +120,22 @@ class Predictor:
         return found
 
 
-def evaluate(workdir: str | Path, dataset: str | None = None) -> dict[str, float]:
+def evaluate(
+    workdir: str | Path, dataset: str | None = None, text_column: str | None = None, label_column: str | None = None
+) -> dict[str, float]:
     """Judges a run's model on examples that it was not trained on.
 
     Args:
         workdir: of the run.
         dataset: None for the test split of the run's own data set. Else a name, whose test split is used, or a file of
             one's own, all of whose examples are used (unless the run was trained on it: then its test split).
+        text_column: of such a file, for a run on texts; None for the run's own.
+        label_column: likewise.
 
     Returns:
         `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
-        `accuracy_low` and `accuracy_high` besides, the 95 % interval of Wilson (1927).
+        `accuracy_low` and `accuracy_high` besides, the 95 % interval of Wilson (1927). Of a run on texts more, see
+        `text_evaluation.evaluate`.
 
     Raises:
         ZooError: the folder, the data set, or the two do not fit each other.
@@ -127,6 +144,10 @@ def evaluate(workdir: str | Path, dataset: str | None = None) -> dict[str, float
     run = folders.read_json(configs.absolute(workdir), folders.RUN)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    if isinstance(predictor, TextPredictor):
+        return text_evaluation.evaluate(predictor, run, dataset, text_column, label_column)
+    if text_column or label_column:
+        raise BadInput(f"{workdir} holds no model for texts: expected no --text_column and no --label_column")
     dataset = dataset or run["config"].get("dataset")
     if not dataset:
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")

@@ -1,0 +1,44 @@
+"""This engine in the LSTM benchmark, made by the code that `zoo.run` makes it by."""
+
+import functools
+
+import keras
+
+from benchmarks import lstm_data
+from benchmarks.worker import Metrics, Training
+from experiments import lstm_sentiment
+from zoo import loop
+from zoo.data import buckets
+from zoo.data.batches import Batches
+from zoo.engine import devices
+from zoo.engine.engine import means
+from zoo.experiment import Experiment
+from zoo.models import lstm
+
+
+def engine(batch_size: int, compile: str = "cores", threads: int = 1) -> Training:
+    """A run with the defaults of `LstmConfig`, without files, logs and evaluations."""
+    config = lstm_sentiment.LstmConfig(
+        batch_size=batch_size, learning_rate=lstm_data.LEARNING_RATE, compile=compile, threads=threads
+    )
+    tokens, lengths, labels = lstm_data.load()
+    columns = {"tokens": tokens, "y": labels.astype("int32")}
+    batches = Batches(columns, batch_size, config.seed, lengths, buckets.widths(lengths), ("tokens",))
+    strategy = devices.strategy(config.strategy, threads=config.threads)
+    with strategy.scope():
+        keras.utils.set_random_seed(config.seed)
+        network = lstm.classifier(lstm_data.TOKENS)
+        task = functools.partial(lstm_sentiment.forward, network=network)
+        experiment = Experiment(network.model, task, batches)
+    engine = loop.make_engine(strategy, config, experiment, loop.total_steps(config, experiment))
+    done = 0
+
+    def train(steps: int) -> Metrics:
+        nonlocal done
+        found = means(engine.train(batches, done, steps))
+        done += steps
+        return Metrics(found["loss"], found["accuracy"])
+
+    # Batches differ in length: only whole epochs compare.
+    epoch = batches.steps_per_epoch
+    return Training(first=lambda: train(1), train=train, quantum=epoch)

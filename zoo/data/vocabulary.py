@@ -1,0 +1,126 @@
+"""Trains tokenizers: the same texts give the same bytes of tokenizer.json, on every machine."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import tokenizers
+
+from zoo.errors import BadInput
+
+KINDS = ("wordpiece", "bpe", "word", "char")
+# In the order of their ids; the last three are for a Transformer.
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What is seen once teaches nothing but how to treat the unknown.
+_SEEN = 2
+_CONTINUES = "##"
+# A word with the space before it (as "▁"), a number, or a run of signs. Chinese has no spaces: a clause is one word.
+_WORDS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^▁\p{L}\p{M}\p{N}]+"
+
+
+def learned(texts: Sequence[str], kind: str, vocabulary_size: int) -> str:
+    """The tokenizer.json of a tokenizer of one of the `KINDS`, see `tokenizer.train`."""
+    texts = [whole(text) for text in texts]
+    made = _untrained(kind)
+    made.train_from_iterator(texts, _trainer(made, kind, texts, vocabulary_size), length=len(texts))
+    if kind == "wordpiece":
+        made = _with_vocabulary(made.get_vocab(with_added_tokens=True))
+    made.decoder = _decoder(kind)
+    return made.to_str()
+
+
+def whole(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        BadInput: it cannot be written in UTF-8, so the library cannot read it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"a text has half a surrogate pair, {text[error.start]!a} at character {error.start}; expected Unicode text"
+        ) from None
+    return text
+
+
+def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
+    normalizers, pre_tokenizers, models = tokenizers.normalizers, tokenizers.pre_tokenizers, tokenizers.models
+    steps = [normalizers.NFKC(), normalizers.Lowercase()]
+    if kind in ("wordpiece", "word"):
+        # Spaces around Chinese characters. Stripping accents would cost half of the speed.
+        steps += [normalizers.BertNormalizer(clean_text=False, strip_accents=False, lowercase=False)]
+    model = {
+        "wordpiece": lambda: models.WordPiece(vocabulary or {}, unk_token="[UNK]"),
+        "bpe": lambda: models.BPE(unk_token="[UNK]"),
+        "word": lambda: models.WordLevel(unk_token="[UNK]"),
+        "char": lambda: models.WordLevel(unk_token="[UNK]"),
+    }[kind]()
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = normalizers.Sequence(steps)
+    if kind == "bpe":
+        marked = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+        split = pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated")
+        made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marked, split])
+    elif kind == "char":
+        made.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
+    else:
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return made
+
+
+def _trainer(made, kind: str, texts: Sequence[str], vocabulary_size: int):
+    trainers = tokenizers.trainers
+    common = {"vocab_size": vocabulary_size, "min_frequency": _SEEN, "show_progress": False}
+    if kind in ("word", "char"):
+        return trainers.WordLevelTrainer(special_tokens=list(SPECIAL), **common)
+    alphabet, continued = _alphabet(made, kind, texts, (vocabulary_size - len(SPECIAL)) // 2)
+    # The library breaks ties between merges by id and numbers "##a", "##b" in the order of a hash table, which differs
+    # from process to process. Special tokens are numbered first, in the order given.
+    common |= {"initial_alphabet": alphabet, "limit_alphabet": len(alphabet)}
+    special = [*SPECIAL, *(_CONTINUES + character for character in continued)]
+    trainer = {"wordpiece": trainers.WordPieceTrainer, "bpe": trainers.BpeTrainer}[kind]
+    return trainer(special_tokens=special, **common)
+
+
+def _alphabet(made, kind: str, texts: Sequence[str], most: int) -> tuple[list[str], list[str]]:
+    """The commonest characters that fit in `most` ids, and those that may continue a word of wordpiece."""
+    points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    counts = np.bincount(points)
+    found = Counter()
+    for point in np.flatnonzero(counts):
+        for character in made.normalizer.normalize_str(chr(point)):
+            found[character] += int(counts[point])
+    # Words of bpe begin with its mark, which the texts do not have.
+    alphabet, continued = (["▁"] if kind == "bpe" else []), []
+    usable = [character for character in found if found[character] >= _SEEN and not character.isspace()]
+    for character in sorted(set(usable) - set(alphabet), key=lambda character: (-found[character], character)):
+        joins = kind == "wordpiece" and _joins(made, character)
+        if len(alphabet) + len(continued) + 1 + joins > most:
+            break
+        alphabet.append(character)
+        continued += [character] if joins else []
+    return alphabet, continued
+
+
+def _joins(made, character: str) -> bool:
+    """Whether a character may stand inside of a word: it is neither a sign nor Chinese."""
+    normal = made.normalizer.normalize_str(f"a{character}a")
+    return len(made.pre_tokenizer.pre_tokenize_str(normal)) == 1
+
+
+def _with_vocabulary(vocabulary: dict[str, int]):
+    """A wordpiece tokenizer whose special tokens are those of `SPECIAL` alone."""
+    made = _untrained("wordpiece", vocabulary)
+    made.add_special_tokens(list(SPECIAL))
+    return made
+
+
+def _decoder(kind: str):
+    decoders = tokenizers.decoders
+    return {
+        "wordpiece": lambda: decoders.WordPiece(prefix=_CONTINUES),
+        "bpe": lambda: decoders.Metaspace(),
+        "word": lambda: None,
+        "char": lambda: decoders.Fuse(),
+    }[kind]()

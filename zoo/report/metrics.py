@@ -1,0 +1,288 @@
+"""Metrics of a classifier from its predictions, each example by its weight, with bootstrap intervals. Plain NumPy.
+
+Everything is a function of the weights: a resample that draws an example twice gives it twice its weight. One value and
+a thousand resamples are the same code, and what does not depend on weights (the order of the scores) is computed once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# Equal-width bins of the confidence, as in Guo et al. (2017).
+_BINS = 15
+# Weights held at once, resamples x examples: 128 KiB stay in the cache; ten times more takes twice as long.
+_CHUNK = 1 << 14
+
+
+class _Ranking(NamedTuple):
+    """The examples by falling score of one class."""
+
+    order: np.ndarray  # [examples]
+    positive: np.ndarray  # [examples], 1 where the example in this place is of the class
+    starts: np.ndarray  # [distinct scores], the first place of each: examples that tie are one threshold
+
+
+class _Judged(NamedTuple):
+    """All that metrics need besides weights; each `[examples]`."""
+
+    cells: np.ndarray  # true class * classes + predicted class
+    bins: np.ndarray  # of the confidence
+    gaps: np.ndarray  # correct - confidence
+    losses: np.ndarray  # cross-entropy in nats
+    weights: np.ndarray
+    rankings: list[_Ranking]
+    classes: tuple[str, ...]
+
+
+def classification(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None = None
+) -> dict[str, float]:
+    """Metrics by name, those of scikit-learn with `sample_weight`, ties of scores included.
+
+    `precision`, `recall` and `f1` are of class 1 if there are two classes, and macro averages (the plain mean over
+    classes) if there are more. So are `auc` (area under the ROC curve) and `average_precision`, one class against the
+    rest; a class that is absent, or the only one present, has neither and is left out of their mean. `ece` is the
+    expected calibration error of the predicted class in 15 bins (Guo et al., 2017), `log_loss` is in nats.
+
+    Args:
+        probabilities: `[examples, classes]`, finite; rows sum to 1.
+        labels: `[examples]`, integers from 0 to classes - 1.
+        classes: their names, two or more.
+        weights: `[examples]`, not negative, or None for 1 each.
+
+    Returns:
+        One number per metric. 0 / 0 is 0 for precision, recall and F1; other undefined metrics are not in it.
+
+    Raises:
+        ValueError: the arguments do not fit each other or the above.
+    """
+    judged = _judged(probabilities, labels, classes, weights)
+    found = {name: float(values[0]) for name, values in _metrics(judged, judged.weights[None]).items()}
+    return {name: value for name, value in found.items() if not np.isnan(value)}
+
+
+def confusion(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """`[classes (true), classes (predicted)]`: counts as int64, or sums of weights as float64 where there are any.
+
+    The arguments and errors are those of `classification`.
+    """
+    judged = _judged(probabilities, labels, classes, weights)
+    matrix = _matrices(judged, judged.weights[None])[0]
+    return matrix.astype(np.int64) if weights is None else matrix
+
+
+def intervals(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    weights: np.ndarray | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals over examples (Efron, 1979), by the names of `classification`.
+
+    They say how far another test set of this size could lie, not another training run. That of `ece` lies high: noise
+    of the resampling adds to it.
+
+    Args:
+        probabilities: as in `classification`.
+        labels: as in `classification`.
+        classes: as in `classification`.
+        weights: as in `classification`; an example keeps its own wherever it is drawn.
+        resamples: how many; one in which a metric is undefined is left out of this metric's interval.
+        seed: of the resamples; the same one draws the same.
+        level: the share of resamples inside.
+
+    Returns:
+        Low and high end by metric, without metrics that no resample defines.
+
+    Raises:
+        ValueError: as in `classification`; no resamples; `level` not between 0 and 1.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"{resamples} resamples at level {level}: expected 1 or more, and 0 < level < 1")
+    judged = _judged(probabilities, labels, classes, weights)
+    drawn = [_metrics(judged, counts * judged.weights) for counts in _draws(len(judged.weights), resamples, seed)]
+    tails = (1 - level) / 2, (1 + level) / 2
+    result = {}
+    for name in drawn[0]:
+        values = np.concatenate([chunk[name] for chunk in drawn])
+        values = values[~np.isnan(values)]
+        if len(values):
+            low, high = np.quantile(values, tails)
+            result[name] = float(low), float(high)
+    return result
+
+
+def table(found: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
+    """Lines of metric, value and interval for a terminal; an interval may be missing."""
+    rows = [("metric", "value", "95 % interval")]
+    for name, value in found.items():
+        low, high = intervals.get(name, (None, None))
+        rows.append((name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}"))
+    return _aligned(rows)
+
+
+def confusion_text(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """Lines of `confusion` with the classes' names."""
+    rows = [("true \\ predicted", *map(str, classes))]
+    for name, counts in zip(classes, matrix, strict=True):
+        rows.append((str(name), *(f"{count:.0f}" if count == round(count) else f"{count:.6g}" for count in counts)))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest entry, the first flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        [row[0].ljust(widths[0]), *(entry.rjust(width) for entry, width in zip(row[1:], widths[1:]))] for row in rows
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _judged(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None
+) -> _Judged:
+    """Checks all arguments of a public function, and computes what needs no weights."""
+    probabilities, labels, classes = np.asarray(probabilities), np.asarray(labels), tuple(map(str, classes))
+    weights = np.ones(len(labels) if labels.ndim else 0) if weights is None else np.asarray(weights, np.float64)
+    # The precision in which the probabilities were computed says what a probability of 0 may have been.
+    least = np.finfo(probabilities.dtype if probabilities.dtype.kind == "f" else np.float64).eps
+    probabilities = probabilities.astype(np.float64)
+    _check_shapes(probabilities, labels, classes, weights)
+    _check_values(probabilities, labels, weights)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    of_label = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    ranked = [1] if len(classes) == 2 else range(len(classes))
+    return _Judged(
+        cells=labels.astype(np.int64) * len(classes) + predicted,
+        # A bin holds its upper edge, not its lower one.
+        bins=np.searchsorted(np.arange(1, _BINS) / _BINS, confidence),
+        gaps=(predicted == labels) - confidence,
+        losses=-np.log(np.clip(of_label, least, 1 - least)),
+        weights=weights,
+        rankings=[_ranking(probabilities[:, k], labels == k) for k in ranked],
+        classes=classes,
+    )
+
+
+def _check_shapes(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], weights: np.ndarray) -> None:
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            f"{len(classes)} classes, {len(set(classes))} of them distinct: expected two or more, distinct"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iub" or len(labels) == 0:
+        raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}: expected integers, one or more: [examples]")
+    if probabilities.shape != (len(labels), len(classes)):
+        raise ValueError(
+            f"probabilities have the shape {list(probabilities.shape)}: expected {[len(labels), len(classes)]}, "
+            "[examples, classes]"
+        )
+    if weights.shape != labels.shape:
+        raise ValueError(f"weights have the shape {list(weights.shape)}: expected {list(labels.shape)}, [examples]")
+
+
+def _check_values(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+    count = probabilities.shape[1]
+    if labels.min() < 0 or labels.max() >= count:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}: expected 0 to {count - 1}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities are not all finite")
+    # 1e-2: rounded to half precision they are still probabilities; logits are not.
+    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-2:
+        raise ValueError("probabilities are negative or do not sum to 1: expected a softmax over the classes")
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.sum() > 0):
+        raise ValueError("weights are negative, not finite or all 0")
+
+
+def _ranking(scores: np.ndarray, positive: np.ndarray) -> _Ranking:
+    order = np.argsort(-scores, kind="stable")
+    changes = np.flatnonzero(np.diff(scores[order])) + 1
+    return _Ranking(order, positive[order].astype(np.float64), np.concatenate([[0], changes]))
+
+
+def _draws(examples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each example is drawn, `[some resamples, examples]` at a time: multinomial counts."""
+    random = np.random.default_rng(seed)
+    at_once = max(1, _CHUNK // examples)
+    for done in range(0, resamples, at_once):
+        drawn = random.integers(0, examples, (min(at_once, resamples - done), examples))
+        yield _sums(drawn, np.ones(drawn.shape), examples)
+
+
+def _metrics(judged: _Judged, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric under each row of weights `[resamples, examples]`: `[resamples]`, NaN where it is undefined."""
+    total = weights.sum(axis=1)
+    matrices = _matrices(judged, weights)
+    counted = _counted(matrices, judged.classes)
+    curves = np.array([_curves(ranking, weights) for ranking in judged.rankings])
+    result = {"accuracy": _ratio(np.trace(matrices, axis1=1, axis2=2), total), **counted}
+    result["auc"], result["average_precision"] = _mean_of_defined(curves)
+    result["ece"] = _ratio(np.abs(_sums(judged.bins, weights * judged.gaps, _BINS)).sum(axis=1), total)
+    # einsum, not @: threads of a BLAS would wait for each other on a busy machine, and sum in an order of their own.
+    result["log_loss"] = _ratio(np.einsum("re,e->r", weights, judged.losses), total)
+    # A resample may draw only examples of weight 0.
+    return {name: np.where(total > 0, values, np.nan) for name, values in result.items()}
+
+
+def _matrices(judged: _Judged, weights: np.ndarray) -> np.ndarray:
+    """`[resamples, classes (true), classes (predicted)]`."""
+    count = len(judged.classes)
+    return _sums(judged.cells, weights, count * count).reshape(-1, count, count)
+
+
+def _counted(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What follows from the confusion matrices."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+    by_class = {
+        "precision": _ratio(hits, predicted, 0.0),
+        "recall": _ratio(hits, true, 0.0),
+        "f1": _ratio(2 * hits, true + predicted, 0.0),
+    }
+    macro = {name: values.mean(axis=1) for name, values in by_class.items()}
+    result = {name: values[:, 1] for name, values in by_class.items()} if len(classes) == 2 else dict(macro)
+    result["f1_macro"] = macro["f1"]
+    result["f1_weighted"] = _ratio((by_class["f1"] * true).sum(axis=1), true.sum(axis=1))
+    result["precision_macro"], result["recall_macro"] = macro["precision"], macro["recall"]
+    for k, label in enumerate(classes):
+        result |= {f"{name}/{label}": values[:, k] for name, values in by_class.items()}
+    return result
+
+
+def _curves(ranking: _Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision of one class against the rest, each `[resamples]`."""
+    ordered = weights[:, ranking.order]
+    positive = ordered * ranking.positive
+    negative = ordered - positive
+    if len(ranking.starts) < len(ranking.order):
+        positive, negative = (np.add.reduceat(part, ranking.starts, axis=1) for part in (positive, negative))
+    above, false = positive.cumsum(axis=1), negative.cumsum(axis=1)
+    precision = _ratio(above, above + false, 0.0)
+    positives, negatives = above[:, -1], false[:, -1]
+    # Pairs in the right order; a pair that ties counts half.
+    area = _ratio(np.einsum("rt,rt->r", negative, above - positive / 2), positives * negatives)
+    average = _ratio(np.einsum("rt,rt->r", positive, precision), positives)
+    return area, np.where(negatives > 0, average, np.nan)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Over the first axis, NaN where nothing is defined."""
+    return _ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
+
+
+def _sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Sums of values `[rows, examples]` by group, `[examples]` or one per value: `[rows, count]`."""
+    rows = len(values)
+    places = groups + count * np.arange(rows)[:, None]
+    return np.bincount(places.ravel(), values.ravel(), rows * count).reshape(rows, count)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+    """`otherwise` where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), otherwise), where=denominator > 0)
