@@ -34,18 +34,23 @@ def read(path: Path, text_column: str, label_column: str) -> list[Row]:
     """
     if path.suffix not in SUFFIXES:
         raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {', '.join(SUFFIXES)}")
-    content = _content(path)
+    whole = content(path)
     if path.suffix == ".jsonl":
-        rows = list(_jsonl(path, content, text_column, label_column))
+        rows = list(_jsonl(path, whole, text_column, label_column))
     else:
-        rows = list(_csv(path, content, text_column, label_column))
+        rows = list(_csv(path, whole, text_column, label_column))
     for row in rows:
         if not row.label:
             raise BadInput(f"{path} line {row.line}: {label_column!r} is empty; expected a class")
     return rows
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        BadInput: it cannot be read, or is no UTF-8, with the line.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -62,13 +67,13 @@ def _csv(path: Path, content: str, text_column: str, label_column: str) -> Itera
     if "\0" in content:
         line = content[: content.index("\0")].count("\n") + 1
         raise BadInput(f"{path} line {line} has a NUL character: expected text")
-    records = _records(path, content)
-    _, header = next(records, (1, []))
+    found = records(path, content)
+    _, header = next(found, (1, []))
     if not header:
         raise BadInput(f"{path} is empty: expected a header with {text_column!r} and {label_column!r}")
-    places = [_known(path, 1, column, flag, header) for column, flag in _columns(text_column, label_column)]
+    places = [known(path, 1, column, flag, header) for column, flag in _columns(text_column, label_column)]
     text_place, label_place = map(header.index, places)
-    for line, fields in records:
+    for line, fields in found:
         if len(fields) != len(header):
             raise BadInput(
                 f"{path} line {line} has {len(fields)} fields; expected {len(header)} as in the header (quote a text "
@@ -77,7 +82,7 @@ def _csv(path: Path, content: str, text_column: str, label_column: str) -> Itera
         yield Row(line, fields[text_place], fields[label_place].strip())
 
 
-def _records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """The records that are not empty, each with its first line; a quoted field may go over many."""
     # strict: a stray quote would otherwise swallow the examples after it without a word.
     reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -111,14 +116,14 @@ def _row(path: Path, line: int, found, text_column: str, label_column: str) -> R
             f"{path} line {line} is JSON, but no object; expected one with {text_column!r}, {label_column!r}"
         )
     for column, flag in _columns(text_column, label_column):
-        _known(path, line, column, flag, list(found))
+        known(path, line, column, flag, list(found))
     text, label = found[text_column], found[label_column]
     if not isinstance(text, str):
-        raise BadInput(f"{path} line {line}: {text_column!r} is {_shown(text)}; expected a string")
-    if not _encodes(text) or not _encodes(str(label)):
+        raise BadInput(f"{path} line {line}: {text_column!r} is {shown(text)}; expected a string")
+    if not encodes(text) or not encodes(str(label)):
         raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
     if label is not None and not isinstance(label, (str, int, float)):
-        raise BadInput(f"{path} line {line}: {label_column!r} is {_shown(label)}; expected a string or a number")
+        raise BadInput(f"{path} line {line}: {label_column!r} is {shown(label)}; expected a string or a number")
     return Row(line, text, label.strip() if isinstance(label, str) else "" if label is None else json.dumps(label))
 
 
@@ -126,7 +131,8 @@ def _columns(text_column: str, label_column: str) -> tuple[tuple[str, str], ...]
     return (text_column, "text_column"), (label_column, "label_column")
 
 
-def _known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> str:
+def known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> str:
+    """The column, or an error that names those there are."""
     if column not in columns:
         near = configs.nearest(column, columns) if columns else ""
         hint = near if near.startswith("did") else "give the one"
@@ -136,10 +142,12 @@ def _known(path: Path, line: int, column: str, flag: str, columns: list[str]) ->
     return column
 
 
-def _encodes(text: str) -> bool:
+def encodes(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON may hold half a surrogate pair."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
+    """A value as JSON, for an error."""
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:40] + "..."

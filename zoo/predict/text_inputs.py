@@ -29,7 +29,7 @@ def read(path: str | Path, column: str) -> list[str]:
             f"{path}: unknown kind of file for a run on texts; expected {', '.join(SUFFIXES)}, --text, or - for lines "
             "on stdin"
         )
-    content = text_files._content(path)
+    content = text_files.content(path)
     if path.suffix == ".txt":
         lines = content.split("\n")
         return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
@@ -77,16 +77,16 @@ def _member(value: dict[str, Any]) -> str:
     if "text" not in value:
         raise BadInput(f'has {", ".join(map(repr, value)) or "nothing"}, expected {{"text": "..."}}')
     if not isinstance(value["text"], str):
-        raise BadInput(f"text is {text_files._shown(value['text'])}, expected a string")
+        raise BadInput(f"text is {text_files.shown(value['text'])}, expected a string")
     return value["text"]
 
 
 def _csv(path: Path, content: str, column: str) -> Iterator[str]:
-    records = text_files._records(path, content)
+    records = text_files.records(path, content)
     _, header = next(records, (1, []))
     if not header:
         raise BadInput(f"{path} is empty: expected a header with {column!r}")
-    place = header.index(text_files._known(path, 1, column, "text_column", header))
+    place = header.index(text_files.known(path, 1, column, "text_column", header))
     for line, fields in records:
         if len(fields) != len(header):
             raise BadInput(
@@ -107,7 +107,7 @@ def _jsonl(path: Path, content: str, column: str) -> Iterator[str]:
             raise BadInput(f"{path} line {line} is no JSON ({error}); expected one object per line") from None
         if not isinstance(found, dict):
             raise BadInput(f"{path} line {line} is JSON, but no object; expected one with {column!r}")
-        text = found[text_files._known(path, line, column, "text_column", list(found))]
-        if not isinstance(text, str) or not text_files._encodes(text):
-            raise BadInput(f"{path} line {line}: {column!r} is {text_files._shown(text)}; expected a string of Unicode")
+        text = found[text_files.known(path, line, column, "text_column", list(found))]
+        if not isinstance(text, str) or not text_files.encodes(text):
+            raise BadInput(f"{path} line {line}: {column!r} is {text_files.shown(text)}; expected a string of Unicode")
         yield text
