@@ -26,6 +26,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.mlp
+	$(BIN)/python -m benchmarks.lstm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

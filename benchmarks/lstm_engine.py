@@ -16,15 +16,13 @@ from zoo.experiment import Experiment
 from zoo.models import lstm
 
 
-def engine(batch_size: int, compile: str = "cores", threads: int = 1) -> Training:
+def engine(batch_size: int, compile: str = "cores") -> Training:
     """A run with the defaults of `LstmConfig`, without files, logs and evaluations."""
-    config = lstm_sentiment.LstmConfig(
-        batch_size=batch_size, learning_rate=lstm_data.LEARNING_RATE, compile=compile, threads=threads
-    )
+    config = lstm_sentiment.LstmConfig(batch_size=batch_size, learning_rate=lstm_data.LEARNING_RATE, compile=compile)
     tokens, lengths, labels = lstm_data.load()
     columns = {"tokens": tokens, "y": labels.astype("int32")}
     batches = Batches(columns, batch_size, config.seed, lengths, buckets.widths(lengths), ("tokens",))
-    strategy = devices.strategy(config.strategy, threads=config.threads)
+    strategy = devices.strategy(config.strategy)
     with strategy.scope():
         keras.utils.set_random_seed(config.seed)
         network = lstm.classifier(lstm_data.TOKENS)

@@ -37,9 +37,6 @@ class LstmConfig(Config):
 
     epochs: float = setting(8.0, "Passes over the training data. 0: from --steps.", low=0, free=True)
     batch_size: int = setting(32, "Examples per step, over all devices; small batches need fewer epochs here.", low=1)
-    threads: int = setting(
-        1, "Threads that share one operation on a CPU: one, as each core has a program of its own.", low=0, free=True
-    )
     objective: str = setting(
         "classification",
         "What is learned: the classes, or the next word of texts without classes (for --init_from).",

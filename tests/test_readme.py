@@ -1,5 +1,6 @@
 """The README's own text runs."""
 
+import json
 import os
 import re
 import shlex
@@ -25,19 +26,30 @@ def test_your_own_model(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "spiral" / "model.keras").exists()
 
 
-def test_commands(tmp_path):
-    """The first block of commands, as it stands, but for the server that would not end."""
-    np.save(tmp_path / "digits.npy", np.zeros((3, 28, 28), np.uint8))
-    lines = [line for line in blocks("sh")[0].splitlines() if not line.startswith("tensorboard")]
+def run(lines, folder):
+    """Runs commands as they stand, one after the other; what the last one said."""
     assert len(lines) == 3
     for line in lines:
         words = [sys.executable if word == "python" else word for word in shlex.split(line)]
         if words[0] == "zoo":
             words[:1] = [sys.executable, "-m", "zoo.cli"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "ZOO_CACHE": str(folder)}
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3 and "digits.npy[2]" in done.stdout
+    return done.stdout
+
+
+def test_commands(tmp_path):
+    """The first block of commands, but for the server that would not end."""
+    np.save(tmp_path / "digits.npy", np.zeros((3, 28, 28), np.uint8))
+    said = run([line for line in blocks("sh")[0].splitlines() if not line.startswith("tensorboard")], tmp_path)
+    assert len(said.splitlines()) == 3 and "digits.npy[2]" in said
+
+
+def test_reading_commands(tmp_path):
+    said = run(blocks("sh")[1].splitlines(), tmp_path)
+    found = json.loads(said.splitlines()[-1])
+    assert found["accuracy"] > 0.75 and found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
 
 
 def test_tree_names_every_module():

@@ -116,7 +116,6 @@ class Config:
         choices=("auto", "loop", "cores", "step", "none"),
         free=True,
     )
-    threads: int = setting(0, "Threads that share one operation on a CPU. 0: TensorFlow's choice.", low=0, free=True)
     steps_per_loop: int = setting(
         1000, "Most steps per compiled call; fewer are taken where a call would last long.", low=1, free=True
     )

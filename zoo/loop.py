@@ -39,7 +39,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         ZooError: see `zoo.errors`; each has one line of text and an exit code.
     """
     workdir = configs.absolute(workdir)
-    strategy = devices.strategy(config.strategy, config.cpu_devices, config.threads)
+    strategy = devices.strategy(config.strategy, config.cpu_devices)
     chief = devices.is_chief(strategy)
     with contextlib.ExitStack() as stack:
         if chief:

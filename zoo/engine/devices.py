@@ -14,23 +14,18 @@ STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 
 
-def strategy(name: str = "auto", cpu_devices: int = 1, threads: int = 0) -> tf.distribute.Strategy:
+def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy:
     """Makes the strategy of a run. Call it before anything else touches TensorFlow's devices.
 
     Args:
         name: one of `STRATEGIES`. `auto` takes several workers where TF_CONFIG names them, else all GPUs, else the CPU.
         cpu_devices: logical CPU devices to make; above 1 they become the replicas, so that anyone can try many.
-        threads: that share one operation on a CPU; 0 for TensorFlow's choice. Where TensorFlow has started already it
-            is left as it is: it changes the speed, never the run.
 
     Raises:
         BadInput: a device that is not there, or one that cannot be made any more.
     """
     if name not in STRATEGIES:
         raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
-    if threads:
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
     if cpu_devices > 1:
         if name not in ("auto", "cpu", "mirrored"):
             raise BadInput(f"--cpu_devices is {cpu_devices} and --strategy is {name}: expected auto, cpu or mirrored")

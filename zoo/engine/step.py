@@ -69,7 +69,7 @@ class Parts(NamedTuple):
     gradients: Callable[..., Local]
     weights: Callable[..., dict[str, tf.Tensor]]
     examine: Callable[..., tuple[dict[str, Sums], dict[str, tf.Tensor]]]
-    update: Callable[..., dict[str, tf.Tensor]]
+    update: Callable[..., tuple[dict[str, Sums], dict[str, tf.Tensor]]]
 
 
 class Share(NamedTuple):
@@ -105,14 +105,19 @@ def train(
     # Read once: programs that run side by side would wait for each other at the variables' locks.
     values = [tf.convert_to_tensor(value) for value in _values(task.model)]
     scales = _scales(task, parts, values, share, step)
-    local = _over_micro_batches(lambda number: parts.gradients(values, share.read(number), scales, step), share)
-    total: Local = all_reduce(local)
-    return total.sums, parts.update(total, measure)
+
+    def compute(number: tf.Tensor) -> Local:
+        return parts.gradients(values, share.read(number), scales, step)
+
+    if tf.distribute.get_replica_context().num_replicas_in_sync == 1 and share.micro_batches == 1:
+        # Added up where they are used: large gradients would go through memory once more.
+        return parts.update([compute(tf.constant(part)) for part in range(share.slices)], measure)
+    return parts.update([all_reduce(_over_micro_batches(compute, share))], measure)
 
 
-def update(task: Task, total: Local, measure: tf.Tensor) -> dict[str, tf.Tensor]:
-    """From the sums over the global batch to new weights; the second half of `train`."""
-    scalars, extra = {}, None
+def update(task: Task, locals: list[Local], measure: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+    """From what adds up to the global batch to its sums, scalars and new weights; the second half of `train`."""
+    total, scalars, extra = _added(locals), {}, None
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
     gradients = _global_gradients(task, total, extra)
@@ -130,7 +135,7 @@ def update(task: Task, total: Local, measure: tf.Tensor) -> dict[str, tf.Tensor]
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
     _apply(task, gradients)
     _follow(task, total.statistics)
-    return scalars
+    return total.sums, scalars
 
 
 def _global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:

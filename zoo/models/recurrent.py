@@ -134,8 +134,8 @@ class Lstm(NoisyLayer):
         if training and self.weight_dropout:
             bits = self.bits(recurrent.shape, by_row=False)
             recurrent = dropped(recurrent, self.weight_dropout, bits)
-        projected = scan.project(tf.cast(inputs, tf.float32), kernel, bias)
-        return tf.cast(scan.lstm(projected, recurrent, tf.reduce_max(lengths)), self.compute_dtype)
+        outputs = scan.lstm(tf.cast(inputs, tf.float32), kernel, recurrent, bias, tf.reduce_max(lengths))
+        return tf.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape, lengths_shape=None):
         return (*inputs_shape[:-1], self.units * len(self.directions))

@@ -11,11 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 
-def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """The input's part of the gates, of all steps in one matrix product: `[time, batch, 4 * units]`."""
-    time, batch = sizes(inputs)[:2]
-    flat = tf.reshape(inputs, [-1, inputs.shape[-1]])
-    return tf.reshape(tf.matmul(flat, kernel) + bias, [time, batch, kernel.shape[-1]])
+@functools.partial(tf.function, jit_compile=True, autograph=False)
+def lstm(inputs: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
+    """Runs an LSTM (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al., 2000) from a state of zeros.
+
+    Args:
+        inputs: float32 `[time, batch, width]`.
+        kernel: `[width, 4 * units]`; gates in Keras' order: input, forget, cell, output.
+        recurrent: `[units, 4 * units]`.
+        bias: `[4 * units]`.
+        longest: int32 scalar, steps to run.
+
+    Returns:
+        `[time, batch, units]`, the output after each step; zeros from `longest` on.
+    """
+
+    @tf.custom_gradient
+    def run(inputs, kernel, recurrent, bias):
+        kept, outputs = _forward(inputs, kernel, recurrent, bias, longest)
+        return outputs, lambda upstream: _backward(upstream, kept, inputs, outputs, kernel, recurrent, longest)
+
+    return run(inputs, kernel, recurrent, bias)
 
 
 def sizes(tensor: tf.Tensor) -> list:
@@ -24,36 +40,15 @@ def sizes(tensor: tf.Tensor) -> list:
     return [unknown[i] if size is None else size for i, size in enumerate(tensor.shape)]
 
 
-@functools.partial(tf.function, jit_compile=True, autograph=False)
-def lstm(projected: tf.Tensor, recurrent: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
-    """Runs an LSTM (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al., 2000) from a state of zeros.
-
-    Args:
-        projected: float32 `[time, batch, 4 * units]`, the input times the kernel plus the bias; gates in Keras' order:
-            input, forget, cell, output.
-        recurrent: `[units, 4 * units]`.
-        longest: int32 scalar, steps to run.
-
-    Returns:
-        `[time, batch, units]`, the output after each step; zeros from `longest` on.
-    """
-
-    @tf.custom_gradient
-    def run(projected, recurrent):
-        steps = _forward(projected, recurrent, longest)
-        gates_and_states, outputs = steps
-        return outputs, lambda upstream: _backward(upstream, gates_and_states, outputs, recurrent, longest)
-
-    return run(projected, recurrent)
-
-
-def _forward(projected, recurrent, longest):
-    """The outputs, and what the gradient needs of each step: `[time, batch, 5 * units]`, gates and the state before."""
-    time, batch, width = sizes(projected)
-    units = width // 4
+def _forward(inputs, kernel, recurrent, bias, longest):
+    """What the gradient needs of each step, gates and the state before: `[time, batch, 5 * units]`; the outputs."""
+    time, batch, width = sizes(inputs)
+    units = recurrent.shape[0]
     scale, shift = _sigmoids(units)
-    # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: one tanh over all gates, with the inner halves taken out of the loop.
-    recurrent, projected = recurrent * scale, projected * scale
+    # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: one tanh over all gates, with the inner halves taken into the weights.
+    recurrent = recurrent * scale
+    projected = tf.matmul(tf.reshape(inputs, [-1, width]), kernel * scale) + bias * scale
+    projected = tf.reshape(projected, [time, batch, 4 * units])
 
     def step(t, h, c, kept, outputs):
         gates = tf.tanh(projected[t] + tf.matmul(h, recurrent)) * scale + shift
@@ -69,27 +64,33 @@ def _forward(projected, recurrent, longest):
     return kept.stack(), outputs.stack()
 
 
-def _backward(upstream, kept, outputs, recurrent, longest):
-    """The gradients by `projected` and `recurrent`, from the one by the outputs."""
+def _backward(upstream, kept, inputs, outputs, kernel, recurrent, longest):
+    """The gradients by inputs, kernel, recurrent kernel and bias, from the one by the outputs."""
     time, batch, units = sizes(outputs)
-    transposed = tf.transpose(recurrent)
+    width = inputs.shape[-1]
+    # Whatever does not wait for the step after it is computed of all steps at once.
+    i, f, g, o, c = tf.split(kept, 5, axis=-1)
+    tanh_c = tf.tanh(f * c + i * g)
+    by_c, by_h = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g)], tanh_c * o * (1.0 - o)
+    factors = tf.concat([*by_c, by_h], axis=-1)
+    to_c = o * (1.0 - tanh_c * tanh_c)
 
     def step(t, dh, dc, found):
-        i, f, g, o, c = tf.split(kept[t], 5, axis=-1)
         dh += upstream[t]
-        tanh_c = tf.tanh(f * c + i * g)
-        dc += dh * o * (1.0 - tanh_c * tanh_c)
-        inner = [dc * g * i * (1.0 - i), dc * c * f * (1.0 - f), dc * i * (1.0 - g * g), dh * tanh_c * o * (1.0 - o)]
-        inner = tf.concat(inner, axis=-1)
-        return t - 1, tf.matmul(inner, transposed), dc * f, found.write(t, inner)
+        dc += dh * to_c[t]
+        inner = tf.concat([dc, dc, dc, dh], axis=-1) * factors[t]
+        return t - 1, tf.matmul(inner, recurrent, transpose_b=True), dc * f[t], found.write(t, inner)
 
     zeros = tf.zeros([batch, units])
     start = (longest - 1, zeros, zeros, _array(time, batch, 4 * units))
     *_, found = tf.while_loop(lambda t, *_: t >= 0, step, start)
-    found = found.stack()
-    # The first step has no output before it, so it adds nothing.
-    before = tf.reshape(outputs[:-1], [-1, units])
-    return found, tf.matmul(before, tf.reshape(found[1:], [-1, 4 * units]), transpose_a=True)
+    found = tf.reshape(found.stack(), [-1, 4 * units])
+    before = tf.concat([tf.zeros_like(outputs[:1]), outputs[:-1]], axis=0)
+    # Both kernels' gradients in one product: two narrow ones would be half as fast.
+    read = tf.reshape(tf.concat([inputs, before], axis=-1), [-1, width + units])
+    by_kernel, by_recurrent = tf.split(tf.matmul(read, found, transpose_a=True), [width, units])
+    by_inputs = tf.reshape(tf.matmul(found, kernel, transpose_b=True), [time, batch, width])
+    return by_inputs, by_kernel, by_recurrent, tf.reduce_sum(found, axis=0)
 
 
 def _sigmoids(units: int) -> tuple[np.ndarray, np.ndarray]:
