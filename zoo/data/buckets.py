@@ -10,8 +10,6 @@ from zoo.data import order
 
 # Batches whose examples are mixed with each other: enough for chance, few enough for nearly equal lengths.
 _POOL = 8
-# Batches of about one length in a row, done in one call of a compiled loop: a call costs as much as a tenth of a step.
-_BLOCK = 4
 # Changes the seed, so that batches and examples are shuffled by different streams.
 _BATCHES = 0x5BD1E995
 # Plans kept: the epoch that is read and the one that begins.
@@ -68,19 +66,11 @@ class Plans:
         rows[:examples] = chosen
         rows = rows.reshape(steps, self._batch_size)
         if self._seed is not None:
-            rows = rows[self._shuffled_blocks(steps, epoch)]
+            # One by one: with a few batches of one length in a row, a run learns visibly worse. Another stream than the
+            # examples' order: the same one would tie the two together.
+            rows = rows[order.shuffled(np.arange(steps, dtype=np.int32), steps, self._seed ^ _BATCHES, epoch)]
         longest = np.where(rows >= 0, self._lengths[rows], 0).max(axis=1)
         return Plan(rows, self._widths[np.searchsorted(self._widths, longest)])
-
-    def _shuffled_blocks(self, steps: int, epoch: int) -> np.ndarray:
-        """An order of the batches in which a few of one length follow each other."""
-        # Few batches are shuffled one by one: there are no calls to save.
-        block = max(1, min(_BLOCK, steps // 16))
-        blocks = math.ceil(steps / block)
-        # Another stream than the examples' order: the same one would tie the two together.
-        chosen = order.shuffled(np.arange(blocks, dtype=np.int32), blocks, self._seed ^ _BATCHES, epoch)
-        places = (chosen[:, None] * block + np.arange(block, dtype=np.int32)).ravel()
-        return places[places < steps]
 
 
 def widths(lengths: np.ndarray, most: int = 6, multiple: int = 8) -> tuple[int, ...]:
