@@ -41,52 +41,22 @@ How to read the table, median [min..max] over the rounds:
 `--out` has all figures of all chunks, the machine and the versions.
 """
 
-import argparse
-import fnmatch
 import itertools
-import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks import race, report
+from benchmarks import command
+from benchmarks.command import BASE
 from benchmarks.race import Contender
-
-_BASE = "engine"
-_PEERS = ("torch", "jax")
 
 
 def contenders() -> list[Contender]:
     """All of them, in the order of the table."""
     return [
-        Contender(_BASE, "zoo", "lstm_engine.engine"),
+        Contender(BASE, "zoo", "lstm_engine.engine"),
         Contender("fit", "model.fit", "lstm_fit.fit"),
         *_fits(),
         *_torches(),
         *_jaxes(),
     ]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Races the chosen contenders for each batch size; prints the tables and writes the JSON."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    patterns = options.contenders.split(",")
-    chosen = [one for one in contenders() if any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns)]
-    if not chosen:
-        parser.error(f"--contenders={options.contenders}: expected some of {', '.join(c.name for c in contenders())}")
-    pythons = {name: getattr(options, f"{name}_python") for name in _PEERS}
-    pythons["engine"] = sys.executable
-    record = {"machine": report.machine(), "settings": vars(options), "races": {}}
-    for batch_size in map(int, options.batch_sizes.split(",")):
-        print(f"batch size {batch_size}", flush=True)
-        results = race.run(chosen, {"batch_size": batch_size}, pythons, options.rounds, options.seconds)
-        rows = report.rows(results, batch_size, _BASE)
-        print(f"\nbatch size {batch_size}\n\n{report.table(rows, results)}\n", flush=True)
-        record["races"][batch_size] = report.as_dict(results, rows)
-        # After each race: what is measured is not lost if the next one is stopped.
-        _write(Path(options.out), record)
-    print(f"all figures: {options.out}")
 
 
 def _fits() -> list[Contender]:
@@ -119,22 +89,5 @@ def _jaxes() -> list[Contender]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks.lstm", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10, help="chunks of each contender; default %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a chunk, about; default %(default)s")
-    parser.add_argument("--batch_sizes", default="32,128", help="default %(default)s")
-    parser.add_argument("--contenders", default="*", help="names, or patterns like fit*, with commas; default all")
-    parser.add_argument("--out", default="runs/benchmarks/lstm.json", help="default %(default)s")
-    for peer in _PEERS:
-        parser.add_argument(f"--{peer}_python", default=sys.executable, help="its interpreter; default this one")
-    return parser
-
-
-def _write(path: Path, record: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
-
-
 if __name__ == "__main__":
-    main()
+    command.run("lstm", __doc__.splitlines()[0], contenders(), ("torch", "jax"))

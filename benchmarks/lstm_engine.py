@@ -1,17 +1,16 @@
-"""This engine in the LSTM benchmark, made by the code that `zoo.run` makes it by."""
+"""This engine in the LSTM benchmark."""
 
 import functools
 
 import keras
 
 from benchmarks import lstm_data
-from benchmarks.worker import Metrics, Training
+from benchmarks.worker import Training
+from benchmarks.zoo_training import training
 from experiments import lstm_sentiment
-from zoo import loop
 from zoo.data import buckets
 from zoo.data.batches import Batches
 from zoo.engine import devices
-from zoo.engine.engine import means
 from zoo.experiment import Experiment
 from zoo.models import lstm
 
@@ -28,15 +27,5 @@ def engine(batch_size: int, compile: str = "cores") -> Training:
         network = lstm.classifier(lstm_data.TOKENS)
         task = functools.partial(lstm_sentiment.forward, network=network)
         experiment = Experiment(network.model, task, batches)
-    engine = loop.make_engine(strategy, config, experiment, loop.total_steps(config, experiment))
-    done = 0
-
-    def train(steps: int) -> Metrics:
-        nonlocal done
-        found = means(engine.train(batches, done, steps))
-        done += steps
-        return Metrics(found["loss"], found["accuracy"])
-
     # Batches differ in length: only whole epochs compare.
-    epoch = batches.steps_per_epoch
-    return Training(first=lambda: train(1), train=train, quantum=epoch)
+    return training(strategy, config, experiment, quantum=batches.steps_per_epoch)

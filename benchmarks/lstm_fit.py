@@ -1,6 +1,5 @@
 """`model.fit` in the LSTM benchmark."""
 
-import queue
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from benchmarks import lstm_data
+from benchmarks.turns import Turns
 from benchmarks.worker import Metrics, Training
 
 
@@ -93,40 +93,3 @@ def _arrays(batch_size: int, steps: int) -> dict[str, Any]:
     tokens, _, labels = lstm_data.load()
     examples = steps * batch_size
     return {"x": tokens[:examples], "y": labels[:examples], "batch_size": batch_size}
-
-
-class Turns(keras.callbacks.Callback):
-    """Halts `fit` between two epochs until it is its turn.
-
-    A call of `fit` for each turn would charge it for its set-up again and again, which a user pays once per run.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._left = 0
-        self._turns: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[Metrics | Exception] = queue.SimpleQueue()
-
-    def fit(self, model: keras.Model, data: dict[str, Any]) -> None:
-        """Runs in a thread of its own."""
-        try:
-            model.fit(**data, epochs=1_000_000, verbose=0, callbacks=[self])
-        except Exception as error:
-            self._results.put(error)
-
-    def train(self, epochs: int) -> Metrics:
-        """Lets `fit` do some epochs; the metrics are the last one's, as `fit` reports them."""
-        self._turns.put(epochs)
-        result = self._results.get()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if not self._left:
-            self._left = self._turns.get()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._left -= 1
-        if not self._left:
-            self._results.put(Metrics(logs["loss"], logs["accuracy"]))

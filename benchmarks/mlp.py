@@ -29,17 +29,10 @@ How to read the table, median [min..max] over the rounds:
 `--out` has all figures of all chunks, the machine and the versions.
 """
 
-import argparse
-import fnmatch
-import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from benchmarks import race, report
+from benchmarks import command
+from benchmarks.command import BASE
 from benchmarks.race import Contender
 
-_BASE = "engine"
 _TORCH = {"python": "torch", "install": "pip install torch"}
 _JAX = {"python": "jax", "install": "pip install jax optax"}
 _ORBIT = {"python": "orbit", "install": "pip install tf-models-official, in an environment of its own"}
@@ -48,7 +41,7 @@ _ORBIT = {"python": "orbit", "install": "pip install tf-models-official, in an e
 def contenders() -> list[Contender]:
     """All of them, in the order of the table."""
     return [
-        Contender(_BASE, "zoo", "mlp_engine.engine"),
+        Contender(BASE, "zoo", "mlp_engine.engine"),
         Contender("bare", "bare", "mlp_tensorflow.bare"),
         *_fits(),
         Contender("tf_function", "tf.function", "mlp_tensorflow.function", {"jit_compile": False}),
@@ -65,28 +58,6 @@ def contenders() -> list[Contender]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Races the chosen contenders for each batch size; prints the tables and writes the JSON."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    patterns = options.contenders.split(",")
-    chosen = [one for one in contenders() if any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns)]
-    if not chosen:
-        parser.error(f"--contenders={options.contenders}: expected some of {', '.join(c.name for c in contenders())}")
-    pythons = {name: getattr(options, f"{name}_python") for name in ("torch", "jax", "orbit")}
-    pythons["engine"] = sys.executable
-    record = {"machine": report.machine(), "settings": vars(options), "races": {}}
-    for batch_size in map(int, options.batch_sizes.split(",")):
-        print(f"batch size {batch_size}", flush=True)
-        results = race.run(chosen, {"batch_size": batch_size}, pythons, options.rounds, options.seconds)
-        rows = report.rows(results, batch_size, _BASE)
-        print(f"\nbatch size {batch_size}\n\n{report.table(rows, results)}\n", flush=True)
-        record["races"][batch_size] = report.as_dict(results, rows)
-        # After each race: what is measured is not lost if the next one is stopped.
-        _write(Path(options.out), record)
-    print(f"all figures: {options.out}")
-
-
 def _fits() -> list[Contender]:
     """`model.fit` as it comes (one step per execution; without XLA on a CPU), and with its two switches."""
     fits = [Contender("fit", "model.fit", "mlp_fit.fit")]
@@ -97,22 +68,5 @@ def _fits() -> list[Contender]:
     return fits
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks.mlp", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10, help="chunks of each contender; default %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a chunk, about; default %(default)s")
-    parser.add_argument("--batch_sizes", default="32,128", help="default %(default)s")
-    parser.add_argument("--contenders", default="*", help="names, or patterns like fit*, with commas; default all")
-    parser.add_argument("--out", default="runs/benchmarks/mlp.json", help="default %(default)s")
-    for peer in ("torch", "jax", "orbit"):
-        parser.add_argument(f"--{peer}_python", default=sys.executable, help="its interpreter; default this one")
-    return parser
-
-
-def _write(path: Path, record: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
-
-
 if __name__ == "__main__":
-    main()
+    command.run("mlp", __doc__.splitlines()[0], contenders(), ("torch", "jax", "orbit"))

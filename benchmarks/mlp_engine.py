@@ -1,14 +1,13 @@
-"""This engine in the MLP benchmark, made by the code that `zoo.run` makes it by."""
+"""This engine in the MLP benchmark."""
 
 import keras
 
 from benchmarks import mlp_data
-from benchmarks.worker import Metrics, Training
+from benchmarks.worker import Training
+from benchmarks.zoo_training import training
 from experiments import mlp_classifier
-from zoo import loop
 from zoo.data.batches import Batches
 from zoo.engine import devices
-from zoo.engine.engine import means
 from zoo.experiment import Experiment
 from zoo.models.mlp import mlp
 
@@ -23,13 +22,4 @@ def engine(batch_size: int) -> Training:
         keras.utils.set_random_seed(config.seed)
         model = mlp((mlp_data.FEATURES,), mlp_data.CLASSES, (mlp_data.HIDDEN, mlp_data.HIDDEN))
         experiment = Experiment(model, mlp_classifier.forward, batches)
-    engine = loop.make_engine(strategy, config, experiment, loop.total_steps(config, experiment))
-    done = 0
-
-    def train(steps: int) -> Metrics:
-        nonlocal done
-        found = means(engine.train(batches, done, steps))
-        done += steps
-        return Metrics(found["loss"], found["accuracy"])
-
-    return Training(first=lambda: train(1), train=train, quantum=config.steps_per_loop)
+    return training(strategy, config, experiment, quantum=config.steps_per_loop)

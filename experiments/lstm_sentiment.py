@@ -20,13 +20,13 @@ import tensorflow as tf
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo import config as configs
+from zoo import workdir as folders
 from zoo.data import buckets, reviews, text, tokenizer
 from zoo.errors import BadInput
 from zoo.models import lstm, recurrent, sampled
 from zoo.report import baseline, judge
 from zoo.terms import Output
 
-TOKENIZER = "tokenizer.json"
 # One in so many test texts judges a language model, whose every word costs a pass over the vocabulary.
 _TESTED = 10
 
@@ -173,7 +173,7 @@ def build(config: LstmConfig) -> Experiment:
         head=lstm.HEAD,
         compile=compile,
         about=about,
-        files={TOKENIZER: words.to_json()},
+        files={folders.TOKENIZER: words.to_json()},
         baseline=(lambda: baseline.tfidf(found)) if config.baseline and not learns_words else None,
         notes=notes,
     )
@@ -181,7 +181,7 @@ def build(config: LstmConfig) -> Experiment:
 
 def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.Tokenizer:
     """The tokenizer of the run that is started from, a user's own, or one trained on the training split."""
-    source = configs.absolute(config.init_from) / TOKENIZER if config.init_from else None
+    source = configs.absolute(config.init_from) / folders.TOKENIZER if config.init_from else None
     if source is not None and source.is_file() and config.tokenizer in tokenizer.KINDS:
         notes.append(f"tokenizer of {config.init_from}")
         return tokenizer.load(source)

@@ -89,7 +89,7 @@ def test_from_disk_as_from_memory(tmp_path, parts):
     for first, steps in [(0, 4), (4, 3), (7, 1), (100_000_000, 2), (3, 4)]:
         rows = []
         for feed in (memory, disk):
-            columns, index = feed.chunk(first, steps)
+            columns, index, *_ = feed.chunk(first, steps)
             index = index.numpy()[:steps]
             taken = columns["x"].numpy()[np.maximum(index, 0)]
             rows.append(np.where((index >= 0)[..., None], taken, 0))

@@ -44,11 +44,13 @@ def test_any_cut_reads_the_same(lengths, batch_size, seed, first, steps):
 
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 20), st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
-def test_runs_of_one_width(lengths, batch_size, first, most):
+def test_the_smallest_width_that_fits(lengths, batch_size, first, steps):
     batches = made(lengths, batch_size, 5)
-    count, width = batches.same_width(first, most)
-    assert 1 <= count <= most
-    assert {batches.at(first + offset)[0]["tokens"].shape[1] for offset in range(count)} == {width}
+    for step, number in enumerate(batches.width_numbers(first, steps), first):
+        index = batches.indices(step, 1)[0]
+        longest = max(lengths[row] for row in index if row >= 0)
+        assert longest <= batches.widths[number] and (number == 0 or longest > batches.widths[number - 1])
+        assert batches.at(step)[0]["tokens"].shape[1] == batches.widths[number]
 
 
 def test_epochs_and_seeds_differ():
@@ -79,7 +81,7 @@ def test_little_padding_on_real_lengths():
     lengths = np.clip(draw.lognormal(5.2, 0.65, 5000), 1, 256).astype(np.int32)
     columns = {"tokens": np.zeros((5000, 256), np.int32)}
     batches = Batches(columns, 32, 0, lengths, buckets.widths(lengths), ("tokens",))
-    computed = sum(32 * batches.same_width(step, 1)[1] for step in range(batches.steps_per_epoch))
+    computed = 32 * np.asarray(batches.widths)[batches.width_numbers(0, batches.steps_per_epoch)].sum()
     assert len(batches.widths) <= 6
     assert computed < 1.2 * lengths.sum()
     shuffled = np.random.default_rng(1).permutation(5000)[: 156 * 32].reshape(-1, 32)

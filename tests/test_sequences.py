@@ -12,6 +12,7 @@ from tests.test_resume import as_if_killed, final_state, points, untimed
 from zoo.engine import devices, optimizers, schedules
 from zoo.errors import BadInput
 from zoo.loop import make_engine, total_steps
+from zoo.terms import Output
 
 TOLERANCE = 3e-6
 EVERYTHING = ReadingConfig(optimizer="adamw", clip_norm=0.5, ema=0.9, schedule="slanted_triangular", compile="none")
@@ -70,16 +71,29 @@ def test_one_program_for_each_width():
         engine.evaluate(experiment.evals["eval"])
     for training, batches in ((True, experiment.train), (False, experiment.evals["eval"])):
         steps = 5 * batches.steps_per_epoch
-        used = {batches.same_width(step, 1)[1] for step in range(steps)}
-        loops = {cut.width: loop for (trains, cut), loop in engine.loops.items() if trains == training}
-        assert set(loops) == used and len(used) > 1
-        assert all(loop.experimental_get_tracing_count() == 1 for loop in loops.values())
+        used = {batches.widths[number] for number in batches.width_numbers(0, steps)}
+        assert used == set(batches.widths) and len(used) > 1
+        assert [shapes["tokens"][1] for shapes in engine.traced[training]] == list(batches.widths)
 
 
 def test_outputs_are_in_the_order_of_the_columns(plain):
     engine, experiment, _ = trained(EVERYTHING)
     columns = experiment.evals["eval"].columns
     np.testing.assert_allclose(plain[1][1]["logits"], engine.model(columns["tokens"]), atol=1e-5)
+
+
+def test_an_output_for_each_token():
+    """Padded with zeros to one width, whatever the batch was cut to."""
+    strategy = devices.strategy("cpu")
+    with strategy.scope():
+        experiment = reading.build(EVERYTHING)
+
+    def forward(model, batch, training):
+        return experiment.forward(model, batch, training) | {"tokens": Output(batch["tokens"] * 2)}
+
+    engine = make_engine(strategy, EVERYTHING, experiment._replace(forward=forward), 1)
+    batches = experiment.evals["eval"]
+    np.testing.assert_array_equal(engine.examine(batches)[1]["tokens"], batches.columns["tokens"] * 2)
 
 
 def test_noise_does_something(plain):

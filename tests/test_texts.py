@@ -159,7 +159,7 @@ BAD_FILES = {
     "broken.jsonl": (b'{"review": "a"}\n{"review"', "line 2 is no JSON"),
     "list.jsonl": (b"[1]", "line 1 is JSON, but no object"),
     "number.jsonl": (b'{"review": 5}', "line 1: 'review' is 5; expected a string"),
-    "half.jsonl": (b'{"review": "\\ud800"}', "line 1: 'review'"),
+    "half.jsonl": (b'{"review": "\\ud800"}', "line 1 has half a surrogate"),
     "x.npy": (b"", "unknown kind of file for a run on texts; expected .txt, .csv, .tsv, .jsonl"),
     "x.png": (b"", "unknown kind of file for a run on texts"),
     "missing.txt": (None, "cannot be read: No such file"),

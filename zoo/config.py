@@ -64,16 +64,7 @@ class Config:
     schedule: str = setting(
         "constant",
         "Of the learning rate, after the warm-up.",
-        choices=(
-            "constant",
-            "linear",
-            "cosine",
-            "step",
-            "exponential",
-            "polynomial",
-            "inverse_sqrt",
-            "slanted_triangular",
-        ),
+        choices=_SCHEDULES,
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)
@@ -131,7 +122,9 @@ class Config:
     metric_mode: str = setting(
         "auto", "Whether the best is the smallest or the largest; auto knows both.", choices=("auto", "min", "max")
     )
-    patience: int = setting(0, "Evaluations without a better --metric after which the run ends. 0: never.", low=0)
+    patience: int = setting(
+        0, "Evaluations without a better --metric after which the run ends. 0: never.", low=0, free=True
+    )
     export: str = setting(
         "auto",
         "Weights of model.keras: of the last step, or the best by --metric; auto: the best where --patience is set.",

@@ -336,9 +336,8 @@ def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str]) -> list
         elif place in theirs:
             chosen[name] = weights[theirs[place]]
     # The head of the other model has nothing to go to; anything else that is left over says that it is another model.
-    used = {theirs[place] for place in mine if place in theirs}
-    left = {} if fresh else {name: value for name, value in weights.items() if name not in used}
-    engine.load_model(chosen | left)
+    left = [name for place, name in theirs.items() if place not in mine and place[0].partition("/")[0] not in head]
+    engine.load_model(chosen | {name: weights[name] for name in left})
     return list(fresh)
 
 

@@ -14,6 +14,7 @@ from zoo.errors import BadInput
 CHECKPOINTS = "checkpoints"
 MODEL = "model.keras"
 ABOUT = "model.json"
+TOKENIZER = "tokenizer.json"
 RESULT = "result.json"
 FLAGS = "flags.txt"
 RUN = "run.json"

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,25 +67,24 @@ class Batches:
         rows = [self._epoch_rows(epoch, first, last) for epoch, first, last in self._epochs(first_step, steps)]
         return np.concatenate(rows) if rows else np.zeros((0, self.batch_size), np.int32)
 
-    def same_width(self, first_step: int, most: int) -> tuple[int, int | None]:
-        """How many of the next steps have the first one's width, at most `most`, and that width (None: uncut)."""
+    def width_numbers(self, first_step: int, steps: int) -> np.ndarray:
+        """Which of `widths` each of the given steps is cut to: int32 `[steps]`; 0 where nothing is cut."""
         if self.lengths is None:
-            return most, None
-        epoch, first = divmod(first_step, self.steps_per_epoch)
-        widths = self._plan.of(epoch).widths[first : first + most]
-        others = np.flatnonzero(widths != widths[0])
-        return int(others[0]) if len(others) else len(widths), int(widths[0])
+            return np.zeros(steps, np.int32)
+        return np.concatenate(
+            [self._plan.of(epoch).width_numbers[first:last] for epoch, first, last in self._epochs(first_step, steps)]
+        )
 
     def at(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The batch of a step: its columns `[batch_size, ...]` and weights float32 `[batch_size]`, 0 for padding."""
         index = self.indices(step, 1)[0]
-        return self.cut(self.rows(index), self.same_width(step, 1)[1]), (index >= 0).astype(np.float32)
+        return self.cut(self.rows(index), self.width_numbers(step, 1)[0]), (index >= 0).astype(np.float32)
 
-    def cut(self, batch: dict, width: int | None) -> dict:
-        """A batch of arrays or tensors with its sequences cut to a width."""
-        if width is None:
-            return batch
-        return {name: value[:, :width] if name in self.sequences else value for name, value in batch.items()}
+    def cut(self, batch: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """A batch of arrays or tensors with its sequences cut to one of the widths."""
+        return {
+            name: value[:, : self.widths[number]] if name in self.sequences else value for name, value in batch.items()
+        }
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """The columns at the given examples; padding (-1) reads example 0."""

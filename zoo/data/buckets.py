@@ -21,11 +21,11 @@ class Plan(NamedTuple):
 
     Attributes:
         rows: int32 `[steps, batch_size]`, the examples of each batch; -1 for padding in the one short batch.
-        widths: int `[steps]`, what each batch is cut to.
+        width_numbers: int32 `[steps]`, which of the widths each batch is cut to.
     """
 
     rows: np.ndarray
-    widths: np.ndarray
+    width_numbers: np.ndarray
 
 
 class Plans:
@@ -70,7 +70,7 @@ class Plans:
             # examples' order: the same one would tie the two together.
             rows = rows[order.shuffled(np.arange(steps, dtype=np.int32), steps, self._seed ^ _BATCHES, epoch)]
         longest = np.where(rows >= 0, self._lengths[rows], 0).max(axis=1)
-        return Plan(rows, self._widths[np.searchsorted(self._widths, longest)])
+        return Plan(rows, np.searchsorted(self._widths, longest).astype(np.int32))
 
 
 def widths(lengths: np.ndarray, most: int = 6, multiple: int = 8) -> tuple[int, ...]:

@@ -21,13 +21,13 @@ class Row(NamedTuple):
     label: str
 
 
-def read(path: Path, text_column: str, label_column: str) -> list[Row]:
+def read(path: Path, text_column: str, label_column: str | None) -> list[Row]:
     """Reads a file in its own order; lines with nothing in them are passed over.
 
     Args:
         path: a .csv or .tsv with a header, quoted as spreadsheets do, or a .jsonl with an object in each line.
         text_column: of the texts, which may be empty.
-        label_column: of the classes.
+        label_column: of the classes; None to read texts alone.
 
     Raises:
         BadInput: what is wrong, with the file and the line.
@@ -40,7 +40,7 @@ def read(path: Path, text_column: str, label_column: str) -> list[Row]:
     else:
         rows = list(_csv(path, whole, text_column, label_column))
     for row in rows:
-        if not row.label:
+        if label_column is not None and not row.label:
             raise BadInput(f"{path} line {row.line}: {label_column!r} is empty; expected a class")
     return rows
 
@@ -63,26 +63,27 @@ def content(path: Path) -> str:
         raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
 
 
-def _csv(path: Path, content: str, text_column: str, label_column: str) -> Iterator[Row]:
+def _csv(path: Path, content: str, text_column: str, label_column: str | None) -> Iterator[Row]:
     if "\0" in content:
         line = content[: content.index("\0")].count("\n") + 1
         raise BadInput(f"{path} line {line} has a NUL character: expected text")
-    found = records(path, content)
+    found = _records(path, content)
     _, header = next(found, (1, []))
     if not header:
-        raise BadInput(f"{path} is empty: expected a header with {text_column!r} and {label_column!r}")
-    places = [known(path, 1, column, flag, header) for column, flag in _columns(text_column, label_column)]
-    text_place, label_place = map(header.index, places)
+        names = " and ".join(repr(column) for column, _ in _columns(text_column, label_column))
+        raise BadInput(f"{path} is empty: expected a header with {names}")
+    places = [header.index(_known(path, 1, *column, header)) for column in _columns(text_column, label_column)]
     for line, fields in found:
         if len(fields) != len(header):
             raise BadInput(
                 f"{path} line {line} has {len(fields)} fields; expected {len(header)} as in the header (quote a text "
                 "that has separators in it)"
             )
-        yield Row(line, fields[text_place], fields[label_place].strip())
+        text, label = (*(fields[place] for place in places), "")[:2]
+        yield Row(line, text, label.strip())
 
 
-def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """The records that are not empty, each with its first line; a quoted field may go over many."""
     # strict: a stray quote would otherwise swallow the examples after it without a word.
     reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -99,7 +100,7 @@ def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _jsonl(path: Path, content: str, text_column: str, label_column: str) -> Iterator[Row]:
+def _jsonl(path: Path, content: str, text_column: str, label_column: str | None) -> Iterator[Row]:
     # Not splitlines: a JSON string may hold U+2028.
     for line, source in enumerate(content.split("\n"), 1):
         if source.strip():
@@ -110,29 +111,28 @@ def _jsonl(path: Path, content: str, text_column: str, label_column: str) -> Ite
             yield _row(path, line, found, text_column, label_column)
 
 
-def _row(path: Path, line: int, found, text_column: str, label_column: str) -> Row:
+def _row(path: Path, line: int, found, text_column: str, label_column: str | None) -> Row:
+    columns = _columns(text_column, label_column)
     if not isinstance(found, dict):
-        raise BadInput(
-            f"{path} line {line} is JSON, but no object; expected one with {text_column!r}, {label_column!r}"
-        )
-    for column, flag in _columns(text_column, label_column):
-        known(path, line, column, flag, list(found))
-    text, label = found[text_column], found[label_column]
+        names = ", ".join(repr(column) for column, _ in columns)
+        raise BadInput(f"{path} line {line} is JSON, but no object; expected one with {names}")
+    text, label = (*(found[_known(path, line, *column, list(found))] for column in columns), None)[:2]
     if not isinstance(text, str):
         raise BadInput(f"{path} line {line}: {text_column!r} is {shown(text)}; expected a string")
-    if not encodes(text) or not encodes(str(label)):
+    if not _encodes(text) or not _encodes(str(label)):
         raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
     if label is not None and not isinstance(label, (str, int, float)):
         raise BadInput(f"{path} line {line}: {label_column!r} is {shown(label)}; expected a string or a number")
     return Row(line, text, label.strip() if isinstance(label, str) else "" if label is None else json.dumps(label))
 
 
-def _columns(text_column: str, label_column: str) -> tuple[tuple[str, str], ...]:
-    return (text_column, "text_column"), (label_column, "label_column")
+def _columns(text_column: str, label_column: str | None) -> list[tuple[str, str]]:
+    """Each column with the flag that names it."""
+    columns = [(text_column, "text_column"), (label_column, "label_column")]
+    return columns if label_column is not None else columns[:1]
 
 
-def known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> str:
-    """The column, or an error that names those there are."""
+def _known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> str:
     if column not in columns:
         near = configs.nearest(column, columns) if columns else ""
         hint = near if near.startswith("did") else "give the one"
@@ -142,8 +142,7 @@ def known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> 
     return column
 
 
-def encodes(text: str) -> bool:
-    """Whether a text can be written as UTF-8: JSON may hold half a surrogate pair."""
+def _encodes(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

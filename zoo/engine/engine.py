@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,17 +20,8 @@ from zoo.errors import BadInput
 # They change weights in the forward pass, behind the optimizer's back.
 _STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 COMPILE = ("auto", "loop", "cores", "step", "none")
-
-
 _OUTPUT = "output/"
 _AVERAGE = "average/"
-
-
-class Cut(NamedTuple):
-    """The width of a batch's sequences: None where there are none."""
-
-    width: int | None
-    sequences: tuple[str, ...]
 
 
 class Engine:
@@ -96,8 +87,9 @@ class Engine:
             followers=[],
         )
         self._feeds: dict[int, feed.Feed] = {}
-        # By whether it trains, and by width: so many programs are traced and compiled for each size of batch.
-        self.loops: dict[tuple[bool, Cut], Callable] = {}
+        self._loops: dict[tuple[bool, int], Callable] = {}
+        # By whether it trains: the shapes of the rows of each trace of a forward pass, and so of each program compiled.
+        self.traced: dict[bool, list[dict[str, tuple[int, ...]]]] = {True: [], False: []}
 
     def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
         """Runs the steps from `first_step` on, in calls of the compiled loop of at most `steps_per_loop` each.
@@ -162,11 +154,10 @@ class Engine:
 
     def _run(self, batches: Batches, first_step: int, steps: int, *, training: bool) -> dict[str, np.ndarray]:
         rows, source, start = [], self._feed(batches), first_step
+        loop = self._compiled(batches, training)
         while start < first_step + steps:
-            count, width = batches.same_width(start, min(source.steps, first_step + steps - start))
-            columns, index = source.chunk(start, count)
-            loop = self._compiled(training, Cut(width, tuple(batches.sequences)))
-            found = loop(columns, index, tf.constant(start), tf.constant(count))
+            count = min(source.steps, first_step + steps - start)
+            found = loop(*source.chunk(start, count))
             rows.append({name: values.numpy()[:count] for name, values in found.items()})
             start += count
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
@@ -176,25 +167,28 @@ class Engine:
             self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, self.parts)
         return self._feeds[id(batches)]
 
-    def _compiled(self, training: bool, cut: Cut) -> Callable:
-        if (training, cut) not in self.loops:
-            loop = functools.partial(self._loop, cut, training=training)
-            self.loops[training, cut] = tf.function(loop, jit_compile=self.compile == "loop", autograph=False)
-        return self.loops[training, cut]
+    def _compiled(self, batches: Batches, training: bool) -> Callable:
+        key = training, id(batches)
+        if key not in self._loops:
+            loop = functools.partial(self._loop, batches, training)
+            self._loops[key] = tf.function(loop, jit_compile=self.compile == "loop", autograph=False)
+        return self._loops[key]
 
-    def _loop(self, cut, columns, index, first_step, steps, *, training: bool) -> dict[str, tf.Tensor]:
+    def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
         """All steps of one call, in the graph; scalars by name, and in an evaluation outputs, one of each per step."""
-        parts, names = self._parts(), []
+        programs, names = self._parts(), []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
-        specs = {} if training else self._outputs(cut, columns, rows)
+        specs = {} if training else self._outputs(batches, columns, rows)
         kept = {name: tf.TensorArray(spec.dtype, length, element_shape=spec.shape) for name, spec in specs.items()}
 
-        def replica(row, step, measure):
-            share = Share(functools.partial(self._read, cut, columns, row), self.accumulate, self.slices)
+        def replica(row, width, step, measure):
+            share = Share(functools.partial(self._read, columns, row), self.accumulate, self.slices)
+            parts = Parts(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
             if training:
                 (sums, scalars), outputs = steps_of.train(self.task, parts, share, step, measure), {}
             else:
+                parts = parts._replace(examine=_by_width(batches, width, _filled(programs.examine, specs)))
                 (sums, outputs), scalars = steps_of.evaluate(parts, share, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
@@ -202,7 +196,7 @@ class Engine:
 
         def body(offset, table, kept):
             last = tf.equal(offset, steps - 1)
-            result = self.strategy.run(replica, args=(index[offset], first_step + offset, last))
+            result = self.strategy.run(replica, args=(index[offset], widths[offset], first_step + offset, last))
             # Reduced and gathered already, so any replica's are everybody's.
             scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
             kept = {name: array.write(offset, outputs[name]) for name, array in kept.items()}
@@ -214,12 +208,12 @@ class Engine:
         outputs = {f"{_OUTPUT}{name}": array.stack() for name, array in kept.items()}
         return dict(zip(names, columns_of, strict=True)) | outputs
 
-    def _outputs(self, cut, columns, rows: int) -> dict[str, tf.TensorSpec]:
+    def _outputs(self, batches: Batches, columns, rows: int) -> dict[str, tf.TensorSpec]:
         """What the task gives out of a whole batch: found by a trace that is not run."""
         index = tf.zeros([rows // self.parts], tf.int32)
 
         def probe():
-            batch = _gathered(cut, columns, index)
+            batch = _gathered(columns, index)
             return steps_of.examine(self.task, Rows(batch, tf.ones(index.shape), tf.constant(0)), tf.constant(0))[1]
 
         found = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
@@ -227,8 +221,16 @@ class Engine:
 
     def _parts(self) -> Parts:
         task = self.task
-        functions = [steps_of.gradients, steps_of.weights, steps_of.examine, steps_of.update]
-        gradients, weights, examine, update = (functools.partial(function, task) for function in functions)
+        weights, update = (functools.partial(function, task) for function in (steps_of.weights, steps_of.update))
+
+        def gradients(rows: Rows, *rest):
+            self._note(rows, training=True)
+            return steps_of.gradients(task, rows, *rest)
+
+        def examine(rows: Rows, *rest):
+            self._note(rows, training=False)
+            return steps_of.examine(task, rows, *rest)
+
         if self.compile not in ("step", "cores"):
             return Parts(gradients, weights, examine, update)
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -236,7 +238,11 @@ class Engine:
         update = compiled(update) if self.replicas == 1 else update
         return Parts(compiled(gradients), compiled(weights), compiled(examine), update)
 
-    def _read(self, cut, columns, row, number) -> Rows:
+    def _note(self, rows: Rows, training: bool) -> None:
+        """Runs when a forward pass is traced, not when it is executed."""
+        self.traced[training].append({name: tuple(values.shape) for name, values in rows.batch.items()})
+
+    def _read(self, columns, row, number) -> Rows:
         """Gathers this replica's rows of slice `number`."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         size = row.shape[0] // self.parts
@@ -245,14 +251,44 @@ class Engine:
         # With several replicas the columns stay on the host: a device would copy them whole at every step.
         place = tf.device("/CPU:0") if self.replicas > 1 else tf.device(None)
         with place:
-            batch = _gathered(cut, columns, tf.maximum(index, 0))
+            batch = _gathered(columns, tf.maximum(index, 0))
         return Rows(batch, tf.cast(index >= 0, tf.float32), first)
 
 
-def _gathered(cut: Cut, columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Rows of the columns, the sequences cut."""
-    short = {name: column[:, : cut.width] if name in cut.sequences else column for name, column in columns.items()}
-    return {name: tf.gather(column, index) for name, column in short.items()}
+def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
+    """A function of rows for rows of any of the widths: a branch of the graph, and a program, for each.
+
+    So one call does many steps, whatever their widths; a call for each run of one width, hardly more than one step,
+    would take an eighth of a small step's time.
+    """
+
+    def chosen(rows: Rows, *rest):
+        def branch(number: int):
+            return part(rows._replace(batch=batches.cut(rows.batch, number)), *rest)
+
+        if len(batches.widths) < 2:
+            return branch(0) if batches.widths else part(rows, *rest)
+        return tf.switch_case(width, [functools.partial(branch, number) for number in range(len(batches.widths))])
+
+    return chosen
+
+
+def _filled(examine: Callable, specs: Mapping[str, tf.TensorSpec]) -> Callable:
+    """Pads the outputs of short sequences with zeros, so that all have one shape."""
+
+    def filled(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+        missing = [whole - size for whole, size in zip(spec.shape[1:], values.shape[1:])]
+        return tf.pad(values, [(0, 0), *((0, some) for some in missing)]) if any(missing) else values
+
+    def padded(*given):
+        sums, outputs = examine(*given)
+        return sums, {name: filled(values, specs[name]) for name, values in outputs.items()}
+
+    return padded
+
+
+def _gathered(columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: tf.gather(column, index) for name, column in columns.items()}
 
 
 def named(model: keras.Model, of: Callable = lambda variable: variable.numpy()) -> dict[str, Any]:

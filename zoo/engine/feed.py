@@ -1,5 +1,7 @@
 """From batches to the compiled loop: columns on the device, and which rows each step reads."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,8 +11,24 @@ from zoo.data.batches import Batches
 _AHEAD = 4
 # Of one chunk: its index, and its batches where they come from disk.
 _CHUNK_BYTES = 64 << 20
-# Steps of a chunk where batches differ in width: a longer run of one width is rare.
-_SAME_WIDTH = 16
+
+
+class Chunk(NamedTuple):
+    """Some steps' data, of one shape however many steps it has.
+
+    Attributes:
+        columns: tensors by name.
+        index: int32 `[most steps, rows]` of places in them, -1 for padding.
+        widths: int32 `[most steps]`, the number of each batch's width.
+        first_step: scalar int32.
+        steps: scalar int32, how many there are.
+    """
+
+    columns: dict[str, tf.Tensor]
+    index: tf.Tensor
+    widths: tf.Tensor
+    first_step: tf.Tensor
+    steps: tf.Tensor
 
 
 class Feed:
@@ -28,24 +46,25 @@ class Feed:
         self._width = -(-batches.batch_size // parts) * parts
         row_bytes = self._width * (4 + (_example_bytes(batches) if batches.on_disk else 0))
         self.steps = min(steps_per_loop, max(1, _CHUNK_BYTES // row_bytes))
-        if batches.lengths is not None:
-            self.steps = min(self.steps, _SAME_WIDTH)
         self._columns = None
         if not batches.on_disk:
             self._columns = {name: tf.constant(column) for name, column in batches.columns.items()}
         self._ahead = None
         self._next_step = -1
 
-    def chunk(self, first_step: int, steps: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Columns and int32 `[self.steps, width]` of places in them, -1 for padding, for up to that many steps."""
+    def chunk(self, first_step: int, steps: int) -> Chunk:
+        """What up to `self.steps` steps read."""
         index = self._batches.indices(first_step, steps)
+        if self._columns is None:
+            places = np.arange(index.size, dtype=np.int32).reshape(index.shape)
+            columns, places = self._read_ahead(first_step, steps), np.where(index < 0, -1, places)
+        else:
+            columns, places = self._columns, index
         padded = np.full((self.steps, self._width), -1, np.int32)
-        if self._columns is not None:
-            padded[:steps, : index.shape[1]] = index
-            return self._columns, tf.constant(padded)
-        places = np.arange(index.size, dtype=np.int32).reshape(index.shape)
-        padded[:steps, : index.shape[1]] = np.where(index < 0, -1, places)
-        return self._read_ahead(first_step, steps), tf.constant(padded)
+        padded[:steps, : index.shape[1]] = places
+        widths = np.zeros(self.steps, np.int32)
+        widths[:steps] = self._batches.width_numbers(first_step, steps)
+        return Chunk(columns, tf.constant(padded), tf.constant(widths), tf.constant(first_step), tf.constant(steps))
 
     def _read_ahead(self, first_step: int, steps: int) -> dict[str, tf.Tensor]:
         if self._ahead is None or first_step != self._next_step:

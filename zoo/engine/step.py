@@ -107,7 +107,7 @@ def train(
     scales = _scales(task, parts, values, share, step)
 
     def compute(number: tf.Tensor) -> Local:
-        return parts.gradients(values, share.read(number), scales, step)
+        return parts.gradients(share.read(number), values, scales, step)
 
     if tf.distribute.get_replica_context().num_replicas_in_sync == 1 and share.micro_batches == 1:
         # Added up where they are used: large gradients would go through memory once more.
@@ -189,7 +189,7 @@ def examine(task: Task, rows: Rows, step: tf.Tensor) -> tuple[dict[str, Sums], d
     return sums, outputs
 
 
-def gradients(task: Task, values: Values, rows: Rows, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
+def gradients(task: Task, rows: Rows, values: Values, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
     """Sums of gradients, losses and weights over one micro-batch, with these values for the trained variables."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
@@ -201,7 +201,7 @@ def gradients(task: Task, values: Values, rows: Rows, scales: dict[str, tf.Tenso
     return Local([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
 
 
-def weights(task: Task, values: Values, rows: Rows, step: tf.Tensor) -> dict[str, tf.Tensor]:
+def weights(task: Task, rows: Rows, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the graph's pruning leaves the model out where they do not depend on it."""
     with _as(values, task.model):
         sums, *_ = forward(task, rows, step, training=True)
@@ -256,7 +256,7 @@ def _scales(task: Task, parts: Parts, values: Values, share: Share, step: tf.Ten
     """1 / global weight of each loss, needed before the tape where several losses with weights of their own meet."""
     if len(task.objective) == 1:
         return {}
-    total = all_reduce(_over_micro_batches(lambda number: parts.weights(values, share.read(number), step), share))
+    total = all_reduce(_over_micro_batches(lambda number: parts.weights(share.read(number), values, step), share))
     return {name: tf.math.reciprocal_no_nan(weight) for name, weight in total.items()}
 
 

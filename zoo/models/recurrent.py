@@ -17,9 +17,6 @@ class Lengths(keras.layers.Layer):
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         return tf.maximum(tf.reduce_sum(tf.cast(tokens != 0, tf.int32), axis=1), 1)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0],)
-
     def compute_output_spec(self, tokens):
         return keras.KerasTensor((tokens.shape[0],), "int32")
 

@@ -29,11 +29,10 @@ def read(path: str | Path, column: str) -> list[str]:
             f"{path}: unknown kind of file for a run on texts; expected {', '.join(SUFFIXES)}, --text, or - for lines "
             "on stdin"
         )
-    content = text_files.content(path)
-    if path.suffix == ".txt":
-        lines = content.split("\n")
-        return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
-    return list(_jsonl(path, content, column) if path.suffix == ".jsonl" else _csv(path, content, column))
+    if path.suffix != ".txt":
+        return [row.text for row in text_files.read(path, column, None)]
+    lines = text_files.content(path).split("\n")
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
 def lines(stream: Iterable[bytes]) -> Iterator[Line]:
@@ -79,35 +78,3 @@ def _member(value: dict[str, Any]) -> str:
     if not isinstance(value["text"], str):
         raise BadInput(f"text is {text_files.shown(value['text'])}, expected a string")
     return value["text"]
-
-
-def _csv(path: Path, content: str, column: str) -> Iterator[str]:
-    records = text_files.records(path, content)
-    _, header = next(records, (1, []))
-    if not header:
-        raise BadInput(f"{path} is empty: expected a header with {column!r}")
-    place = header.index(text_files.known(path, 1, column, "text_column", header))
-    for line, fields in records:
-        if len(fields) != len(header):
-            raise BadInput(
-                f"{path} line {line} has {len(fields)} fields; expected {len(header)} as in the header (quote a text "
-                "that has separators in it)"
-            )
-        yield fields[place]
-
-
-def _jsonl(path: Path, content: str, column: str) -> Iterator[str]:
-    # Not splitlines: a JSON string may hold U+2028.
-    for line, source in enumerate(content.split("\n"), 1):
-        if not source.strip():
-            continue
-        try:
-            found = json.loads(source)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path} line {line} is no JSON ({error}); expected one object per line") from None
-        if not isinstance(found, dict):
-            raise BadInput(f"{path} line {line} is JSON, but no object; expected one with {column!r}")
-        text = found[text_files.known(path, line, column, "text_column", list(found))]
-        if not isinstance(text, str) or not text_files.encodes(text):
-            raise BadInput(f"{path} line {line}: {column!r} is {text_files.shown(text)}; expected a string of Unicode")
-        yield text

@@ -18,7 +18,6 @@ from zoo.predict import text_inputs
 from zoo.predict.inputs import Line
 from zoo.report import judge
 
-TOKENIZER = "tokenizer.json"
 # Each pair of a size and a width is compiled once, a third of a second; 1 is for streams, 256 keeps the cores busy.
 _SIZES = (1, 16, 256)
 _NARROWEST = 32
@@ -117,12 +116,12 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tupl
     max_length, cut = about.get("max_length"), about.get("cut")
     if type(max_length) is not int or max_length < 1 or cut not in arrays.CUTS:
         raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and cut; restore it or train again")
-    tokenizer = tokenizers.load(workdir / TOKENIZER)
+    tokenizer = tokenizers.load(workdir / folders.TOKENIZER)
     rows = min((layer.vocabulary for layer in embeddings(model)), default=tokenizer.vocabulary_size)
     if tokenizer.vocabulary_size > rows:
         raise BadInput(
-            f"{workdir}: {TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the two "
-            "files of one run"
+            f"{workdir}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the "
+            "two files of one run"
         )
     return TextPredictor(model, classes, tokenizer, max_length, cut, _text_column(workdir))
 
