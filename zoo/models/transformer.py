@@ -6,43 +6,26 @@ A layer is matrix products with islands between them, see `zoo.models.islands`.
 
 import functools
 import math
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from zoo import randomness
+from zoo.models.bert_config import ACTIVATIONS, Shape
 from zoo.models.islands import island
 from zoo.models.layers import NoisyLayer, dropped
 from zoo.models.scan import sizes
 
-
-class Shape(NamedTuple):
-    """The size of an encoder.
-
-    Attributes:
-        width: of a token's vector.
-        layers: blocks one upon the other.
-        heads: of the attention; `width` is divided among them.
-        inner: width of the feed-forward layer's middle.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    inner: int
-
-
-# BERT's own (Devlin et al., 2019), and its miniatures (Turc et al., 2019).
+# BERT's own (Devlin et al., 2019), and its miniatures (Turc et al., 2019): width, layers, heads, inner width.
 PRESETS = {
-    "tiny": Shape(128, 2, 2, 512),
-    "mini": Shape(256, 4, 4, 1024),
-    "small": Shape(512, 4, 8, 2048),
-    "base": Shape(768, 12, 12, 3072),
+    "tiny": (128, 2, 2, 512),
+    "mini": (256, 4, 4, 1024),
+    "small": (512, 4, 8, 2048),
+    "base": (768, 12, 12, 3072),
 }
-ACTIVATIONS = {
+_ACTIVATIONS = {
     "gelu": functools.partial(tf.nn.gelu, approximate=False),
-    "gelu_tanh": functools.partial(tf.nn.gelu, approximate=True),
+    "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
     "relu": tf.nn.relu,
 }
 
@@ -111,19 +94,30 @@ class Block(NoisyLayer):
         activation: one of `ACTIVATIONS`.
         norm_first: normalise before each half (Xiong et al., 2020), not after it (Vaswani et al., 2017).
         causal: attend to no later token.
-        dropout: rate on each half's outcome and on the attention's probabilities.
+        dropout: rate on each half's outcome.
+        attention_dropout: rate on the attention's probabilities.
         epsilon: of the normalisation.
     """
 
     def __init__(
-        self, heads, inner, activation="gelu", norm_first=False, causal=False, dropout=0.0, epsilon=1e-12, **kwargs
+        self,
+        heads: int,
+        inner: int,
+        activation: str = "gelu",
+        norm_first: bool = False,
+        causal: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        epsilon: float = 1e-12,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         self.heads, self.inner, self.activation = int(heads), int(inner), activation
         self.norm_first, self.causal = bool(norm_first), bool(causal)
-        self.dropout, self.epsilon = float(dropout), float(epsilon)
+        self.dropout, self.attention_dropout = float(dropout), float(attention_dropout)
+        self.epsilon = float(epsilon)
 
     def build(self, inputs_shape, seen_shape):
         width = inputs_shape[-1]
@@ -139,7 +133,8 @@ class Block(NoisyLayer):
     def call(self, inputs: tf.Tensor, seen: tf.Tensor, training: bool = False):
         rate = self.dropout if training else 0.0
         x = inputs
-        attended, probabilities = self._attend(self._before(x, self.attention_norm), seen, rate)
+        attention_rate = self.attention_dropout if training else 0.0
+        attended, probabilities = self._attend(self._before(x, self.attention_norm), seen, attention_rate)
         x = self._after(x, attended, self.output_bias, self.attention_norm, rate)
         middle = _product(self._before(x, self.norm), self.inner_kernel)
         middle = _activated(self.activation)(middle, self.inner_bias)
@@ -174,7 +169,7 @@ class Block(NoisyLayer):
         return keras.KerasTensor((batch, time, width), self.compute_dtype), maps
 
     def get_config(self):
-        names = ("heads", "inner", "activation", "norm_first", "causal", "dropout", "epsilon")
+        names = ("heads", "inner", "activation", "norm_first", "causal", "dropout", "attention_dropout", "epsilon")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -269,7 +264,7 @@ def _merged(context):
 def _activated(activation: str):
     @island
     def activated(x, bias):
-        return tf.cast(ACTIVATIONS[activation](_floats(x) + bias), x.dtype)
+        return tf.cast(_ACTIVATIONS[activation](_floats(x) + bias), x.dtype)
 
     return activated
 
@@ -311,41 +306,22 @@ def _floats(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-def encoder(
-    shape: Shape,
-    vocabulary: int,
-    positions: int,
-    *,
-    segments: int = 0,
-    activation: str = "gelu",
-    norm_first: bool = False,
-    causal: bool = False,
-    dropout: float = 0.1,
-    epsilon: float = 1e-12,
-) -> keras.Model:
+def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False) -> keras.Model:
     """Tokens int32 `[batch, time]`, and segments of that shape where there are some, to `[batch, time, width]`.
 
     Args:
-        shape: one of `PRESETS`, or your own.
-        vocabulary: number of ids, 0 for padding included.
-        positions: the longest sequence.
-        segments: kinds of segments (BERT has 2); 0 for none, and then the model has one input.
-        activation: one of `ACTIVATIONS`; "gelu" is BERT's.
-        norm_first: pre-norm; then the last outputs are normalised once more. BERT is post-norm.
+        shape: the network's size and rates; with `segments=0` the model has one input.
+        norm_first: pre-norm, and the last outputs are normalised once more; BERT is post-norm.
         causal: attend to no later token, as a language model does.
-        dropout: rate everywhere; 0.1 is BERT's.
-        epsilon: of all normalisations.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
-    kinds = keras.Input((None,), dtype="int32", name="segments") if segments else None
+    inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
+    sizes = shape.vocabulary, shape.width, shape.positions, shape.segments
+    x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, name="embedding")(*inputs)
     seen = Seen(name="seen")(tokens)
-    embedding = Embedding(
-        vocabulary, shape.width, positions, segments, not norm_first, dropout, epsilon, name="embedding"
-    )
-    x = embedding(tokens, kinds) if segments else embedding(tokens)
+    rates = shape.dropout, shape.attention_dropout
     for number in range(shape.layers):
-        block = Block(shape.heads, shape.inner, activation, norm_first, causal, dropout, epsilon, name=f"block{number}")
-        x, _ = block(x, seen)
-    if norm_first:
-        x = Norm(epsilon, name="norm")(x)
-    return keras.Model([tokens, kinds] if segments else tokens, x, name="encoder")
+        kind = shape.heads, shape.inner, shape.activation, norm_first, causal
+        x, _ = Block(*kind, *rates, shape.epsilon, name=f"block{number}")(x, seen)
+    x = Norm(shape.epsilon, name="norm")(x) if norm_first else x
+    return keras.Model(inputs if shape.segments else tokens, x, name="encoder")
