@@ -1,6 +1,8 @@
 """The Transformer against transformers' BERT, plain NumPy, and what its masks and its islands promise."""
 
 import dataclasses
+import functools
+import itertools
 import json
 
 import keras
@@ -10,7 +12,7 @@ import tensorflow as tf
 from bert_folders import FIXTURES, TINY
 
 from zoo import randomness
-from zoo.models import bert, pretrained, transformer
+from zoo.models import bert, heads, pretrained, transformer
 from zoo.models.islands import island
 from zoo.models.pretrained import Shape
 
@@ -34,20 +36,73 @@ def made(shape=SMALL, **options):
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_computes_what_transformers_does(activation):
-    tiny = pretrained.read(TINY)
-    model = bert.encoder(dataclasses.replace(tiny.shape, activation=activation), tiny.weights)
+    tiny, wanted = pretrained.read(TINY), RECORDED[activation]
+    encoder = transformer.encoder(dataclasses.replace(tiny.shape, activation=activation))
+    model = heads.pretrainer(encoder, next_sentence=True)
+    assert bert.assign(model, tiny.weights | tiny.extra) == []
     mask = np.array(RECORDED["mask"])
     # Padding is id 0 here, whatever stood there.
-    ids = np.where(mask, RECORDED["ids"], 0).astype(np.int32)
-    found = model([ids, np.array(RECORDED["segments"], np.int32)]).numpy()
-    np.testing.assert_allclose(found[mask > 0], np.array(RECORDED[activation]["hidden"])[mask > 0], atol=1e-5)
+    inputs = [np.where(mask, RECORDED["ids"], 0).astype(np.int32), np.array(RECORDED["segments"], np.int32)]
+    seen = mask > 0
+    np.testing.assert_allclose(encoder(inputs).numpy()[seen], np.array(wanted["hidden"])[seen], atol=1e-5)
+    places = np.tile(np.arange(mask.shape[1], dtype=np.int32)[::-1], (len(mask), 1))
+    words, following = model([*inputs, places])
+    np.testing.assert_allclose(words.numpy()[:, ::-1][seen], np.array(wanted["mask"])[seen], atol=1e-5)
+    np.testing.assert_allclose(following, wanted["next"], atol=1e-5)
 
 
 def test_weights_go_back_as_they_came():
     tiny = pretrained.read(TINY)
-    found = bert.weights(bert.encoder(tiny.shape, tiny.weights))
-    assert found.keys() == tiny.weights.keys()
-    assert all(np.array_equal(found[name], tiny.weights[name]) for name in found)
+    model = heads.pretrainer(transformer.encoder(tiny.shape), next_sentence=True)
+    wanted = tiny.weights | tiny.extra
+    assert bert.assign(model, wanted) == []
+    found = bert.weights(model)
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[name], wanted[name]) for name in found)
+
+
+def test_another_head_starts_fresh():
+    tiny = pretrained.read(TINY)
+    model = heads.classifier(transformer.encoder(tiny.shape), 3)
+    before = model.get_layer("head").kernel.numpy()
+    assert bert.assign(model, tiny.weights | tiny.extra) == ["head"]
+    np.testing.assert_array_equal(model.get_layer("head").kernel, before)
+    np.testing.assert_array_equal(model.get_layer("pooler").kernel, tiny.extra["pooler/kernel"])
+    with pytest.raises(KeyError, match="block1/norm/beta"):
+        bert.assign(model, {name: value for name, value in tiny.weights.items() if name != "block1/norm/beta"})
+
+
+@pytest.mark.parametrize(
+    ("head", "shape"),
+    [
+        (functools.partial(heads.classifier, classes=2), (3, 1)),
+        (functools.partial(heads.classifier, classes=5, pooling="mean"), (3, 5)),
+        (functools.partial(heads.tagger, tags=4), (3, 7, 4)),
+        (heads.embedder, (3, 8)),
+    ],
+)
+def test_heads_ignore_padding(head, shape):
+    model, ids = head(made()), tokens()
+    ids[1, 4:] = 0
+    found, wide = model(ids).numpy(), model(np.pad(ids, [(0, 0), (0, 3)])).numpy()
+    assert found.shape == shape and found.dtype == np.float32
+    wide = wide[:, :7] if len(shape) == 3 else wide
+    padding = ids == 0 if len(shape) == 3 else np.zeros(3, bool)
+    np.testing.assert_allclose(wide[~padding], found[~padding], atol=1e-5)
+
+
+def test_a_language_model_sums_to_one():
+    """The probabilities of all texts of three tokens over a tiny vocabulary, by the chain rule."""
+    shape = dataclasses.replace(SMALL, vocabulary=5)
+    model = heads.language_model(made(shape, causal=True))
+    start, rest = 1, np.array(list(itertools.product(range(1, 5), repeat=3)), np.int32)
+    texts = np.concatenate([np.full((len(rest), 1), start, np.int32), rest], axis=1)
+    logits = model(texts[:, :-1]).numpy().astype(np.float64)[:, :, 1:]
+    chances = np.exp(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
+    each = np.take_along_axis(chances, texts[:, 1:, None] - 1, axis=-1)[:, :, 0]
+    assert each.prod(axis=1).sum() == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="causal=True"):
+        heads.language_model(made())
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

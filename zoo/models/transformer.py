@@ -34,6 +34,9 @@ _ACTIVATIONS = {
 class Embedding(NoisyLayer):
     """Token, position and segment vectors, added, normalised, with dropout: `[batch, time]` to `[batch, time, width]`.
 
+    Called with `reverse=True` it goes back, with the same matrix: `[..., width]` to logits over the vocabulary (Press
+    and Wolf, "Using the output embedding to improve language models", 2017).
+
     Args:
         vocabulary: number of ids, 0 for padding included.
         width: of a vector.
@@ -60,7 +63,11 @@ class Embedding(NoisyLayer):
             self.gamma = self.add_weight((self.width,), initializer="ones", name="norm_gamma")
             self.beta = self.add_weight((self.width,), initializer="zeros", name="norm_beta")
 
-    def call(self, tokens: tf.Tensor, segments: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    def call(self, tokens, segments=None, training: bool = False, reverse: bool = False) -> tf.Tensor:
+        if reverse:
+            matrix = tf.cast(tf.convert_to_tensor(self.token), tokens.dtype)
+            rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)
+            return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))
         time = sizes(tokens)[1]
         vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)
         places = tf.convert_to_tensor(self.position)[:time]
@@ -73,8 +80,10 @@ class Embedding(NoisyLayer):
         norm = [self.gamma, self.beta] if self.norm else []
         return _embedded(rate, self.epsilon, self.compute_dtype)(vectors, places, self.noise(rate), *norm)
 
-    def compute_output_shape(self, tokens_shape, segments_shape=None):
-        return (*tokens_shape, self.width)
+    def compute_output_spec(self, tokens, segments=None, training=False, reverse=False):
+        if reverse:
+            return keras.KerasTensor((*tokens.shape[:-1], self.vocabulary), "float32")
+        return keras.KerasTensor((*tokens.shape, self.width), self.compute_dtype)
 
     def get_config(self):
         names = ("vocabulary", "width", "positions", "segments", "norm", "dropout", "epsilon")
