@@ -38,7 +38,8 @@ def kept(place: Path | None, name: str, compute: Callable[[], Arrays], notes: li
     found = _read(path, notes)
     if found is not None:
         return found
-    arrays = compute()
+    # Of an array that is a view with gaps, the library would write other bytes without a word.
+    arrays = {part: np.ascontiguousarray(values) for part, values in compute().items()}
     try:
         place.mkdir(parents=True, exist_ok=True)
         digest = np.frombuffer(_digest(name, arrays), np.uint8)

@@ -21,10 +21,21 @@ class NoisyLayer(keras.layers.Layer):
 
     def bits(self, shape, by_row: bool = True) -> tf.Tensor:
         """32 bits for each element of `[batch, ...]`; not by row: the same for every slice of the batch."""
+        *key, first_row = self._place()
+        return randomness.bits(shape, key, first_row if by_row else 0)
+
+    def noise(self, rate: float) -> tf.Tensor:
+        """What bits are drawn from, to be drawn elsewhere: the key and the first row's place, uint32 `[3]`."""
+        if not rate:
+            return tf.zeros([3], tf.uint32)
+        *key, first_row = self._place()
+        return tf.stack([*key, tf.cast(first_row, tf.uint32)])
+
+    def _place(self):
         where = randomness.current()
         if where is None:
-            return randomness.bits(shape, randomness.seed_key(self._next_seed()))
-        return randomness.bits(shape, randomness.scope_key(where), where.first_row if by_row else 0)
+            return *randomness.seed_key(self._next_seed()), tf.constant(0)
+        return *randomness.scope_key(where), tf.convert_to_tensor(where.first_row)
 
 
 def dropped(values: tf.Tensor, rate: float, bits: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from zoo.experiment import Judge
 from zoo.report import metrics
 
-_LOW, _HIGH, _CONFUSION = "_low", "_high", "confusion/"
+_LOW, _HIGH, _CONFUSION = metrics.LOW, metrics.HIGH, "confusion/"
 
 
 def classifier(classes: Sequence[str]) -> Judge:
@@ -23,8 +23,7 @@ def classifier(classes: Sequence[str]) -> Judge:
         found = metrics.classification(*given)
         if not final:
             return found
-        for name, (low, high) in metrics.intervals(*given).items():
-            found |= {f"{name}{_LOW}": low, f"{name}{_HIGH}": high}
+        found = metrics.with_ends(found, metrics.intervals(*given))
         for label, row in zip(classes, metrics.confusion(*given).tolist(), strict=True):
             found |= {f"{_CONFUSION}{label}/{other}": count for other, count in zip(classes, row, strict=True)}
         return found

@@ -4,11 +4,12 @@ Everything is a function of the weights: a resample that draws an example twice 
 a thousand resamples are the same code, and what does not depend on weights (the order of the scores) is computed once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+LOW, HIGH = "_low", "_high"
 # Equal-width bins of the confidence, as in Guo et al. (2017).
 _BINS = 15
 # Weights held at once, resamples x examples: 128 KiB stay in the cache; ten times more takes twice as long.
@@ -104,10 +105,30 @@ def intervals(
     Raises:
         ValueError: as in `classification`; no resamples; `level` not between 0 and 1.
     """
+    judged = _judged(probabilities, labels, classes, weights)
+    compute = lambda counts: _metrics(judged, counts * judged.weights)  # noqa: E731
+    return bootstrap(compute, len(judged.weights), resamples, seed, level)
+
+
+def bootstrap(
+    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], examples: int, resamples: int, seed: int, level: float
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of any metrics, see `intervals`.
+
+    Args:
+        compute: gives each metric `[rows]` from how often each example is drawn, `[rows, examples]`; NaN where it is
+            undefined.
+        examples: how many.
+        resamples: as in `intervals`.
+        seed: as in `intervals`.
+        level: as in `intervals`.
+
+    Raises:
+        ValueError: no resamples; `level` not between 0 and 1.
+    """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"{resamples} resamples at level {level}: expected 1 or more, and 0 < level < 1")
-    judged = _judged(probabilities, labels, classes, weights)
-    drawn = [_metrics(judged, counts * judged.weights) for counts in _draws(len(judged.weights), resamples, seed)]
+    drawn = [compute(counts) for counts in _draws(examples, resamples, seed)]
     tails = (1 - level) / 2, (1 + level) / 2
     result = {}
     for name in drawn[0]:
@@ -117,6 +138,12 @@ def intervals(
             low, high = np.quantile(values, tails)
             result[name] = float(low), float(high)
     return result
+
+
+def with_ends(found: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Metrics, and after them the ends of their intervals as `NAME_low` and `NAME_high`."""
+    ends = {f"{name}{end}": value for name, bounds in intervals.items() for end, value in zip((LOW, HIGH), bounds)}
+    return {**found, **ends}
 
 
 def table(found: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
@@ -221,11 +248,11 @@ def _metrics(judged: _Judged, weights: np.ndarray) -> dict[str, np.ndarray]:
     matrices = _matrices(judged, weights)
     counted = _counted(matrices, judged.classes)
     curves = np.array([_curves(ranking, weights) for ranking in judged.rankings])
-    result = {"accuracy": _ratio(np.trace(matrices, axis1=1, axis2=2), total), **counted}
-    result["auc"], result["average_precision"] = _mean_of_defined(curves)
-    result["ece"] = _ratio(np.abs(_sums(judged.bins, weights * judged.gaps, _BINS)).sum(axis=1), total)
+    result = {"accuracy": ratio(np.trace(matrices, axis1=1, axis2=2), total), **counted}
+    result["auc"], result["average_precision"] = mean_of_defined(curves)
+    result["ece"] = ratio(np.abs(_sums(judged.bins, weights * judged.gaps, _BINS)).sum(axis=1), total)
     # einsum, not @: threads of a BLAS would wait for each other on a busy machine, and sum in an order of their own.
-    result["log_loss"] = _ratio(np.einsum("re,e->r", weights, judged.losses), total)
+    result["log_loss"] = ratio(np.einsum("re,e->r", weights, judged.losses), total)
     # A resample may draw only examples of weight 0.
     return {name: np.where(total > 0, values, np.nan) for name, values in result.items()}
 
@@ -241,14 +268,14 @@ def _counted(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.nda
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     by_class = {
-        "precision": _ratio(hits, predicted, 0.0),
-        "recall": _ratio(hits, true, 0.0),
-        "f1": _ratio(2 * hits, true + predicted, 0.0),
+        "precision": ratio(hits, predicted, 0.0),
+        "recall": ratio(hits, true, 0.0),
+        "f1": ratio(2 * hits, true + predicted, 0.0),
     }
     macro = {name: values.mean(axis=1) for name, values in by_class.items()}
     result = {name: values[:, 1] for name, values in by_class.items()} if len(classes) == 2 else dict(macro)
     result["f1_macro"] = macro["f1"]
-    result["f1_weighted"] = _ratio((by_class["f1"] * true).sum(axis=1), true.sum(axis=1))
+    result["f1_weighted"] = ratio((by_class["f1"] * true).sum(axis=1), true.sum(axis=1))
     result["precision_macro"], result["recall_macro"] = macro["precision"], macro["recall"]
     for k, label in enumerate(classes):
         result |= {f"{name}/{label}": values[:, k] for name, values in by_class.items()}
@@ -263,17 +290,17 @@ def _curves(ranking: _Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
     if len(ranking.starts) < len(ranking.order):
         positive, negative = (np.add.reduceat(part, ranking.starts, axis=1) for part in (positive, negative))
     above, false = positive.cumsum(axis=1), negative.cumsum(axis=1)
-    precision = _ratio(above, above + false, 0.0)
+    precision = ratio(above, above + false, 0.0)
     positives, negatives = above[:, -1], false[:, -1]
     # Pairs in the right order; a pair that ties counts half.
-    area = _ratio(np.einsum("rt,rt->r", negative, above - positive / 2), positives * negatives)
-    average = _ratio(np.einsum("rt,rt->r", positive, precision), positives)
+    area = ratio(np.einsum("rt,rt->r", negative, above - positive / 2), positives * negatives)
+    average = ratio(np.einsum("rt,rt->r", positive, precision), positives)
     return area, np.where(negatives > 0, average, np.nan)
 
 
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Over the first axis, NaN where nothing is defined."""
-    return _ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
+    return ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
 
 
 def _sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
@@ -283,6 +310,6 @@ def _sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(places.ravel(), values.ravel(), rows * count).reshape(rows, count)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
     """`otherwise` where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), otherwise), where=denominator > 0)

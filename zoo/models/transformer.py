@@ -1,0 +1,336 @@
+"""The Transformer (Vaswani et al., 2017) as an encoder (BERT; Devlin et al., 2019) or, with a causal mask, a decoder.
+
+Between layers a batch of texts is `[batch, time, width]`. Padding, id 0, stands at the end, and nobody attends to it.
+A layer is matrix products with islands between them, see `zoo.models.islands`.
+"""
+
+import functools
+import math
+
+import keras
+import tensorflow as tf
+
+from zoo import randomness
+from zoo.models.bert_config import ACTIVATIONS, Shape
+from zoo.models.islands import island
+from zoo.models.layers import NoisyLayer, dropped
+from zoo.models.scan import sizes
+
+# BERT's own (Devlin et al., 2019), and its miniatures (Turc et al., 2019): width, layers, heads, inner width.
+PRESETS = {
+    "tiny": (128, 2, 2, 512),
+    "mini": (256, 4, 4, 1024),
+    "small": (512, 4, 8, 2048),
+    "base": (768, 12, 12, 3072),
+}
+_ACTIVATIONS = {
+    "gelu": functools.partial(tf.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
+    "relu": tf.nn.relu,
+}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Embedding(NoisyLayer):
+    """Token, position and segment vectors, added, normalised, with dropout: `[batch, time]` to `[batch, time, width]`.
+
+    Called with `reverse=True` it goes back, with the same matrix: `[..., width]` to logits over the vocabulary (Press
+    and Wolf, "Using the output embedding to improve language models", 2017).
+
+    Args:
+        vocabulary: number of ids, 0 for padding included.
+        width: of a vector.
+        positions: the longest sequence.
+        segments: kinds of segments; 0 for none.
+        norm: whether to normalise the sum (post-norm models do).
+        dropout: rate on the outcome.
+        epsilon: of the normalisation; 1e-12 is BERT's.
+    """
+
+    def __init__(self, vocabulary, width, positions, segments=0, norm=True, dropout=0.0, epsilon=1e-12, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary, self.width, self.positions, self.segments = vocabulary, width, positions, segments
+        self.norm, self.dropout, self.epsilon = bool(norm), float(dropout), float(epsilon)
+
+    def build(self, tokens_shape, segments_shape=None):
+        # 0.02 is BERT's and GPT's: a tied output layer starts with small logits.
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        self.token = self.add_weight((self.vocabulary, self.width), initializer=small, name="token")
+        self.position = self.add_weight((self.positions, self.width), initializer=small, name="position")
+        if self.segments:
+            self.segment = self.add_weight((self.segments, self.width), initializer=small, name="segment")
+        if self.norm:
+            self.gamma = self.add_weight((self.width,), initializer="ones", name="norm_gamma")
+            self.beta = self.add_weight((self.width,), initializer="zeros", name="norm_beta")
+
+    def call(self, tokens, segments=None, training: bool = False, reverse: bool = False) -> tf.Tensor:
+        if reverse:
+            matrix = tf.cast(tf.convert_to_tensor(self.token), tokens.dtype)
+            rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)
+            return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))
+        time = sizes(tokens)[1]
+        vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)
+        places = tf.convert_to_tensor(self.position)[:time]
+        if self.segments:
+            table = tf.convert_to_tensor(self.segment)
+            # A product, not a gather: its gradient is no sum over scattered rows.
+            kind = tf.zeros_like(tokens) if segments is None else segments
+            vectors += tf.einsum("bts,sw->btw", tf.one_hot(kind, self.segments), table)
+        rate = self.dropout if training else 0.0
+        norm = [self.gamma, self.beta] if self.norm else []
+        return _embedded(rate, self.epsilon, self.compute_dtype)(vectors, places, self.noise(rate), *norm)
+
+    def compute_output_spec(self, tokens, segments=None, training=False, reverse=False):
+        if reverse:
+            return keras.KerasTensor((*tokens.shape[:-1], self.vocabulary), "float32")
+        return keras.KerasTensor((*tokens.shape, self.width), self.compute_dtype)
+
+    def get_config(self):
+        names = ("vocabulary", "width", "positions", "segments", "norm", "dropout", "epsilon")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Block(NoisyLayer):
+    """Self-attention and a feed-forward layer, each with a residual connection and layer normalisation.
+
+    Called on `[batch, time, width]` and `seen`, bool `[batch, time]`, which tokens may be attended to; returns the
+    outputs, and the attention's probabilities `[batch, heads, time, time]` as they were used.
+
+    Args:
+        heads: of the attention (Vaswani et al., 2017, section 3.2.2).
+        inner: width of the feed-forward layer's middle.
+        activation: one of `ACTIVATIONS`.
+        norm_first: normalise before each half (Xiong et al., 2020), not after it (Vaswani et al., 2017).
+        causal: attend to no later token.
+        dropout: rate on each half's outcome.
+        attention_dropout: rate on the attention's probabilities.
+        epsilon: of the normalisation.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        inner: int,
+        activation: str = "gelu",
+        norm_first: bool = False,
+        causal: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        epsilon: float = 1e-12,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        self.heads, self.inner, self.activation = int(heads), int(inner), activation
+        self.norm_first, self.causal = bool(norm_first), bool(causal)
+        self.dropout, self.attention_dropout = float(dropout), float(attention_dropout)
+        self.epsilon = float(epsilon)
+
+    def build(self, inputs_shape, seen_shape):
+        width = inputs_shape[-1]
+        if width % self.heads:
+            raise ValueError(f"width {width} cannot be divided among {self.heads} heads")
+        self.qkv_kernel, self.qkv_bias = self._dense("attention_qkv", width, 3 * width)
+        self.output_kernel, self.output_bias = self._dense("attention_output", width, width)
+        self.attention_norm = self._norm("attention_norm", width)
+        self.inner_kernel, self.inner_bias = self._dense("inner", width, self.inner)
+        self.outer_kernel, self.outer_bias = self._dense("outer", self.inner, width)
+        self.norm = self._norm("norm", width)
+
+    def call(self, inputs: tf.Tensor, seen: tf.Tensor, training: bool = False):
+        rate = self.dropout if training else 0.0
+        x = inputs
+        attention_rate = self.attention_dropout if training else 0.0
+        attended, probabilities = self._attend(self._before(x, self.attention_norm), seen, attention_rate)
+        x = self._after(x, attended, self.output_bias, self.attention_norm, rate)
+        middle = _product(self._before(x, self.norm), self.inner_kernel)
+        middle = _activated(self.activation)(middle, self.inner_bias)
+        return self._after(x, _product(middle, self.outer_kernel), self.outer_bias, self.norm, rate), probabilities
+
+    def _attend(self, x: tf.Tensor, seen: tf.Tensor, rate: float) -> tuple[tf.Tensor, tf.Tensor]:
+        """softmax(Q K^T / sqrt(depth)) V of all heads, times the output's kernel; and the softmax."""
+        query, key, value = _split(self.heads)(_product(x, self.qkv_kernel), self.qkv_bias)
+        scores = tf.matmul(query, key, transpose_b=True)
+        probabilities = _softmax(self.causal, rate, query.shape[-1])(scores, seen, self.noise(rate))
+        return _product(_merged(tf.matmul(probabilities, value)), self.output_kernel), probabilities
+
+    def _before(self, x: tf.Tensor, norm: list[keras.Variable]) -> tf.Tensor:
+        return _normalised(self.epsilon)(x, *norm) if self.norm_first else x
+
+    def _after(self, x: tf.Tensor, more: tf.Tensor, bias, norm: list[keras.Variable], rate: float) -> tf.Tensor:
+        """The residual connection: `x + dropout(more + bias)`, normalised in a post-norm block."""
+        return _residual(rate, self.epsilon)(x, more, bias, self.noise(rate), *([] if self.norm_first else norm))
+
+    def _dense(self, name: str, inputs: int, outputs: int) -> list[keras.Variable]:
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        kernel = self.add_weight((inputs, outputs), initializer=small, name=f"{name}_kernel")
+        return [kernel, self.add_weight((outputs,), initializer="zeros", name=f"{name}_bias")]
+
+    def _norm(self, name: str, width: int) -> list[keras.Variable]:
+        gamma = self.add_weight((width,), initializer="ones", name=f"{name}_gamma")
+        return [gamma, self.add_weight((width,), initializer="zeros", name=f"{name}_beta")]
+
+    def compute_output_spec(self, inputs, seen, training=False):
+        batch, time, width = inputs.shape
+        maps = keras.KerasTensor((batch, self.heads, time, time), self.compute_dtype)
+        return keras.KerasTensor((batch, time, width), self.compute_dtype), maps
+
+    def get_config(self):
+        names = ("heads", "inner", "activation", "norm_first", "causal", "dropout", "attention_dropout", "epsilon")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Seen(keras.layers.Layer):
+    """Which tokens may be attended to: bool `[batch, time]`, all but padding; of an empty text the first one."""
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        return (tokens != 0) | (tf.range(tf.shape(tokens)[1]) == 0)
+
+    def compute_output_spec(self, tokens):
+        return keras.KerasTensor(tokens.shape, "bool")
+
+
+def _product(x: tf.Tensor, kernel) -> tf.Tensor:
+    """`[batch, time, inputs]` times `[inputs, outputs]`, as one product of matrices."""
+    batch, time, width = sizes(x)
+    kernel = tf.cast(tf.convert_to_tensor(kernel), x.dtype)
+    return tf.reshape(tf.matmul(tf.reshape(x, [-1, width]), kernel), [batch, time, kernel.shape[1]])
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Norm(keras.layers.Layer):
+    """Layer normalisation over the last axis, computed in float32 (Ba et al., 2016)."""
+
+    def __init__(self, epsilon: float = 1e-12, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = float(epsilon)
+
+    def build(self, inputs_shape):
+        self.gamma = self.add_weight((inputs_shape[-1],), initializer="ones", name="gamma")
+        self.beta = self.add_weight((inputs_shape[-1],), initializer="zeros", name="beta")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _normalised(self.epsilon)(inputs, self.gamma, self.beta)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+# Each island is made once for its constants, so that all layers share the programs.
+
+
+@functools.cache
+def _embedded(rate: float, epsilon: float, dtype: str):
+    @island
+    def embedded(vectors, places, noise, *norm):
+        x = _floats(vectors) + _floats(places)
+        x = _layer_norm(x, *norm, epsilon) if norm else x
+        return tf.cast(_noisy(x, rate, noise), dtype)
+
+    return embedded
+
+
+@functools.cache
+def _split(heads: int):
+    @island
+    def split(projected, bias):
+        """Queries, keys and values of each head, `[batch, heads, time, depth]`."""
+        batch, time, width = sizes(projected)
+        x = tf.reshape(_floats(projected) + bias, [batch, time, 3, heads, width // (3 * heads)])
+        return tuple(tf.unstack(tf.cast(tf.transpose(x, [2, 0, 3, 1, 4]), projected.dtype)))
+
+    return split
+
+
+@functools.cache
+def _softmax(causal: bool, rate: float, depth: int):
+    @island
+    def softmax(scores, seen, noise):
+        allowed = seen[:, None, None, :]
+        if causal:
+            places = tf.range(tf.shape(scores)[-1])
+            allowed &= places[:, None] >= places
+        x = tf.where(allowed, _floats(scores) / math.sqrt(depth), tf.float32.min)
+        return tf.cast(_noisy(tf.nn.softmax(x), rate, noise), scores.dtype)
+
+    return softmax
+
+
+@island
+def _merged(context):
+    """Heads side by side again: `[batch, time, width]`."""
+    batch, heads, time, depth = sizes(context)
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch, time, heads * depth])
+
+
+@functools.cache
+def _activated(activation: str):
+    @island
+    def activated(x, bias):
+        return tf.cast(_ACTIVATIONS[activation](_floats(x) + bias), x.dtype)
+
+    return activated
+
+
+@functools.cache
+def _normalised(epsilon: float):
+    @island
+    def normalised(x, gamma, beta):
+        return tf.cast(_layer_norm(_floats(x), gamma, beta, epsilon), x.dtype)
+
+    return normalised
+
+
+@functools.cache
+def _residual(rate: float, epsilon: float):
+    @island
+    def residual(x, more, bias, noise, *norm):
+        total = _floats(x) + _noisy(_floats(more) + bias, rate, noise)
+        return tf.cast(_layer_norm(total, *norm, epsilon) if norm else total, x.dtype)
+
+    return residual
+
+
+def _noisy(x: tf.Tensor, rate: float, noise: tf.Tensor) -> tf.Tensor:
+    """Dropout, `[batch, ...]`; no bit is drawn where nothing is dropped."""
+    if not rate:
+        return x
+    return dropped(x, rate, randomness.bits(tf.shape(x), (noise[0], noise[1]), noise[2]))
+
+
+def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """To mean 0 and variance 1 in each row (Ba et al., 2016), times gamma, plus beta."""
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta
+
+
+def _floats(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float32)
+
+
+def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False) -> keras.Model:
+    """Tokens int32 `[batch, time]`, and segments of that shape where there are some, to `[batch, time, width]`.
+
+    Args:
+        shape: the network's size and rates; with `segments=0` the model has one input.
+        norm_first: pre-norm, and the last outputs are normalised once more; BERT is post-norm.
+        causal: attend to no later token, as a language model does.
+    """
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
+    sizes = shape.vocabulary, shape.width, shape.positions, shape.segments
+    x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, name="embedding")(*inputs)
+    seen = Seen(name="seen")(tokens)
+    rates = shape.dropout, shape.attention_dropout
+    for number in range(shape.layers):
+        kind = shape.heads, shape.inner, shape.activation, norm_first, causal
+        x, _ = Block(*kind, *rates, shape.epsilon, name=f"block{number}")(x, seen)
+    x = Norm(shape.epsilon, name="norm")(x) if norm_first else x
+    return keras.Model(inputs if shape.segments else tokens, x, name="encoder")
