@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data import reviews, text_splits
+from zoo.data import phrases, reviews, text_splits
 from zoo.data.text_splits import Reviews, Texts
 from zoo.errors import BadInput
 from zoo.report import baseline
@@ -68,8 +68,30 @@ def test_sst2():
     prepared("glue/sst2")
     found = reviews.load("glue/sst2")
     assert np.bincount(found.test.labels).tolist() == [428, 444]
-    assert len(found.train.texts) + len(found.validation.texts) == 67_349 and len(found.validation.texts) == 3_354
+    assert len(found.train.texts) == 61_140 and len(found.validation.texts) == 665
+    assert "training phrases that were cut out of validation sentences" in found.notes[0]
     assert disjoint(found)
+    # Validation is made of what test is made of.
+    words = [np.mean([len(text.split()) for text in part.texts]) for part in (found.validation, found.test)]
+    assert words[0] == pytest.approx(words[1], rel=0.05) and words[0] > 15
+
+
+WORDS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(" ".join), min_size=1, max_size=12)
+
+
+@given(WORDS, st.integers(0, 2**12 - 1))
+def test_phrases_of_held_out_sentences(texts, chosen):
+    """Against a search that looks at every pair."""
+    inside = [[f" {one} " in f" {other} " for other in texts] for one in texts]
+    whole = phrases.sentences(texts)
+    for number, text in enumerate(texts):
+        larger = any(inside[number][i] and texts[i] != text for i in range(len(texts)))
+        assert whole[number] == (not larger and text not in texts[:number])
+    held = whole & [bool(chosen >> number & 1) for number in range(len(texts))]
+    found = phrases.only_in(texts, held, whole & ~held)
+    for number in range(len(texts)):
+        of = [i for i in np.flatnonzero(whole) if inside[number][i]]
+        assert of and found[number] == all(held[i] for i in of)
 
 
 def many(count, start=0):

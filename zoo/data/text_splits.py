@@ -59,7 +59,7 @@ def cut(whole: Texts, *shares: float) -> list[Texts]:
         rest = part == len(shares)
         if rest.any() and not (part == wanted).any():
             part[rest & (places == places[rest].min())] = wanted
-    return [_chosen(whole, part == wanted) for wanted in range(len(shares) + 1)]
+    return [chosen(whole, part == wanted) for wanted in range(len(shares) + 1)]
 
 
 def _place(text: str) -> float:
@@ -67,7 +67,8 @@ def _place(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(same(text).encode(), digest_size=6).digest(), "little") / 2**48
 
 
-def _chosen(whole: Texts, stays: np.ndarray) -> Texts:
+def chosen(whole: Texts, stays: np.ndarray) -> Texts:
+    """Those of the texts where bool `[examples]` is true."""
     return Texts([text for text, keep in zip(whole.texts, stays) if keep], whole.labels[stays])
 
 
@@ -86,7 +87,7 @@ def without_overlap(found: Reviews) -> Reviews:
 
 def _without(whole: Texts, forbidden: set[str]) -> tuple[Texts, int]:
     stays = np.array([same(text) not in forbidden for text in whole.texts], bool)
-    return _chosen(whole, stays), int((~stays).sum())
+    return chosen(whole, stays), int((~stays).sum())
 
 
 def unjudged(found: Reviews) -> list[str]:
