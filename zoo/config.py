@@ -15,7 +15,7 @@ from absl import flags
 
 from zoo.errors import BadInput
 
-_SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
+SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
 _SMALLER_IS_BETTER = ("loss", "log_loss", "ece", "perplexity", "bits_per_byte")
 
 
@@ -64,7 +64,7 @@ class Config:
     schedule: str = setting(
         "constant",
         "Of the learning rate, after the warm-up.",
-        choices=_SCHEDULES,
+        choices=SCHEDULES,
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)

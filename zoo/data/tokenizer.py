@@ -13,6 +13,7 @@ from zoo.data import cache, vocabulary
 from zoo.errors import BadInput
 
 KINDS = vocabulary.KINDS
+EXACT = vocabulary.EXACT
 PADDING = 0
 # Of one call of the library: enough for all cores, few enough that its objects, 100 bytes a token, stay small.
 _CHUNK = 2048
@@ -80,6 +81,21 @@ class Tokenizer:
             Piece(id + self._shift, token, *place) for id, token, place in zip(found.ids, found.tokens, found.offsets)
         ]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without padding; the very text that was encoded, if the tokenizer is one of `EXACT`."""
+        kept = [int(id) - self._shift for id in ids if id != PADDING]
+        return self._library.decode(kept, skip_special_tokens=False)
+
+    def byte_counts(self) -> np.ndarray:
+        """How many bytes of text each id of an `EXACT` tokenizer stands for, int32 `[ids]`; 1 of special ones."""
+        counts = np.ones(self.vocabulary_size, np.int32)
+        for token, id in self._library.get_vocab(with_added_tokens=True).items():
+            # The byte-level pieces are written with one character for each byte.
+            whole = type(self._library.model).__name__ == "BPE"
+            if token not in vocabulary.SPECIAL:
+                counts[id + self._shift] = len(token if whole else token.encode())
+        return counts
+
     def to_json(self) -> str:
         """The tokenizer.json that it was made from."""
         return self._json
@@ -123,16 +139,18 @@ def train(texts: Sequence[str], kind: str, vocabulary_size: int) -> Tokenizer:
     """Trains a tokenizer on the given texts alone; the same texts give the same bytes of tokenizer.json.
 
     Args:
-        texts: of the training split. Letters are lower-cased, characters normalised (NFKC).
-        kind: "wordpiece" as in BERT (pieces of words; each Chinese character is a word), "bpe" (pieces that may be
-            whole Chinese words), "word" (each Chinese character is a word) or "char".
+        texts: of the training split.
+        kind: for classifiers, with letters lower-cased and characters normalised (NFKC): "wordpiece" as in BERT (pieces
+            of words; each Chinese character is a word), "bpe" (pieces that may be whole Chinese words), "word" (each
+            Chinese character is a word) or "char". For language models, changing nothing: "byte", "character" (one
+            that training has not seen is lost) or "byte_bpe" as in GPT-2.
         vocabulary_size: most ids, the five of `vocabulary.SPECIAL` included; small texts give fewer.
 
     Raises:
         BadInput: an unknown kind, too small a vocabulary, or no text to learn from.
     """
-    if kind not in KINDS:
-        raise BadInput(f"tokenizer kind is {kind!r}: {configs.nearest(kind, KINDS)}")
+    if kind not in (*KINDS, *EXACT):
+        raise BadInput(f"tokenizer kind is {kind!r}: {configs.nearest(kind, (*KINDS, *EXACT))}")
     if vocabulary_size <= len(vocabulary.SPECIAL):
         raise BadInput(
             f"vocabulary size is {vocabulary_size}: expected more than the {len(vocabulary.SPECIAL)} special tokens"

@@ -9,6 +9,8 @@ import tokenizers
 from zoo.errors import BadInput
 
 KINDS = ("wordpiece", "bpe", "word", "char")
+# Of language models: their texts come back as they were, upper case, spaces and line ends included.
+EXACT = ("byte", "character", "byte_bpe")
 # In the order of their ids; the last three are for a Transformer.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What is seen once teaches nothing but how to treat the unknown.
@@ -19,7 +21,7 @@ _WORDS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^▁\p{L}\p{M}\p{N}]+"
 
 
 def learned(texts: Sequence[str], kind: str, vocabulary_size: int) -> str:
-    """The tokenizer.json of a tokenizer of one of the `KINDS`, see `tokenizer.train`."""
+    """The tokenizer.json of a tokenizer of one of `KINDS` or `EXACT`, see `tokenizer.train`."""
     texts = [whole(text) for text in texts]
     made = _untrained(kind)
     made.train_from_iterator(texts, _trainer(made, kind, texts, vocabulary_size), length=len(texts))
@@ -45,6 +47,8 @@ def whole(text: str) -> str:
 
 
 def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
+    if kind in EXACT:
+        return _exact(kind)
     normalizers, pre_tokenizers, models = tokenizers.normalizers, tokenizers.pre_tokenizers, tokenizers.models
     steps = [normalizers.NFKC(), normalizers.Lowercase()]
     if kind in ("wordpiece", "word"):
@@ -69,9 +73,28 @@ def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
     return made
 
 
+def _exact(kind: str):
+    """Characters, bytes, or pieces of bytes as of GPT-2 (Radford et al., 2019, section 2.2)."""
+    models, pre_tokenizers = tokenizers.models, tokenizers.pre_tokenizers
+    made = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]") if kind == "character" else models.BPE())
+    if kind == "character":
+        made.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
+    else:
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "byte_bpe")
+    return made
+
+
 def _trainer(made, kind: str, texts: Sequence[str], vocabulary_size: int):
     trainers = tokenizers.trainers
     common = {"vocab_size": vocabulary_size, "min_frequency": _SEEN, "show_progress": False}
+    if kind in ("byte", "byte_bpe"):
+        size = len(SPECIAL) + 256 if kind == "byte" else vocabulary_size
+        alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+        special = {"special_tokens": list(SPECIAL), "initial_alphabet": alphabet}
+        return trainers.BpeTrainer(**common | {"vocab_size": size}, **special)
+    if kind == "character":
+        # One that was seen once must come back, too.
+        return trainers.WordLevelTrainer(special_tokens=list(SPECIAL), **common | {"min_frequency": 1})
     if kind in ("word", "char"):
         return trainers.WordLevelTrainer(special_tokens=list(SPECIAL), **common)
     alphabet, continued = _alphabet(made, kind, texts, (vocabulary_size - len(SPECIAL)) // 2)
@@ -123,4 +146,7 @@ def _decoder(kind: str):
         "bpe": lambda: decoders.Metaspace(),
         "word": lambda: None,
         "char": lambda: decoders.Fuse(),
+        "character": lambda: decoders.Fuse(),
+        "byte": lambda: decoders.ByteLevel(),
+        "byte_bpe": lambda: decoders.ByteLevel(),
     }[kind]()
