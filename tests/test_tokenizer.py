@@ -1,5 +1,6 @@
 """Tokenizers: trained ones are a function of the texts, foreign ones keep their meaning and give 0 to padding."""
 
+import functools
 import itertools
 import os
 import subprocess
@@ -233,3 +234,27 @@ def test_a_forked_child_encodes_without_a_word():
         [sys.executable, "-c", _FORK], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert found.returncode == 0 and "fork" not in found.stdout + found.stderr, found.stderr
+
+
+@pytest.mark.parametrize("kind", ["byte", "byte_bpe"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=60, deadline=None)
+def test_exact_tokenizers_give_the_text_back(kind, text):
+    made = exact(kind)
+    ids = made.encode([text]).ids
+    assert made.decode(ids) == text and made.byte_counts()[ids].sum() == len(text.encode())
+
+
+def test_characters_come_back_if_they_were_seen():
+    made = exact("character")
+    ids = made.encode([EXACT_TEXT, "ä"]).ids
+    assert made.decode(ids[:-1]) == EXACT_TEXT and made.decode(ids[-1:]) == "[UNK]"
+    assert made.byte_counts()[ids[:-1]].sum() == len(EXACT_TEXT.encode())
+
+
+EXACT_TEXT = "ﬁ A\n\n  Wide　and 你好, [PAD]\t"
+
+
+@functools.cache
+def exact(kind):
+    return tokenizer.train([EXACT_TEXT], kind, 300)
