@@ -1,5 +1,6 @@
 """Running text for language models: three blocks of it, and windows of its tokens, read from disk."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +97,8 @@ def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     ids = compute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial.npy")
+        # Of this process alone: two runs may make the same file at once.
+        aside = path.with_suffix(f".{os.getpid()}.npy")
         np.save(aside, ids)
         aside.replace(path)
         return np.load(path, mmap_mode="r")
