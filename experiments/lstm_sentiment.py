@@ -53,7 +53,7 @@ class LstmConfig(Config):
         "--init_from a workdir, that one's.",
     )
     vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", low=6)
-    max_length: int = setting(256, "Tokens that are kept of a text; 57 % of IMDB's reviews fit, 78 % in 400.", low=1)
+    max_length: int = setting(256, "Tokens that are kept of a text; more than half of IMDB's reviews fit.", low=1)
     cut: str = setting("head", "Which tokens of a longer text are kept.", choices=text.CUTS)
     width: int = setting(64, "Of the embedding.", low=1)
     units: int = setting(64, "Of each LSTM and direction.", low=1)

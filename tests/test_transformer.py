@@ -223,6 +223,8 @@ def test_what_is_refused():
         transformer.encoder(dataclasses.replace(SMALL, heads=3))
     with pytest.raises(ValueError, match="activation is 'tanh': expected one of gelu"):
         transformer.encoder(dataclasses.replace(SMALL, activation="tanh"))
+    with pytest.raises(ValueError, match="pooling is 'max': expected one of first, mean"):
+        heads.classifier(made(), 2, pooling="max")
 
 
 def test_saved_and_read(tmp_path):

@@ -1,6 +1,6 @@
 """Running text for language models: three blocks of it, and windows of its tokens, read from disk."""
 
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -95,12 +95,11 @@ def _ids(text: str, tokenizer: Tokenizer) -> np.ndarray:
 
 def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     ids = compute()
+    content = io.BytesIO()
+    np.save(content, ids)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of this process alone: two runs may make the same file at once.
-        aside = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(aside, ids)
-        aside.replace(path)
+        caches.replace(path, content.getbuffer())
         return np.load(path, mmap_mode="r")
     except OSError:
         # No room: the run goes on with what is in memory.

@@ -18,6 +18,7 @@ import safetensors
 from safetensors.numpy import load_file, save_file
 
 from zoo.errors import BadInput, DamagedCheckpoints
+from zoo.files import flush
 
 _FORMAT = 1
 
@@ -48,12 +49,12 @@ def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mappi
         files = {path.name: _describe(path) for path in sorted(aside.iterdir())}
         (aside / "manifest.json").write_text(json.dumps({"format": _FORMAT, "step": step, "files": files}))
         for path in aside.iterdir():
-            _flush(path)
-        _flush(aside)
+            flush(path)
+        flush(aside)
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
-        _flush(folder)
+        flush(folder)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise BadInput(f"cannot write the checkpoint {final}: {error}; the earlier checkpoints are whole") from error
@@ -142,11 +143,3 @@ def _step(path: Path) -> int:
 def _describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

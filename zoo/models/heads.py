@@ -23,6 +23,8 @@ def classifier(encoder: keras.Model, classes: int, *, pooling: str = "first", dr
         pooling: the "first" token's output through a Dense layer with tanh (Devlin et al., 2019), or the "mean" of all.
         dropout: before the last layer.
     """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is {pooling!r}: expected one of {', '.join(POOLINGS)}")
     pooled = embedder(encoder).output if pooling == "mean" else _pooler(encoder)
     pooled = Dropout(dropout, name="head_dropout")(pooled) if dropout else pooled
     return keras.Model(encoder.input, _dense(1 if classes <= 2 else classes, "head", dtype="float32")(pooled))

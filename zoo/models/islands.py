@@ -1,8 +1,8 @@
 """Elementwise pieces of a network as XLA programs between matrix products that TensorFlow runs.
 
-On a CPU oneDNN multiplies bfloat16 matrices at twice the rate of XLA, and XLA fuses everything else into single passes
-over memory. So a layer is written as products with *islands* between them. An island keeps only what goes into it:
-its gradient computes it again, which is cheaper than to write the values in between to memory and read them back.
+On a CPU TensorFlow's oneDNN is made for products of bfloat16 matrices, and XLA fuses everything else into single
+passes over memory. So a layer is written as products with *islands* between them. An island keeps only what goes into
+it: its gradient computes it again, which is cheaper than to write the values in between to memory and read them back.
 """
 
 import functools

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from zoo import config as configs
 from zoo.errors import BadInput
+from zoo.files import flush
 from zoo.models import bert_config, bert_names, bert_tensors, bert_tokenizer
 from zoo.models.bert_config import Shape
 from zoo.models.bert_tokenizer import tokenizer_json
@@ -98,11 +99,11 @@ def write(folder: str | Path, pretrained: Pretrained, tokenizer: str | None = No
         for name, text in texts.items():
             (aside / name).write_bytes(text.encode())
         for path in (*aside.iterdir(), aside):
-            _flush(path)
+            flush(path)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         if old.exists() and not folder.exists():
@@ -164,11 +165,3 @@ def _check_place(folder: Path) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in _FILES) if folder.exists() else []
     if others:
         raise BadInput(f"{folder} has {others[0]!r} in it; expected a new folder or an earlier export: choose another")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

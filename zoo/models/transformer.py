@@ -16,13 +16,6 @@ from zoo.models.islands import island
 from zoo.models.layers import NoisyLayer, dropped
 from zoo.models.scan import sizes
 
-# BERT's own (Devlin et al., 2019), and its miniatures (Turc et al., 2019): width, layers, heads, inner width.
-PRESETS = {
-    "tiny": (128, 2, 2, 512),
-    "mini": (256, 4, 4, 1024),
-    "small": (512, 4, 8, 2048),
-    "base": (768, 12, 12, 3072),
-}
 _ACTIVATIONS = {
     "gelu": functools.partial(tf.nn.gelu, approximate=False),
     "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
