@@ -100,9 +100,19 @@ def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) ->
     return found | (_activations(outputs, tokens, penalties) if penalised else {})
 
 
-def next_token(model, batch, training: bool, network=None, penalties=(0.0, 0.0), sampler=None) -> dict[str, Term]:
-    """Cross-entropy in nats of each token after the first, given those before it; in training perhaps from a sample."""
-    read, wanted = batch["tokens"][:, :-1], tf.transpose(batch["tokens"][:, 1:])
+def next_token(
+    model, batch, training: bool, network=None, penalties=(0.0, 0.0), sampler=None, both: bool = False
+) -> dict[str, Term]:
+    """Cross-entropy in nats of each token after the first, given those before it; in training perhaps from a sample.
+
+    `both`: and of each before the last, given those behind it.
+    """
+    tokens = batch["tokens"]
+    read, wanted = (tokens if both else tokens[:, :-1]), tf.transpose(tokens[:, 1:])
+    real = wanted != 0
+    if both:
+        # Behind a text's end nobody guesses in either direction.
+        wanted, real = tf.concat([wanted, tf.transpose(tokens[:, :-1])], axis=0), tf.concat([real, real], axis=0)
     if not training or (sampler is None and not any(penalties)):
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, model(read, training=training))
         outputs = None
@@ -113,7 +123,7 @@ def next_token(model, batch, training: bool, network=None, penalties=(0.0, 0.0),
         else:
             # The logits are not computed, as nobody reads them.
             loss = sampler.cross_entropy(top, wanted, tf.convert_to_tensor(network.words))
-    found = {"loss": Term(tf.transpose(loss), tf.transpose(tf.cast(wanted != 0, tf.float32)))}
+    found = {"loss": Term(tf.transpose(loss), tf.transpose(tf.cast(real, tf.float32)))}
     return found | (_activations(outputs, read, penalties) if training and any(penalties) else {})
 
 
@@ -158,8 +168,9 @@ def build(config: LstmConfig) -> Experiment:
     about = {"input": "text", "max_length": config.max_length, "cut": config.cut}
     if learns_words:
         sampler = _sampler(config, columns["train"]["tokens"], rows)
-        task = functools.partial(next_token, network=network, penalties=penalties, sampler=sampler)
-        about |= {"task": "language_model"}
+        both = config.bidirectional
+        task = functools.partial(next_token, network=network, penalties=penalties, sampler=sampler, both=both)
+        about |= {"task": "language_model", "bidirectional": both}
     else:
         about |= {"task": "classification", "classes": list(found.classes)}
     return Experiment(
@@ -222,9 +233,12 @@ def _network(config: LstmConfig, rows: int, classes: int, implementation: str) -
     same = ("width", "units", "layers", "dropout", "input_dropout", "embedding_dropout", "weight_dropout")
     given = {name: getattr(config, name) for name in same} | {"implementation": implementation}
     if config.objective == "language_model":
-        if config.bidirectional:
-            raise BadInput("--bidirectional with --objective=language_model: it would see the words it is to guess")
-        return lstm.language_model(rows, tied=config.tied, **given)
+        if config.bidirectional and config.layers > 1:
+            raise BadInput(
+                f"--bidirectional with --objective=language_model and --layers={config.layers}: the second layer would "
+                "see the words it is to guess; use one"
+            )
+        return lstm.language_model(rows, bidirectional=config.bidirectional, tied=config.tied, **given)
     return lstm.classifier(rows, classes, bidirectional=config.bidirectional, pooling=config.pooling, **given)
 
 

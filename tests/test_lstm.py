@@ -167,6 +167,26 @@ def test_embedding_dropout_leaves_whole_words_out():
     np.testing.assert_allclose(found[~gone], 2 * plain[~gone], rtol=1e-6)
 
 
+def test_both_directions_guess_what_they_have_not_read():
+    """Another token changes no guess of that very token, forwards or backwards, and it changes its neighbours'."""
+    words = lstm.language_model(30, width=6, units=7, bidirectional=True)
+    draw = np.random.default_rng(0)
+    for variable in words.model.weights:
+        variable.assign(draw.normal(0, 0.5, variable.shape))
+    tokens = draw.integers(1, 30, (2, 9)).astype(np.int32)
+    tokens[1, 6:] = 0
+    before = words.model(tokens).numpy().reshape(2, 8, 2, 30)
+    for place in range(6):
+        other = tokens.copy()
+        other[:, place] = other[:, place] % 29 + 1
+        change = np.abs(words.model(other).numpy().reshape(2, 8, 2, 30) - before).max(axis=-1)
+        # Guesses of token t: forwards at t - 1, backwards at t in the second half.
+        assert not change[0, :place].any(), "nothing behind is read"
+        assert (change[0, place:5] > 1e-6).all(), "all before is read"
+        assert not change[1, place:5].any()
+        assert (change[1, :place] > 1e-6).all()
+
+
 def test_sampled_softmax_is_the_full_one_in_the_mean():
     draw = np.random.default_rng(0)
     counts = draw.integers(0, 1000, 300)
@@ -192,6 +212,8 @@ def test_sampled_words_follow_their_frequency():
 
 
 def test_bad_options():
+    with pytest.raises(ValueError, match="the second would see"):
+        lstm.language_model(50, layers=2, bidirectional=True)
     with pytest.raises(ValueError, match="pooling is 'sum': expected one of last, mean"):
         recurrent.Pool("sum")
     with pytest.raises(ValueError, match="implementation is 'cudnn': expected one of scan, keras"):

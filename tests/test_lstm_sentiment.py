@@ -85,7 +85,7 @@ def test_language_model_then_classes(small, tmp_path):
         ({"label_column": "moood"}, "moood"),
         ({"train_file": "", "dataset": "imdb"}, "--dataset is 'imdb': did you mean imdb_reviews"),
         ({"lstm": "keras", "weight_dropout": 0.1}, "--lstm=keras has no --weight_dropout"),
-        ({"objective": "language_model", "bidirectional": True}, "it would see the words it is to guess"),
+        ({"objective": "language_model", "bidirectional": True, "layers": 2}, "second layer would see the words"),
         ({"metric": "f3"}, "--metric is 'f3'"),
     ],
 )

@@ -245,7 +245,7 @@ def test_bad_files(tmp_path, name, content, said):
 
 
 def test_a_class_without_training_examples(tmp_path):
-    judged = next(text for text in (f"text {i}" for i in range(99)) if text_splits._place(text) < 0.1)
+    judged = next(text for text in (f"text {i}" for i in range(99)) if text_splits.place(text) < 0.1)
     path = write(tmp_path / "a.csv", csv_of([*many(40), (judged, "perhaps")]))
     with pytest.raises(BadInput, match="no training text of class 'perhaps' after the split"):
         reviews.load("", train_file=path)

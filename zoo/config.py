@@ -67,6 +67,9 @@ class Config:
         choices=SCHEDULES,
     )
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
+    warmup_fraction: float = setting(
+        0.0, "Share of the schedule's steps that is warm-up, where --warmup_steps is 0.", low=0, below=1
+    )
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)
     final_fraction: float = setting(0.0, "Final / peak rate of linear, cosine and polynomial.", low=0, high=1)
     decay_rate: float = setting(

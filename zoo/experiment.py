@@ -29,6 +29,9 @@ class Experiment(NamedTuple):
             the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
             intervals, `NAME_low` and `NAME_high`.
         head: the layers, by name, that may start fresh where `--init_from` has a model without them.
+        initial: gives the weights of a fresh run by `engine.named`'s names, in the place of what is read from
+            `--init_from`; the head's may be missing.
+        fresh: layers, by name, that start fresh even where `--init_from` has weights for them.
         compile: what --compile=auto means for this model; see `Engine`.
         about: what `zoo predict` must know besides the model; written to model.json.
         files: name -> text, written to the workdir beside model.json (a tokenizer).
@@ -45,6 +48,8 @@ class Experiment(NamedTuple):
     optimizer: keras.optimizers.Optimizer | Sequence[Group] | None = None
     judge: Judge | None = None
     head: Sequence[str] = ()
+    initial: Callable[[], Mapping[str, np.ndarray]] | None = None
+    fresh: Sequence[str] = ()
     compile: str = "auto"
     about: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}

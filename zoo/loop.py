@@ -104,11 +104,12 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
 
 def schedule(config: configs.Config, total: int) -> schedules.Schedule:
     """The learning rate that a config asks for."""
+    decay_steps = config.decay_steps or total
     return schedules.make(
         config.schedule,
         config.learning_rate,
-        decay_steps=config.decay_steps or total,
-        warmup_steps=config.warmup_steps,
+        decay_steps=decay_steps,
+        warmup_steps=config.warmup_steps or round(config.warmup_fraction * decay_steps),
         final_fraction=config.final_fraction,
         decay_rate=config.decay_rate,
         decay_every=config.decay_every,
@@ -120,7 +121,7 @@ def _identity(config: configs.Config, experiment: Experiment, total: int) -> dic
     weights = experiment.model.weights
     shapes = [f"{plain_path(weight).rpartition('/')[2]}{tuple(weight.shape)}" for weight in weights]
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
-    if config.schedule not in ("constant", "inverse_sqrt"):
+    if config.schedule not in ("constant", "inverse_sqrt") or config.warmup_fraction:
         identity["schedule's length"] = config.decay_steps or total
     return identity
 

@@ -88,7 +88,7 @@ class Training:
                 getattr(self, f"_{name}").update(found.record[name])
             self._progress.say(f"resumed at step {found.step:,} of {self._total:,}")
         elif self._config.init_from:
-            self._progress.say(initialise(self._engine, self._config.init_from, self._experiment.head))
+            self._progress.say(initialise(self._engine, self._config.init_from, self._experiment))
         else:
             self._progress.say(optimizers.describe(self._engine.model, self._engine.groups))
 
@@ -294,13 +294,13 @@ def exported(engine: Engine, model_state: dict[str, Any]) -> Iterator[None]:
         engine.load_model(own)
 
 
-def initialise(engine: Engine, source: str, head: Sequence[str] = ()) -> str:
+def initialise(engine: Engine, source: str, experiment: Experiment) -> str:
     """Starts from the weights of another run: the newest checkpoint of a workdir, or a .keras file.
 
     Args:
         engine: whose model is to start.
-        source: a workdir or a file.
-        head: layers of the model that may be missing there, or be of another shape: they stay as they are.
+        source: a workdir or a file; not read where the experiment knows the weights.
+        experiment: says which layers may be missing there or be of another shape (`head`), or start fresh anyway.
 
     Returns:
         What was done, in one line.
@@ -309,7 +309,9 @@ def initialise(engine: Engine, source: str, head: Sequence[str] = ()) -> str:
         BadInput: nothing is there, it cannot be read, or the weights do not fit.
     """
     path = configs.absolute(source)
-    if path.suffix == ".keras":
+    if experiment.initial is not None:
+        said, weights = f"weights from {source}", experiment.initial()
+    elif path.suffix == ".keras":
         said, weights = f"weights from {path}", _keras_weights(path)
     else:
         found, _ = checkpoints.restore(path / folders.CHECKPOINTS)
@@ -318,19 +320,19 @@ def initialise(engine: Engine, source: str, head: Sequence[str] = ()) -> str:
                 f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
             )
         said, weights = f"weights from {path}, step {found.step:,}", averaged(found.state)
-    fresh = _start(engine, weights, head)
+    fresh = _start(engine, weights, experiment.head, experiment.fresh)
     engine.restart_averages()
     return f"{said}; {', '.join(fresh)} start fresh" if fresh else said
 
 
-def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str]) -> list[str]:
-    """Loads the weights by layer, all or all but the head; returns the layers that stay as they are."""
+def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str], anew: Sequence[str]) -> list[str]:
+    """Loads the weights by layer, all but what starts fresh; returns the layers that stay as they are."""
     mine, theirs = _by_layer(n for n in engine.variables() if n.startswith("model/")), _by_layer(weights)
     present, chosen, fresh = engine.state(), {}, {}
     for place, name in mine.items():
         layer = place[0].partition("/")[0]
         fits = place in theirs and weights[theirs[place]].shape == present[name].shape
-        if layer in head and not fits:
+        if layer in anew or (layer in head and not fits):
             fresh[layer] = None
             chosen[name] = present[name]
         elif place in theirs:
@@ -360,10 +362,11 @@ def _keras_weights(path: Path) -> dict[str, Any]:
 
 
 def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:
-    """The metrics with `loss` first: the objective's terms added up where no term has that name."""
-    if "loss" in metrics:
+    """The metrics with `loss` first: the objective's terms, if there are any, added up where no term has that name."""
+    present = [metrics[name] for name in experiment.objective if name in metrics]
+    if "loss" in metrics or not present:
         return metrics
-    return {"loss": sum(metrics[name] for name in experiment.objective if name in metrics), **metrics}
+    return {"loss": sum(present), **metrics}
 
 
 def _is_momentary(name: str) -> bool:

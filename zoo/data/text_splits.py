@@ -10,7 +10,7 @@ from zoo.errors import BadInput
 
 
 class Texts(NamedTuple):
-    """Texts, and labels int32 `[examples]`."""
+    """Texts, and labels `[examples]`: int32 of classes, float32 of values."""
 
     texts: list[str]
     labels: np.ndarray
@@ -24,7 +24,7 @@ class Reviews:
         train: to learn from.
         validation: to watch a run and to choose by.
         test: to be read once, at the end.
-        classes: names in the order of the labels.
+        classes: names in the order of the labels; none where the labels are values.
         unlabelled: for a language model: texts of which none stands in validation or test.
         notes: what was done to the data, to be said aloud.
     """
@@ -52,7 +52,7 @@ def cut(whole: Texts, *shares: float) -> list[Texts]:
     Returns:
         The parts, then the rest.
     """
-    places = np.array([_place(text) for text in whole.texts])
+    places = np.array([place(text) for text in whole.texts])
     part = np.searchsorted(np.cumsum(shares), places, side="right")
     for wanted in range(len(shares)):
         # Of a dozen texts none may have fallen here. Then the one next to the part goes to it, with its copies.
@@ -62,7 +62,7 @@ def cut(whole: Texts, *shares: float) -> list[Texts]:
     return [chosen(whole, part == wanted) for wanted in range(len(shares) + 1)]
 
 
-def _place(text: str) -> float:
+def place(text: str) -> float:
     """Sends a text to a place in [0, 1), the same on every machine."""
     return int.from_bytes(hashlib.blake2b(same(text).encode(), digest_size=6).digest(), "little") / 2**48
 
@@ -105,6 +105,8 @@ def check(found: Reviews, source: str) -> Reviews:
     for name in ("train", "validation", "test"):
         if not getattr(found, name).texts:
             raise BadInput(f"{source}: no texts left for {name}; expected more texts, and different ones")
+    if not found.classes:
+        return found
     counts = np.bincount(found.train.labels, minlength=len(found.classes))
     if not counts.all():
         name = found.classes[int(np.argmin(counts))]

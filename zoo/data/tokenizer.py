@@ -81,6 +81,18 @@ class Tokenizer:
             Piece(id + self._shift, token, *place) for id, token, place in zip(found.ids, found.tokens, found.offsets)
         ]
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token as it is written in the file, such as "[CLS]"; None where there is none."""
+        found = self._library.token_to_id(token)
+        return None if found is None else found + self._shift
+
+    def continues(self) -> np.ndarray:
+        """Whether each id is a piece inside of a word, "##ing" of wordpiece: bool `[ids]`."""
+        found = np.zeros(self.vocabulary_size, bool)
+        for token, id in self._library.get_vocab(with_added_tokens=True).items():
+            found[id + self._shift] = token.startswith("##") and len(token) > 2
+        return found
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without padding; the very text that was encoded, if the tokenizer is one of `EXACT`."""
         kept = [int(id) - self._shift for id in ids if id != PADDING]

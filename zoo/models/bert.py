@@ -26,13 +26,22 @@ def assign(model: keras.Model, weights: Mapping[str, np.ndarray]) -> list[str]:
     """
     fresh = {}
     for variable in model.weights:
-        wanted = names(variable.path)
-        layer = variable.path.partition("/")[0]
-        if layer in HEAD and not any(name in weights for name in wanted):
+        layer, found = variable.path.partition("/")[0], array(variable.path, weights)
+        if found is None and layer in HEAD:
             fresh[layer] = None
+        elif found is None:
+            raise KeyError(f"{variable.path}: none of {', '.join(names(variable.path))}")
         else:
-            variable.assign(np.concatenate([weights[name] for name in wanted], axis=-1))
+            variable.assign(found)
     return list(fresh)
+
+
+def array(path: str, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """What belongs into a variable, from weights as of `assign`; None where they lack a part of it."""
+    wanted = names(path)
+    if not all(name in weights for name in wanted):
+        return None
+    return np.concatenate([weights[name] for name in wanted], axis=-1)
 
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:

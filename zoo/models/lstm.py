@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 
 from zoo.models.layers import Dropout
-from zoo.models.recurrent import Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
+from zoo.models.recurrent import Guesses, Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
 
 
 class Network(NamedTuple):
@@ -78,6 +78,7 @@ def language_model(
     width: int = 64,
     units: int = 64,
     layers: int = 1,
+    bidirectional: bool = False,
     tied: bool = True,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
@@ -88,13 +89,23 @@ def language_model(
     """Embedding -> LSTM, one or more -> logits of the next token, `[time, batch, vocabulary]`.
 
     Args: as of `classifier`; `tied` uses the embedding's matrix for the logits, else one of its own; a Dense layer
-        brings the outputs to its width.
+        brings the outputs to its width. `bidirectional` reads whole texts and guesses each token from either side, see
+        `recurrent.Guesses` (two language models, as in ELMo: Peters et al., 2018, section 3.1); one layer only, as a
+        second one would see through the first what it is to guess.
+
+    Raises:
+        ValueError: more than one layer in both directions.
     """
+    if bidirectional and layers > 1:
+        raise ValueError(f"{layers} layers in both directions: the second would see the words it is to guess")
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     lengths = Lengths(name="lengths")(tokens)
     noise = (dropout, input_dropout, embedding_dropout, weight_dropout)
-    embedding, outputs = _reader(tokens, lengths, vocabulary, width, units, layers, False, noise, implementation)
-    top = VariationalDropout(dropout, name="dropout")(outputs) if dropout else outputs
+    embedding, outputs = _reader(
+        tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation
+    )
+    guesses = Guesses(name="guesses")(outputs) if bidirectional else outputs
+    top = VariationalDropout(dropout, name="dropout")(guesses) if dropout else guesses
     top = keras.layers.Dense(width, name="narrow")(top) if width != units else top
     # Not tied, it is another matrix of the same kind.
     last = embedding if tied else TokenEmbedding(vocabulary, width, name="head")

