@@ -105,9 +105,9 @@ class Config:
     cpu_devices: int = setting(1, "Logical CPU devices to make: replicas without a GPU.", low=1, high=64, free=True)
     compile: str = setting(
         "auto",
-        "XLA program of a whole loop, of one step's forward and backward pass (cores: one for each core's share), or "
-        "none; auto: the fastest for the model.",
-        choices=("auto", "loop", "cores", "step", "none"),
+        "XLA program of a whole loop, of one step's forward and backward pass (cores: one for each core's share; "
+        "islands: many small ones in it), or none; auto: the fastest for the model.",
+        choices=("auto", "loop", "cores", "step", "islands", "none"),
         free=True,
     )
     steps_per_loop: int = setting(

@@ -15,7 +15,8 @@ from zoo import config as configs
 from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import devices, optimizers, regularization, schedules
-from zoo.engine.engine import Engine, plain_path
+from zoo.engine.engine import Engine
+from zoo.engine.state import plain_path
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
 from zoo.training import Training

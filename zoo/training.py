@@ -17,7 +17,8 @@ from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
 from zoo.engine import step as steps_of
-from zoo.engine.engine import Engine, averaged, means, named, ratios
+from zoo.engine.engine import Engine, means, ratios
+from zoo.engine.state import averaged, named
 from zoo.errors import BadInput, NonFinite
 from zoo.experiment import Experiment
 from zoo.report import judge

@@ -1,9 +1,7 @@
 """The engine: compiled inner loops for training and evaluation over any strategy."""
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +12,14 @@ from zoo.engine import devices, feed
 from zoo.engine import step as steps_of
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
+from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import Forward, Parts, Rows, Share, Task
 from zoo.errors import BadInput
 
 # They change weights in the forward pass, behind the optimizer's back.
 _STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
-COMPILE = ("auto", "loop", "cores", "step", "none")
+COMPILE = ("auto", "loop", "cores", "step", "islands", "none")
 _OUTPUT = "output/"
-_AVERAGE = "average/"
 
 
 class Engine:
@@ -40,7 +38,8 @@ class Engine:
         average_decay: of the moving average of the weights; 0 keeps none.
         compile: `loop` makes one XLA program of a whole call (one replica only), `step` one of each micro-batch's
             forward and backward pass, `cores` one for each core's slice of it, side by side, and one of the update
-            (on several replicas the same as `step`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
+            (on several replicas the same as `step`), `islands` one of the update only, as the model has islands of its
+            own (see `zoo.models.islands`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
         cores: slices that `cores` cuts a micro-batch into; 0 for as many as the machine has for this process.
         steps_per_loop: the most steps of one call; any value gives the same run.
     """
@@ -72,7 +71,7 @@ class Engine:
         self.slices = (cores or devices.cores()) if self.compile == "cores" else 1
         self.parts = self.replicas * accumulate * self.slices
         _check_model(model, self.parts)
-        averages = _averages(strategy, model) if average_decay else []
+        averages = copies(strategy, model) if average_decay else []
         self.task = Task(
             model=model,
             forward=forward,
@@ -128,11 +127,11 @@ class Engine:
         for group in self.groups:
             found |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
         averages = zip(trained, self.task.averages, strict=False)
-        return found | {name.replace("model/", _AVERAGE, 1): average for name, average in averages}
+        return found | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all variables, for a checkpoint of any strategy."""
-        return {name: np.array(_value(variable)) for name, variable in self.variables().items()}
+        return {name: np.array(array(variable)) for name, variable in self.variables().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets all variables from a `state()`.
@@ -150,7 +149,7 @@ class Engine:
     def restart_averages(self) -> None:
         """Lets the moving averages start from the model's present weights."""
         for average, variable in zip(self.task.averages, self.model.trainable_variables, strict=False):
-            average.assign(_value(variable))
+            average.assign(array(variable))
 
     def _run(self, batches: Batches, first_step: int, steps: int, *, training: bool) -> dict[str, np.ndarray]:
         rows, source, start = [], self._feed(batches), first_step
@@ -231,11 +230,12 @@ class Engine:
             self._note(rows, training=False)
             return steps_of.examine(task, rows, *rest)
 
-        if self.compile not in ("step", "cores"):
-            return Parts(gradients, weights, examine, update)
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         # With several replicas the update cannot be compiled: it touches variables of other devices.
-        update = compiled(update) if self.replicas == 1 else update
+        if self.compile in ("step", "cores", "islands") and self.replicas == 1:
+            update = compiled(update)
+        if self.compile not in ("step", "cores"):
+            return Parts(gradients, weights, examine, update)
         return Parts(compiled(gradients), compiled(weights), compiled(examine), update)
 
     def _note(self, rows: Rows, training: bool) -> None:
@@ -291,21 +291,6 @@ def _gathered(columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, t
     return {name: tf.gather(column, index) for name, column in columns.items()}
 
 
-def named(model: keras.Model, of: Callable = lambda variable: variable.numpy()) -> dict[str, Any]:
-    """A model's weights by a name that does not depend on Keras' counters of layers: arrays, or `of(variable)`."""
-    # Keras puts the model's own name before some, depending on how it was made.
-    paths = [plain_path(variable).removeprefix(f"{_plain(model.name)}/") for variable in model.weights]
-    return {f"model/{i:04d}/{path}": of(variable) for i, (path, variable) in enumerate(zip(paths, model.weights))}
-
-
-def averaged(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The `model/` part of a state, of this run or another, with its moving averages where it kept some."""
-    model = {name: value for name, value in state.items() if name.startswith("model/")}
-    return model | {
-        name.replace(_AVERAGE, "model/", 1): value for name, value in state.items() if name.startswith(_AVERAGE)
-    }
-
-
 def means(found: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Sum / sum of each term over all steps at hand, added up in float64 in the order of the steps."""
     return ratios({name: sum(values.tolist()) for name, values in found.items()})
@@ -315,23 +300,6 @@ def ratios(totals: Mapping[str, float]) -> dict[str, float]:
     """`name/numerator` divided by `name/weight`, by name; other entries are left out."""
     names = [name.removesuffix("/numerator") for name in totals if name.endswith("/numerator")]
     return {name: totals[f"{name}/numerator"] / (totals[f"{name}/weight"] or 1.0) for name in names}
-
-
-def assign(variables: Mapping[str, keras.Variable | tf.Variable], values: Mapping[str, np.ndarray]) -> None:
-    """Sets variables by name, all or none.
-
-    Raises:
-        BadInput: lists missing, unexpected and mis-shaped names.
-    """
-    wrong = [f"{name}: missing" for name in variables.keys() - values.keys()]
-    wrong += [f"{name}: unexpected" for name in values.keys() - variables.keys()]
-    for name in variables.keys() & values.keys():
-        if tuple(variables[name].shape) != tuple(values[name].shape):
-            wrong.append(f"{name}: shape {values[name].shape}, the model has {tuple(variables[name].shape)}")
-    if wrong:
-        raise BadInput(f"the weights do not fit the model: {'; '.join(sorted(wrong)[:6])} ({len(wrong)} in all)")
-    for name, variable in variables.items():
-        variable.assign(values[name])
 
 
 def _compile_mode(wanted: str, replicas: int) -> str:
@@ -358,15 +326,6 @@ def _idle_seeds(model: keras.Model) -> set[int]:
     }
 
 
-def plain_path(variable: keras.Variable) -> str:
-    """A variable's layer and name, without the numbers that Keras gives to the second and later ones of a process."""
-    return "/".join(_plain(part) for part in variable.path.split("/"))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"_\d+$", "", name)
-
-
 def _check_model(model: keras.Model, parts: int) -> None:
     """Refuses models whose layers would learn or draw something else on other hardware."""
     if not model.built:
@@ -384,22 +343,3 @@ def _check_model(model: keras.Model, parts: int) -> None:
                 f"{layer.name}: {type(layer).__name__} learns from each replica's rows, padding included; use "
                 "zoo.models.layers.BatchNorm, or freeze it with trainable=False"
             )
-
-
-def _averages(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:
-    """One copy per replica, kept equal by equal updates, so that no update needs the other replicas."""
-    with strategy.scope():
-        return [
-            tf.Variable(
-                _value(variable),
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-            for variable in model.trainable_variables
-        ]
-
-
-def _value(variable: keras.Variable | tf.Variable) -> np.ndarray:
-    value = variable.value if isinstance(variable, keras.Variable) else variable
-    return (value.read_value() if hasattr(value, "read_value") else value).numpy()

@@ -98,6 +98,10 @@ class AtPlaces(keras.layers.Layer):
 class Bias(keras.layers.Layer):
     """Adds a number of its own to each column."""
 
+    def __init__(self, **kwargs):
+        # Logits stay in float32 under any precision policy: the loss needs their full range.
+        super().__init__(autocast=False, **kwargs)
+
     def build(self, inputs_shape):
         self.bias = self.add_weight((inputs_shape[-1],), initializer="zeros", name="bias")
 

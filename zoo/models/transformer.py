@@ -41,7 +41,8 @@ class Embedding(NoisyLayer):
     """
 
     def __init__(self, vocabulary, width, positions, segments=0, norm=True, dropout=0.0, epsilon=1e-12, **kwargs):
-        super().__init__(**kwargs)
+        # Casts what must be, itself: the norm's weights are read in float32, and only some of the tokens' vectors.
+        super().__init__(autocast=False, **kwargs)
         self.vocabulary, self.width, self.positions, self.segments = vocabulary, width, positions, segments
         self.norm, self.dropout, self.epsilon = bool(norm), float(dropout), float(epsilon)
 
@@ -113,7 +114,7 @@ class Block(NoisyLayer):
         epsilon: float = 1e-12,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         self.heads, self.inner, self.activation = int(heads), int(inner), activation
@@ -198,7 +199,7 @@ class Norm(keras.layers.Layer):
     """Layer normalisation over the last axis, computed in float32 (Ba et al., 2016)."""
 
     def __init__(self, epsilon: float = 1e-12, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.epsilon = float(epsilon)
 
     def build(self, inputs_shape):
