@@ -105,7 +105,7 @@ def build(config: FinetuneConfig) -> Experiment:
         tests={"test": batches["test"]},
         judge=judge.regression(scale, centre) if values else judge.classifier(found.classes),
         head=heads.HEAD,
-        compile="step",
+        compile="islands",
         about=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
         baseline=(lambda: (baseline.ridge if values else baseline.tfidf)(found)) if config.baseline else None,

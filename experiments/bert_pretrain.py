@@ -54,11 +54,11 @@ def forward(model, batch, training: bool, rules, frame, views) -> dict[str, Term
     logits = found[0] if "stranger" in batch else found
     terms = _terms("masked", hidden.wanted, logits, hidden.weights)
     if "stranger" in batch:
-        terms |= _terms("next", tf.cast(batch["stranger"], tf.int32), found[1], None)
+        terms |= _terms("next", tf.cast(batch["stranger"], tf.int32), found[1], 1.0)
     return terms
 
 
-def _terms(name: str, wanted: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None) -> dict[str, Term]:
+def _terms(name: str, wanted: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | float) -> dict[str, Term]:
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
     right = tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), wanted), tf.float32)
     return {f"{name}_loss": Term(loss, weights), f"{name}_accuracy": Term(right, weights)}
@@ -113,7 +113,7 @@ def build(config: PretrainConfig) -> Experiment:
         objective=("masked_loss", "next_loss") if config.next_sentence else ("masked_loss",),
         judge=_judge,
         head=heads.HEAD,
-        compile="step",
+        compile="islands",
         about=encoders.about(config, begun, shape, known) | {"task": "pretraining"},
         files={folders.TOKENIZER: known.to_json()},
         notes=notes,

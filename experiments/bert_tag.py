@@ -94,7 +94,7 @@ def build(config: TagConfig) -> Experiment:
         tests={"test": batches["test"]},
         judge=_judge(judged, found.tags, found.scheme),
         head=heads.HEAD,
-        compile="step",
+        compile="islands",
         about=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
         baseline=(lambda: baseline.tags(found)) if config.baseline else None,

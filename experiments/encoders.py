@@ -10,7 +10,7 @@ import numpy as np
 from zoo import Config, origin, setting
 from zoo import config as configs
 from zoo.data import frames, text, tokenizer
-from zoo.engine.engine import named
+from zoo.engine.state import named
 from zoo.errors import BadInput
 from zoo.models import bert, transformer
 from zoo.models.bert_config import ACTIVATIONS, Shape
