@@ -3,9 +3,9 @@
 import math
 import re
 
+import bert_folders as folders
 import numpy as np
 import pytest
-from bert_folders import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +18,13 @@ TEXTS = ["the film was good", "这本书很好", "The FILM, the book!", "", "not
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return embedding.load(TINY)
+def bert(tmp_path_factory):
+    return folders.spread(tmp_path_factory.mktemp("search") / "bert")
+
+
+@pytest.fixture(scope="module")
+def tiny(bert):
+    return embedding.load(bert)
 
 
 def formula(texts, query):
@@ -108,15 +113,15 @@ def test_vectors_are_kept(tiny, tmp_path, monkeypatch):
     first = search.embedded(tiny, texts, tmp_path, notes)
     monkeypatch.setattr(embedding.Embedder, "embed", lambda *_, **__: pytest.fail("embedded once more"))
     assert np.array_equal(search.embedded(tiny, texts, tmp_path, again), first)
-    assert notes == again == ["1 of 7 texts are cut to 16 tokens, the most that are read"]
+    assert notes == again == ["1 of 7 texts are cut to the 16 tokens that are read"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("change", ["text", "order", "length"])
-def test_kept_vectors_are_of_the_same_texts_and_encoder(tiny, tmp_path, change):
+def test_kept_vectors_are_of_the_same_texts_and_encoder(bert, tiny, tmp_path, change):
     before = search.embedded(tiny, TEXTS, tmp_path)
     texts = {"text": [*TEXTS[:5], "film"], "order": TEXTS[::-1], "length": TEXTS}[change]
-    other = embedding.load(TINY, max_length=4) if change == "length" else tiny
+    other = embedding.load(bert, max_length=4) if change == "length" else tiny
     found = search.embedded(other, texts, tmp_path)
     np.testing.assert_allclose(found, other.embed(texts, normalized=True), atol=1e-6)
     assert not np.allclose(found, before, atol=1e-3) and len(list(tmp_path.iterdir())) == 2

@@ -10,11 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from zoo.data.tokenizer import PADDING, Tokenizer
 from zoo.errors import BadInput, NonFinite
-from zoo.models import bert, heads, pretrained, sentence_bert, transformer
-from zoo.predict import encoder_workdir
+from zoo.models import bert, heads, pretrained, transformer
+from zoo.predict import encoder_workdir, sentence_bert
 
 # Each width of a batch, and each of its two sizes, is compiled once, one or two seconds of a small encoder.
 _NARROWEST, _FINER = 16, 128
@@ -73,10 +74,13 @@ class Embedder:
             raise BadInput(f"texts are {texts!r:.60}: expected a list of strings")
         rows, longer = self._rows(texts)
         if longer and notes is not None:
-            notes.append(f"{longer:,} of {len(texts):,} texts are cut to {self.max_length} tokens, the most that are read")
+            notes.append(f"{longer:,} of {len(texts):,} texts are cut to the {self.max_length} tokens that are read")
         found = np.zeros((len(texts), self.width), np.float32)
-        for chosen, tokens in self._batches(rows):
-            found[chosen] = self._forward(tf.constant(tokens)).numpy()[: len(chosen)]
+        # A bar where somebody looks and it takes long enough to look.
+        with tqdm(total=len(texts), unit="text", disable=None, delay=2, leave=False) as bar:
+            for chosen, tokens in self._batches(rows):
+                found[chosen] = self._forward(tf.constant(tokens)).numpy()[: len(chosen)]
+                bar.update(len(chosen))
         wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
         if len(wrong):
             raise NonFinite(f"the encoder's output for text {wrong[0]} is not finite; expected a trained encoder")

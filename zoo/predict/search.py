@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tokenizers
 
 from zoo.data import cache as caches
 from zoo.predict.bm25 import Bm25
@@ -63,7 +64,9 @@ def embedded(
         cache: folder, see `cache.folder`; None keeps nothing.
         notes: gets what `Embedder.embed` notes, also of kept vectors, and a line where the cache is at fault.
     """
-    name = caches.name_of(b"vectors", _FORMAT, embedder.digest(), *caches.content(texts))
+    name = caches.name_of(
+        b"vectors", _FORMAT, tokenizers.__version__.encode(), embedder.digest(), *caches.content(texts)
+    )
 
     def compute() -> caches.Arrays:
         said: list[str] = []

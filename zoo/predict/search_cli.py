@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.data import cache, text_files
 from zoo.errors import BadInput
-from zoo.models import sentence_bert
-from zoo.predict import sentences, text_inputs
+from zoo.predict import sentence_bert, sentences, text_inputs
 
 if TYPE_CHECKING:
     from zoo.predict.search import Hit

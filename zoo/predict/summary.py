@@ -1,4 +1,4 @@
-"""Summaries out of a text's own sentences, beside its first sentences: on news these are hard to beat (Nenkova, 2005)."""
+"""Summaries out of a text's own sentences, beside its first ones, which on news are hard to beat (Nenkova, 2005)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from zoo.predict import embedding
 
 # Of a sentence's worth what is its nearness to the document; the rest is its distance from the sentences chosen before.
-BALANCE = 0.7
+BALANCE = 0.5
 
 
 class Summary(NamedTuple):

@@ -41,7 +41,9 @@ def find(source: str | Path) -> Path:
             "run that trained an encoder"
         )
     if not any((folder / name).is_file() for name in (bert_config.FILE, folders.ABOUT)):
-        raise BadInput(f"{folder} has neither {bert_config.FILE} nor {folders.ABOUT}; expected a BERT or a run's workdir")
+        raise BadInput(
+            f"{folder} has neither {bert_config.FILE} nor {folders.ABOUT}; expected a BERT or a run's workdir"
+        )
     return folder
 
 
