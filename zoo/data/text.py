@@ -32,7 +32,7 @@ def trained(
         cache: folder, see `cache_folder`; None keeps nothing.
         notes: gets a line where the cache was damaged or cannot be written.
     """
-    name = caches.name_of(b"tokenizer", *_version(), f"{kind} {vocabulary_size}".encode(), *_content(texts))
+    name = caches.name_of(b"tokenizer", *_version(), f"{kind} {vocabulary_size}".encode(), *caches.content(texts))
 
     def compute() -> caches.Arrays:
         definition = tokenizer.train(texts, kind, vocabulary_size).to_json()
@@ -50,7 +50,7 @@ def encoded(texts: Sequence[str], tokenizer: Tokenizer, cache: Path | None, note
         cache: folder, see `cache_folder`; None keeps nothing.
         notes: gets a line where the cache was damaged or cannot be written.
     """
-    name = caches.name_of(b"ids", *_version(), tokenizer.to_json().encode(), *_content(texts))
+    name = caches.name_of(b"ids", *_version(), tokenizer.to_json().encode(), *caches.content(texts))
     return Encoded(**caches.kept(cache, name, lambda: tokenizer.encode(texts)._asdict(), notes))
 
 
@@ -113,8 +113,3 @@ def windows(encoded: Encoded, width: int) -> dict[str, np.ndarray]:
 
 def _version() -> tuple[bytes, bytes]:
     return _FORMAT, tokenizers.__version__.encode()
-
-
-def _content(texts: Sequence[str]) -> tuple[bytes, bytes]:
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    return lengths.tobytes(), "".join(texts).encode("utf8", "surrogatepass")

@@ -79,15 +79,24 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     Raises:
         BadInput: it cannot be read as such; `expected` says what it should have been.
     """
+    found = read_json(path, expected)
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is JSON, but no object; expected {expected}")
+    return found
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """A file of JSON.
+
+    Raises:
+        BadInput: it cannot be read as such; `expected` says what it should have been.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf8"))
+        return json.loads(path.read_text(encoding="utf8"))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected {expected}") from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON ({error}); expected {expected}") from None
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} is JSON, but no object; expected {expected}")
-    return found
 
 
 def shape_of(config: Mapping[str, Any], source: Path) -> Shape:

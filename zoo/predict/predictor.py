@@ -43,7 +43,7 @@ def load(workdir: str | Path) -> "Predictor | TextPredictor":
         raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
-    model = _model(workdir / folders.MODEL)
+    model = read_model(workdir / folders.MODEL)
     reads_text = about.get("input") == "text"
     # Of two classes of texts there may be one logit, that of the second.
     if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
@@ -162,15 +162,12 @@ def evaluate(
     return _summary(losses, correct, weights, weighted, dataset)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `trials` independent yes-or-no outcomes (Wilson, 1927)."""
-    share, extra = successes / trials, _Z**2 / trials
-    center = (share + extra / 2) / (1 + extra)
-    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
-    return max(0.0, center - half), min(1.0, center + half)
+def read_model(path: Path) -> keras.Model:
+    """The model that a run left.
 
-
-def _model(path: Path) -> keras.Model:
+    Raises:
+        BadInput: it is not there, or cannot be read.
+    """
     if not path.is_file():
         raise BadInput(f"{path.parent} has no {path.name}: expected the --workdir of a finished run")
     try:
@@ -178,6 +175,14 @@ def _model(path: Path) -> keras.Model:
     except Exception as error:
         # A flipped bit can surface anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
         raise BadInput(f"{path} cannot be read ({inputs.one_line(error)}); restore it or train again") from error
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `trials` independent yes-or-no outcomes (Wilson, 1927)."""
+    share, extra = successes / trials, _Z**2 / trials
+    center = (share + extra / 2) / (1 + extra)
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
