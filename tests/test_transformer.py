@@ -53,7 +53,7 @@ def test_computes_what_transformers_does(activation):
 
 
 def test_a_block_is_pytorchs_layer():
-    """nn.TransformerEncoderLayer as it comes: post-norm, relu, 2048 inside, epsilon 1e-5; padding is not attended to."""
+    """nn.TransformerEncoderLayer as it comes: post-norm, relu, 2048 inside, epsilon 1e-5; padding is not seen."""
     given, x = record_torch_layer.weights(), record_torch_layer.inputs()
     wanted = json.loads((FIXTURES / "torch_layer.json").read_text())["outputs"]
     block = transformer.Block(record_torch_layer.HEADS, record_torch_layer.INNER, "relu", epsilon=1e-5)
@@ -99,7 +99,7 @@ def test_a_gradient_for_every_variable():
 
 def test_more_tokens_than_positions():
     model = transformer.encoder(SMALL)
-    with pytest.raises(ValueError, match="13 tokens.*12 positions"):
+    with pytest.raises(ValueError, match=r"13 tokens.*12 positions"):
         model(np.ones((1, 13), np.int32))
 
 
