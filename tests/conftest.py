@@ -2,9 +2,17 @@
 
 import os
 
+import hypothesis
+
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 _SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_launch")
+
+
+# The same examples every time: what is green stays so. `--hypothesis-profile=explore` looks for new ones.
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.register_profile("explore", print_blob=True)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_configure():

@@ -58,6 +58,7 @@ def test_signs_are_words(tmp_path):
     content = "".join(f"{word} O\n" for word in words)
     assert read(tmp_path, content)[0].words == words
     assert read(tmp_path, content.replace(" O", "\tO"))[0].words == words
+    assert read(tmp_path, "# O\n")[0].words == ["#"]
     # A stray tab makes no comments of words.
     assert read(tmp_path, content + "\t\n")[0].words == words
     assert read(tmp_path, "New York\tB-LOC\n,\tO\n")[0].words == ["New York", ","]

@@ -62,7 +62,8 @@ def _blocks(content: str) -> Iterator[list[_Row]]:
     """The lines of each sentence."""
     # Not splitlines: a token may be U+2028.
     lines = re.split("\r\n?|\n", content)
-    tabs = all("\t" in source for source in lines if source.strip() and not source.startswith(("#", _DOCUMENT)))
+    others = [source for source in lines if source.strip() and not source.startswith(("#", _DOCUMENT))]
+    tabs = bool(others) and all("\t" in source for source in others)
     rows = []
     for line, source in enumerate(lines, 1):
         if tabs and source.startswith("#") and "\t" not in source:
