@@ -10,8 +10,10 @@ _SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_no
 
 
 # The same examples every time: what is green stays so. `--hypothesis-profile=explore` looks for new ones.
-hypothesis.settings.register_profile("steady", derandomize=True)
-hypothesis.settings.register_profile("explore", print_blob=True)
+# No limit of time: a machine may be slow.
+_unhurried = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("steady", derandomize=True, **_unhurried)
+hypothesis.settings.register_profile("explore", print_blob=True, **_unhurried)
 hypothesis.settings.load_profile("steady")
 
 
