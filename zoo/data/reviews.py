@@ -43,7 +43,8 @@ def load(
         eval_file: such a file of test examples.
         text_column: of the files.
         label_column: of the files.
-        pair_column: of the files' second texts; a pair is one text here, its two parts joined by `frames.PAIR`.
+        pair_column: of the files' second texts; a pair is one text here, its two parts joined by `frames.PAIR`, and
+            pairs with the same first text are on one side.
         values: whether the labels of the files are numbers to be predicted, float32, in the place of classes.
         unlabelled: whether to give texts without labels: of the training split, and what else there is (IMDB).
 
@@ -193,7 +194,7 @@ def _number(row: text_files.Row, source: Path, column: str) -> float:
         found = float(row.label)
     except ValueError:
         found = math.nan
-    if not math.isfinite(found):
+    if not math.isfinite(np.float32(found)):
         raise BadInput(f"{source} line {row.line}: {column!r} is {row.label!r}; expected a number")
     return found
 

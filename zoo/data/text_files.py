@@ -138,7 +138,8 @@ class _Column(NamedTuple):
 
 def _columns(text_column: str, label_column: str | None, pair_column: str) -> list[_Column]:
     columns = [(text_column, "text_column", "text"), (label_column, "label_column", "label")]
-    return [_Column(*column) for column in [*columns, (pair_column, "pair_column", "pair")] if column[0]]
+    columns += [(pair_column, "pair_column", "pair")]
+    return [_Column(*column) for column in columns if column[0] or column[2] == "text"]
 
 
 def _known(path: Path, line: int, wanted: _Column, columns: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.data.frames import PAIR
 from zoo.errors import BadInput
 
 
@@ -63,7 +64,8 @@ def cut(whole: Texts, *shares: float) -> list[Texts]:
 
 
 def place(text: str) -> float:
-    """Sends a text to a place in [0, 1), the same on every machine."""
+    """Sends a text, or a pair of them by its first one, to a place in [0, 1), the same on every machine."""
+    text = text.split(PAIR)[0]
     return int.from_bytes(hashlib.blake2b(same(text).encode(), digest_size=6).digest(), "little") / 2**48
 
 
