@@ -9,19 +9,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
+from zoo.predict import generate_cli, score_cli
+from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
     from zoo.predict.predictor import Predictor
     from zoo.predict.texts import TextPredictor
-
-_EXIT_CODES = """\
-exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ZooError as error:
-        return _fail(error)
+        return fail(error)
     except BrokenPipeError:
         _drop_unwritable()
         return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_unwritable()
-        return _fail(BadInput(str(error)))
+        return fail(BadInput(str(error)))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
@@ -66,19 +64,20 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="zoo", description="Use the models that the experiments train.", epilog=_EXIT_CODES, allow_abbrev=False
+        prog="zoo", description="Use the models that the experiments train.", epilog=EXIT_CODES, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    score_cli.add(verbs)
+    generate_cli.add(verbs)
     return parser
 
 
 def _add_predict(verbs: Any) -> None:
     about = "Print the most probable class of each example."
-    verb = verbs.add_parser("predict", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
-    verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
+    verb = add_verb(verbs, "predict", about)
     verb.add_argument(
         "files",
         metavar="FILE",
@@ -96,14 +95,13 @@ def _add_predict(verbs: Any) -> None:
     )
     verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
-    verb.add_argument("--top", metavar="K", type=_positive, default=1, help="print the K most probable classes")
+    verb.add_argument("--top", metavar="K", type=positive, default=1, help="print the K most probable classes")
     verb.set_defaults(run=_predict)
 
 
 def _add_evaluate(verbs: Any) -> None:
     about = "Print loss and accuracy on the test split; the last line is a JSON object."
-    verb = verbs.add_parser("evaluate", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
-    verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
+    verb = add_verb(verbs, "evaluate", about)
     verb.add_argument(
         "--dataset",
         metavar="NAME_OR_FILE",
@@ -117,14 +115,8 @@ def _add_evaluate(verbs: Any) -> None:
     verb.set_defaults(run=_evaluate)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def _predict(arguments: argparse.Namespace) -> int:
-    _require_run(arguments.workdir)
+    require_run(arguments.workdir)
     if not arguments.files and not arguments.text:
         raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
     if arguments.html and "-" in arguments.files:
@@ -143,7 +135,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             column = {"text_column": arguments.text_column} if arguments.text_column else {}
             answers.file(name, predictor.read(name, **column))
         except ZooError as error:
-            code = max(code, _fail(error))
+            code = max(code, fail(error))
     answers.close()
     return code
 
@@ -182,7 +174,7 @@ def _predict_stream(predictor: "Predictor | TextPredictor", answers: "Answers") 
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _require_run(arguments.workdir)
+    require_run(arguments.workdir)
     from zoo.predict.predictor import evaluate
 
     result = evaluate(arguments.workdir, arguments.dataset, arguments.text_column, arguments.label_column)
@@ -208,18 +200,6 @@ def _print_result(result: dict[str, float], other: bool) -> None:
     if "accuracy_low" in result:
         interval = f" (95 % interval: {result['accuracy_low']:.4f} to {result['accuracy_high']:.4f})"
     print(f"accuracy  {result['accuracy']:.4f}{interval}")
-
-
-def _require_run(workdir: str) -> None:
-    """Refuses a wrong folder at once, not after the seconds that TensorFlow takes."""
-    from zoo import workdir as folders
-
-    folders.read_json(Path(workdir).expanduser(), folders.ABOUT)
-
-
-def _fail(error: ZooError) -> int:
-    print(f"zoo: {error}", file=sys.stderr, flush=True)
-    return error.exit_code
 
 
 def _drop_unwritable() -> None:

@@ -41,9 +41,11 @@ def load(workdir: str | Path) -> "Predictor | TextPredictor":
         largest = float(about.get("largest", 0.0))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
+    if task == "language_model":
+        raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
-    model = _model(workdir / folders.MODEL)
+    model = read_model(workdir / folders.MODEL)
     reads_text = about.get("input") == "text"
     # Of two classes of texts there may be one logit, that of the second.
     if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
@@ -170,7 +172,12 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
-def _model(path: Path) -> keras.Model:
+def read_model(path: Path) -> keras.Model:
+    """The model in a file.
+
+    Raises:
+        BadInput: there is none, or it is damaged.
+    """
     if not path.is_file():
         raise BadInput(f"{path.parent} has no {path.name}: expected the --workdir of a finished run")
     try:
