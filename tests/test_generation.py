@@ -216,7 +216,7 @@ def test_a_model_that_diverged_says_so():
     model.model.set_weights([np.full_like(weight, np.nan) for weight in model.model.get_weights()])
     with pytest.raises(NonFinite, match="expected a trained model"):
         model.generate("a")
-    with pytest.raises(NonFinite, match="for text 1 is not finite"):
+    with pytest.raises(NonFinite, match="for text 0 is not finite"):
         model.score(["ab", "abc"])
 
 
