@@ -334,7 +334,7 @@ def test_a_folder_that_is_no_classifier_of_texts(workdir, tmp_path, say):
         _changed(workdir, tmp_path / "c", model={"cut": "middle"}): "does not say max_length and cut",
         _changed(workdir, tmp_path / "d", model={"max_length": "48"}): "does not say max_length and cut",
         _changed(workdir, tmp_path / "e", model={"classes": ["a", "b", "c"]}): "1 outputs, model.json has 3 classes",
-        _changed(workdir, tmp_path / "f", model={"task": "language_model"}): "holds a model for language_model",
+        _changed(workdir, tmp_path / "f", model={"task": "language_model"}): "holds a language model: use zoo score",
         _changed(workdir, tmp_path / "g"): "tokenizer.json has 502 ids, the model reads 100",
     }
     (tmp_path / "g" / "tokenizer.json").write_text(large)

@@ -9,19 +9,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
+from zoo.predict import generate_cli, score_cli
+from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
     from zoo.predict.predictor import Predictor
     from zoo.predict.texts import TextPredictor
-
-_EXIT_CODES = """\
-exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ZooError as error:
-        return _fail(error)
+        return fail(error)
     except BrokenPipeError:
         _drop_unwritable()
         return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_unwritable()
-        return _fail(BadInput(str(error)))
+        return fail(BadInput(str(error)))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
@@ -66,12 +64,14 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="zoo", description="Use the models that the experiments train.", epilog=_EXIT_CODES, allow_abbrev=False
+        prog="zoo", description="Use the models that the experiments train.", epilog=EXIT_CODES, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    score_cli.add(verbs)
+    generate_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
     return parser
@@ -79,8 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_predict(verbs: Any) -> None:
     about = "Print the most probable class of each example."
-    verb = verbs.add_parser("predict", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
-    verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
+    verb = add_verb(verbs, "predict", about)
     verb.add_argument(
         "files",
         metavar="FILE",
@@ -98,14 +97,13 @@ def _add_predict(verbs: Any) -> None:
     )
     verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
-    verb.add_argument("--top", metavar="K", type=_positive, default=1, help="print the K most probable classes")
+    verb.add_argument("--top", metavar="K", type=positive, default=1, help="print the K most probable classes")
     verb.set_defaults(run=_predict)
 
 
 def _add_evaluate(verbs: Any) -> None:
     about = "Print loss and accuracy on the test split; the last line is a JSON object."
-    verb = verbs.add_parser("evaluate", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
-    verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
+    verb = add_verb(verbs, "evaluate", about)
     verb.add_argument(
         "--dataset",
         metavar="NAME_OR_FILE",
@@ -121,11 +119,11 @@ def _add_evaluate(verbs: Any) -> None:
 
 def _add_search(verbs: Any) -> None:
     about = "Print the texts of a file that are nearest to a query in meaning, and beside them the best ones by words."
-    verb = verbs.add_parser("search", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
+    verb = verbs.add_parser("search", help=about, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     _add_encoder(verb)
     verb.add_argument("file", metavar="FILE", help="a .txt with a text in each line, or a .csv, .tsv or .jsonl")
     verb.add_argument("--query", action="append", default=[], help="a text to look for; may be repeated")
-    verb.add_argument("--top", metavar="K", type=_positive, default=5, help="print the K best texts (default: 5)")
+    verb.add_argument("--top", metavar="K", type=positive, default=5, help="print the K best texts (default: 5)")
     verb.add_argument(
         "--evaluate",
         action="store_true",
@@ -138,7 +136,7 @@ def _add_search(verbs: Any) -> None:
 
 def _add_summarize(verbs: Any) -> None:
     about = "Print the sentences that stand for a document, and beside them as many of its first ones."
-    verb = verbs.add_parser("summarize", help=about, description=about, epilog=_EXIT_CODES, allow_abbrev=False)
+    verb = verbs.add_parser("summarize", help=about, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     _add_encoder(verb)
     verb.add_argument(
         "files",
@@ -147,7 +145,7 @@ def _add_summarize(verbs: Any) -> None:
         help="a .txt with one document, or a .csv, .tsv or .jsonl with one in each row",
     )
     verb.add_argument("--text", action="append", default=[], help="a document; may be repeated")
-    verb.add_argument("--sentences", metavar="N", type=_positive, default=3, help="how many to print (default: 3)")
+    verb.add_argument("--sentences", metavar="N", type=positive, default=3, help="how many to print (default: 3)")
     verb.add_argument("--json", action="store_true", help="print one JSON object per document")
     verb.set_defaults(run=_summarize)
 
@@ -163,19 +161,13 @@ def _add_encoder(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--max_length",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="most tokens to read of a text, [CLS] and [SEP] included (default: as many as the encoder has positions)",
     )
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def _predict(arguments: argparse.Namespace) -> int:
-    _require_run(arguments.workdir)
+    require_run(arguments.workdir)
     if not arguments.files and not arguments.text:
         raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
     if arguments.html and "-" in arguments.files:
@@ -194,7 +186,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             column = {"text_column": arguments.text_column} if arguments.text_column else {}
             answers.file(name, predictor.read(name, **column))
         except ZooError as error:
-            code = max(code, _fail(error))
+            code = max(code, fail(error))
     answers.close()
     return code
 
@@ -233,7 +225,7 @@ def _predict_stream(predictor: "Predictor | TextPredictor", answers: "Answers") 
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _require_run(arguments.workdir)
+    require_run(arguments.workdir)
     from zoo.predict.predictor import evaluate
 
     result = evaluate(arguments.workdir, arguments.dataset, arguments.text_column, arguments.label_column)
@@ -271,18 +263,6 @@ def _print_result(result: dict[str, float], other: bool) -> None:
     if "accuracy_low" in result:
         interval = f" (95 % interval: {result['accuracy_low']:.4f} to {result['accuracy_high']:.4f})"
     print(f"accuracy  {result['accuracy']:.4f}{interval}")
-
-
-def _require_run(workdir: str) -> None:
-    """Refuses a wrong folder at once, not after the seconds that TensorFlow takes."""
-    from zoo import workdir as folders
-
-    folders.read_json(Path(workdir).expanduser(), folders.ABOUT)
-
-
-def _fail(error: ZooError) -> int:
-    print(f"zoo: {error}", file=sys.stderr, flush=True)
-    return error.exit_code
 
 
 def _drop_unwritable() -> None:

@@ -98,15 +98,37 @@ class Tokenizer:
         kept = [int(id) - self._shift for id in ids if id != PADDING]
         return self._library.decode(kept, skip_special_tokens=False)
 
+    def is_exact(self) -> bool:
+        """Whether it splits texts as those of `EXACT` do: nothing is normalised, so each token is bytes of the text."""
+        splits = self._library.pre_tokenizer
+        if type(splits).__name__ == "ByteLevel" and splits.add_prefix_space:
+            return False
+        return self._library.normalizer is None and type(splits).__name__ in ("ByteLevel", "FixedLength")
+
+    def bytes_of_ids(self) -> list[bytes]:
+        """The bytes of text that each id of an `EXACT` tokenizer stands for; none of padding and special ones."""
+        found = [b""] * self.vocabulary_size
+        # The byte-level pieces are written with one character for each byte.
+        is_bytes = type(self._library.pre_tokenizer).__name__ == "ByteLevel"
+        table = vocabulary.bytes_of_characters() if is_bytes else None
+        for token, id in self._library.get_vocab(with_added_tokens=True).items():
+            if token not in vocabulary.SPECIAL:
+                found[id + self._shift] = bytes(map(table.__getitem__, token)) if table else token.encode()
+        return found
+
     def byte_counts(self) -> np.ndarray:
         """How many bytes of text each id of an `EXACT` tokenizer stands for, int32 `[ids]`; 1 of special ones."""
-        counts = np.ones(self.vocabulary_size, np.int32)
-        for token, id in self._library.get_vocab(with_added_tokens=True).items():
-            # The byte-level pieces are written with one character for each byte.
-            whole = type(self._library.model).__name__ == "BPE"
-            if token not in vocabulary.SPECIAL:
-                counts[id + self._shift] = len(token if whole else token.encode())
-        return counts
+        return np.array([len(some) or 1 for some in self.bytes_of_ids()], np.int32)
+
+    def token(self, id: int) -> str | None:
+        """A token as the tokenizer writes it; None of padding that it has no name for."""
+        return self._library.id_to_token(int(id) - self._shift) if id >= self._shift else None
+
+    def unknown(self) -> int | None:
+        """The id of whatever is in no token, if the tokenizer has one."""
+        name = getattr(self._library.model, "unk_token", None)
+        id = None if name is None else self._library.token_to_id(name)
+        return None if id is None else id + self._shift
 
     def to_json(self) -> str:
         """The tokenizer.json that it was made from."""

@@ -46,6 +46,14 @@ def whole(text: str) -> str:
     return text
 
 
+def bytes_of_characters() -> dict[str, int]:
+    """The byte that each character of a byte-level piece stands for, as GPT-2 writes them."""
+    # What can be printed stands for itself, the rest in order for what follows Latin-1.
+    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
 def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
     if kind in EXACT:
         return _exact(kind)

@@ -28,7 +28,8 @@ class Embedding(NoisyLayer):
     """Token, position and segment vectors, added, normalised, with dropout: `[batch, time]` to `[batch, time, width]`.
 
     Called with `reverse=True` it goes back, with the same matrix: `[..., width]` to logits over the vocabulary (Press
-    and Wolf, "Using the output embedding to improve language models", 2017).
+    and Wolf, "Using the output embedding to improve language models", 2017). With `start` the first token stands there,
+    not at position 0.
 
     Args:
         vocabulary: number of ids, 0 for padding included.
@@ -57,7 +58,7 @@ class Embedding(NoisyLayer):
             self.gamma = self.add_weight((self.width,), initializer="ones", name="norm_gamma")
             self.beta = self.add_weight((self.width,), initializer="zeros", name="norm_beta")
 
-    def call(self, tokens, segments=None, training: bool = False, reverse: bool = False) -> tf.Tensor:
+    def call(self, tokens, segments=None, training: bool = False, reverse: bool = False, start=None) -> tf.Tensor:
         if reverse:
             matrix = tf.cast(tf.convert_to_tensor(self.token), tokens.dtype)
             rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)
@@ -66,7 +67,9 @@ class Embedding(NoisyLayer):
         if isinstance(time, int) and time > self.positions:
             raise ValueError(f"{time} tokens: the table has {self.positions} positions; cut the texts")
         vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)
-        places = tf.convert_to_tensor(self.position)[:time]
+        places = tf.convert_to_tensor(self.position)
+        # Past the last position there can be only what nobody reads.
+        places = places[:time] if start is None else tf.gather(places, _places(start, time, self.positions))
         if self.segments:
             table = tf.convert_to_tensor(self.segment)
             # A product, not a gather: its gradient is no sum over scattered rows.
@@ -76,7 +79,7 @@ class Embedding(NoisyLayer):
         norm = [self.gamma, self.beta] if self.norm else []
         return _embedded(rate, self.epsilon, self.compute_dtype)(vectors, places, self.noise(rate), *norm)
 
-    def compute_output_spec(self, tokens, segments=None, training=False, reverse=False):
+    def compute_output_spec(self, tokens, segments=None, training=False, reverse=False, start=None):
         if reverse:
             return keras.KerasTensor((*tokens.shape[:-1], self.vocabulary), "float32")
         return keras.KerasTensor((*tokens.shape, self.width), self.compute_dtype)
@@ -136,21 +139,26 @@ class Block(NoisyLayer):
         self.norm = self._norm("norm", width)
 
     def call(self, inputs: tf.Tensor, seen: tf.Tensor, training: bool = False):
+        """softmax(Q K^T / sqrt(depth)) V of all heads, then the feed-forward layer; and the softmax."""
+        query, key, value = self.projected(inputs)
+        scores = tf.matmul(query, key, transpose_b=True)
+        rate = self.attention_dropout if training else 0.0
+        probabilities = _softmax(self.causal, rate, query.shape[-1])(scores, seen, self.noise(rate))
+        return self.finished(inputs, tf.matmul(probabilities, value), training), probabilities
+
+    def projected(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Queries, keys and values, `[batch, heads, time, depth]`, of `[batch, time, width]`."""
+        x = self._before(inputs, self.attention_norm)
+        return _split(self.heads)(_product(x, self.qkv_kernel), self.qkv_bias)
+
+    def finished(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What follows the attention, whose outcome is `[batch, heads, time, depth]`; `[batch, time, width]`."""
         rate = self.dropout if training else 0.0
-        x = inputs
-        attention_rate = self.attention_dropout if training else 0.0
-        attended, probabilities = self._attend(self._before(x, self.attention_norm), seen, attention_rate)
-        x = self._after(x, attended, self.output_bias, self.attention_norm, rate)
+        attended = _product(_merged(attended), self.output_kernel)
+        x = self._after(inputs, attended, self.output_bias, self.attention_norm, rate)
         middle = _product(self._before(x, self.norm), self.inner_kernel)
         middle = _activated(self.activation)(middle, self.inner_bias)
-        return self._after(x, _product(middle, self.outer_kernel), self.outer_bias, self.norm, rate), probabilities
-
-    def _attend(self, x: tf.Tensor, seen: tf.Tensor, rate: float) -> tuple[tf.Tensor, tf.Tensor]:
-        """softmax(Q K^T / sqrt(depth)) V of all heads, times the output's kernel; and the softmax."""
-        query, key, value = _split(self.heads)(_product(x, self.qkv_kernel), self.qkv_bias)
-        scores = tf.matmul(query, key, transpose_b=True)
-        probabilities = _softmax(self.causal, rate, query.shape[-1])(scores, seen, self.noise(rate))
-        return _product(_merged(tf.matmul(probabilities, value)), self.output_kernel), probabilities
+        return self._after(x, _product(middle, self.outer_kernel), self.outer_bias, self.norm, rate)
 
     def _before(self, x: tf.Tensor, norm: list[keras.Variable]) -> tf.Tensor:
         return _normalised(self.epsilon)(x, *norm) if self.norm_first else x
@@ -187,6 +195,10 @@ class Seen(keras.layers.Layer):
 
     def compute_output_spec(self, tokens):
         return keras.KerasTensor(tokens.shape, "bool")
+
+
+def _places(start, time, positions: int) -> tf.Tensor:
+    return tf.minimum(start + tf.range(time), positions - 1)
 
 
 def _product(x: tf.Tensor, kernel) -> tf.Tensor:

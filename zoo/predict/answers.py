@@ -38,7 +38,7 @@ class Answers:
     def texts(self, texts: Sequence[str]) -> None:
         """Prints the answers to texts of the command line."""
         for number, (text, (row, why)) in enumerate(zip(texts, self._found(texts)), 1):
-            self._print(_short(text), {"text": text}, row, why, f"text {number}")
+            self._print(short(text), {"text": text}, row, why, f"text {number}")
 
     def file(self, name: str, examples: np.ndarray | Sequence[str]) -> None:
         """Prints the answers to a file's examples."""
@@ -93,6 +93,7 @@ class Answers:
         return [(self._predictor.classes[label], float(row[label])) for label in order]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The beginning of a text in one line."""
     line = " ".join(shown.visible(text).split())
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"

@@ -41,6 +41,8 @@ def load(workdir: str | Path) -> "Predictor | TextPredictor":
         largest = float(about.get("largest", 0.0))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
+    if task == "language_model":
+        raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
     model = read_model(workdir / folders.MODEL)

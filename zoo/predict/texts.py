@@ -123,7 +123,7 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tupl
             f"{workdir}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the "
             "two files of one run"
         )
-    return TextPredictor(model, classes, tokenizer, max_length, cut, _text_column(workdir))
+    return TextPredictor(model, classes, tokenizer, max_length, cut, text_column(workdir))
 
 
 def embeddings(model: keras.Model) -> list["zoo.models.recurrent.TokenEmbedding"]:
@@ -131,7 +131,8 @@ def embeddings(model: keras.Model) -> list["zoo.models.recurrent.TokenEmbedding"
     return [layer for layer in model.layers if isinstance(layer, zoo.models.recurrent.TokenEmbedding)]
 
 
-def _text_column(workdir: Path) -> str:
+def text_column(workdir: Path) -> str:
+    """Where a file of several columns has its texts: as the run had them, else `text`."""
     # A model may be copied to where it is used without the record of its run.
     run = folders.read_json(workdir, folders.RUN) if (workdir / folders.RUN).exists() else {}
     config = run.get("config") if isinstance(run, dict) else None
