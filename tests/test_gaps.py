@@ -1,9 +1,11 @@
 """`zoo predict` for pretrained encoders: words for the gaps of a text, against the model itself, and bad input."""
 
+import functools
 import io
 import json
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -37,11 +39,14 @@ def say(capsys):
     return run
 
 
+@functools.cache
+def saved(workdir):
+    return keras.models.load_model(workdir / "model.keras", compile=False)
+
+
 def by_hand(workdir, words, gap):
     """Probabilities of all rows of the vocabulary at one place of a row, without padding."""
-    import keras
-
-    model = keras.models.load_model(workdir / "model.keras", compile=False)
+    model = saved(workdir)
     tokens = np.array([words], np.int32)
     found = model([tokens, np.zeros_like(tokens), np.array([[gap]], np.int32)])
     logits = np.asarray(found[0] if isinstance(found, list) else found, np.float64)[0, 0]
