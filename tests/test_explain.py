@@ -106,7 +106,7 @@ def steep(factor):
 
 
 def test_the_path_is_cut_finer_until_the_sum_holds():
-    smooth, bent, broken = steep(1.0), steep(300.0), steep(1e6)
+    smooth, bent, broken = steep(1.0), steep(300.0), steep(1e9)
     assert smooth.steps == 16 < bent.steps < broken.steps == 1024
     assert bent.complete and bent.sum == pytest.approx(2.0, rel=0.01)
     assert not broken.complete and broken.gap > 0.02

@@ -14,6 +14,7 @@ from zoo.data import text
 from zoo.data.tokenizer import Encoded
 from zoo.errors import BadInput
 from zoo.loop import run
+from zoo.predict import language
 
 WORDS = {"good": ["fine", "great", "lovely"], "bad": ["awful", "poor", "dull"], "neutral": ["plain", "usual", "normal"]}
 
@@ -93,6 +94,27 @@ def test_what_is_refused(small, tmp_path, change, said):
     config = small[1].replace(baseline=False, steps=1, patience=1, **change)
     with pytest.raises(BadInput, match=said):
         run(build, config, tmp_path / "run")
+
+
+def test_both_directions_then_classes(small, tmp_path):
+    """They learn to guess, a classifier in both directions starts from them, and nobody takes them for one model."""
+    _, config = small
+    reader = config.replace(
+        objective="language_model", bidirectional=True, samples=0, steps=30, activation_penalty=0.1, baseline=False
+    )
+    learned = run(build, reader, tmp_path / "reader")
+    assert learned["test/perplexity"] < 40, "of 60 words"
+    start = config.replace(
+        init_from=str(tmp_path / "reader"), bidirectional=True, pooling="max", learning_rate=0.0, steps=1,
+        baseline=False,
+    )  # fmt: skip
+    run(build, start, tmp_path / "begun")
+    models = [keras.models.load_model(tmp_path / name / "model.keras", compile=False) for name in ("reader", "begun")]
+    one, other = ({weight.path: weight.numpy() for weight in model.weights} for model in models)
+    shared = [path for path in one if path in other]
+    assert len(shared) == 7 and all(np.array_equal(one[path], other[path]) for path in shared)
+    with pytest.raises(BadInput, match="two language models, one in each direction"):
+        language.load(tmp_path / "reader")
 
 
 def test_another_vocabulary_is_refused(small, tmp_path):

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_predict(verbs: Any) -> None:
-    about = "Print the most probable class of each example."
+    about = "Print what a run's model makes of each example: a class, a value, tags, or words for the gaps of a text."
     verb = add_verb(verbs, "predict", about)
     verb.add_argument(
         "files",
@@ -86,18 +86,22 @@ def _add_predict(verbs: Any) -> None:
         nargs="*",
         help="a .npy or .npz file with one example or a stack of them, a .png image, or - to read stdin, line by line: "
         'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
-        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "id": ...}',
+        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
     )
     verb.add_argument("--text", action="append", default=[], help="a text, for a run on texts; may be repeated")
     verb.add_argument(
-        "--text_column", metavar="NAME", help="column of the texts in a file (default: the run's --text_column)"
+        "--pair", action="append", default=[], help="the second text, for a run on pairs; one for each --text"
     )
+    for name, what in (("text_column", "texts"), ("pair_column", "second texts")):
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in a file (default: the run's)")
     verb.add_argument(
         "--explain", action="store_true", help="print how much each token of a text speaks for the predicted class"
     )
     verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
-    verb.add_argument("--top", metavar="K", type=positive, default=1, help="print the K most probable classes")
+    verb.add_argument(
+        "--top", metavar="K", type=positive, default=1, help="print the K most probable classes, or words for a gap"
+    )
     verb.set_defaults(run=_predict)
 
 
@@ -109,9 +113,9 @@ def _add_evaluate(verbs: Any) -> None:
         metavar="NAME_OR_FILE",
         help="another data set: the test split of a named one, or all of a .npz or .csv file or a folder of x.npy and "
         "y.npy (default: the test split of what the run was trained on); for a run on texts a .csv, .tsv or .jsonl, "
-        "without the texts that the run was trained on or chosen by",
+        "without the texts that the run was trained on or chosen by; for a tagger a CoNLL file, likewise",
     )
-    for name, what in (("text_column", "texts"), ("label_column", "classes")):
+    for name, what in (("text_column", "texts"), ("pair_column", "second texts"), ("label_column", "classes")):
         verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_evaluate)
@@ -168,7 +172,7 @@ def _add_encoder(verb: argparse.ArgumentParser) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
-    if not arguments.files and not arguments.text:
+    if not arguments.files and not arguments.text and not arguments.pair:
         raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
     if arguments.html and "-" in arguments.files:
         raise BadInput("--html is of whole files: expected no - beside it")
@@ -176,15 +180,16 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     predictor = load(arguments.workdir)
     answers, code = _answers(predictor, arguments), 0
-    if arguments.text:
-        answers.texts(arguments.text)
+    if arguments.text or arguments.pair:
+        answers.texts(arguments.text, arguments.pair)
     for name in arguments.files:
         if name == "-":
             code = max(code, _predict_stream(predictor, answers))
             continue
         try:
-            column = {"text_column": arguments.text_column} if arguments.text_column else {}
-            answers.file(name, predictor.read(name, **column))
+            columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column")}
+            given = {name: value for name, value in columns.items() if value}
+            answers.file(name, predictor.read(name, **given))
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
@@ -192,18 +197,11 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _answers(predictor: "Predictor | TextPredictor", arguments: argparse.Namespace) -> "Answers":
-    """What prints the answers; refuses flags that belong to texts where the run is on arrays."""
+    """What prints the answers; refuses flags that the run has no use for."""
     from zoo.predict import page
-    from zoo.predict.answers import Answers
-    from zoo.predict.texts import TextPredictor
+    from zoo.predict.answers import Answers, check
 
-    if not isinstance(predictor, TextPredictor):
-        for name in ("text", "text_column", "explain", "html"):
-            if getattr(arguments, name):
-                raise BadInput(
-                    f"--{name} is for runs on texts; {arguments.workdir} holds a model for arrays of shape "
-                    f"{predictor.shape}: expected .npy, .npz, .png or -"
-                )
+    check(predictor, arguments.workdir, arguments)
     place = page.check(arguments.html) if arguments.html else None
     return Answers(predictor, arguments.top, arguments.json, arguments.explain or place is not None, place)
 
@@ -228,7 +226,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
     from zoo.predict.predictor import evaluate
 
-    result = evaluate(arguments.workdir, arguments.dataset, arguments.text_column, arguments.label_column)
+    columns = arguments.text_column, arguments.label_column, arguments.pair_column
+    result = evaluate(arguments.workdir, arguments.dataset, *columns)
     if not arguments.json:
         _print_result(result, other=arguments.dataset is not None)
     print(json.dumps(result))
@@ -249,8 +248,9 @@ def _summarize(arguments: argparse.Namespace) -> int:
 
 def _print_result(result: dict[str, float], other: bool) -> None:
     print(f"examples  {result['examples']:,}")
-    print(f"loss      {result['loss']:.4f}")
-    if "f1" in result:
+    if "loss" in result:
+        print(f"loss      {result['loss']:.4f}")
+    if "f1" in result or "mse" in result:
         from zoo.report import judge
 
         if "left_out" in result:

@@ -143,7 +143,7 @@ def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, st
     if len(rows) < _FEWEST:
         raise BadInput(f"{train_file} has {len(rows)} examples; expected {_FEWEST} or more")
     classes = () if values else _classes(rows, train_file)
-    learned = _labelled(rows, classes, train_file, columns)
+    learned = labelled(rows, classes, train_file, columns)
     if eval_file is None:
         test, validation, train = text_splits.cut(learned, 0.1, 0.1)
         return Reviews(train, validation, test, classes, [])
@@ -158,7 +158,7 @@ def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, st
                 f"{known}"
             )
     validation, train = text_splits.cut(learned, 0.1)
-    test = _labelled(rows, classes, eval_file, columns)
+    test = labelled(rows, classes, eval_file, columns)
     shared = set(map(text_splits.same, learned.texts)) & set(map(text_splits.same, test.texts))
     notes = (f"WARNING: {len(shared)} texts of {train_file} stand in {eval_file} too",) if shared else ()
     return Reviews(train, validation, test, classes, [], notes)
@@ -173,9 +173,20 @@ def _classes(rows: Sequence[text_files.Row], source: Path) -> tuple[str, ...]:
     return classes
 
 
-def _labelled(
+def labelled(
     rows: Sequence[text_files.Row], classes: Sequence[str], source: Path, columns: tuple[str, str, str]
 ) -> Texts:
+    """The texts of rows, pairs joined by `PAIR`, and their labels.
+
+    Args:
+        rows: of one file.
+        classes: names that the rows' labels are among; none where the labels are values.
+        source: of the rows, for errors.
+        columns: of texts, labels and second texts, as they were given to `text_files.read`.
+
+    Raises:
+        BadInput: a value is no number, or a text has the sign in it that joins pairs.
+    """
     if classes:
         label_of = {name: label for label, name in enumerate(classes)}
         labels = np.array([label_of[row.label] for row in rows], np.int32)

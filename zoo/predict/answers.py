@@ -5,51 +5,76 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.errors import BadInput
 from zoo.predict import page as pages
-from zoo.predict import shown
+from zoo.predict import shown, text_inputs
 from zoo.predict.explain import Explainer, Explanation
+from zoo.predict.gaps import GapPredictor
 from zoo.predict.predictor import Predictor
-from zoo.predict.texts import TextPredictor
+from zoo.predict.taggers import TagPredictor
+from zoo.predict.text_inputs import Example
+from zoo.predict.texts import TextPredictor, ValuePredictor
 
 # Characters of a text that stand for it in a line.
 _SHORT = 60
+
+
+class Answer(NamedTuple):
+    """What is said of one example: as JSON, in the columns of a line, and perhaps why."""
+
+    said: dict[str, Any]
+    columns: list[str]
+    why: Explanation | None = None
 
 
 class Answers:
     """Predicts and prints, an example at a time where it is explained.
 
     Args:
-        predictor: of arrays or texts.
-        top: how many classes are printed.
+        predictor: as `predictor.load` gives it.
+        top: how many classes, or words for a gap, are printed.
         as_json: whether an answer is a JSON object.
         explain: whether texts are explained.
         page: where an HTML page of the explanations goes, or None.
     """
 
-    def __init__(self, predictor: Predictor | TextPredictor, top: int, as_json: bool, explain: bool, page: Path | None):
+    def __init__(
+        self,
+        predictor: Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor,
+        top: int,
+        as_json: bool,
+        explain: bool,
+        page: Path | None,
+    ):
         self._predictor, self._top, self._as_json, self._page = predictor, top, as_json, page
         self._explainer = Explainer(predictor) if explain else None
         self._explained: list[tuple[str, Explanation]] = []
 
-    def texts(self, texts: Sequence[str]) -> None:
-        """Prints the answers to texts of the command line."""
-        for number, (text, (row, why)) in enumerate(zip(texts, self._found(texts)), 1):
-            self._print(short(text), {"text": text}, row, why, f"text {number}")
+    def texts(self, texts: Sequence[str], second: Sequence[str] = ()) -> None:
+        """Prints the answers to texts of the command line, or to pairs of them.
 
-    def file(self, name: str, examples: np.ndarray | Sequence[str]) -> None:
+        Raises:
+            BadInput: a second text is missing or unexpected, or a text is none that can be read.
+        """
+        examples = text_inputs.given(texts, second, bool(self._predictor.pair_column))
+        for number, (example, answer) in enumerate(zip(examples, self._found(examples)), 1):
+            parts = [example] if isinstance(example, str) else example
+            self._print(" | ".join(map(short, parts)), dict(zip(("text", "pair"), parts)), answer, f"text {number}")
+
+    def file(self, name: str, examples: np.ndarray | Sequence[Example]) -> None:
         """Prints the answers to a file's examples."""
-        for index, (row, why) in enumerate(self._found(examples)):
+        for index, answer in enumerate(self._found(examples)):
             label = f"{name}[{index}]" if len(examples) > 1 else name
-            self._print(label, {"file": name, "index": index}, row, why, label)
+            self._print(label, {"file": name, "index": index}, answer, label)
 
-    def answer(self, examples: np.ndarray | Sequence[str]) -> dict[str, Any]:
+    def answer(self, examples: np.ndarray | Sequence[Example]) -> dict[str, Any]:
         """The answer to one example of a stream, `[1, ...]`."""
-        [(row, why)] = self._found(examples)
-        return self._object(row, why)
+        [found] = self._found(examples)
+        return found.said
 
     def close(self) -> None:
         """Writes the page.
@@ -60,21 +85,23 @@ class Answers:
         if self._page is not None and self._explained:
             pages.write(self._page, self._explained)
 
-    def _found(self, examples) -> Iterator[tuple[np.ndarray, Explanation | None]]:
-        """Probabilities `[classes]` and perhaps an explanation of each."""
-        if self._explainer is None:
-            yield from ((row, None) for row in self._predictor.probabilities(examples))
-            return
-        for text in examples:
-            [found] = self._explainer.explain([text])
-            yield found.probabilities, found
-
-    def _print(self, label: str, about: dict[str, Any], row: np.ndarray, why: Explanation | None, title: str) -> None:
-        if self._as_json:
-            print(json.dumps({**about, **self._object(row, why)}))
+    def _found(self, examples) -> Iterator[Answer]:
+        if self._explainer is not None:
+            for text in examples:
+                [found] = self._explainer.explain([text])
+                classified = self._classified(found.probabilities)
+                yield Answer(classified.said | shown.as_json(found), classified.columns, found)
+        elif isinstance(self._predictor, (Predictor, TextPredictor)):
+            yield from map(self._classified, self._predictor.probabilities(examples))
         else:
-            ranked = (f"{name}\t{probability:.4f}" for name, probability in self._ranked(row))
-            print(label, *ranked, sep="\t")
+            yield from (Answer(*found) for found in self._predictor.answers(examples, self._top))
+
+    def _print(self, label: str, about: dict[str, Any], answer: Answer, title: str) -> None:
+        why = answer.why
+        if self._as_json:
+            print(json.dumps({**about, **answer.said}))
+        else:
+            print(label, *answer.columns, sep="\t")
             if why is not None:
                 # https://no-color.org
                 colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -83,14 +110,48 @@ class Answers:
         if why is not None and self._page is not None:
             self._explained.append((title, why))
 
-    def _object(self, row: np.ndarray, why: Explanation | None) -> dict[str, Any]:
-        ranked = [{"class": name, "probability": probability} for name, probability in self._ranked(row)]
-        answer = ranked[0] if self._top == 1 else {**ranked[0], "top": ranked}
-        return answer if why is None else answer | shown.as_json(why)
+    def _classified(self, row: np.ndarray) -> Answer:
+        """Of probabilities `[classes]`."""
+        ranked = self._ranked(row)
+        top = [{"class": name, "probability": probability} for name, probability in ranked]
+        said = top[0] if self._top == 1 else {**top[0], "top": top}
+        return Answer(said, [f"{name}\t{probability:.4f}" for name, probability in ranked])
 
     def _ranked(self, row: np.ndarray) -> list[tuple[str, float]]:
         order = (-row).argsort(kind="stable")[: self._top]
         return [(self._predictor.classes[label], float(row[label])) for label in order]
+
+
+def check(
+    predictor: Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor, workdir: str, flags: Any
+) -> None:
+    """Refuses flags that are of no use for what a run has left.
+
+    Args:
+        predictor: of the run.
+        workdir: of the run, for errors.
+        flags: the parsed command line.
+
+    Raises:
+        BadInput: names the first such flag.
+    """
+    if isinstance(predictor, Predictor):
+        for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
+            if getattr(flags, name):
+                raise BadInput(
+                    f"--{name} is for runs on texts; {workdir} holds a model for arrays of shape {predictor.shape}: "
+                    "expected .npy, .npz, .png or -"
+                )
+        return
+    if flags.pair_column and not predictor.pair_column:
+        raise BadInput(f"--pair_column is for runs on pairs; {workdir} is on single texts: leave the flag out")
+    if (flags.explain or flags.html) and (not isinstance(predictor, TextPredictor) or predictor.pair_column):
+        name = "explain" if flags.explain else "html"
+        raise BadInput(
+            f"--{name} is for classifiers of single texts; {workdir} holds another model: leave the flag out"
+        )
+    if flags.top > 1 and isinstance(predictor, (ValuePredictor, TagPredictor)):
+        raise BadInput(f"--top is for classes and gaps; {workdir} holds another model: leave the flag out")
 
 
 def short(text: str) -> str:

@@ -2,10 +2,12 @@
 
 The attribution of a token is its vector times the mean gradient of the predicted class's logit on the straight path
 from a baseline to the text. Their sum is what the logit changes by on that path (their axiom of completeness); it is
-computed, not believed: the path is cut finer until it holds.
+computed, not believed: the path is cut finer, wherever it bends most, until it holds. For an encoder that is mostly
+near the baseline, where layer normalisation makes much of little.
 
 The baseline has as many tokens, and vectors of zeros in their place. That is what dropout shows a network in the place
-of a word that it must do without; the vector of the padding token would be chance, as training never reads it.
+of a word that it must do without; the vector of the padding token would be chance, as training never reads it. Of an
+encoder the vectors are those that its first block reads, with position and segment; [CLS] and [SEP] have shares, too.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,8 @@ import tensorflow as tf
 from zoo.data import text as arrays
 from zoo.data.tokenizer import Encoded, Piece
 from zoo.errors import BadInput
-from zoo.predict import texts as classifiers
+from zoo.models.recurrent import TokenEmbedding
+from zoo.predict import framed
 from zoo.predict.texts import TextPredictor
 from zoo.report import judge
 
@@ -36,12 +39,14 @@ class Token(NamedTuple):
         start: its first character.
         end: after its last character.
         attribution: its share of the logit's change; None where `max_length` has cut it off, so that nobody read it.
+        outside: whether it stands for no characters, but around the text: [CLS] and [SEP].
     """
 
     token: str
     start: int
     end: int
     attribution: float | None
+    outside: bool = False
 
 
 class Explanation(NamedTuple):
@@ -95,17 +100,18 @@ class Explainer:
     """Explains the predictions of one classifier; what it compiles for a length it keeps.
 
     Raises:
-        BadInput: the model does not look its tokens up in one `TokenEmbedding`.
+        BadInput: the model does not look its tokens up in one layer.
     """
 
     def __init__(self, predictor: TextPredictor):
-        found = classifiers.embeddings(predictor.model)
+        found = framed.embeddings(predictor.model)
         if len(found) != 1:
             raise BadInput(f"the model has {len(found)} TokenEmbedding layers; expected 1 to explain a prediction by")
         tokens, logits = predictor.model.inputs[0], predictor.model.outputs[0]
         self._predictor, self._embedding = predictor, found[0]
         # The lengths come from the tokens, whatever the vectors in their place.
         self._rest = keras.Model([tokens, found[0].output], logits)
+        self._time_first = isinstance(found[0], TokenEmbedding)
         self._along = tf.function(self._gradients, autograph=False)
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         self._nodes, self._weights = (nodes + 1) / 2, (weights / 2).astype(np.float32)
@@ -122,54 +128,83 @@ class Explainer:
         return [self._one(text, *rows) for text, *rows in zip(texts, logits, probabilities)]
 
     def _one(self, text: str, logits: np.ndarray, probabilities: np.ndarray) -> Explanation:
-        pieces = self._predictor.tokenizer.pieces(text)
-        places = _places(len(pieces), self._predictor.max_length, self._predictor.cut)
-        # What the model reads of an empty text is one token of padding.
-        pieces, places = (pieces, places) if pieces else ([Piece(0, "[PAD]", 0, 0)], np.zeros(1, int))
-        ids = np.zeros((1, self._predictor.width(len(places))), np.int32)
-        ids[0, : len(places)] = [pieces[place].id for place in places]
+        pieces, frame = self._predictor.tokenizer.pieces(text), self._predictor.frame
+        room = self._predictor.max_length - (0 if frame is None else len(frame))
+        places = _places(len(pieces), room, self._predictor.cut)
+        if frame is None and not pieces:
+            # What the model reads of an empty text is one token of padding.
+            pieces, places = [Piece(0, "[PAD]", 0, 0)], np.zeros(1, int)
+        row = [pieces[place].id for place in places]
+        row = row if frame is None else [frame.first, *row, frame.last]
+        ids = np.zeros((1, self._predictor.width(len(row))), np.int32)
+        ids[0, : len(row)] = row
         shares, logit, baseline, steps = self._integrated(ids, _direction(logits))
-        share_of = dict(zip(places.tolist(), shares[: len(places)].tolist()))
+        shares = shares[: len(row)].tolist()
+        share_of = dict(zip(places.tolist(), shares if frame is None else shares[1:-1]))
         tokens = [Token(*piece[1:], share_of.get(place)) for place, piece in enumerate(pieces)]
+        if frame is not None:
+            end = len(text)
+            tokens = [Token("[CLS]", 0, 0, shares[0], True), *tokens, Token("[SEP]", end, end, shares[-1], True)]
         return Explanation(text, probabilities, self._predictor.classes, tokens, logit, baseline, steps)
 
     def _integrated(self, ids: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, float, float, int]:
-        """Attributions `[time]`, the logits at both ends, and how many gradients it took."""
-        parts = 1
+        """Attributions `[time]`, the logits at both ends, and how many gradients the sum has."""
+        parts = [self._part(ids, direction, 0.0, 1.0)]
+        _, baseline, logit, *_ = parts[0]
         while True:
-            found = [self._part(ids, direction, part, parts) for part in range(parts)]
-            shares = np.mean([shares for shares, _ in found], axis=0, dtype=np.float64)
-            baseline, logit = (float(value) for value in found[0][1])
+            shares = np.sum([part.shares for part in parts], axis=0, dtype=np.float64)
             holds = abs(shares.sum() - (logit - baseline)) <= _tolerated(logit - baseline)
-            if holds or parts * _NODES >= _MOST:
-                return shares, logit, baseline, parts * _NODES
-            parts *= 2
+            if holds or len(parts) * _NODES >= _MOST:
+                return shares, logit, baseline, len(parts) * _NODES
+            worst = parts.pop(int(np.argmax([part.gap for part in parts])))
+            middle = (worst.start + worst.stop) / 2
+            parts += [self._part(ids, direction, *ends) for ends in ((worst.start, middle), (middle, worst.stop))]
 
-    def _part(self, ids: np.ndarray, direction: np.ndarray, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-        """The integral over one of equal parts of the path, and the logits at the ends of the whole path."""
-        along = np.append((self._nodes + part) / parts, [0.0, 1.0]).astype(np.float32)
-        weights = np.append(self._weights, np.zeros(2, np.float32))
+    def _part(self, ids: np.ndarray, direction: np.ndarray, start: float, stop: float) -> "_Part":
+        """The integral over a part of the path."""
+        along = np.append(start + (stop - start) * self._nodes, [start, stop]).astype(np.float32)
+        weights = np.append(self._weights * (stop - start), np.zeros(2)).astype(np.float32)
         shape = tf.TensorSpec(ids.shape, tf.int32)
         rest = [tf.TensorSpec(values.shape, tf.float32) for values in (along, weights, direction)]
         program = self._along.get_concrete_function(shape, *rest)
         shares, ends = program(*map(tf.constant, (ids, along, weights, direction)))
-        return shares.numpy(), ends.numpy()
+        return _Part(shares.numpy().astype(np.float64), *map(float, ends.numpy()), start, stop)
 
     def _gradients(self, ids, along, weights, direction):
-        """Of one text `[1, time]` at places on its path `[points]`, whose last two are its ends."""
-        vectors = tf.cast(self._embedding(ids), tf.float32)
+        """Of one text `[1, time]` at places on its path `[points]`; the logits at the last two besides."""
+        vectors = self._turned(tf.cast(self._embedding(ids), tf.float32))
         points = along[None, :, None] * vectors
         tokens = tf.repeat(ids, along.shape[0], axis=0)
         with tf.GradientTape() as tape:
             tape.watch(points)
-            embedded = tf.cast(points, self._embedding.compute_dtype)
+            embedded = self._turned(tf.cast(points, self._embedding.compute_dtype))
             logits = tf.linalg.matvec(self._rest([tokens, embedded], training=False), direction)
         gradients = tape.gradient(logits, points)
         return tf.einsum("tpw,p,tw->t", gradients, weights, vectors[:, 0]), logits[-2:]
 
+    def _turned(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Between the layer's own order of axes and `[time, batch, width]`."""
+        return vectors if self._time_first else tf.transpose(vectors, [1, 0, 2])
+
+
+class _Part(NamedTuple):
+    """The attributions `[time]` on a part of the path, the logits at its ends, and these."""
+
+    shares: np.ndarray
+    before: float
+    after: float
+    start: float
+    stop: float
+
+    @property
+    def gap(self) -> float:
+        return abs(self.shares.sum() - (self.after - self.before))
+
 
 def _places(count: int, max_length: int, cut: str) -> np.ndarray:
     """Which of so many tokens are read, found by cutting their numbers in the place of their ids."""
+    if not count:
+        return np.zeros(0, int)
     numbers = Encoded(np.arange(1, count + 1), np.array([0, count]))
     return arrays.padded(numbers, max_length, cut)["tokens"][0] - 1
 

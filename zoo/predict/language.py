@@ -14,7 +14,7 @@ from zoo import workdir as folders
 from zoo.data import corpus, tokenizer
 from zoo.errors import BadInput
 from zoo.models import cached
-from zoo.predict import generation, predictor, scoring, texts
+from zoo.predict import framed, generation, predictor, scoring
 from zoo.predict.decoding import Settings
 from zoo.predict.generation import Generated
 from zoo.predict.reading import Reader
@@ -172,10 +172,15 @@ def load(workdir: str | Path) -> LanguageModel:
         raise BadInput(f"{workdir / folders.ABOUT} does not say its task; restore it or train again")
     if task != "language_model":
         raise BadInput(f"{workdir} holds a model for {task}, expected a language model; use zoo predict for this one")
+    if about.get("bidirectional"):
+        raise BadInput(
+            f"{workdir} holds two language models, one in each direction, to start others from; expected one that reads "
+            "forwards: train without --bidirectional"
+        )
     model = predictor.read_model(workdir / folders.MODEL)
     words = tokenizer.load(workdir / folders.TOKENIZER)
     try:
-        found = LanguageModel(model, words, by_line="context" in about, text_column=texts.text_column(workdir))
+        found = LanguageModel(model, words, by_line="context" in about, text_column=framed.columns_of_run(workdir)[0])
     except ValueError as error:
         raise BadInput(f"{workdir / folders.MODEL} is no language model ({error}); restore it or train again") from None
     rows = model.output_shape[-1]

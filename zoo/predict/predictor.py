@@ -18,8 +18,13 @@ from zoo.data import images, splits, tables
 from zoo.data.batches import Batches
 from zoo.data.splits import Columns
 from zoo.errors import BadInput, NonFinite
-from zoo.predict import inputs, text_evaluation, texts
-from zoo.predict.texts import TextPredictor
+from zoo.predict import gaps, inputs, tag_evaluation, taggers, text_evaluation, texts
+from zoo.predict.gaps import GapPredictor
+from zoo.predict.taggers import TagPredictor
+from zoo.predict.texts import TextPredictor, ValuePredictor
+
+# Of what an encoder may have learned besides classes.
+_LOADS = {"regression": texts.load_values, "tagging": taggers.load, "pretraining": gaps.load}
 
 # Each size is compiled once; a batch is padded to the next one. 1 is for streams, 256 keeps the devices busy.
 _SIZES = (1, 16, 256)
@@ -27,11 +32,11 @@ _SIZES = (1, 16, 256)
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
-def load(workdir: str | Path) -> "Predictor | TextPredictor":
-    """Loads the classifier that a run left in its folder: of arrays, or of texts if it was trained on them.
+def load(workdir: str | Path) -> "Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor":
+    """Loads what a run left in its folder: a classifier of arrays or of texts, or what else an encoder has learned.
 
     Raises:
-        BadInput: there is no model, it cannot be read, or it is no classifier.
+        BadInput: there is no model, it cannot be read, or it is of another task.
     """
     workdir = configs.absolute(workdir)
     about = folders.read_json(workdir, folders.ABOUT)
@@ -43,6 +48,8 @@ def load(workdir: str | Path) -> "Predictor | TextPredictor":
         raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
+    if task in _LOADS:
+        return _LOADS[task](workdir, about, read_model(workdir / folders.MODEL))
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
     model = read_model(workdir / folders.MODEL)
@@ -123,7 +130,11 @@ class Predictor:
 
 
 def evaluate(
-    workdir: str | Path, dataset: str | None = None, text_column: str | None = None, label_column: str | None = None
+    workdir: str | Path,
+    dataset: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    pair_column: str | None = None,
 ) -> dict[str, float]:
     """Judges a run's model on examples that it was not trained on.
 
@@ -133,11 +144,12 @@ def evaluate(
             one's own, all of whose examples are used (unless the run was trained on it: then its test split).
         text_column: of such a file, for a run on texts; None for the run's own.
         label_column: likewise.
+        pair_column: likewise, for a run on pairs of texts.
 
     Returns:
         `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
         `accuracy_low` and `accuracy_high` besides, the 95 % interval of Wilson (1927). Of a run on texts more, see
-        `text_evaluation.evaluate`.
+        `text_evaluation.evaluate` and `tag_evaluation.evaluate`.
 
     Raises:
         ZooError: the folder, the data set, or the two do not fit each other.
@@ -146,10 +158,18 @@ def evaluate(
     run = folders.read_json(configs.absolute(workdir), folders.RUN)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
-    if isinstance(predictor, TextPredictor):
-        return text_evaluation.evaluate(predictor, run, dataset, text_column, label_column)
-    if text_column or label_column:
-        raise BadInput(f"{workdir} holds no model for texts: expected no --text_column and no --label_column")
+    columns = {"text_column": text_column, "label_column": label_column, "pair_column": pair_column}
+    if isinstance(predictor, (TextPredictor, ValuePredictor)):
+        return text_evaluation.evaluate(predictor, run, dataset, **columns)
+    if any(columns.values()):
+        given = " and ".join(f"no --{name}" for name in columns)
+        raise BadInput(f"{workdir} holds no model for texts with labels: expected {given}")
+    if isinstance(predictor, TagPredictor):
+        return tag_evaluation.evaluate(predictor, run, dataset)
+    if isinstance(predictor, GapPredictor):
+        raise BadInput(
+            f"{workdir} holds a pretrained encoder, whose test stands in {folders.RESULT}; fine-tune it first"
+        )
     dataset = dataset or run["config"].get("dataset")
     if not dataset:
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")

@@ -28,7 +28,8 @@ def segments(found: Explanation) -> list[Segment]:
     """The whole text in parts, one after the other; tokens that share a character are one part."""
     parts: list[Segment] = []
     done = 0
-    for token in found.tokens:
+    tokens = [token for token in found.tokens if not token.outside]
+    for token in tokens:
         read, share = token.attribution is not None, token.attribution
         if token.start > done:
             parts.append(Segment(found.text[done : token.start], None, read))
@@ -39,7 +40,7 @@ def segments(found: Explanation) -> list[Segment]:
             last = parts[-1]
             parts[-1] = Segment(last.text, (last.attribution or 0.0) + share, True)
         done = max(done, token.end)
-    rest = Segment(found.text[done:], None, not found.tokens or found.tokens[-1].attribution is not None)
+    rest = Segment(found.text[done:], None, not tokens or tokens[-1].attribution is not None)
     return [*parts, rest] if rest.text else parts
 
 
@@ -64,10 +65,14 @@ def account(found: Explanation) -> str:
     """What the attributions add up to, in one line."""
     ends = f"logit of {found.predicted} {found.logit:.3f} - baseline {found.baseline:.3f}"
     unread = len(found.tokens) - len(found.read)
-    cut = f"; {unread} of {len(found.tokens)} tokens not read" if unread else ""
+    outside = [token for token in found.tokens if token.outside]
+    cut = f"; {unread} of {len(found.tokens) - len(outside)} tokens not read" if unread else ""
+    total = f"sum {found.sum:+.3f}"
+    if outside:
+        total += f" (with {', '.join(f'{token.token} {token.attribution:+.3f}' for token in outside)})"
     if found.complete:
-        return f"sum {found.sum:+.3f} = {ends} ({found.steps} steps){cut}"
-    return f"sum {found.sum:+.3f} is not {ends} after {found.steps:,} steps: attributions are rough{cut}"
+        return f"{total} = {ends} ({found.steps} steps){cut}"
+    return f"{total} is not {ends} after {found.steps:,} steps: attributions are rough{cut}"
 
 
 def as_json(found: Explanation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How good a classifier of texts is on texts that it was not trained on."""
+"""How good a classifier or a regression of texts is on texts that it was not trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,23 @@ import numpy as np
 
 from zoo import config as configs
 from zoo.data import reviews, text_files
+from zoo.data.frames import PAIR
 from zoo.data.reviews import Reviews, Texts
 from zoo.data.text_splits import same
 from zoo.errors import BadInput
-from zoo.predict.texts import TextPredictor
+from zoo.predict.texts import TextPredictor, ValuePredictor
 from zoo.report import judge
 
 
 def evaluate(
-    predictor: TextPredictor,
+    predictor: TextPredictor | ValuePredictor,
     run: dict[str, Any],
     dataset: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    pair_column: str | None = None,
 ) -> dict[str, float]:
-    """Judges a classifier of texts.
+    """Judges a classifier or a regression of texts.
 
     Args:
         predictor: of the run.
@@ -30,22 +32,30 @@ def evaluate(
             one's own. Of another data set those texts are left out that the run was trained on or chosen by.
         text_column: of that file; None for the run's.
         label_column: of that file; None for the run's.
+        pair_column: of that file, for a run on pairs; None for the run's.
 
     Returns:
         `examples`, `loss` (cross-entropy), and all that `judge.classifier` finds in a final evaluation: accuracy, F1
-        and so on, `NAME_low` and `NAME_high` of each (95 %, bootstrap), and the confusion matrix. Of another data set
+        and so on, `NAME_low` and `NAME_high` of each (95 %, bootstrap), and the confusion matrix; of a regression
+        half the squared error of standardised values as `loss`, and all of `judge.regression`. Of another data set
         also `left_out`, the number of texts; it is missing where the run's own texts cannot be read any more.
 
     Raises:
         BadInput: the data set is not found or not understood, its classes are others, or no text is left.
     """
     config = run["config"]
+    if pair_column and not predictor.pair_column:
+        raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:
         own = _own(run)
-        _check_classes("the run's data set", own.classes, predictor.classes)
+        _check_classes("the run's data set", own.classes, _classes(predictor))
         return _judged(predictor, own.test)
-    text_column = text_column or config.get("text_column") or "text"
-    found = _other(dataset, text_column, label_column or config.get("label_column") or "label", predictor.classes)
+    columns = (
+        text_column or config.get("text_column") or "text",
+        label_column or config.get("label_column") or "label",
+        (pair_column or predictor.pair_column) if predictor.pair_column else "",
+    )
+    found = _other(dataset, columns, _classes(predictor))
     try:
         own = _own(run)
     except BadInput:
@@ -60,18 +70,25 @@ def evaluate(
 
 def _own(run: dict[str, Any]) -> Reviews:
     config = run["config"]
-    names = ("train_file", "eval_file", "text_column", "label_column")
+    names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
     given = {name: config[name] for name in names if config.get(name)}
     for name in ("train_file", "eval_file"):
         if name in given:
             # As it was typed, in the folder where it was typed.
             given[name] = str(Path(run.get("folder", "."), Path(given[name]).expanduser()))
-    return reviews.load(config.get("dataset", ""), **given)
+    return reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
 
 
-def _other(dataset: str, text_column: str, label_column: str, classes: tuple[str, ...]) -> Texts:
+def _classes(predictor: TextPredictor | ValuePredictor) -> tuple[str, ...]:
+    return predictor.classes if isinstance(predictor, TextPredictor) else ()
+
+
+def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
     path = configs.absolute(dataset)
     if dataset in reviews.NAMES:
+        if columns[2] or not classes:
+            wanted = "pairs" if columns[2] else "values"
+            raise BadInput(f"--dataset {dataset} is classes of texts, the run is on {wanted}; expected a file of these")
         found = reviews.load(dataset)
         _check_classes(f"--dataset {dataset}", found.classes, classes)
         return found.test
@@ -79,16 +96,15 @@ def _other(dataset: str, text_column: str, label_column: str, classes: tuple[str
         raise BadInput(
             f"--dataset is {dataset!r}: {configs.nearest(dataset, reviews.NAMES)} Or a .csv, .tsv or .jsonl of your own"
         )
-    rows = text_files.read(path, text_column, label_column)
+    rows = text_files.read(path, *columns)
     if not rows:
         raise BadInput(f"{path} has no examples; expected some to test on")
-    label_of = {name: label for label, name in enumerate(classes)}
     for row in rows:
-        if row.label not in label_of:
+        if classes and row.label not in classes:
             raise BadInput(
                 f"{path} line {row.line}: the class is {row.label!r}; expected one of the model's: {_few(classes)}"
             )
-    return Texts([row.text for row in rows], np.array([label_of[row.label] for row in rows], np.int32))
+    return reviews.labelled(rows, classes, path, columns)
 
 
 def _check_classes(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
@@ -103,9 +119,14 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
-def _judged(predictor: TextPredictor, examples: Texts) -> dict[str, float]:
-    logits = predictor.logits(examples.texts).astype(np.float64)
-    two = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
-    losses = np.logaddexp.reduce(two, axis=1) - two[np.arange(len(two)), examples.labels]
-    found = judge.classifier(predictor.classes)({}, {"logits": logits}, {"y": examples.labels}, True)
-    return {"examples": len(losses), "loss": float(losses.mean()), **found}
+def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[str, float]:
+    texts = [tuple(text.split(PAIR)) for text in examples.texts] if predictor.pair_column else examples.texts
+    if isinstance(predictor, ValuePredictor):
+        logits, labels = predictor.network.logits(texts), (examples.labels - predictor.centre) / predictor.scale
+        losses, judged = (logits[:, 0] - labels) ** 2 / 2, judge.regression(predictor.scale, predictor.centre)
+    else:
+        logits, labels = predictor.logits(texts).astype(np.float64), examples.labels
+        two = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+        losses = np.logaddexp.reduce(two, axis=1) - two[np.arange(len(two)), labels]
+        judged = judge.classifier(predictor.classes)
+    return {"examples": len(losses), "loss": float(losses.mean())} | judged({}, {"logits": logits}, {"y": labels}, True)

@@ -1,39 +1,38 @@
-"""A trained classifier of texts: text in, probabilities out."""
+"""Trained models of texts, or of pairs of texts: classes with their probabilities, or values."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-# Registers the layers that a saved model may have.
-import zoo.models.recurrent
 from zoo import workdir as folders
+from zoo.data import frames
 from zoo.data import text as arrays
 from zoo.data import tokenizer as tokenizers
-from zoo.errors import BadInput, NonFinite
-from zoo.predict import text_inputs
+from zoo.data.frames import Frame
+from zoo.errors import BadInput
+from zoo.predict import framed, text_inputs
+from zoo.predict.forward import Forward
 from zoo.predict.inputs import Line
+from zoo.predict.text_inputs import Example
 from zoo.report import judge
-
-# Each pair of a size and a width is compiled once, a third of a second; 1 is for streams, 256 keeps the cores busy.
-_SIZES = (1, 16, 256)
-_NARROWEST = 32
 
 
 class TextPredictor:
-    """A classifier of texts.
+    """A classifier of texts, or of pairs of texts.
 
     Attributes:
-        model: from tokens int32 `[batch, time]`, padded with 0 at the end, to logits `[batch, classes]`, or for two
-            classes `[batch, 1]`: the logit of the second.
+        model: from tokens int32 `[batch, time]`, padded with 0 at the end, and of an encoder segments of that shape, to
+            logits `[batch, classes]`, or for two classes `[batch, 1]`: the logit of the second.
         classes: names in the order of the labels.
         tokenizer: that the model was trained with.
-        max_length: most tokens that the model reads of a text.
-        cut: which tokens of a longer text it reads; one of `zoo.data.text.CUTS`.
+        max_length: most tokens that the model reads of a text, those of the frame included.
+        cut: which tokens of a longer text it reads; one of `zoo.data.text.CUTS`. Of a pair always the head.
         text_column: where a file of several columns has its texts.
+        frame: ids of [CLS] and [SEP] around a text; None where the model has none.
+        pair_column: where a file has the second texts of pairs; empty where the model reads single texts.
     """
 
     def __init__(
@@ -44,61 +43,82 @@ class TextPredictor:
         max_length: int,
         cut: str = "head",
         text_column: str = "text",
+        frame: Frame | None = None,
+        pair_column: str = "",
     ):
         self.model, self.classes, self.tokenizer = model, classes, tokenizer
         self.max_length, self.cut, self.text_column = max_length, cut, text_column
-        self._widths = _widths(max_length)
-        self._forward = tf.function(lambda tokens: model(tokens, training=False), autograph=False)
+        self.frame, self.pair_column = frame, pair_column
+        # Padding costs an LSTM next to nothing; the positions of an encoder may end at its longest row.
+        self._forward = Forward(model, max_length, exactly=frame is not None)
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, texts: Sequence[Example]) -> np.ndarray:
         """The probability of each class, float32 `[texts, classes]`; see `logits` for what it takes and raises."""
         return judge.probabilities(self.logits(texts)).astype(np.float32)
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
+    def logits(self, texts: Sequence[Example]) -> np.ndarray:
         """The model's output, in batches of texts of similar length; who shares a batch changes nothing.
 
         Args:
-            texts: any number, also none; a text may be empty.
+            texts: any number, also none; a text may be empty. Of a model of pairs tuples of two texts.
 
         Returns:
             float32 `[texts, 1]` for a model with one logit, else `[texts, classes]`; in the order of the texts.
 
         Raises:
-            BadInput: there is one string in the place of a list, or a text is not Unicode.
+            BadInput: there is one string in the place of a list, an example is none, or a text is not Unicode.
             NonFinite: the model's output is.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise BadInput(f"texts are {texts!r:.60}: expected a list of strings")
+        text_inputs.check(texts, bool(self.pair_column))
         found = np.zeros((len(texts), self.model.output_shape[-1]), np.float32)
-        columns = arrays.padded(self.tokenizer.encode(texts), self.max_length, self.cut)
-        order = np.argsort(columns["length"], kind="stable")
-        for first in range(0, len(order), _SIZES[-1]):
-            chosen = order[first : first + _SIZES[-1]]
-            found[chosen] = self._batch(columns["tokens"][chosen], int(columns["length"][chosen[-1]]))
-        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
-        if len(wrong):
-            raise NonFinite(f"the model's output for text {wrong[0]} is not finite; expected a trained model")
+        for chosen, [logits] in self._forward.batches(self._columns(texts)):
+            found[chosen] = logits
         return found
 
     def width(self, length: int) -> int:
-        """What a text of so many tokens is padded to: one of the few widths that programs are compiled for."""
-        return next(width for width in self._widths if width >= length)
+        """What a text of so many tokens is padded to; see `Forward.width`."""
+        return self._forward.width(length)
 
-    def read(self, path: str | Path, text_column: str | None = None) -> list[str]:
+    def read(self, path: str | Path, text_column: str | None = None, pair_column: str | None = None) -> list[Example]:
         """The texts of a file; see `text_inputs.read`."""
-        return text_inputs.read(path, text_column or self.text_column)
+        pair_column = (pair_column or self.pair_column) if self.pair_column else ""
+        return text_inputs.read(path, text_column or self.text_column, pair_column)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[Line]:
         """The texts of a stream; see `text_inputs.lines`."""
-        return text_inputs.lines(stream)
+        return text_inputs.lines(stream, bool(self.pair_column))
 
-    def _batch(self, tokens: np.ndarray, longest: int) -> np.ndarray:
-        size = next(size for size in _SIZES if size >= len(tokens))
-        padded = np.zeros((size, self.width(longest)), np.int32)
-        padded[: len(tokens), :longest] = tokens[:, :longest]
-        # The program of this shape by name: called like a function, TensorFlow would warn of the few compilations.
-        program = self._forward.get_concrete_function(tf.TensorSpec(padded.shape, tf.int32))
-        return program(tf.constant(padded)).numpy()[: len(tokens)].astype(np.float32)
+    def _columns(self, texts: Sequence[Example]) -> Mapping[str, np.ndarray]:
+        if self.pair_column:
+            sides = [self.tokenizer.encode([pair[side] for pair in texts]) for side in (0, 1)]
+            return frames.paired(*sides, self.frame, self.max_length)
+        encoded = self.tokenizer.encode(texts)
+        if self.frame is None:
+            return arrays.padded(encoded, self.max_length, self.cut)
+        return frames.framed(encoded, self.frame, self.max_length, self.cut)
+
+
+class ValuePredictor:
+    """A regression of texts, or of pairs of texts.
+
+    Attributes:
+        network: gives one logit for each text, the value standardised.
+        centre: the value that a logit of 0 stands for.
+        scale: what one unit of a logit is in the values' own units.
+    """
+
+    def __init__(self, network: TextPredictor, centre: float, scale: float):
+        self.network, self.centre, self.scale = network, centre, scale
+        self.pair_column, self.read, self.lines = network.pair_column, network.read, network.lines
+
+    def values(self, texts: Sequence[Example]) -> np.ndarray:
+        """The value of each text in its own units, float64 `[texts]`; see `TextPredictor.logits`."""
+        return self.network.logits(texts)[:, 0].astype(np.float64) * self.scale + self.centre
+
+    def answers(self, texts: Sequence[Example], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """Of each text what is said as JSON, and in a line."""
+        for value in self.values(texts).tolist():
+            yield {"value": value}, [f"{value:.6g}"]
 
 
 def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tuple[str, ...]) -> TextPredictor:
@@ -108,7 +128,7 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tupl
         workdir: of the run.
         about: its model.json.
         model: its model.
-        classes: names in the order of the labels.
+        classes: names in the order of the labels; none of a regression.
 
     Raises:
         BadInput: the tokenizer is missing or damaged, or belongs to another model.
@@ -116,32 +136,19 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tupl
     max_length, cut = about.get("max_length"), about.get("cut")
     if type(max_length) is not int or max_length < 1 or cut not in arrays.CUTS:
         raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and cut; restore it or train again")
-    tokenizer = tokenizers.load(workdir / folders.TOKENIZER)
-    rows = min((layer.vocabulary for layer in embeddings(model)), default=tokenizer.vocabulary_size)
-    if tokenizer.vocabulary_size > rows:
-        raise BadInput(
-            f"{workdir}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the "
-            "two files of one run"
-        )
-    return TextPredictor(model, classes, tokenizer, max_length, cut, text_column(workdir))
+    tokenizer, frame, _ = framed.read(workdir, about, model)
+    text_column, pair_column = framed.columns_of_run(workdir)
+    pairs = bool(about.get("pair"))
+    if pairs:
+        frames.check_room(max_length, 5)
+    return TextPredictor(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column if pairs else "")
 
 
-def embeddings(model: keras.Model) -> list["zoo.models.recurrent.TokenEmbedding"]:
-    """The layers that look tokens up."""
-    return [layer for layer in model.layers if isinstance(layer, zoo.models.recurrent.TokenEmbedding)]
-
-
-def text_column(workdir: Path) -> str:
-    """Where a file of several columns has its texts: as the run had them, else `text`."""
-    # A model may be copied to where it is used without the record of its run.
-    run = folders.read_json(workdir, folders.RUN) if (workdir / folders.RUN).exists() else {}
-    config = run.get("config") if isinstance(run, dict) else None
-    return str(config.get("text_column") or "text") if isinstance(config, dict) else "text"
-
-
-def _widths(max_length: int) -> list[int]:
-    """Widths that double: the loop over a text ends with the longest one, so padding costs next to nothing."""
-    widths = [_NARROWEST]
-    while widths[-1] < max_length:
-        widths.append(min(2 * widths[-1], -(-max_length // _NARROWEST) * _NARROWEST))
-    return widths
+def load_values(workdir: Path, about: dict[str, Any], model: keras.Model) -> ValuePredictor:
+    """Puts the regression of a run on texts together; see `load`."""
+    centre, scale = about.get("centre"), about.get("scale")
+    if not all(isinstance(number, float) and np.isfinite(number) for number in (centre, scale)):
+        raise BadInput(f"{workdir / folders.ABOUT} does not say centre and scale; restore it or train again")
+    if model.output_shape[-1] != 1:
+        raise BadInput(f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs; expected 1 of a regression")
+    return ValuePredictor(load(workdir, about, model, ()), centre, scale)
