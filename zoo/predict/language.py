@@ -174,8 +174,8 @@ def load(workdir: str | Path) -> LanguageModel:
         raise BadInput(f"{workdir} holds a model for {task}, expected a language model; use zoo predict for this one")
     if about.get("bidirectional"):
         raise BadInput(
-            f"{workdir} holds two language models, one in each direction, to start others from; expected one that reads "
-            "forwards: train without --bidirectional"
+            f"{workdir} holds two language models, one in each direction, to start others from; expected one that "
+            "reads forwards: train without --bidirectional"
         )
     model = predictor.read_model(workdir / folders.MODEL)
     words = tokenizer.load(workdir / folders.TOKENIZER)
