@@ -280,7 +280,7 @@ def test_a_folder_that_is_no_finished_run(workdir, tmp_path, capsys):
         _damaged(workdir, tmp_path / "d", model_json=b'{"task": "classi'): "model.json cannot be read",
         _damaged(workdir, tmp_path / "e", model_json=b"[]"): "does not say task and classes",
         _damaged(workdir, tmp_path / "f", model_json=b'{"task": "tagging"}'): "does not say tags, scheme and words",
-        _damaged(workdir, tmp_path / "g", model_json=b'{"task": "dancing"}'): "a model for dancing",
+        _damaged(workdir, tmp_path / "j", model_json=b'{"task": "dancing"}'): "a model for dancing",
         _damaged(workdir, tmp_path / "g", model_json=b'{"task": "classification", "classes": ["a"]}'): "10 outputs",
         _damaged(workdir, tmp_path / "h", run_json=b'{"config": {}}'): "names no data set",
         _damaged(workdir, tmp_path / "i", run_json=b"{}"): "holds no config",
