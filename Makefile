@@ -31,6 +31,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.mlp
 	$(BIN)/python -m benchmarks.lstm
+	$(BIN)/python -m benchmarks.transformer finetune float32
+	$(BIN)/python -m benchmarks.transformer finetune bfloat16
+	$(BIN)/python -m benchmarks.transformer mlm bfloat16
+	$(BIN)/python -m benchmarks.transformer inference bfloat16
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

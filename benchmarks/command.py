@@ -15,7 +15,12 @@ BASE = "engine"
 
 
 def run(
-    name: str, about: str, contenders: list[Contender], peers: Sequence[str], arguments: Sequence[str] | None = None
+    name: str,
+    about: str,
+    contenders: list[Contender],
+    peers: Sequence[str],
+    arguments: Sequence[str] | None = None,
+    batch_sizes: str = "32,128",
 ) -> None:
     """Races the chosen contenders for each batch size; prints the tables and writes the JSON.
 
@@ -25,8 +30,9 @@ def run(
         contenders: all that can be chosen, in the order of the table.
         peers: what may have an interpreter of its own.
         arguments: of the command line; those of this process by default.
+        batch_sizes: raced by default.
     """
-    parser = _parser(name, about, peers)
+    parser = _parser(name, about, peers, batch_sizes)
     options = parser.parse_args(arguments)
     patterns = options.contenders.split(",")
     chosen = [one for one in contenders if any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns)]
@@ -45,13 +51,13 @@ def run(
     print(f"all figures: {options.out}")
 
 
-def _parser(name: str, about: str, peers: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(name: str, about: str, peers: Sequence[str], batch_sizes: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=10, help="chunks of each contender; default %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a chunk, about; default %(default)s")
-    parser.add_argument("--batch_sizes", default="32,128", help="default %(default)s")
+    parser.add_argument("--batch_sizes", default=batch_sizes, help="default %(default)s")
     parser.add_argument("--contenders", default="*", help="names, or patterns like fit*, with commas; default all")
-    parser.add_argument("--out", default=f"runs/benchmarks/{name}.json", help="default %(default)s")
+    parser.add_argument("--out", default=f"runs/benchmarks/{name.replace(' ', '_')}.json", help="default %(default)s")
     for peer in peers:
         parser.add_argument(f"--{peer}_python", default=sys.executable, help="its interpreter; default this one")
     return parser

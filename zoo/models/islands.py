@@ -16,17 +16,22 @@ def island(function: Callable) -> Callable:
 
     Args:
         function: of tensors to a tensor or a tuple of tensors; without variables and without state. Integer inputs
-            have no gradient.
+            have no gradient. A vector of floats is one number for each column of the outputs.
     """
     forward = tf.function(function, jit_compile=True, autograph=False)
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def backward(inputs: list[tf.Tensor], upstream: list[tf.Tensor]) -> list[tf.Tensor]:
-        watched = _floating(inputs)
+        # The gradient of a vector is left in rows: to add them up, XLA would go down each column on its own and compute
+        # all that leads to its numbers once more, one by one.
+        rows = [tf.broadcast_to(one, tf.shape(upstream[0])) if _by_rows(one, upstream) else one for one in inputs]
+        watched = [one for one in rows if one.dtype.is_floating]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(watched)
-            outputs = function(*inputs)
-        return tape.gradient(outputs, watched, list(upstream), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            outputs = function(*rows)
+        found = tape.gradient(outputs, watched, list(upstream), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        whole = [one for one in inputs if one.dtype.is_floating]
+        return [tf.cast(g, upstream[0].dtype) if _by_rows(one, upstream) else g for one, g in zip(whole, found)]
 
     @functools.wraps(function)
     def call(*inputs):
@@ -36,7 +41,7 @@ def island(function: Callable) -> Callable:
 
             def gradient(*upstream):
                 found = iter(backward(list(inputs), list(upstream)))
-                return [next(found) if one.dtype.is_floating else None for one in inputs]
+                return [_added_up(one, next(found), upstream) if one.dtype.is_floating else None for one in inputs]
 
             return outputs, gradient
 
@@ -45,5 +50,12 @@ def island(function: Callable) -> Callable:
     return call
 
 
-def _floating(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    return [tensor for tensor in tensors if tensor.dtype.is_floating]
+def _by_rows(one: tf.Tensor, upstream: list[tf.Tensor]) -> bool:
+    return one.dtype.is_floating and one.shape.rank == 1 < upstream[0].shape.rank
+
+
+def _added_up(one: tf.Tensor, gradient: tf.Tensor, upstream: list[tf.Tensor]) -> tf.Tensor:
+    if not _by_rows(one, upstream):
+        return gradient
+    # It adds up in float32, also numbers of bfloat16, and on all cores.
+    return tf.cast(tf.raw_ops.BiasAddGrad(out_backprop=gradient), one.dtype)
