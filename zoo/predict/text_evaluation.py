@@ -11,6 +11,7 @@ from zoo.data.frames import PAIR
 from zoo.data.reviews import Reviews, Texts
 from zoo.data.text_splits import same
 from zoo.errors import BadInput
+from zoo.predict.text_inputs import Example
 from zoo.predict.texts import TextPredictor, ValuePredictor
 from zoo.report import judge
 
@@ -47,7 +48,7 @@ def evaluate(
     if pair_column and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:
-        own = _own(run)
+        own = own(run)
         _check_classes("the run's data set", own.classes, _classes(predictor))
         return _judged(predictor, own.test)
     columns = (
@@ -57,7 +58,7 @@ def evaluate(
     )
     found = _other(dataset, columns, _classes(predictor))
     try:
-        own = _own(run)
+        own = own(run)
     except BadInput:
         return _judged(predictor, found)
     known = set(map(same, own.train.texts)) | set(map(same, own.validation.texts))
@@ -77,6 +78,11 @@ def _own(run: dict[str, Any]) -> Reviews:
             # As it was typed, in the folder where it was typed.
             given[name] = str(Path(run.get("folder", "."), Path(given[name]).expanduser()))
     return reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+
+
+def given(predictor: TextPredictor | ValuePredictor, found: Texts) -> list[Example]:
+    """Texts, or pairs of them, as the predictor takes them."""
+    return [tuple(text.split(PAIR)) for text in found.texts] if predictor.pair_column else found.texts
 
 
 def _classes(predictor: TextPredictor | ValuePredictor) -> tuple[str, ...]:
@@ -120,7 +126,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[str, float]:
-    texts = [tuple(text.split(PAIR)) for text in examples.texts] if predictor.pair_column else examples.texts
+    texts = given(predictor, examples)
     if isinstance(predictor, ValuePredictor):
         logits, labels = predictor.network.logits(texts), (examples.labels - predictor.centre) / predictor.scale
         losses, judged = (logits[:, 0] - labels) ** 2 / 2, judge.regression(predictor.scale, predictor.centre)

@@ -1,0 +1,66 @@
+"""What a finished run knows of the data that it was trained for: its model's answers to the validation split."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo import config as configs
+from zoo import workdir as folders
+from zoo.data import images
+from zoo.errors import BadInput
+from zoo.predict import text_evaluation
+from zoo.predict.copies import Classifier
+from zoo.predict.texts import TextPredictor
+
+
+class Source(NamedTuple):
+    """The validation split, as the stages and guards of `zoo.predict.multi_step` use it.
+
+    Attributes:
+        examples: what the predictor takes: an array, or a list of texts or pairs.
+        labels: int32 `[examples]`.
+        logits: float32 `[examples, classes]`, of the model as it was trained.
+    """
+
+    examples: Any
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def load(workdir: str | Path, predictor: Classifier) -> Source:
+    """Reads the run's validation split and lets its model answer.
+
+    Args:
+        workdir: of the run.
+        predictor: `predictor.load(workdir)`, of classes.
+
+    Raises:
+        BadInput: the run's data set cannot be read any more.
+    """
+    run = folders.read_json(configs.absolute(workdir), folders.RUN)
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    try:
+        examples, labels = _validation(predictor, run)
+    except BadInput as error:
+        raise BadInput(f"what is refined is judged by the run's validation split: {error}") from None
+    return Source(examples, labels, two_sided(predictor.logits(examples)))
+
+
+def two_sided(logits: np.ndarray) -> np.ndarray:
+    """Logits `[examples, classes]`, also of a model with one logit, that of the second of two classes."""
+    return logits if logits.shape[1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=1)
+
+
+def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
+    config = run["config"]
+    if isinstance(predictor, TextPredictor):
+        found = text_evaluation.own(run).validation
+        return text_evaluation.given(predictor, found), found.labels
+    dataset = config.get("dataset", "")
+    if dataset not in images.NAMES:
+        # As it was typed, in the folder where it was typed.
+        dataset = str(Path(run.get("folder", "."), Path(dataset).expanduser()))
+    columns = images.load(dataset, config.get("label_column", "label"), config.get("weight_column", "")).validation
+    return columns["x"], columns["y"]
