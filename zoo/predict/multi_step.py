@@ -102,3 +102,103 @@ class Stage(Protocol):
 
     def load(self, state: Any) -> None:
         """Goes back to a state."""
+
+
+def refine(
+    predictor: Classifier,
+    stream: Iterable[Any],
+    plan: Sequence[Stage],
+    source: Source,
+    budget: Budget = Budget(),
+    *,
+    memory: int = 400,
+    labelled: tuple[Any, np.ndarray] | None = None,
+) -> Refined:
+    """Answers a stream batch by batch, and improves on the way what the answers are made by.
+
+    Args:
+        predictor: of classes; stays as it is.
+        stream: batches of examples as the predictor takes them, of any sizes, one example included.
+        plan: stages in the order in which they are asked, and in which they see the logits.
+        source: what is known of the data that the model was trained for.
+        budget: of changes.
+        memory: the last examples of the stream, which changes are tried and judged on. 400 are forty of each of ten
+            classes: their moments are known to a sixth of a standard deviation.
+        labelled: a few examples of the stream's kind and their classes, where there are some: no change may lower the
+            accuracy on them.
+
+    Raises:
+        BadInput: an example is none that the predictor takes.
+        NonFinite: the source model's output is.
+    """
+    loop = _Loop(predictor, plan, source, budget, memory, labelled)
+    found = [loop.answered(batch) for batch in stream]
+    classes = len(predictor.classes)
+    return Refined(np.concatenate([np.zeros((0, classes)), *found]), loop.trace)
+
+
+class _Loop:
+    """The state of one call of `refine`."""
+
+    def __init__(self, predictor, plan, source, budget, memory, labelled):
+        self.trace: list[Line] = []
+        self._plan, self._source, self._budget, self._memory = plan, source, budget, memory
+        self._predictor = copied(predictor) if plan else predictor
+        self._recent = None
+        self._batches = self._examples = self._steps = 0
+        self._seconds = 0.0
+        for stage in plan:
+            stage.begin(self._predictor, source)
+        self._labelled = labelled
+
+    def answered(self, batch: Any) -> np.ndarray:
+        """The probabilities of one batch, after what changes could be made for it."""
+        self._recent = _last(self._recent, batch, self._memory)
+        for stage in self._plan:
+            if self._spent():
+                break
+            self._try(stage, batch)
+        self._batches += 1
+        self._examples += len(batch)
+        return guards.probabilities(self._answer(batch))
+
+    def _try(self, stage: Stage, batch: Any) -> None:
+        start, saved = time.perf_counter(), stage.state()
+        before, right = self._answer(self._recent), self._right()
+        refused = stage.propose(Seen(batch, self._recent, before))
+        if refused:
+            verdict = guards.Verdict(guards.score(before), guards.score(before), False, refused)
+        else:
+            verdict = guards.judge(before, self._answer(self._recent), self._source, right, self._right())
+        if not verdict.accepted:
+            stage.load(saved)
+        seconds = time.perf_counter() - start
+        self._steps, self._seconds = self._steps + 1, self._seconds + seconds
+        self.trace.append(Line(self._batches, stage.name, *verdict, seconds))
+
+    def _answer(self, examples: Any) -> np.ndarray:
+        logits = two_sided(self._predictor.logits(examples))
+        for stage in self._plan:
+            logits = stage.answer(logits)
+        return logits
+
+    def _right(self) -> float | None:
+        """The accuracy on the labelled examples, where there are some."""
+        if self._labelled is None:
+            return None
+        examples, labels = self._labelled
+        return float((self._answer(examples).argmax(axis=1) == labels).mean())
+
+    def _spent(self) -> bool:
+        spent = (self._steps, self._seconds, self._examples)
+        return any(limit and used >= limit for used, limit in zip(spent, self._budget))
+
+
+def _last(recent: Any, batch: Any, size: int) -> Any:
+    """The last examples of what is remembered and a batch; all of a batch that is larger."""
+    if recent is None or len(batch) >= size:
+        return batch
+    keep = size - len(batch)
+    if isinstance(batch, np.ndarray):
+        return np.concatenate([recent, batch])[-(keep + len(batch)) :]
+    return [*recent, *batch][-(keep + len(batch)) :]
