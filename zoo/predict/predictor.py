@@ -108,6 +108,11 @@ class Predictor:
         found = [self._batch(examples[first : first + _SIZES[-1]], first) for first in starts]
         return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
 
+    def prepared(self, examples: np.ndarray) -> np.ndarray:
+        """The examples as the model takes them: of its dtype; see `logits` for what is raised."""
+        inputs.check_shape(examples, self.shape)
+        return inputs.numbers(examples, self.dtype, 0)
+
     def read(self, path: str | Path) -> np.ndarray:
         """The examples of a file; see `inputs.read`."""
         return inputs.read(path, self.shape, self.dtype)
