@@ -1,8 +1,10 @@
 """Whether a change of a model is kept, judged without labels.
 
-The score is the information that the answers give about the examples: the entropy of their mean, less their mean
-entropy (Bridle et al., "Unsupervised classifiers, mutual information and phantom targets", 1991). It falls where
-answers become unsure, and also where all become the same, which lower entropy alone would reward.
+The score is how typical the answers are: the less, the farther the logits lie from those of validation examples with
+the same answer, in units of their own covariance (Lee et al., "A simple unified framework for detecting
+out-of-distribution samples and adversarial attacks", 2018, section 2). Unlike entropy it cannot be won by being sure
+of anything, and unlike the information of Bridle et al. (1991) it asks for no mixture of classes, which a stream may
+not have.
 """
 
 from typing import NamedTuple
@@ -13,13 +15,17 @@ from zoo.predict.source import Source
 
 # The classes that are answered, as a number, may not fall below this share of what it was before.
 _COLLAPSE = 0.5
+# Draws of validation examples, and which of their scores, from below, is the least that passes for unshifted.
+_DRAWS, _QUANTILE = 200, 0.01
+# Of the covariance's mean variance: keeps it invertible, as logits that are shifted alike mean the same.
+_RIDGE = 1e-3
 
 
 class Verdict(NamedTuple):
     """What the guards say of a change.
 
     Attributes:
-        before: the score without it, in nats.
+        before: the score without it.
         after: the score with it.
         accepted: whether it is kept.
         reason: why.
@@ -31,45 +37,80 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge(
-    before: np.ndarray,
-    after: np.ndarray,
-    source: Source,
-    right_before: float | None = None,
-    right_after: float | None = None,
-) -> Verdict:
-    """Compares the answers to the same examples without and with a change.
+class Guards:
+    """What the validation answers look like, and what departs from them.
 
     Args:
-        before: logits `[examples, classes]`.
-        after: likewise.
         source: the data that the model was trained for.
-        right_before: accuracy on labelled examples, where there are some.
-        right_after: likewise.
     """
-    if not np.isfinite(after).all():
-        return Verdict(score(before), float("nan"), False, "the answers are not finite")
-    scores = score(before), score(after)
-    classes = classes_answered(before), classes_answered(after)
-    if classes[1] < _COLLAPSE * classes[0]:
-        return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
-    if right_before is not None and right_after < right_before:
-        return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
-    if not scores[1] > scores[0]:
-        return Verdict(*scores, False, "the score does not improve")
-    return Verdict(*scores, True, "the score improves")
+
+    def __init__(self, source: Source):
+        logits = _centred(source.logits)
+        answers = logits.argmax(axis=1)
+        classes = logits.shape[1]
+        # A class that is never answered is as far away as may be: its mean is that of its true examples, or of all.
+        groups = [_first(logits[answers == label], logits[source.labels == label], logits) for label in range(classes)]
+        self._means = np.stack([group.mean(axis=0) for group in groups])
+        spread = np.cov((logits - self._means[answers]).T, bias=True)
+        self._inverse = np.linalg.inv(spread + _RIDGE * np.trace(spread) / classes * np.eye(classes))
+        self._distances = self._far(source.logits)
+
+    def score(self, logits: np.ndarray) -> float:
+        """Minus the median distance, squared; 0 is best.
+
+        Args:
+            logits: `[examples, classes]`, at least one example.
+        """
+        return -float(np.median(self._far(logits)))
+
+    def usual(self, examples: int) -> float:
+        """The least score that so many examples have where nothing is shifted, but for one draw of a hundred."""
+        draw = np.random.default_rng(0)
+        drawn = draw.choice(self._distances, (_DRAWS, examples))
+        return float(np.quantile(-np.median(drawn, axis=1), _QUANTILE))
+
+    def judge(
+        self,
+        before: np.ndarray,
+        after: np.ndarray,
+        right_before: float | None = None,
+        right_after: float | None = None,
+    ) -> Verdict:
+        """Compares the answers to the same examples without and with a change.
+
+        Args:
+            before: logits `[examples, classes]`.
+            after: likewise.
+            right_before: accuracy on labelled examples, where there are some.
+            right_after: likewise.
+        """
+        if not np.isfinite(after).all():
+            return Verdict(self.score(before), float("nan"), False, "the answers are not finite")
+        scores = self.score(before), self.score(after)
+        classes = answered(before), answered(after)
+        if classes[1] < _COLLAPSE * classes[0]:
+            return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
+        if right_before is not None and right_after is not None and right_after < right_before:
+            return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
+        if not scores[1] > scores[0]:
+            return Verdict(*scores, False, "the answers get less typical")
+        return Verdict(*scores, True, "the answers get more typical")
+
+    def _far(self, logits: np.ndarray) -> np.ndarray:
+        logits = _centred(logits)
+        gaps = logits - self._means[logits.argmax(axis=1)]
+        return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)
 
 
-def score(logits: np.ndarray) -> float:
-    """Mutual information of example and answer, in nats, of logits `[examples, classes]`."""
-    found = probabilities(logits)
-    return _entropy(found.mean(axis=0)) - float(np.mean([_entropy(row) for row in found]))
-
-
-def classes_answered(logits: np.ndarray) -> float:
+def answered(logits: np.ndarray) -> float:
     """How many classes are answered: the exponential of their shares' entropy."""
-    counts = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1])
-    return float(np.exp(_entropy(counts / counts.sum())))
+    shares = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
+    return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-300)))))
+
+
+def confidence(logits: np.ndarray) -> float:
+    """The mean probability of the answers."""
+    return float(probabilities(logits).max(axis=1).mean())
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -78,5 +119,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def _entropy(shares: np.ndarray) -> float:
-    return float(-np.sum(shares * np.log(np.maximum(shares, 1e-300))))
+def _centred(logits: np.ndarray) -> np.ndarray:
+    """Only differences of logits mean something."""
+    logits = logits.astype(np.float64)
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def _first(*groups: np.ndarray) -> np.ndarray:
+    return next(group for group in groups if len(group))

@@ -76,11 +76,13 @@ class Seen(NamedTuple):
         batch: that is to be answered.
         recent: the last ones of the stream, those of the batch included.
         logits: of `recent`, `[examples, classes]`, by the copy as it is.
+        usual: whether these are as typical as those of examples that did not shift.
     """
 
     batch: Any
     recent: Any
     logits: np.ndarray
+    usual: bool
 
 
 class Stage(Protocol):
@@ -147,6 +149,7 @@ class _Loop:
         self._recent = None
         self._batches = self._examples = self._steps = 0
         self._seconds = 0.0
+        self._guards = guards.Guards(source) if plan else None
         for stage in plan:
             stage.begin(self._predictor, source)
         self._labelled = labelled
@@ -165,11 +168,12 @@ class _Loop:
     def _try(self, stage: Stage, batch: Any) -> None:
         start, saved = time.perf_counter(), stage.state()
         before, right = self._answer(self._recent), self._right()
-        refused = stage.propose(Seen(batch, self._recent, before))
+        score = self._guards.score(before)
+        refused = stage.propose(Seen(batch, self._recent, before, score >= self._guards.usual(len(self._recent))))
         if refused:
-            verdict = guards.Verdict(guards.score(before), guards.score(before), False, refused)
+            verdict = guards.Verdict(score, score, False, refused)
         else:
-            verdict = guards.judge(before, self._answer(self._recent), self._source, right, self._right())
+            verdict = self._guards.judge(before, self._answer(self._recent), right, self._right())
         if not verdict.accepted:
             stage.load(saved)
         seconds = time.perf_counter() - start

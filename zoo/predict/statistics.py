@@ -46,8 +46,8 @@ class Norms:
         self._inputs = tf.function(keras.Model(model.inputs, [layer.input for layer in self.layers]), autograph=False)
         self.classes = classes
         found = [_channels(part) for part in self._of(examples)]
-        self.source = [_by_class(values, labels, classes) for values in found]
-        self.trained = self.state()
+        self._source = [_by_class(values, labels, classes) for values in found]
+        self._trained = self.state()
 
     def state(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean and variance of each layer."""
@@ -59,31 +59,34 @@ class Norms:
             layer.moving_mean.assign(mean)
             layer.moving_variance.assign(variance)
 
-    def fit(self, examples: np.ndarray, predicted: Callable[[], np.ndarray]) -> np.ndarray:
-        """Fits all layers to the examples, from the input on.
+    def set(self, examples: np.ndarray, shares: np.ndarray) -> None:
+        """Fits all layers to examples whose classes come in the given shares, `[classes]`.
+
+        From the input on, a pass for each layer: what it reads depends on the statistics of those before it.
+        """
+        for number, (layer, (mean, variance)) in enumerate(zip(self.layers, self._trained, strict=True)):
+            seen = _channels(self._of(examples)[number])
+            scale, offset = _change(seen, self._source[number], shares)
+            layer.moving_mean.assign(scale * mean + offset)
+            layer.moving_variance.assign(scale**2 * variance)
+
+    def settle(self, examples: np.ndarray, predicted: Callable[[], np.ndarray], shares: np.ndarray) -> np.ndarray:
+        """Shares from the answers and statistics from the shares, in turns, after `set`.
 
         Args:
             examples: as the model takes them.
-            predicted: the classes `[examples]` that the model with its present statistics finds.
+            predicted: gives their classes `[examples]`, by the model with its present statistics.
+            shares: that the present statistics rest on.
 
         Returns:
-            The shares of the classes that the statistics rest on, `[classes]`.
+            The shares that they rest on at the end.
         """
-        shares = self._shares(predicted())
         for _ in range(_TURNS):
-            self._set(examples, shares)
             before, shares = shares, self._shares(predicted())
             if np.abs(shares - before).sum() < _STILL:
-                break
+                return before
+            self.set(examples, shares)
         return shares
-
-    def _set(self, examples: np.ndarray, shares: np.ndarray) -> None:
-        """What a layer reads depends on the statistics of those before it: one pass for each."""
-        for number, (layer, (mean, variance)) in enumerate(zip(self.layers, self.trained, strict=True)):
-            seen = _channels(self._of(examples)[number])
-            scale, offset = _change(seen, self.source[number], shares)
-            layer.moving_mean.assign(scale * mean + offset)
-            layer.moving_variance.assign(scale**2 * variance)
 
     def _shares(self, predicted: np.ndarray) -> np.ndarray:
         # One example of each class more: a class that was not seen may still come.
