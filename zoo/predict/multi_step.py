@@ -11,7 +11,7 @@ a copy. With no stage, or no budget, the answers are the plain forward pass, bit
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +33,9 @@ class Budget(NamedTuple):
     steps: int = 0
     seconds: float = 0.0
     examples: int = 0
+
+
+UNLIMITED = Budget()
 
 
 class Line(NamedTuple):
@@ -111,7 +114,7 @@ def refine(
     stream: Iterable[Any],
     plan: Sequence[Stage],
     source: Source,
-    budget: Budget = Budget(),
+    budget: Budget = UNLIMITED,
     *,
     memory: int = 400,
     labelled: tuple[Any, np.ndarray] | None = None,

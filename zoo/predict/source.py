@@ -56,7 +56,7 @@ def two_sided(logits: np.ndarray) -> np.ndarray:
 def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
     config = run["config"]
     if isinstance(predictor, TextPredictor):
-        found = text_evaluation.own(run).validation
+        found = text_evaluation.own_texts(run).validation
         return text_evaluation.given(predictor, found), found.labels
     dataset = config.get("dataset", "")
     if dataset not in images.NAMES:

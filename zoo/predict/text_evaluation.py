@@ -48,7 +48,7 @@ def evaluate(
     if pair_column and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:
-        own = own(run)
+        own = own_texts(run)
         _check_classes("the run's data set", own.classes, _classes(predictor))
         return _judged(predictor, own.test)
     columns = (
@@ -58,7 +58,7 @@ def evaluate(
     )
     found = _other(dataset, columns, _classes(predictor))
     try:
-        own = own(run)
+        own = own_texts(run)
     except BadInput:
         return _judged(predictor, found)
     known = set(map(same, own.train.texts)) | set(map(same, own.validation.texts))
