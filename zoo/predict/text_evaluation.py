@@ -69,7 +69,8 @@ def evaluate(
     return {**_judged(predictor, left), "left_out": int((~new).sum())}
 
 
-def _own(run: dict[str, Any]) -> Reviews:
+def own_texts(run: dict[str, Any]) -> Reviews:
+    """The texts of a run, split as they were for it."""
     config = run["config"]
     names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
     given = {name: config[name] for name in names if config.get(name)}
