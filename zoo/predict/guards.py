@@ -15,8 +15,6 @@ from zoo.predict.source import Source
 
 # The classes that are answered, as a number, may not fall below this share of what it was before.
 _COLLAPSE = 0.5
-# Draws of validation examples, and which of their scores, from below, is the least that passes for unshifted.
-_DRAWS, _QUANTILE = 200, 0.01
 # Of the covariance's mean variance: keeps it invertible, as logits that are shifted alike mean the same.
 _RIDGE = 1e-3
 
@@ -45,15 +43,7 @@ class Guards:
     """
 
     def __init__(self, source: Source):
-        logits = _centred(source.logits)
-        answers = logits.argmax(axis=1)
-        classes = logits.shape[1]
-        # A class that is never answered is as far away as may be: its mean is that of its true examples, or of all.
-        groups = [_first(logits[answers == label], logits[source.labels == label], logits) for label in range(classes)]
-        self._means = np.stack([group.mean(axis=0) for group in groups])
-        spread = np.cov((logits - self._means[answers]).T, bias=True)
-        self._inverse = np.linalg.inv(spread + _RIDGE * np.trace(spread) / classes * np.eye(classes))
-        self._distances = self._far(source.logits)
+        self._answers = _Answers(source.logits, source.labels)
 
     def score(self, logits: np.ndarray) -> float:
         """Minus the median distance, squared; 0 is best.
@@ -61,13 +51,7 @@ class Guards:
         Args:
             logits: `[examples, classes]`, at least one example.
         """
-        return -float(np.median(self._far(logits)))
-
-    def usual(self, examples: int) -> float:
-        """The least score that so many examples have where nothing is shifted, but for one draw of a hundred."""
-        draw = np.random.default_rng(0)
-        drawn = draw.choice(self._distances, (_DRAWS, examples))
-        return float(np.quantile(-np.median(drawn, axis=1), _QUANTILE))
+        return -float(np.median(self._answers.far(logits)))
 
     def judge(
         self,
@@ -96,7 +80,21 @@ class Guards:
             return Verdict(*scores, False, "the answers get less typical")
         return Verdict(*scores, True, "the answers get more typical")
 
-    def _far(self, logits: np.ndarray) -> np.ndarray:
+
+class _Answers:
+    """Means of the logits by answer, and the covariance around them."""
+
+    def __init__(self, logits: np.ndarray, labels: np.ndarray):
+        logits = _centred(logits)
+        answers, classes = logits.argmax(axis=1), logits.shape[1]
+        # A class that is never answered is where its true examples are, or all.
+        groups = [_first(logits[answers == label], logits[labels == label], logits) for label in range(classes)]
+        self._means = np.stack([group.mean(axis=0) for group in groups])
+        spread = np.cov((logits - self._means[answers]).T, bias=True)
+        self._inverse = np.linalg.inv(spread + _RIDGE * np.trace(spread) / classes * np.eye(classes))
+
+    def far(self, logits: np.ndarray) -> np.ndarray:
+        """Squared distances `[examples]` to the mean of the same answer."""
         logits = _centred(logits)
         gaps = logits - self._means[logits.argmax(axis=1)]
         return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)

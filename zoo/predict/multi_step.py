@@ -22,7 +22,7 @@ from zoo.predict.source import Source, two_sided
 
 
 class Budget(NamedTuple):
-    """What may be spent on changes; 0 is no limit. When one of them is spent, prediction goes on unchanged.
+    """What may be spent on changes; None is no limit. When one of them is spent, prediction goes on without changes.
 
     Attributes:
         steps: changes that are tried, kept or not.
@@ -30,9 +30,9 @@ class Budget(NamedTuple):
         examples: of the stream, after which no change is tried.
     """
 
-    steps: int = 0
-    seconds: float = 0.0
-    examples: int = 0
+    steps: int | None = None
+    seconds: float | None = None
+    examples: int | None = None
 
 
 UNLIMITED = Budget()
@@ -79,13 +79,11 @@ class Seen(NamedTuple):
         batch: that is to be answered.
         recent: the last ones of the stream, those of the batch included.
         logits: of `recent`, `[examples, classes]`, by the copy as it is.
-        usual: whether these are as typical as those of examples that did not shift.
     """
 
     batch: Any
     recent: Any
     logits: np.ndarray
-    usual: bool
 
 
 class Stage(Protocol):
@@ -171,9 +169,9 @@ class _Loop:
     def _try(self, stage: Stage, batch: Any) -> None:
         start, saved = time.perf_counter(), stage.state()
         before, right = self._answer(self._recent), self._right()
-        score = self._guards.score(before)
-        refused = stage.propose(Seen(batch, self._recent, before, score >= self._guards.usual(len(self._recent))))
+        refused = stage.propose(Seen(batch, self._recent, before))
         if refused:
+            score = self._guards.score(before)
             verdict = guards.Verdict(score, score, False, refused)
         else:
             verdict = self._guards.judge(before, self._answer(self._recent), right, self._right())
@@ -198,7 +196,7 @@ class _Loop:
 
     def _spent(self) -> bool:
         spent = (self._steps, self._seconds, self._examples)
-        return any(limit and used >= limit for used, limit in zip(spent, self._budget))
+        return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
 
 
 def _last(recent: Any, batch: Any, size: int) -> Any:

@@ -23,10 +23,11 @@ _TINY = 1e-6
 
 
 class Moments(NamedTuple):
-    """Of the inputs of one normalisation layer, by class: `[classes, channels]`."""
+    """Of the inputs of one normalisation layer, by class: `[classes, channels]`, from `[classes]` examples."""
 
     mean: np.ndarray
     variance: np.ndarray
+    count: np.ndarray
 
 
 class Norms:
@@ -43,7 +44,10 @@ class Norms:
         self.layers = layers_of(model)
         if not self.layers:
             raise ValueError("the model has no batch normalisation; expected one, as --norm=batch makes")
-        self._inputs = tf.function(keras.Model(model.inputs, [layer.input for layer in self.layers]), autograph=False)
+        inputs = keras.Model(model.inputs, [layer.input for layer in self.layers])
+        # Of any number of rows, or each number would be traced.
+        shape = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+        self._inputs = tf.function(lambda x: inputs(x, training=False), [shape], autograph=False)
         self.classes = classes
         found = [_channels(part) for part in self._of(examples)]
         self._source = [_by_class(values, labels, classes) for values in found]
@@ -58,6 +62,17 @@ class Norms:
         for layer, (mean, variance) in zip(self.layers, state, strict=True):
             layer.moving_mean.assign(mean)
             layer.moving_variance.assign(variance)
+
+    def shift(self, examples: np.ndarray, shares: np.ndarray) -> float:
+        """How far the first layer's mean inputs are from what the source would have in these shares of the classes.
+
+        Returns:
+            The square in units of its chance variance, mean over the channels: about 1 where nothing shifted.
+        """
+        seen, source = _channels(self._of(examples)[0]).mean(axis=1), self._source[0]
+        # Also the source's means are known from some examples only.
+        chance = (shares @ source.variance) / len(seen) + shares**2 @ (source.variance / source.count[:, None])
+        return float(np.mean((seen.mean(0) - shares @ source.mean) ** 2 / (chance + _TINY)))
 
     def set(self, examples: np.ndarray, shares: np.ndarray) -> None:
         """Fits all layers to examples whose classes come in the given shares, `[classes]`.
@@ -110,7 +125,8 @@ def _channels(values: np.ndarray) -> np.ndarray:
 
 def _by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
     groups = [values[labels == label].reshape(-1, values.shape[-1]) for label in range(classes)]
-    return Moments(np.stack([group.mean(0) for group in groups]), np.stack([group.var(0) for group in groups]))
+    mean, variance = (np.stack([of(group, axis=0) for group in groups]) for of in (np.mean, np.var))
+    return Moments(mean, variance, np.array([len(group) for group in groups]))
 
 
 def _change(seen: np.ndarray, source: Moments, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

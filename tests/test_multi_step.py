@@ -1,0 +1,217 @@
+"""Prediction in several steps: the loop, its guards, and statistics fitted to a stream, on digits."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zoo
+from experiments.mlp_classifier import MlpConfig, build
+from zoo.data import images
+from zoo.errors import BadInput
+from zoo.predict import guards, multi_step, predictor, source, stages
+from zoo.predict.copies import copied, digest
+from zoo.predict.multi_step import Budget, refine
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network with batch normalisation that reads digits, and what it knows of its source."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    config = MlpConfig(
+        dataset="mnist_5k", hidden=(64, 64), norm="batch", epochs=0, steps=400, batch_size=128, learning_rate=0.01
+    )
+    zoo.run(build, config, folder)
+    found = predictor.load(folder)
+    return folder, found, source.load(folder, found)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Examples that the network has not seen, in an order that mixes the classes."""
+    test = images.load("mnist_5k").test
+    order = np.random.default_rng(0).permutation(len(test["y"]))
+    return test["x"][order], test["y"][order]
+
+
+def bright(x):
+    return (127 + x // 2).astype(np.uint8)
+
+
+def batches(x, size=100):
+    return [x[first : first + size] for first in range(0, len(x), size)]
+
+
+def error(found, labels):
+    return float((found.probabilities.argmax(axis=1) != labels).mean())
+
+
+def plain(found, stream):
+    return np.concatenate([guards.probabilities(found.logits(batch)) for batch in stream])
+
+
+@pytest.mark.parametrize(
+    ("plan", "budget"),
+    [([], Budget()), ([stages.Statistics()], Budget(steps=0)), ([stages.Statistics()], Budget(seconds=0.0))],
+)
+def test_nothing_to_spend_is_the_plain_forward_pass(trained, digits, plan, budget):
+    _, found, known = trained
+    stream = batches(bright(digits[0]))
+    refined = refine(found, stream, plan, known, budget)
+    assert refined.trace == []
+    np.testing.assert_array_equal(refined.probabilities, plain(found, stream))
+
+
+def test_a_shift_of_the_inputs_is_mended(trained, digits):
+    _, found, known = trained
+    x, y = digits
+    before = digest(found.model)
+    refined = refine(found, batches(bright(x)), [stages.Statistics()], known)
+    clean = float((found.logits(x).argmax(axis=1) != y).mean())
+    assert float((found.logits(bright(x)).argmax(axis=1) != y).mean()) > 0.5
+    assert error(refined, y) < clean + 0.03
+    assert digest(found.model) == before
+    assert refined.trace[0].accepted and refined.trace[0].after > refined.trace[0].before
+
+
+def test_what_did_not_shift_is_left_alone(trained, digits):
+    _, found, known = trained
+    stream = batches(digits[0])
+    refined = refine(found, stream, [stages.Statistics()], known)
+    assert not any(line.accepted for line in refined.trace)
+    np.testing.assert_array_equal(refined.probabilities, plain(found, stream))
+
+
+@pytest.mark.parametrize("shift", [lambda x: x, bright])
+def test_a_stream_sorted_by_class_does_no_harm(trained, digits, shift):
+    _, found, known = trained
+    order = np.argsort(digits[1], kind="stable")
+    x, y = shift(digits[0][order]), digits[1][order]
+    refined = refine(found, batches(x, 25), [stages.Statistics()], known, memory=100)
+    assert error(refined, y) <= float((found.logits(x).argmax(axis=1) != y).mean()) + 0.01
+
+
+def test_one_example_at_a_time(trained, digits):
+    _, found, known = trained
+    x, y = bright(digits[0][:160]), digits[1][:160]
+    refined = refine(found, batches(x, 1), [stages.Statistics()], known, memory=100)
+    assert refined.probabilities.shape == (160, 10)
+    later = slice(100, None)
+    assert float((refined.probabilities.argmax(axis=1) != y)[later].mean()) < 0.25
+    assert "too few" in refined.trace[0].reason
+
+
+def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
+    _, found, known = trained
+    stream = batches(bright(digits[0]))
+    refined = refine(found, stream, [stages.Statistics()], known, Budget(steps=2))
+    assert len(refined.trace) == 2 and refined.probabilities.shape == (len(digits[0]), 10)
+    by_examples = refine(found, stream, [stages.Statistics()], known, Budget(examples=150))
+    assert [line.batch for line in by_examples.trace] == [0, 1]
+
+
+class Wrong:
+    """A stage that would do harm: it moves all logits to one side, or to nowhere."""
+
+    name = "wrong"
+
+    def __init__(self, shift):
+        self.shift, self.now = shift, np.zeros(10)
+
+    def begin(self, predictor, source):
+        pass
+
+    def propose(self, seen):
+        self.now = self.shift
+        return ""
+
+    def answer(self, logits):
+        return logits + self.now
+
+    def state(self):
+        return self.now
+
+    def load(self, state):
+        self.now = state
+
+
+def test_guards_keep_out_what_does_harm(trained, digits):
+    _, found, known = trained
+    stream = batches(digits[0])
+    one_class = np.where(np.arange(10) == 3, 50.0, 0.0)
+    for shift, reason in ((one_class, "classes"), (np.full(10, np.nan), "not finite")):
+        refined = refine(found, stream, [Wrong(shift)], known)
+        assert all(reason in line.reason and not line.accepted for line in refined.trace)
+        np.testing.assert_array_equal(refined.probabilities, plain(found, stream))
+
+
+def test_no_change_may_lower_the_accuracy_on_labelled_examples(trained, digits):
+    _, found, known = trained
+    x, y = digits
+    # More typical than without: all logits grow by what leads to the mean of their class in validation; but the labels
+    # say that it is wrong.
+    refined = refine(found, batches(bright(x)), [stages.Statistics()], known, labelled=(bright(x), _wrong(found, x, y)))
+    assert not any(line.accepted for line in refined.trace)
+    assert any("labelled" in line.reason for line in refined.trace)
+
+
+def _wrong(found, x, y):
+    return found.logits(bright(x)).argmax(axis=1)
+
+
+def test_statistics_are_those_of_numpy(trained, digits):
+    """One layer, in even shares: the affine change that leads from the source's moments to those that are seen."""
+    from zoo.predict.statistics import Norms
+
+    _, found, known = trained
+    copy = copied(found)
+    norms = Norms(copy.model, known.examples, known.labels, 10)
+    kernel = next(layer for layer in copy.model.layers if isinstance(layer, keras.layers.Dense)).kernel.numpy()
+    z = known.examples.reshape(len(known.examples), -1) / 255.0 @ kernel
+    mean = np.stack([z[known.labels == label].mean(0) for label in range(10)])
+    square = np.stack([(z[known.labels == label] ** 2).mean(0) for label in range(10)])
+    trained_mean, trained_variance = norms.state()[0]
+    x = bright(digits[0])
+    seen = x.reshape(len(x), -1) / 255.0 @ kernel
+    scale = np.sqrt(seen.var(0) / (square.mean(0) - mean.mean(0) ** 2))
+    norms.set(x, np.full(10, 0.1))
+    expected = scale * trained_mean + seen.mean(0) - scale * mean.mean(0)
+    alive = square.mean(0) > 1e-3
+    np.testing.assert_allclose(norms.state()[0][0][alive], expected[alive], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(norms.state()[0][1][alive], (scale**2 * trained_variance)[alive], rtol=1e-3)
+
+
+def test_a_model_without_batch_normalisation_is_refused(trained):
+    _, found, known = trained
+    inputs = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    other = predictor.Predictor(keras.Model(inputs, keras.layers.Dense(10)(x)), found.classes)
+    with pytest.raises(BadInput, match="--norm=batch"):
+        refine(other, [], [stages.Statistics()], known)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_the_score_knows_only_differences_of_logits(seed, classes):
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, classes, 60).astype(np.int32)
+    logits = draw.normal(size=(60, classes)) + 4 * np.eye(classes)[labels]
+    known = guards.Guards(source.Source(None, labels, logits))
+    some = logits[:20]
+    assert known.score(some + draw.normal(size=(20, 1))) == pytest.approx(known.score(some), abs=1e-6)
+    assert known.score(some) == known.score(some[draw.permutation(20)])
+    assert known.score(some + 30 * draw.normal(size=(20, classes))) < known.score(some)
+
+
+def test_typical_and_answered_have_their_values():
+    assert guards.answered(np.eye(4)) == pytest.approx(4.0)
+    assert guards.answered(np.eye(4)[[0, 0]]) == pytest.approx(1.0)
+    assert guards.confidence(np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))) == pytest.approx(0.7)
+    np.testing.assert_allclose(guards.probabilities(np.array([[1000.0, 0.0]])), [[1.0, 0.0]])
+
+
+def test_memory_keeps_the_last():
+    last = multi_step._last
+    np.testing.assert_array_equal(last(np.arange(5), np.arange(5, 8), 6), np.arange(2, 8))
+    np.testing.assert_array_equal(last(np.arange(5), np.arange(9), 6), np.arange(9))
+    assert last(["a", "b"], ["c"], 2) == ["b", "c"]
