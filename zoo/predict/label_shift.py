@@ -69,7 +69,8 @@ class Prior:
         Args:
             probabilities: calibrated, of the validation set `[examples, classes]`: examples that the model was not
                 trained on, ten or more of each class. The level holds on average over what the shares may be; where
-                most classes have been seen only once or twice it may be exceeded for some.
+                most classes have been seen only once or twice it may be exceeded for some. They may be those that the
+                calibration was fitted to: in simulations the level held all the same.
             level: as in `Prior`; 0.01 takes about 1.6 nats more evidence than 0.05.
             memory: examples, above 0.
             strength: None for half a pseudo-example per class, as Jeffreys' prior has; more helps against mild shifts
