@@ -114,7 +114,7 @@ def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name = "wrong"
+    name, on_output = "wrong", False
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)

@@ -59,6 +59,7 @@ class Guards:
         after: np.ndarray,
         right_before: float | None = None,
         right_after: float | None = None,
+        typical: bool = True,
     ) -> Verdict:
         """Compares the answers to the same examples without and with a change.
 
@@ -67,6 +68,7 @@ class Guards:
             after: likewise.
             right_before: accuracy on labelled examples, where there are some.
             right_after: likewise.
+            typical: whether the answers have to get more typical; else the change has evidence of its own.
         """
         if not np.isfinite(after).all():
             return Verdict(self.score(before), float("nan"), False, "the answers are not finite")
@@ -76,6 +78,8 @@ class Guards:
             return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
+        if not typical:
+            return Verdict(*scores, True, "on evidence of its own")
         if not scores[1] > scores[0]:
             return Verdict(*scores, False, "the answers get less typical")
         return Verdict(*scores, True, "the answers get more typical")

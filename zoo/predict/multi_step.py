@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from zoo.errors import BadInput
 from zoo.predict import guards
 from zoo.predict.copies import Classifier, copied
 from zoo.predict.source import Source, two_sided
@@ -78,21 +79,30 @@ class Seen(NamedTuple):
     Attributes:
         batch: that is to be answered.
         recent: the last ones of the stream, those of the batch included.
-        logits: of `recent`, `[examples, classes]`, by the copy as it is.
+        logits: of `recent`, `[examples, classes]`, by the copy as it is and what the stages before make of it.
+        changed: whether a stage before has changed the model, by which the logits are then others than in validation.
     """
 
     batch: Any
     recent: Any
     logits: np.ndarray
+    changed: bool
 
 
 class Stage(Protocol):
-    """What a plan is made of; any class with these will do."""
+    """What a plan is made of; any class with these will do.
+
+    Attributes:
+        name: in the trace.
+        on_output: whether it changes only what is made of the logits. Such a stage brings its own evidence that a
+            change is for the better: how typical the logits are says nothing of it.
+    """
 
     name: str
+    on_output: bool
 
     def begin(self, predictor: Classifier, source: Source) -> None:
-        """Called once, with the copy that may be changed."""
+        """Called once, with the copy that may be changed; the source's logits are what the stages before make of them."""
 
     def propose(self, seen: Seen) -> str:
         """Makes a change; or changes nothing, and says why."""
@@ -131,9 +141,14 @@ def refine(
             accuracy on them.
 
     Raises:
-        BadInput: an example is none that the predictor takes.
+        BadInput: an example is none that the predictor takes, or a stage that changes the model follows one that does
+            not: what is made of the output rests on the model.
         NonFinite: the source model's output is.
     """
+    order = [stage.on_output for stage in plan]
+    if order != sorted(order):
+        names = ", ".join(stage.name for stage in plan)
+        raise BadInput(f"the plan is {names}: expected the stages that change the model before those on its output")
     loop = _Loop(predictor, plan, source, budget, memory, labelled)
     found = [loop.answered(batch) for batch in stream]
     classes = len(predictor.classes)
@@ -151,9 +166,11 @@ class _Loop:
         self._batches = self._examples = self._steps = 0
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
+        self._labelled = labelled
+        self._changed: set[str] = set()
         for stage in plan:
             stage.begin(self._predictor, source)
-        self._labelled = labelled
+            source = source._replace(logits=stage.answer(source.logits))
 
     def answered(self, batch: Any) -> np.ndarray:
         """The probabilities of one batch, after what changes could be made for it."""
@@ -168,22 +185,30 @@ class _Loop:
 
     def _try(self, stage: Stage, batch: Any) -> None:
         start, saved = time.perf_counter(), stage.state()
-        before, right = self._answer(self._recent), self._right()
-        refused = stage.propose(Seen(batch, self._recent, before))
+        before, right = self._answer(self._recent, until=stage), self._right()
+        shown = stage.answer(before)
+        changed = any(other.name in self._changed for other in self._plan if other is not stage)
+        refused = stage.propose(Seen(batch, self._recent, before, changed))
         if refused:
             score = self._guards.score(before)
             verdict = guards.Verdict(score, score, False, refused)
         else:
-            verdict = self._guards.judge(before, self._answer(self._recent), right, self._right())
+            after = self._answer(self._recent, until=stage)
+            verdict = self._guards.judge(shown, stage.answer(after), right, self._right(), not stage.on_output)
         if not verdict.accepted:
             stage.load(saved)
+        elif not stage.on_output:
+            self._changed.add(stage.name)
         seconds = time.perf_counter() - start
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
         self.trace.append(Line(self._batches, stage.name, *verdict, seconds))
 
-    def _answer(self, examples: Any) -> np.ndarray:
+    def _answer(self, examples: Any, until: Stage | None = None) -> np.ndarray:
+        """Logits `[examples, classes]`, of all stages or of those before one."""
         logits = two_sided(self._predictor.logits(examples))
         for stage in self._plan:
+            if stage is until:
+                break
             logits = stage.answer(logits)
         return logits
 

@@ -37,7 +37,7 @@ class Parameters:
         memory: most recent examples that are learned from; a fixed size, so that it is compiled once.
     """
 
-    name = "parameters"
+    name, on_output = "parameters", False
 
     def __init__(self, learning_rate: float = 1e-3, steps: int = 1, memory: int = 400):
         self._rate, self._count, self._memory = learning_rate, steps, memory

@@ -26,7 +26,7 @@ class Statistics:
     all classes, unsurely: a fit that is no surer than such a one is refused.
     """
 
-    name = "statistics"
+    name, on_output = "statistics", False
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Measures the source's moments, and how sure a fit to one class is.
