@@ -195,7 +195,8 @@ class _Loop:
         else:
             after = self._answer(self._recent, until=stage)
             verdict = self._guards.judge(shown, stage.answer(after), right, self._right(), not stage.on_output)
-        if not verdict.accepted:
+        # Evidence that does not suffice yet is kept all the same.
+        if not verdict.accepted and not (refused and stage.on_output):
             stage.load(saved)
         elif not stage.on_output:
             self._changed.add(stage.name)

@@ -60,7 +60,7 @@ class Prior:
             return "the model has changed, and with it what its answers say of the shares"
         new = seen.logits[len(seen.logits) - len(seen.batch) :]
         self._prior, _ = self._prior.update(self._calibration.apply(new))
-        return ""
+        return "" if self._prior.shifted else "no shift of the classes is proved"
 
     def answer(self, logits: np.ndarray) -> np.ndarray:
         """Logits under the shares that were found; as they are while nothing is known to have shifted."""
