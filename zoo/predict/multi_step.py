@@ -102,7 +102,7 @@ class Stage(Protocol):
     on_output: bool
 
     def begin(self, predictor: Classifier, source: Source) -> None:
-        """Called once, with the copy that may be changed; the source's logits are what the stages before make of them."""
+        """Called once, with the copy that may be changed; the logits of `source` are as the stages before make them."""
 
     def propose(self, seen: Seen) -> str:
         """Makes a change; or changes nothing, and says why."""
