@@ -113,6 +113,13 @@ def test_one_wrong_label_among_the_surest_does_not_end_it():
     assert abstention.choose(confidence, correct, 0.05, 0.05).coverage == 1
 
 
+def test_all_but_one_are_answered():
+    """72 right answers suffice, one wrong among 73 is too many."""
+    confidence, correct = np.append(np.full(72, 0.9), 0.5), np.append(np.ones(72, bool), False)
+    found = abstention.choose(confidence, correct, 0.05, 0.1)
+    assert (found.answered, found.threshold) == (72, 0.5)
+
+
 def test_a_certain_model():
     """Half of the confidences are 1, as float32 rounds them."""
     confidence = np.array([1.0] * 300 + [0.6] * 300, np.float32)

@@ -173,10 +173,14 @@ def test_the_identity_is_the_plain_softmax():
     np.testing.assert_allclose(by_hand, [[0.75, 0.25], [0.5, 0.5]])
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_what_cannot_be_bettered_is_left_to_the_last_bit(fit):
-    """Logits that say nothing of labels that are even; a search ends a little beside T = 1."""
-    assert fit(np.zeros((6, 3)), np.arange(6) % 3) == calibration.identity(3)
+def test_a_search_that_goes_astray_does_no_harm(monkeypatch):
+    logits, labels = drawn(9, 200, 3, np.array([1.0, 0.0, -1.0]))
+    good = calibration.temperature(logits, labels)
+    astray = scipy.optimize.OptimizeResult(x=np.array([9.0, 5.0, 0.0, -5.0]))
+    monkeypatch.setattr(scipy.optimize, "minimize", lambda *arguments, **options: astray)
+    assert calibration.bias_corrected(logits, labels) == good != calibration.identity(3)
+    monkeypatch.setattr(scipy.optimize, "brentq", lambda *arguments, **options: 50.0)
+    assert calibration.temperature(logits, labels) == calibration.identity(3)
 
 
 def test_one_logit_becomes_two():

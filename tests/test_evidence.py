@@ -54,6 +54,21 @@ def test_the_first_batch_by_hand():
     assert math.exp(Evidence((10, 30), 1000.0).add(counts).log_money) == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_second_batch_by_hand():
+    """Four alternatives, of which two know the first batch; an eighth of the money on each, and then more."""
+    first, second, validation = np.array([5, 1]), np.array([0, 4]), np.array([10, 30])
+    mild, recent = 100 * (validation + 0.5) / 41, first
+    priors = [[0.5, 0.5], [0.5, 0.5], mild, mild], [[0.5, 0.5], 0.5 + recent, mild, mild + recent]
+    chances = [
+        np.array([scipy.stats.dirichlet_multinomial.pmf(counts, prior, counts.sum()) for prior in each])
+        for counts, each in zip((first, second), priors)
+    ]
+    bets = np.full(4, 1 / 8) * chances[0] / unshifted(first, validation) + (1 / 2 - 1 / 3) / 4
+    bets = bets * chances[1] / unshifted(second, validation + first)
+    found = Evidence((10, 30), 20.0).add(first).add(second)
+    assert math.exp(found.log_money) == pytest.approx(1 / 3 + bets.sum(), rel=1e-9)
+
+
 def test_what_is_held_back_is_never_lost():
     found = Evidence((5, 5), 1000.0)
     for batch in range(1, 6):

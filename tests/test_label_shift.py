@@ -201,6 +201,16 @@ def test_no_examples_are_no_news():
         assert after == prior and found.shape == (0, 3)
 
 
+def test_a_shift_once_found_stays_found():
+    """However much the stream is again as in validation; its correction fades instead."""
+    prior = shifted()
+    for number in range(40):
+        batch, _ = gaussians(600 + number, 100, SOURCE)
+        prior, found = prior.update(batch)
+    assert prior.shifted and prior.evidence == shifted().evidence
+    assert 0 < np.abs(found - batch).max() < 0.1
+
+
 def shifted():
     prior = Prior.of(gaussians(3, 500, SOURCE)[0])
     for number in range(3):
@@ -244,7 +254,6 @@ def test_a_memory_without_end_is_saved():
         {"level": 1.0},
         {"level": None},
         {"strength": -1.0},
-        {"shifted": 1},
         {"evidence": None},
         {"evidence": {}},
         {"other": 1},

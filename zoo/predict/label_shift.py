@@ -46,7 +46,6 @@ class Prior:
         level: largest share of unshifted streams to correct, above 0 and below 1.
         strength: pseudo-examples, 0 or more.
         expected: faded numbers of examples of each class; none before the first batch.
-        shifted: whether a shift was found.
     """
 
     source: tuple[float, ...]
@@ -54,7 +53,6 @@ class Prior:
     level: float
     strength: float
     expected: tuple[float, ...] = ()
-    shifted: bool = False
 
     @classmethod
     def of(
@@ -97,6 +95,11 @@ class Prior:
         return cls(tuple((source / source.sum()).tolist()), evidence, float(level), strength)
 
     @property
+    def shifted(self) -> bool:
+        """Whether a shift was found."""
+        return self.evidence.log_money >= -math.log(self.level)
+
+    @property
     def target(self) -> tuple[float, ...]:
         """The shares of the classes in the stream, as far as they are known; before the first batch the source's."""
         source = np.array(self.source)
@@ -120,22 +123,19 @@ class Prior:
         given = _checked(probabilities, len(self.source))
         if not len(given):
             return self, probabilities
-        # Money beyond the level has said its word.
+        # Evidence that suffices is kept as it is: what comes later cannot take it back.
         evidence = self.evidence if self.shifted else self.evidence.add(_predicted(given))
-        shifted = self.shifted or evidence.log_money >= -math.log(self.level)
         kept = math.exp(-len(given) / self.evidence.memory)
         source, carried = np.array(self.source), kept * np.array(self.expected or np.zeros(len(self.source)))
         target = estimate(given, source, carried + self.strength * source)
         corrected = correct(given, source, target)
         expected = tuple((carried + corrected.sum(axis=0)).tolist())
-        after = dataclasses.replace(self, evidence=evidence, expected=expected, shifted=bool(shifted))
-        return after, corrected.astype(np.asarray(probabilities).dtype) if shifted else probabilities
+        after = dataclasses.replace(self, evidence=evidence, expected=expected)
+        return after, corrected.astype(np.asarray(probabilities).dtype) if after.shifted else probabilities
 
     def reset(self) -> "Prior":
         """As before the stream."""
-        return dataclasses.replace(
-            self, evidence=Evidence(self.evidence.validation, self.evidence.memory), expected=(), shifted=False
-        )
+        return dataclasses.replace(self, evidence=Evidence(self.evidence.validation, self.evidence.memory), expected=())
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`; `from_json` gives an equal prior, which goes on bit for bit."""
@@ -210,7 +210,7 @@ def _checked(probabilities: np.ndarray, classes: int | None = None) -> np.ndarra
 
 def _read(found: Mapping[str, Any]) -> Prior:
     fields = {name: _tupled(value) for name, value in found.items()}
-    if fields.pop("format") != _FORMAT or type(fields["shifted"]) is not bool:
+    if fields.pop("format") != _FORMAT:
         raise ValueError("another format")
     evidence = Evidence(**{name: _tupled(value) for name, value in fields["evidence"].items()})
     prior = Prior(**fields | {"evidence": evidence})
