@@ -10,7 +10,7 @@ import zoo
 from experiments.mlp_classifier import MlpConfig, build
 from zoo.data import images
 from zoo.errors import BadInput
-from zoo.predict import guards, multi_step, predictor, source, stages
+from zoo.predict import guards, multi_step, parameters, predictor, source, stages
 from zoo.predict.copies import copied, digest
 from zoo.predict.multi_step import Budget, refine
 
@@ -180,6 +180,21 @@ def test_statistics_are_those_of_numpy(trained, digits):
     alive = square.mean(0) > 1e-3
     np.testing.assert_allclose(norms.state()[0][0][alive], expected[alive], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(norms.state()[0][1][alive], (scale**2 * trained_variance)[alive], rtol=1e-3)
+
+
+def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
+    _, found, known = trained
+    x, y = digits
+    draw = np.random.default_rng(0)
+    noisy = np.clip(x + draw.normal(0, 70, x.shape), 0, 255).astype(np.uint8)
+    before = digest(found.model)
+    first = refine(found, batches(noisy), [stages.Statistics()], known)
+    both = [stages.Statistics(), parameters.Parameters(learning_rate=0.01)]
+    second = refine(found, batches(noisy), both, known)
+    learned = [line for line in second.trace if line.stage == "parameters"]
+    assert any(line.accepted for line in learned)
+    assert error(second, y) <= error(first, y) + 0.01
+    assert digest(found.model) == before
 
 
 def test_a_model_without_batch_normalisation_is_refused(trained):
