@@ -33,9 +33,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(config, items):
     part, parts = map(int, config.getoption("--part").split("/"))
-    files = sorted({item.path for item in items})
-    left = [item for item in items if files.index(item.path) % parts != part - 1]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if files.index(item.path) % parts == part - 1]
+    mine = set(sorted({item.path for item in items})[part - 1 :: parts])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
+    items[:] = [item for item in items if item.path in mine]
     items.sort(key=lambda item: any(name in item.nodeid for name in _SLOW_FILES))

@@ -43,6 +43,24 @@ def columns(rows):
     return {"tokens": tokens, "y": (tokens[:, 0] % 2).astype(np.float32)}
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_gradients_are_those_of_the_function_without_an_island(norm):
+    """Also those of vectors, which an island leaves in rows and adds up outside."""
+    draw = np.random.default_rng(0)
+    x, more, upstream = (tf.constant(draw.normal(size=(5, 7, 4)), tf.float32) for _ in range(3))
+    vectors = [tf.constant(draw.normal(size=4), tf.float32) for _ in range(2)] if norm else []
+    island = transformer._residual(0.0, 1e-6)
+    given = [x, more, tf.zeros([3], tf.uint32), *vectors]
+    found = []
+    for function in (island, island.__wrapped__):
+        with tf.GradientTape() as tape:
+            tape.watch([x, more, *vectors])
+            loss = tf.reduce_sum(function(*given) * upstream)
+        found.append(tape.gradient(loss, [x, more, *vectors]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def classify(model, batch, training):
     logits = model(batch["tokens"], training=training)[:, 0]
     return {"loss": Term(tf.nn.sigmoid_cross_entropy_with_logits(batch["y"], logits))}
