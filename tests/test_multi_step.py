@@ -114,7 +114,7 @@ def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name, on_output = "wrong", False
+    name, on = "wrong", "model"
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)
@@ -126,8 +126,8 @@ class Wrong:
         self.now = self.shift
         return ""
 
-    def answer(self, logits):
-        return logits + self.now
+    def logits(self, examples, inner):
+        return inner(examples) + self.now
 
     def state(self):
         return self.now

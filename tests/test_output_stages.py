@@ -50,7 +50,7 @@ def test_temperature_comes_true_and_changes_no_answer(known):
     np.testing.assert_array_equal(refined.probabilities.argmax(axis=1), plain.argmax(axis=1))
     stage = Temperature()
     stage.begin(found, source)
-    assert stage.answer(np.array([[3.0, 0.0, 0.0, 0.0]]))[0, 0] == pytest.approx(3.0 / SURE, rel=0.1)
+    assert stage.logits(np.array([[3.0, 0.0, 0.0, 0.0]]), np.asarray)[0, 0] == pytest.approx(3.0 / SURE, rel=0.1)
     assert log_loss(refined.probabilities, y) < log_loss(plain, y)
 
 
@@ -77,7 +77,7 @@ def test_the_same_shares_are_left_alone(known):
 class Moves:
     """A stage that changes the model a little, for the better by its own account."""
 
-    name, on_output = "moves", False
+    name, on = "moves", "model"
 
     def begin(self, predictor, source):
         self._dense = predictor.model.layers[-1]
@@ -86,8 +86,8 @@ class Moves:
         self._dense.bias.assign_add(np.array([0.01, 0, 0, 0], np.float32))
         return ""
 
-    def answer(self, logits):
-        return logits
+    def logits(self, examples, inner):
+        return inner(examples)
 
     def state(self):
         return self._dense.bias.numpy()
@@ -109,5 +109,5 @@ def test_shares_are_not_told_from_a_model_that_has_changed(known):
 
 def test_the_model_comes_before_its_output(known):
     found, source = known
-    with pytest.raises(BadInput, match=r"prior, statistics: expected the stages that change the model before"):
+    with pytest.raises(BadInput, match=r"prior \(output\), statistics \(model\): expected stages on the model before"):
         refine(found, [], [Prior(), Statistics()], source)

@@ -10,9 +10,10 @@ stays for the batches that follow; else everything is as it was before. The sour
 a copy. With no stage, or no budget, the answers are the plain forward pass, bit for bit.
 """
 
+import functools
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,6 +21,12 @@ from zoo.errors import BadInput
 from zoo.predict import guards
 from zoo.predict.copies import Classifier, copied
 from zoo.predict.source import Source, two_sided
+
+
+# From examples to logits `[examples, classes]`.
+Forward = Callable[[Any], np.ndarray]
+# The order in which an example meets them.
+_ORDER = ("model", "input", "output")
 
 
 class Budget(NamedTuple):
@@ -80,12 +87,14 @@ class Seen(NamedTuple):
         batch: that is to be answered.
         recent: the last ones of the stream, those of the batch included.
         logits: of `recent`, `[examples, classes]`, by the copy as it is and what the stages before make of it.
+        forward: what gives such logits for any examples, by the copy as it is at the time.
         changed: whether a stage before has changed the model, by which the logits are then others than in validation.
     """
 
     batch: Any
     recent: Any
     logits: np.ndarray
+    forward: Forward
     changed: bool
 
 
@@ -94,12 +103,12 @@ class Stage(Protocol):
 
     Attributes:
         name: in the trace.
-        on_output: whether it changes only what is made of the logits. Such a stage brings its own evidence that a
-            change is for the better: how typical the logits are says nothing of it.
+        on: what it changes: "model", "input" (what of an example the model is shown) or "output". A change of the
+            output brings its own evidence that it is for the better: how typical the logits are says nothing of it.
     """
 
     name: str
-    on_output: bool
+    on: Literal["model", "input", "output"]
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Called once, with the copy that may be changed; the logits of `source` are as the stages before make them."""
@@ -107,8 +116,8 @@ class Stage(Protocol):
     def propose(self, seen: Seen) -> str:
         """Makes a change; or changes nothing, and says why."""
 
-    def answer(self, logits: np.ndarray) -> np.ndarray:
-        """What the stage makes of logits `[examples, classes]`."""
+    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
+        """Logits `[examples, classes]`, where `inner` gives those of the model and the stages before."""
 
     def state(self) -> Any:
         """All that `propose` changes, as a copy."""
@@ -141,14 +150,14 @@ def refine(
             accuracy on them.
 
     Raises:
-        BadInput: an example is none that the predictor takes, or a stage that changes the model follows one that does
-            not: what is made of the output rests on the model.
+        BadInput: an example is none that the predictor takes, or the stages are not in the order of model, input and
+            output: each rests on what those before it do.
         NonFinite: the source model's output is.
     """
-    order = [stage.on_output for stage in plan]
+    order = [_ORDER.index(stage.on) for stage in plan]
     if order != sorted(order):
-        names = ", ".join(stage.name for stage in plan)
-        raise BadInput(f"the plan is {names}: expected the stages that change the model before those on its output")
+        names = ", ".join(f"{stage.name} ({stage.on})" for stage in plan)
+        raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
     loop = _Loop(predictor, plan, source, budget, memory, labelled)
     found = [loop.answered(batch) for batch in stream]
     classes = len(predictor.classes)
@@ -170,7 +179,8 @@ class _Loop:
         self._changed: set[str] = set()
         for stage in plan:
             stage.begin(self._predictor, source)
-            source = source._replace(logits=stage.answer(source.logits))
+            logits = stage.logits(source.examples, _known(source.examples, source.logits, self._forward(stage)))
+            source = source._replace(logits=logits)
 
     def answered(self, batch: Any) -> np.ndarray:
         """The probabilities of one batch, after what changes could be made for it."""
@@ -181,48 +191,58 @@ class _Loop:
             self._try(stage, batch)
         self._batches += 1
         self._examples += len(batch)
-        return guards.probabilities(self._answer(batch))
+        return guards.probabilities(self._forward()(batch))
 
     def _try(self, stage: Stage, batch: Any) -> None:
         start, saved = time.perf_counter(), stage.state()
-        before, right = self._answer(self._recent, until=stage), self._right()
-        shown = stage.answer(before)
+        forward, recent = self._forward(stage), self._recent
+        before, right = forward(recent), self._right()
+        shown = stage.logits(recent, _known(recent, before, forward))
         changed = any(other.name in self._changed for other in self._plan if other is not stage)
-        refused = stage.propose(Seen(batch, self._recent, before, changed))
+        refused = stage.propose(Seen(batch, recent, before, forward, changed))
         if refused:
             score = self._guards.score(before)
             verdict = guards.Verdict(score, score, False, refused)
         else:
-            after = self._answer(self._recent, until=stage)
-            verdict = self._guards.judge(shown, stage.answer(after), right, self._right(), not stage.on_output)
+            inner = forward if stage.on == "model" else _known(recent, before, forward)
+            after = stage.logits(recent, inner)
+            verdict = self._guards.judge(shown, after, right, self._right(), stage.on != "output")
         # Evidence that does not suffice yet is kept all the same.
-        if not verdict.accepted and not (refused and stage.on_output):
+        if not verdict.accepted and not (refused and stage.on == "output"):
             stage.load(saved)
-        elif not stage.on_output:
+        elif stage.on != "output":
             self._changed.add(stage.name)
         seconds = time.perf_counter() - start
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
         self.trace.append(Line(self._batches, stage.name, *verdict, seconds))
 
-    def _answer(self, examples: Any, until: Stage | None = None) -> np.ndarray:
-        """Logits `[examples, classes]`, of all stages or of those before one."""
-        logits = two_sided(self._predictor.logits(examples))
+    def _forward(self, until: Stage | None = None) -> Forward:
+        """What gives logits `[examples, classes]`, by all stages or by those before one."""
+        forward = self._model
         for stage in self._plan:
             if stage is until:
                 break
-            logits = stage.answer(logits)
-        return logits
+            forward = functools.partial(stage.logits, inner=forward)
+        return forward
+
+    def _model(self, examples: Any) -> np.ndarray:
+        return two_sided(self._predictor.logits(examples))
 
     def _right(self) -> float | None:
         """The accuracy on the labelled examples, where there are some."""
         if self._labelled is None:
             return None
         examples, labels = self._labelled
-        return float((self._answer(examples).argmax(axis=1) == labels).mean())
+        return float((self._forward()(examples).argmax(axis=1) == labels).mean())
 
     def _spent(self) -> bool:
         spent = (self._steps, self._seconds, self._examples)
         return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
+
+
+def _known(examples: Any, logits: np.ndarray, forward: Forward) -> Forward:
+    """The same function, of some examples without computing them again."""
+    return lambda asked: logits if asked is examples else forward(asked)
 
 
 def _last(recent: Any, batch: Any, size: int) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from zoo.predict import calibration, label_shift
 from zoo.predict.copies import Classifier
-from zoo.predict.multi_step import Seen
+from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.source import Source
 
 _TINY = 1e-300
@@ -15,7 +15,7 @@ _TINY = 1e-300
 class Temperature:
     """Divides the logits by one number, so that confidences come true (Guo et al., 2017); no answer changes."""
 
-    name, on_output = "temperature", True
+    name, on = "temperature", "output"
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Fits the number to the validation split."""
@@ -25,9 +25,9 @@ class Temperature:
         """Nothing: it is known from the beginning."""
         return "fitted before the stream"
 
-    def answer(self, logits: np.ndarray) -> np.ndarray:
+    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
         """The scaled logits."""
-        return self._calibration.logits(logits)
+        return self._calibration.logits(inner(examples))
 
     def state(self) -> Any:
         """None changes."""
@@ -44,7 +44,7 @@ class Prior:
         memory: examples that are remembered of the stream, fading.
     """
 
-    name, on_output = "prior", True
+    name, on = "prior", "output"
 
     def __init__(self, level: float = 0.01, memory: float = 1000.0):
         self._level, self._memory = level, memory
@@ -62,8 +62,9 @@ class Prior:
         self._prior, _ = self._prior.update(self._calibration.apply(new))
         return "" if self._prior.shifted else "no shift of the classes is proved"
 
-    def answer(self, logits: np.ndarray) -> np.ndarray:
+    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
         """Logits under the shares that were found; as they are while nothing is known to have shifted."""
+        logits = inner(examples)
         if not self._prior.shifted:
             return logits
         given = self._calibration.apply(logits)

@@ -19,7 +19,7 @@ from zoo.engine.state import array
 from zoo.errors import BadInput
 from zoo.models.layers import BatchNorm
 from zoo.predict.copies import Classifier
-from zoo.predict.multi_step import Seen
+from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
 from zoo.predict.source import Source
 
@@ -37,7 +37,7 @@ class Parameters:
         memory: most recent examples that are learned from; a fixed size, so that it is compiled once.
     """
 
-    name, on_output = "parameters", False
+    name, on = "parameters", "model"
 
     def __init__(self, learning_rate: float = 1e-3, steps: int = 1, memory: int = 400):
         self._rate, self._count, self._memory = learning_rate, steps, memory
@@ -77,9 +77,9 @@ class Parameters:
             return "no example is confident enough"
         return ""
 
-    def answer(self, logits: np.ndarray) -> np.ndarray:
-        """The logits as they are: they come from the changed model."""
-        return logits
+    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
+        """Those of the changed model."""
+        return inner(examples)
 
     def state(self) -> Any:
         """Scales, shifts, the optimizer's moments and the number of the next step."""

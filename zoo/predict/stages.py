@@ -7,7 +7,7 @@ import numpy as np
 from zoo.errors import BadInput
 from zoo.predict import guards, statistics
 from zoo.predict.copies import Classifier
-from zoo.predict.multi_step import Seen
+from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
 from zoo.predict.source import Source, two_sided
 
@@ -26,7 +26,7 @@ class Statistics:
     all classes, unsurely: a fit that is no surer than such a one is refused.
     """
 
-    name, on_output = "statistics", False
+    name, on = "statistics", "model"
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Measures the source's moments, and how sure a fit to one class is.
@@ -66,9 +66,9 @@ class Statistics:
         self._changed = True
         return ""
 
-    def answer(self, logits: np.ndarray) -> np.ndarray:
-        """The logits as they are: they come from the changed model."""
-        return logits
+    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
+        """Those of the changed model."""
+        return inner(examples)
 
     def state(self) -> Any:
         """Mean and variance of each layer, and whether they are others than in training."""
