@@ -114,7 +114,7 @@ def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name, on = "wrong", "model"
+    name, on, gain, anew = "wrong", "model", 0.0, False
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)
@@ -166,20 +166,20 @@ def test_statistics_are_those_of_numpy(trained, digits):
 
     _, found, known = trained
     copy = copied(found)
-    norms = Norms(copy.model, known.examples, known.labels, 10)
+    norms = Norms(copy, known.examples, known.labels)
     kernel = next(layer for layer in copy.model.layers if isinstance(layer, keras.layers.Dense)).kernel.numpy()
     z = known.examples.reshape(len(known.examples), -1) / 255.0 @ kernel
     mean = np.stack([z[known.labels == label].mean(0) for label in range(10)])
     square = np.stack([(z[known.labels == label] ** 2).mean(0) for label in range(10)])
-    trained_mean, trained_variance = norms.state()[0]
+    trained_mean, trained_variance = norms.state()[0][-2:]
     x = bright(digits[0])
     seen = x.reshape(len(x), -1) / 255.0 @ kernel
     scale = np.sqrt(seen.var(0) / (square.mean(0) - mean.mean(0) ** 2))
     norms.set(x, np.full(10, 0.1))
     expected = scale * trained_mean + seen.mean(0) - scale * mean.mean(0)
     alive = square.mean(0) > 1e-3
-    np.testing.assert_allclose(norms.state()[0][0][alive], expected[alive], rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(norms.state()[0][1][alive], (scale**2 * trained_variance)[alive], rtol=1e-3)
+    np.testing.assert_allclose(norms.state()[0][-2][alive], expected[alive], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(norms.state()[0][-1][alive], (scale**2 * trained_variance)[alive], rtol=1e-3)
 
 
 def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
@@ -197,13 +197,22 @@ def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
     assert digest(found.model) == before
 
 
-def test_a_model_without_batch_normalisation_is_refused(trained):
-    _, found, known = trained
-    inputs = keras.Input((28, 28), dtype="uint8")
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
-    other = predictor.Predictor(keras.Model(inputs, keras.layers.Dense(10)(x)), found.classes)
-    with pytest.raises(BadInput, match="--norm=batch"):
-        refine(other, [], [stages.Statistics()], known)
+def test_without_batch_normalisation_the_last_features_are_brought_back(trained):
+    """Features that are scaled and moved, as by a shift: the new last layer makes the same logits of them."""
+    from zoo.predict.statistics import Norms
+
+    draw = np.random.default_rng(0)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    found = predictor.Predictor(model, tuple("abc"))
+    labels = draw.integers(0, 3, 900).astype(np.int32)
+    x = (draw.normal(size=(900, 6)) + 3 * np.eye(6)[labels]).astype(np.float32)
+    before = found.logits(x)
+    copy = copied(found)
+    norms = Norms(copy, x, labels)
+    moved = (x * np.float32([2, 0.5, 1, 3, 1, 1]) + np.float32([1, 0, -2, 0, 5, 0])).astype(np.float32)
+    norms.set(moved, np.bincount(labels) / 900)
+    np.testing.assert_allclose(copy.logits(moved), before, atol=1e-4)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))

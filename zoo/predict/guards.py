@@ -44,14 +44,15 @@ class Guards:
 
     def __init__(self, source: Source):
         self._answers = _Answers(source.logits, source.labels)
+        self._usual = float(np.median(self._answers.far(source.logits)))
 
     def score(self, logits: np.ndarray) -> float:
-        """Minus the median distance, squared; 0 is best.
+        """Minus the median distance, squared, above that of validation examples; 0 is as typical as those.
 
         Args:
             logits: `[examples, classes]`, at least one example.
         """
-        return -float(np.median(self._answers.far(logits)))
+        return self._usual - float(np.median(self._answers.far(logits)))
 
     def judge(
         self,
@@ -59,7 +60,7 @@ class Guards:
         after: np.ndarray,
         right_before: float | None = None,
         right_after: float | None = None,
-        typical: bool = True,
+        gain: float | None = 0.0,
     ) -> Verdict:
         """Compares the answers to the same examples without and with a change.
 
@@ -68,7 +69,8 @@ class Guards:
             after: likewise.
             right_before: accuracy on labelled examples, where there are some.
             right_after: likewise.
-            typical: whether the answers have to get more typical; else the change has evidence of its own.
+            gain: share of the way to a score of 0 that the change has to make good; None where it has evidence of its
+                own.
         """
         if not np.isfinite(after).all():
             return Verdict(self.score(before), float("nan"), False, "the answers are not finite")
@@ -78,10 +80,12 @@ class Guards:
             return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
-        if not typical:
+        if gain is None:
             return Verdict(*scores, True, "on evidence of its own")
         if not scores[1] > scores[0]:
             return Verdict(*scores, False, "the answers get less typical")
+        if gain and not min(scores[1], 0.0) > (1 - gain) * scores[0]:
+            return Verdict(*scores, False, f"the answers get more typical by less than {gain:.0%}")
         return Verdict(*scores, True, "the answers get more typical")
 
 

@@ -103,12 +103,17 @@ class Stage(Protocol):
 
     Attributes:
         name: in the trace.
-        on: what it changes: "model", "input" (what of an example the model is shown) or "output". A change of the
-            output brings its own evidence that it is for the better: how typical the logits are says nothing of it.
+        on: what it changes: "model", "input" (what of an example the model is shown) or "output".
+        gain: share of the way to typical answers that a change has to make good to be kept. None where a stage brings
+            its own evidence: of a change of the output, how typical the logits are says nothing.
+        anew: whether it goes back to its first state before each batch. A change is then compared with none at all,
+            else with what the changes before it have come to.
     """
 
     name: str
     on: Literal["model", "input", "output"]
+    gain: float | None
+    anew: bool
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Called once, with the copy that may be changed; the logits of `source` are as the stages before make them."""
@@ -177,10 +182,12 @@ class _Loop:
         self._guards = guards.Guards(source) if plan else None
         self._labelled = labelled
         self._changed: set[str] = set()
+        self._first: dict[str, Any] = {}
         for stage in plan:
             stage.begin(self._predictor, source)
             logits = stage.logits(source.examples, _known(source.examples, source.logits, self._forward(stage)))
             source = source._replace(logits=logits)
+            self._first[stage.name] = stage.state()
 
     def answered(self, batch: Any) -> np.ndarray:
         """The probabilities of one batch, after what changes could be made for it."""
@@ -194,11 +201,14 @@ class _Loop:
         return guards.probabilities(self._forward()(batch))
 
     def _try(self, stage: Stage, batch: Any) -> None:
-        start, saved = time.perf_counter(), stage.state()
-        forward, recent = self._forward(stage), self._recent
+        start = time.perf_counter()
+        if stage.anew:
+            stage.load(self._first[stage.name])
+        self._changed.discard(stage.name if stage.anew else None)
+        saved, forward, recent = stage.state(), self._forward(stage), self._recent
         before, right = forward(recent), self._right()
         shown = stage.logits(recent, _known(recent, before, forward))
-        changed = any(other.name in self._changed for other in self._plan if other is not stage)
+        changed = bool(self._changed - {stage.name})
         refused = stage.propose(Seen(batch, recent, before, forward, changed))
         if refused:
             score = self._guards.score(before)
@@ -206,7 +216,7 @@ class _Loop:
         else:
             inner = forward if stage.on == "model" else _known(recent, before, forward)
             after = stage.logits(recent, inner)
-            verdict = self._guards.judge(shown, after, right, self._right(), stage.on != "output")
+            verdict = self._guards.judge(shown, after, right, self._right(), stage.gain)
         # Evidence that does not suffice yet is kept all the same.
         if not verdict.accepted and not (refused and stage.on == "output"):
             stage.load(saved)

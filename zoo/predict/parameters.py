@@ -38,6 +38,8 @@ class Parameters:
     """
 
     name, on = "parameters", "model"
+    # One step moves little.
+    gain, anew = 0.0, False
 
     def __init__(self, learning_rate: float = 1e-3, steps: int = 1, memory: int = 400):
         self._rate, self._count, self._memory = learning_rate, steps, memory
