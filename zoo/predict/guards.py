@@ -54,6 +54,10 @@ class Guards:
         """
         return self._usual - float(np.median(self._answers.far(logits)))
 
+    def times_usual(self, logits: np.ndarray) -> float:
+        """The median distance by that of validation examples: about 1 where nothing has changed."""
+        return float(np.median(self._answers.far(logits))) / self._usual
+
     def judge(
         self,
         before: np.ndarray,

@@ -65,7 +65,8 @@ class Mixture:
         limits = [(-_LOWEST, _LOWEST)] * classes
         options = {"maxiter": _ITERATIONS}
         arguments = dict(args=(seen,), jac=True, method="L-BFGS-B", bounds=limits, options=options)
-        found = min((optimize.minimize(self._distance, start, **arguments) for start in starts), key=lambda end: end.fun)
+        ends = [optimize.minimize(self._distance, start, **arguments) for start in starts]
+        found = min(ends, key=lambda end: end.fun)
         return Shares(special.softmax(found.x), -float(found.fun))
 
     def _distance(self, logarithms: np.ndarray, seen: np.ndarray) -> tuple[float, np.ndarray]:

@@ -13,15 +13,15 @@ a copy. With no stage, or no budget, the answers are the plain forward pass, bit
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from zoo.errors import BadInput
-from zoo.predict import guards
-from zoo.predict.copies import Classifier, copied
+from zoo.predict import guards, states
+from zoo.predict.copies import Classifier, copied, digest
 from zoo.predict.source import Source, two_sided
-
 
 # From examples to logits `[examples, classes]`.
 Forward = Callable[[Any], np.ndarray]
@@ -159,28 +159,40 @@ def refine(
             output: each rests on what those before it do.
         NonFinite: the source model's output is.
     """
-    order = [_ORDER.index(stage.on) for stage in plan]
-    if order != sorted(order):
-        names = ", ".join(f"{stage.name} ({stage.on})" for stage in plan)
-        raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
-    loop = _Loop(predictor, plan, source, budget, memory, labelled)
-    found = [loop.answered(batch) for batch in stream]
-    classes = len(predictor.classes)
-    return Refined(np.concatenate([np.zeros((0, classes)), *found]), loop.trace)
+    refiner = Refiner(predictor, plan, source, budget, memory=memory, labelled=labelled)
+    found = [refiner.answer(batch) for batch in stream]
+    return Refined(np.concatenate([np.zeros((0, len(predictor.classes))), *found]), refiner.trace)
 
 
-class _Loop:
-    """The state of one call of `refine`."""
+class Refiner:
+    """What `refine` does, for a stream that comes bit by bit; see there for the arguments and what is raised.
 
-    def __init__(self, predictor, plan, source, budget, memory, labelled):
+    Attributes:
+        trace: so far.
+    """
+
+    def __init__(
+        self,
+        predictor: Classifier,
+        plan: Sequence[Stage],
+        source: Source | None,
+        budget: Budget = UNLIMITED,
+        *,
+        memory: int = 400,
+        labelled: tuple[Any, np.ndarray] | None = None,
+    ):
+        order = [_ORDER.index(stage.on) for stage in plan]
+        if order != sorted(order):
+            names = ", ".join(f"{stage.name} ({stage.on})" for stage in plan)
+            raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
         self.trace: list[Line] = []
-        self._plan, self._source, self._budget, self._memory = plan, source, budget, memory
+        self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
         self._predictor = copied(predictor) if plan else predictor
+        self._digest = digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
-        self._labelled = labelled
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
         for stage in plan:
@@ -188,6 +200,54 @@ class _Loop:
             logits = stage.logits(source.examples, _known(source.examples, source.logits, self._forward(stage)))
             source = source._replace(logits=logits)
             self._first[stage.name] = stage.state()
+
+    def answer(self, batch: Any) -> np.ndarray:
+        """The probabilities of one batch `[examples, classes]`, after what changes could be made for it."""
+        self._recent = _last(self._recent, batch, self._memory)
+        for stage in self._plan:
+            if self._spent():
+                break
+            self._try(stage, batch)
+        self._batches += 1
+        self._examples += len(batch)
+        return self.forward(batch)
+
+    def forward(self, examples: Any) -> np.ndarray:
+        """The probabilities `[examples, classes]` as things stand; nothing is learned."""
+        return guards.probabilities(self._forward()(examples))
+
+    def reset(self) -> None:
+        """Forgets the stream: all is as it was trained. The trace stays, and what is spent."""
+        for stage in self._plan:
+            stage.load(self._first[stage.name])
+        self._recent, self._changed = None, set()
+
+    def save(self, path: str | Path) -> None:
+        """Writes what was learned of the stream, for `load`.
+
+        Args:
+            path: of the file; written aside and renamed.
+
+        Raises:
+            BadInput: it cannot be written.
+        """
+        stages = {stage.name: stage.state() for stage in self._plan}
+        kept = {"stages": stages, "changed": sorted(self._changed), "recent": self._recent}
+        states.write(path, kept, self._digest)
+
+    def load(self, path: str | Path) -> None:
+        """Goes on where `save` ended.
+
+        Raises:
+            BadInput: the file is none of `save`, or of another model or plan.
+        """
+        found = states.read(path, self._digest)
+        names = [stage.name for stage in self._plan]
+        if list(found["stages"]) != names:
+            raise BadInput(f"{path} is of the stages {', '.join(found['stages'])}: expected {', '.join(names)}")
+        for stage in self._plan:
+            stage.load(found["stages"][stage.name])
+        self._changed, self._recent = set(found["changed"]), found["recent"]
 
     def answered(self, batch: Any) -> np.ndarray:
         """The probabilities of one batch, after what changes could be made for it."""

@@ -72,9 +72,9 @@ class Prior:
         return np.log(np.maximum(found, _TINY))
 
     def state(self) -> Any:
-        """The prior, which is immutable."""
-        return self._prior
+        """The prior."""
+        return self._prior.as_json()
 
     def load(self, state: Any) -> None:
         """Sets it."""
-        self._prior = state
+        self._prior = label_shift.Prior.from_json(state)

@@ -80,7 +80,9 @@ class Predictor:
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
-        self._forward = tf.function(lambda x: model(x, training=False), autograph=False)
+        # Of any number of rows, so that it is traced once.
+        signature = [tf.TensorSpec((None, *self.shape), self.dtype)]
+        self._forward = tf.function(lambda x: model(x, training=False), signature, autograph=False)
 
     def probabilities(self, examples: np.ndarray) -> np.ndarray:
         """The probability of each class, float32 `[examples, classes]`; see `logits` for what it takes and raises."""

@@ -48,9 +48,20 @@ def load(workdir: str | Path, predictor: Classifier) -> Source:
     return Source(examples, labels, two_sided(predictor.logits(examples)))
 
 
+def halves(source: Source) -> tuple[Source, Source]:
+    """Two parts by chance, always the same: what is fitted to one may be judged by the other."""
+    order = np.random.default_rng(0).permutation(len(source.labels))
+    parts = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    return tuple(Source(_chosen(source.examples, part), source.labels[part], source.logits[part]) for part in parts)
+
+
 def two_sided(logits: np.ndarray) -> np.ndarray:
     """Logits `[examples, classes]`, also of a model with one logit, that of the second of two classes."""
     return logits if logits.shape[1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=1)
+
+
+def _chosen(examples: Any, part: np.ndarray) -> Any:
+    return examples[part] if isinstance(examples, np.ndarray) else [examples[index] for index in part.tolist()]
 
 
 def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
