@@ -6,45 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import zoo
-from experiments.mlp_classifier import MlpConfig, build
-from zoo.data import images
+from tests.digits import batches, bright, error, run, unseen
 from zoo.errors import BadInput
-from zoo.predict import guards, multi_step, parameters, predictor, source, stages
+from zoo.predict import guards, multi_step, output_stages, parameters, plans, predictor, source, stages
 from zoo.predict.copies import copied, digest
-from zoo.predict.multi_step import Budget, refine
+from zoo.predict.multi_step import Budget, Refiner, refine
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A network with batch normalisation that reads digits, and what it knows of its source."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    config = MlpConfig(
-        dataset="mnist_5k", hidden=(64, 64), norm="batch", epochs=0, steps=400, batch_size=128, learning_rate=0.01
-    )
-    zoo.run(build, config, folder)
+    folder = run(tmp_path_factory.mktemp("digits") / "run")
     found = predictor.load(folder)
     return folder, found, source.load(folder, found)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Examples that the network has not seen, in an order that mixes the classes."""
-    test = images.load("mnist_5k").test
-    order = np.random.default_rng(0).permutation(len(test["y"]))
-    return test["x"][order], test["y"][order]
-
-
-def bright(x):
-    return (127 + x // 2).astype(np.uint8)
-
-
-def batches(x, size=100):
-    return [x[first : first + size] for first in range(0, len(x), size)]
-
-
-def error(found, labels):
-    return float((found.probabilities.argmax(axis=1) != labels).mean())
+    return unseen()
 
 
 def plain(found, stream):
@@ -72,7 +51,7 @@ def test_a_shift_of_the_inputs_is_mended(trained, digits):
     assert float((found.logits(bright(x)).argmax(axis=1) != y).mean()) > 0.5
     assert error(refined, y) < clean + 0.03
     assert digest(found.model) == before
-    assert refined.trace[0].accepted and refined.trace[0].after > refined.trace[0].before
+    assert refined.trace[0].accepted and refined.trace[0].after.error < refined.trace[0].before.error
 
 
 def test_what_did_not_shift_is_left_alone(trained, digits):
@@ -114,7 +93,7 @@ def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name, on, gain, anew = "wrong", "model", 0.0, False
+    name, on, gain, anew = "wrong", "model", guards.Gain(0.0, 0.0), False
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)
@@ -224,14 +203,85 @@ def test_the_score_knows_only_differences_of_logits(seed, classes):
     some = logits[:20]
     assert known.score(some + draw.normal(size=(20, 1))) == pytest.approx(known.score(some), abs=1e-6)
     assert known.score(some) == known.score(some[draw.permutation(20)])
-    assert known.score(some + 30 * draw.normal(size=(20, classes))) < known.score(some)
+    assert known.score(some + 30 * draw.normal(size=(20, classes))).distance > known.score(some).distance
+
+
+def test_the_expected_error_of_validation_is_its_error():
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 2000).astype(np.int32)
+    logits = 2 * np.eye(4)[labels] + draw.normal(size=(2000, 4))
+    score = guards.Guards(source.Source(None, labels, logits)).score(logits)
+    assert score.error == pytest.approx((logits.argmax(axis=1) != labels).mean(), abs=1e-3)
+    assert score.distance == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "both", "kept"),
+    [
+        ((0.1, 3.0), False, True),
+        ((0.4, 1.2), False, True),
+        ((0.39, 2.9), False, False),
+        ((0.1, 3.0), True, False),
+        ((0.1, 1.2), True, True),
+        ((0.5, 9.0), False, False),
+    ],
+)
+def test_what_suffices(after, both, kept):
+    gain = guards.Gain(error=0.2, distance=0.2, both=both)
+    assert guards._gained(guards.Score(0.4, 3.0), guards.Score(*after), gain)[0] == kept
+    # Where nothing is wrong there is nothing to gain.
+    assert not guards._gained(guards.Score(0.0, 1.0), guards.Score(0.0, 0.5), gain)[0]
 
 
 def test_typical_and_answered_have_their_values():
     assert guards.answered(np.eye(4)) == pytest.approx(4.0)
     assert guards.answered(np.eye(4)[[0, 0]]) == pytest.approx(1.0)
-    assert guards.confidence(np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))) == pytest.approx(0.7)
     np.testing.assert_allclose(guards.probabilities(np.array([[1000.0, 0.0]])), [[1.0, 0.0]])
+
+
+def test_what_was_learned_goes_on_from_a_file(trained, digits, tmp_path):
+    _, found, known = trained
+    stream, plan = batches(bright(digits[0])), [stages.Statistics(), parameters.Parameters(), output_stages.Prior()]
+    whole = refine(found, stream, plan, known)
+    first = Refiner(found, plan, known)
+    before = [first.answer(batch) for batch in stream[:2]]
+    first.save(tmp_path / "state.json")
+    second = Refiner(found, [stages.Statistics(), parameters.Parameters(), output_stages.Prior()], known)
+    second.load(tmp_path / "state.json")
+    after = [second.answer(batch) for batch in stream[2:]]
+    np.testing.assert_allclose(np.concatenate(before + after), whole.probabilities, atol=1e-6)
+    second.reset()
+    np.testing.assert_array_equal(second.forward(stream[0]), plain(found, stream[:1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "torn"),
+        ("[]", "torn"),
+        ('{"format": 2}', "format 2, expected 1"),
+        ('{"format": 1, "model": "x", "kept": {}}', "another model"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(trained, tmp_path, text, says):
+    _, found, known = trained
+    path = tmp_path / "state.json"
+    path.write_text(text)
+    refiner = Refiner(found, [stages.Statistics()], known)
+    with pytest.raises(BadInput, match=says):
+        refiner.load(path)
+    refiner.save(path)
+    with pytest.raises(BadInput, match="of the stages statistics: expected temperature"):
+        Refiner(found, [output_stages.Temperature()], known).load(path)
+
+
+def test_plans_by_name(trained):
+    _, found, _ = trained
+    assert [stage.name for stage in plans.stages(["auto"], found)] == ["statistics", "pose", "temperature", "prior"]
+    assert plans.stages(["output", "parameters"], found)[0].name == "parameters"
+    for names in (["auto", "input"], ["none"], ["input", "input"]):
+        with pytest.raises(BadInput, match="--refine"):
+            plans.stages(names, found)
 
 
 def test_memory_keeps_the_last():

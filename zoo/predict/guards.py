@@ -1,10 +1,12 @@
 """Whether a change of a model is kept, judged without labels.
 
-The score is how typical the answers are: the less, the farther the logits lie from those of validation examples with
-the same answer, in units of their own covariance (Lee et al., "A simple unified framework for detecting
-out-of-distribution samples and adversarial attacks", 2018, section 2). Unlike entropy it cannot be won by being sure
-of anything, and unlike the information of Bridle et al. (1991) it asks for no mixture of classes, which a stream may
-not have.
+Two numbers are compared before and after. The *expected error* is the share of answers that are less sure than the
+validation split's own share of errors allows (average thresholded confidence: Garg et al., "Leveraging unlabeled data
+to predict out-of-distribution performance", 2022, section 3.2). The *distance* says how untypical the answers are: how
+far the logits lie from those of validation examples with the same answer, in units of their own covariance (Lee et
+al., "A simple unified framework for detecting out-of-distribution samples and adversarial attacks", 2018, section 2),
+by the usual distance. A model that is sure of one wrong class has a small expected error and a large distance; one
+that hesitates has the reverse. Neither asks for a mixture of classes, which a stream may not have.
 """
 
 from typing import NamedTuple
@@ -17,6 +19,34 @@ from zoo.predict.source import Source
 _COLLAPSE = 0.5
 # Of the covariance's mean variance: keeps it invertible, as logits that are shifted alike mean the same.
 _RIDGE = 1e-3
+# Expected errors are counted in examples; fewer than one cannot be told from none.
+_TINY = 1e-3
+
+
+class Score(NamedTuple):
+    """What is expected of answers without labels.
+
+    Attributes:
+        error: the share of wrong answers that their confidence lets expect.
+        distance: of the median answer from typical ones, 1 being usual.
+    """
+
+    error: float
+    distance: float
+
+
+class Gain(NamedTuple):
+    """What a change has to make good to be kept, as shares of what there is: of the error, and of the distance above 1.
+
+    Attributes:
+        error: share of the expected error.
+        distance: share of the distance.
+        both: whether both have to be, or one of them suffices.
+    """
+
+    error: float
+    distance: float
+    both: bool = False
 
 
 class Verdict(NamedTuple):
@@ -29,8 +59,8 @@ class Verdict(NamedTuple):
         reason: why.
     """
 
-    before: float
-    after: float
+    before: Score
+    after: Score
     accepted: bool
     reason: str
 
@@ -45,18 +75,19 @@ class Guards:
     def __init__(self, source: Source):
         self._answers = _Answers(source.logits, source.labels)
         self._usual = float(np.median(self._answers.far(source.logits)))
+        wrong = float((source.logits.argmax(axis=1) != source.labels).mean())
+        self._sure = float(np.quantile(_confidences(source.logits), wrong))
 
-    def score(self, logits: np.ndarray) -> float:
-        """Minus the median distance, squared, above that of validation examples; 0 is as typical as those.
+    def score(self, logits: np.ndarray) -> Score:
+        """The score of answers.
 
         Args:
             logits: `[examples, classes]`, at least one example.
         """
-        return self._usual - float(np.median(self._answers.far(logits)))
-
-    def times_usual(self, logits: np.ndarray) -> float:
-        """The median distance by that of validation examples: about 1 where nothing has changed."""
-        return float(np.median(self._answers.far(logits))) / self._usual
+        if not np.isfinite(logits).all():
+            return Score(1.0, float("inf"))
+        error = float((_confidences(logits) < self._sure).mean())
+        return Score(error, float(np.median(self._answers.far(logits))) / self._usual)
 
     def judge(
         self,
@@ -64,7 +95,7 @@ class Guards:
         after: np.ndarray,
         right_before: float | None = None,
         right_after: float | None = None,
-        gain: float | None = 0.0,
+        gain: Gain | None = None,
     ) -> Verdict:
         """Compares the answers to the same examples without and with a change.
 
@@ -73,24 +104,19 @@ class Guards:
             after: likewise.
             right_before: accuracy on labelled examples, where there are some.
             right_after: likewise.
-            gain: share of the way to a score of 0 that the change has to make good; None where it has evidence of its
-                own.
+            gain: what has to be better; None where the change has evidence of its own.
         """
-        if not np.isfinite(after).all():
-            return Verdict(self.score(before), float("nan"), False, "the answers are not finite")
         scores = self.score(before), self.score(after)
+        if not np.isfinite(after).all():
+            return Verdict(*scores, False, "the answers are not finite")
         classes = answered(before), answered(after)
-        if classes[1] < _COLLAPSE * classes[0]:
+        if classes[1] < _COLLAPSE * classes[0] and scores[1].distance > scores[0].distance:
             return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
         if gain is None:
             return Verdict(*scores, True, "on evidence of its own")
-        if not scores[1] > scores[0]:
-            return Verdict(*scores, False, "the answers get less typical")
-        if gain and not min(scores[1], 0.0) > (1 - gain) * scores[0]:
-            return Verdict(*scores, False, f"the answers get more typical by less than {gain:.0%}")
-        return Verdict(*scores, True, "the answers get more typical")
+        return Verdict(*scores, *_gained(*scores, gain))
 
 
 class _Answers:
@@ -112,21 +138,30 @@ class _Answers:
         return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)
 
 
+def _gained(before: Score, after: Score, gain: Gain) -> tuple[bool, str]:
+    error = 1 - after.error / max(before.error, _TINY)
+    above = before.distance - 1
+    # Below the usual distance there is nothing to gain.
+    distance = 1 - max(after.distance - 1, 0.0) / above if above > 0 else 0.0
+    gains = [error > max(gain.error, 0.0), distance > max(gain.distance, 0.0)]
+    errors, distances = f"{before.error:.2f} to {after.error:.2f}", f"{before.distance:.1f} to {after.distance:.1f}"
+    return (all(gains) if gain.both else any(gains)), f"expected error {errors}, distance {distances}"
+
+
 def answered(logits: np.ndarray) -> float:
     """How many classes are answered: the exponential of their shares' entropy."""
     shares = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
     return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-300)))))
 
 
-def confidence(logits: np.ndarray) -> float:
-    """The mean probability of the answers."""
-    return float(probabilities(logits).max(axis=1).mean())
-
-
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """float64 `[examples, classes]`."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _confidences(logits: np.ndarray) -> np.ndarray:
+    return probabilities(logits).max(axis=1)
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:

@@ -61,11 +61,15 @@ class Line(NamedTuple):
 
     batch: int
     stage: str
-    before: float
-    after: float
+    before: guards.Score
+    after: guards.Score
     accepted: bool
     reason: str
     seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`."""
+        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
 
 
 class Refined(NamedTuple):
@@ -104,15 +108,15 @@ class Stage(Protocol):
     Attributes:
         name: in the trace.
         on: what it changes: "model", "input" (what of an example the model is shown) or "output".
-        gain: share of the way to typical answers that a change has to make good to be kept. None where a stage brings
-            its own evidence: of a change of the output, how typical the logits are says nothing.
+        gain: what has to be better for a change to be kept. None where a stage brings its own evidence: of a change of
+            the output, sureness and typical logits say nothing.
         anew: whether it goes back to its first state before each batch. A change is then compared with none at all,
             else with what the changes before it have come to.
     """
 
     name: str
     on: Literal["model", "input", "output"]
-    gain: float | None
+    gain: guards.Gain | None
     anew: bool
 
     def begin(self, predictor: Classifier, source: Source) -> None:
@@ -187,7 +191,8 @@ class Refiner:
             raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
         self.trace: list[Line] = []
         self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
-        self._predictor = copied(predictor) if plan else predictor
+        # Only such stages change it.
+        self._predictor = copied(predictor) if any(stage.on == "model" for stage in plan) else predictor
         self._digest = digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0

@@ -26,15 +26,15 @@ def stages(names: list[str], predictor: Classifier) -> list[Stage]:
     if names == ["auto"]:
         names = ["statistics", "output"] + (["input"] if _takes_images(predictor) else [])
     # Imported here: each brings what only it needs.
-    from zoo.predict.alignment import Alignment
     from zoo.predict.output_stages import Prior, Temperature
     from zoo.predict.parameters import Parameters
+    from zoo.predict.pose import Pose
     from zoo.predict.stages import Statistics
 
     of_name = {
         "statistics": [Statistics],
         "parameters": [Parameters],
-        "input": [Alignment],
+        "input": [Pose],
         "output": [Temperature, Prior],
     }
     return [make() for name, makers in of_name.items() if name in names for make in makers]

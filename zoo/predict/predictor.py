@@ -1,5 +1,6 @@
 """A trained classifier, loaded from the folder of its run: its predictions, and how good they are."""
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -80,9 +81,10 @@ class Predictor:
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
-        # Of any number of rows, so that it is traced once.
+        # Of any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
+        # that is traced again and again, and warns; of a partial it cannot.
         signature = [tf.TensorSpec((None, *self.shape), self.dtype)]
-        self._forward = tf.function(lambda x: model(x, training=False), signature, autograph=False)
+        self._forward = tf.function(functools.partial(model, training=False), signature, autograph=False)
 
     def probabilities(self, examples: np.ndarray) -> np.ndarray:
         """The probability of each class, float32 `[examples, classes]`; see `logits` for what it takes and raises."""

@@ -116,7 +116,7 @@ class Session:
             return
         trace = self._refiner.trace
         if self._arguments.trace:
-            _write(self._arguments.trace, "".join(json.dumps(line._asdict()) + "\n" for line in trace))
+            _write(self._arguments.trace, "".join(json.dumps(line.as_json()) + "\n" for line in trace))
         if self._arguments.state:
             self._refiner.save(self._arguments.state)
         for name in dict.fromkeys(line.stage for line in trace):

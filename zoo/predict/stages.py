@@ -8,6 +8,7 @@ import numpy as np
 from zoo.errors import BadInput
 from zoo.predict import statistics
 from zoo.predict.copies import Classifier
+from zoo.predict.guards import Gain
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.source import Source, two_sided
 
@@ -24,8 +25,8 @@ class Statistics:
     """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`."""
 
     name, on = "statistics", "model"
-    # Smaller ones were as often losses of accuracy.
-    gain, anew = 0.2, True
+    # Smaller gains were as often losses of accuracy.
+    gain, anew = Gain(error=0.2, distance=0.2), True
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Measures the source's moments.

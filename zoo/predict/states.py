@@ -48,8 +48,8 @@ def read(path: str | Path, model: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+    if isinstance(value, (np.ndarray, np.generic)):
+        data = base64.b64encode(np.asarray(value).tobytes()).decode()
         return {"array": data, "dtype": value.dtype.str, "shape": list(value.shape)}
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}

@@ -18,6 +18,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.predict import guards
 from zoo.predict.copies import Classifier, reading
+from zoo.predict.guards import Gain
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
 from zoo.predict.source import Source
@@ -43,13 +44,13 @@ _USUAL = 2.0
 _FEWEST = 16
 
 
-class Alignment:
+class Pose:
     """Shows the model each image as it would look turned, sized and moved to be most like a class."""
 
-    name, on = "alignment", "input"
-    # Turned and moved images come to nine tenths, others, that no turn explains, to six at most (measured on training
-    # images that were damaged; see docs/multi_step_prediction.md).
-    gain, anew = 0.7, True
+    name, on = "pose", "input"
+    # Turned and moved images make good nine tenths of the distance; others, that no turn explains, six at most, or gain
+    # little sureness (measured on training images that were damaged; see docs/multi_step_prediction.md).
+    gain, anew = Gain(error=0.4, distance=0.7, both=True), True
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Measures the features of each class.
@@ -78,7 +79,7 @@ class Alignment:
         earlier, self._known = self._known, []
         if len(seen.recent) < _FEWEST:
             return f"{len(seen.recent)} images are too few, expected {_FEWEST}"
-        if self._guards.times_usual(seen.logits) < _USUAL:
+        if self._guards.score(seen.logits).distance < _USUAL:
             return "the answers are as usual"
         self._known = [(seen.recent, self._recent(seen, earlier))]
         self._known.append((seen.batch, self._known[0][1][len(seen.recent) - len(seen.batch) :]))
