@@ -16,8 +16,8 @@ _BOOTSTRAP = 2000
 _HEAD = """# Prediction in several steps
 
 What `zoo predict --refine=auto` is worth, and where it fails. Written by `python -m benchmarks.multi_step WORK`, which
-trains what it judges; three seeds each; intervals are paired bootstrap intervals (95 %) over the test examples, which are
-resampled alike for all seeds and conditions. The thresholds of stages and guards were chosen on damaged *training*
+trains what it judges; three seeds each. Intervals are paired bootstrap intervals (95 %) over the test examples, which
+are resampled alike for all seeds and conditions. The thresholds of stages and guards were chosen on damaged *training*
 images of one MNIST and one Fashion-MNIST network; all figures here are of test data.
 
 *Plain* is the network as it was trained. *Unguarded* sets the batch normalisations to each batch's own statistics
@@ -164,10 +164,10 @@ def _calibration(work: Path) -> Iterator[str]:
         return
     yield "\n## Calibration, and answers that are withheld\n"
     yield (
-        "Expected calibration error (15 bins) and log loss on the test split, as trained and with the temperature of the "
-        "validation split; then `--abstain_risk`, set to half the validation error: the share of the test split that is "
-        "answered, and the share of wrong answers among these. Means of three seeds.\n\n"
-        "| data | ECE | with temperature | log loss | with temperature | error | promised | answered | error among them |\n"
+        "Expected calibration error (ECE, 15 bins) and log loss on the test split, as trained and with the temperature "
+        "of the validation split (T). Then `--abstain_risk`, set to half the validation error: the share of the test "
+        "split that is answered, and the errors among these. Means of three seeds.\n\n"
+        "| data | ECE | with T | log loss | with T | error | promised | answered | error of these |\n"
         "|---|---|---|---|---|---|---|---|---|"
     )
     for dataset, runs in found.items():

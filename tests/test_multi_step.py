@@ -93,7 +93,7 @@ def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name, on, gain, anew = "wrong", "model", guards.Gain(0.0, 0.0), False
+    name, on, limit, anew = "wrong", "model", 1.0, False
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)
@@ -201,7 +201,7 @@ def test_the_score_knows_only_differences_of_logits(seed, classes):
     logits = draw.normal(size=(60, classes)) + 4 * np.eye(classes)[labels]
     known = guards.Guards(source.Source(None, labels, logits))
     some = logits[:20]
-    assert known.score(some + draw.normal(size=(20, 1))) == pytest.approx(known.score(some), abs=1e-6)
+    np.testing.assert_allclose(known.score(some + draw.normal(size=(20, 1))), known.score(some), atol=1e-6)
     assert known.score(some) == known.score(some[draw.permutation(20)])
     assert known.score(some + 30 * draw.normal(size=(20, classes))).distance > known.score(some).distance
 
@@ -215,22 +215,12 @@ def test_the_expected_error_of_validation_is_its_error():
     assert score.distance == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(
-    ("after", "both", "kept"),
-    [
-        ((0.1, 3.0), False, True),
-        ((0.4, 1.2), False, True),
-        ((0.39, 2.9), False, False),
-        ((0.1, 3.0), True, False),
-        ((0.1, 1.2), True, True),
-        ((0.5, 9.0), False, False),
-    ],
-)
-def test_what_suffices(after, both, kept):
-    gain = guards.Gain(error=0.2, distance=0.2, both=both)
-    assert guards._gained(guards.Score(0.4, 3.0), guards.Score(*after), gain)[0] == kept
-    # Where nothing is wrong there is nothing to gain.
-    assert not guards._gained(guards.Score(0.0, 1.0), guards.Score(0.0, 0.5), gain)[0]
+def test_scores_are_compared_by_their_product():
+    before = guards.Score(0.35, 4.0)
+    assert guards.Score(0.15, 2.0).by(before) == pytest.approx(0.25)
+    # Below the usual distance nothing is gained.
+    assert guards.Score(0.35, 0.2).by(before) == guards.Score(0.35, 1.0).by(before) == pytest.approx(0.25)
+    assert guards.Score(1.0, float("inf")).by(before) == float("inf")
 
 
 def test_typical_and_answered_have_their_values():

@@ -77,7 +77,7 @@ def test_the_same_shares_are_left_alone(known):
 class Moves:
     """A stage that changes the model a little, for the better by its own account."""
 
-    name, on, gain, anew = "moves", "model", guards.Gain(0.0, 0.0), False
+    name, on, limit, anew = "moves", "model", 1.0, False
 
     def begin(self, predictor, source):
         self._dense = predictor.model.layers[-1]

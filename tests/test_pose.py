@@ -58,7 +58,7 @@ def test_usual_images_are_shown_as_they_are(trained, digits):
     found, known = trained
     x = digits[0][:200]
     refined = refine(found, batches(x), [Pose()], known)
-    assert {line.reason for line in refined.trace} == {"the answers are as usual"}
+    assert {line.reason for line in refined.trace} == {"the images look as usual"}
     np.testing.assert_array_equal(refined.probabilities.argmax(axis=1), found.logits(x).argmax(axis=1))
 
 

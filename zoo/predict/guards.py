@@ -6,7 +6,8 @@ to predict out-of-distribution performance", 2022, section 3.2). The *distance* 
 far the logits lie from those of validation examples with the same answer, in units of their own covariance (Lee et
 al., "A simple unified framework for detecting out-of-distribution samples and adversarial attacks", 2018, section 2),
 by the usual distance. A model that is sure of one wrong class has a small expected error and a large distance; one
-that hesitates has the reverse. Neither asks for a mixture of classes, which a stream may not have.
+that hesitates has the reverse. So their product is compared. Neither asks for a mixture of classes, which a stream may
+not have.
 """
 
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from zoo.predict.source import Source
 _COLLAPSE = 0.5
 # Of the covariance's mean variance: keeps it invertible, as logits that are shifted alike mean the same.
 _RIDGE = 1e-3
-# Expected errors are counted in examples; fewer than one cannot be told from none.
-_TINY = 1e-3
+# Of expected errors: five in a hundred are what a few hundred examples cannot tell from none.
+_CHANCE = 0.05
 
 
 class Score(NamedTuple):
@@ -34,19 +35,14 @@ class Score(NamedTuple):
     error: float
     distance: float
 
+    def by(self, other: "Score") -> float:
+        """The product of both, by that of another score: below 1 where this one is better."""
+        return self.product / other.product
 
-class Gain(NamedTuple):
-    """What a change has to make good to be kept, as shares of what there is: of the error, and of the distance above 1.
-
-    Attributes:
-        error: share of the expected error.
-        distance: share of the distance.
-        both: whether both have to be, or one of them suffices.
-    """
-
-    error: float
-    distance: float
-    both: bool = False
+    @property
+    def product(self) -> float:
+        """Of both, where neither is less than what chance and habit make it."""
+        return (self.error + _CHANCE) * max(self.distance, 1.0)
 
 
 class Verdict(NamedTuple):
@@ -95,7 +91,7 @@ class Guards:
         after: np.ndarray,
         right_before: float | None = None,
         right_after: float | None = None,
-        gain: Gain | None = None,
+        limit: float | None = None,
     ) -> Verdict:
         """Compares the answers to the same examples without and with a change.
 
@@ -104,7 +100,7 @@ class Guards:
             after: likewise.
             right_before: accuracy on labelled examples, where there are some.
             right_after: likewise.
-            gain: what has to be better; None where the change has evidence of its own.
+            limit: what `after.by(before)` has to be less than; None where the change has evidence of its own.
         """
         scores = self.score(before), self.score(after)
         if not np.isfinite(after).all():
@@ -114,9 +110,12 @@ class Guards:
             return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
-        if gain is None:
+        if limit is None:
             return Verdict(*scores, True, "on evidence of its own")
-        return Verdict(*scores, *_gained(*scores, gain))
+        by = scores[1].by(scores[0])
+        return Verdict(
+            *scores, by < limit, f"expected error times distance comes to {by:.2f}, expected less than {limit}"
+        )
 
 
 class _Answers:
@@ -136,16 +135,6 @@ class _Answers:
         logits = _centred(logits)
         gaps = logits - self._means[logits.argmax(axis=1)]
         return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)
-
-
-def _gained(before: Score, after: Score, gain: Gain) -> tuple[bool, str]:
-    error = 1 - after.error / max(before.error, _TINY)
-    above = before.distance - 1
-    # Below the usual distance there is nothing to gain.
-    distance = 1 - max(after.distance - 1, 0.0) / above if above > 0 else 0.0
-    gains = [error > max(gain.error, 0.0), distance > max(gain.distance, 0.0)]
-    errors, distances = f"{before.error:.2f} to {after.error:.2f}", f"{before.distance:.1f} to {after.distance:.1f}"
-    return (all(gains) if gain.both else any(gains)), f"expected error {errors}, distance {distances}"
 
 
 def answered(logits: np.ndarray) -> float:

@@ -108,15 +108,15 @@ class Stage(Protocol):
     Attributes:
         name: in the trace.
         on: what it changes: "model", "input" (what of an example the model is shown) or "output".
-        gain: what has to be better for a change to be kept. None where a stage brings its own evidence: of a change of
-            the output, sureness and typical logits say nothing.
+        limit: what a change has to bring the score below, as a share of what it was, to be kept (`Score.by`). None
+            where a stage brings evidence of its own: of a change of the output, the score says nothing.
         anew: whether it goes back to its first state before each batch. A change is then compared with none at all,
             else with what the changes before it have come to.
     """
 
     name: str
     on: Literal["model", "input", "output"]
-    gain: guards.Gain | None
+    limit: float | None
     anew: bool
 
     def begin(self, predictor: Classifier, source: Source) -> None:
@@ -281,7 +281,7 @@ class Refiner:
         else:
             inner = forward if stage.on == "model" else _known(recent, before, forward)
             after = stage.logits(recent, inner)
-            verdict = self._guards.judge(shown, after, right, self._right(), stage.gain)
+            verdict = self._guards.judge(shown, after, right, self._right(), stage.limit)
         # Evidence that does not suffice yet is kept all the same.
         if not verdict.accepted and not (refused and stage.on == "output"):
             stage.load(saved)

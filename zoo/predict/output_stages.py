@@ -15,7 +15,7 @@ _TINY = 1e-300
 class Temperature:
     """Divides the logits by one number, so that confidences come true (Guo et al., 2017); no answer changes."""
 
-    name, on, gain, anew = "temperature", "output", None, False
+    name, on, limit, anew = "temperature", "output", None, False
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Fits the number to the validation split."""
@@ -44,7 +44,7 @@ class Prior:
         memory: examples that are remembered of the stream, fading.
     """
 
-    name, on, gain, anew = "prior", "output", None, False
+    name, on, limit, anew = "prior", "output", None, False
 
     def __init__(self, level: float = 0.01, memory: float = 1000.0):
         self._level, self._memory = level, memory

@@ -19,7 +19,6 @@ from zoo.engine.state import array
 from zoo.errors import BadInput
 from zoo.models.layers import BatchNorm
 from zoo.predict.copies import Classifier
-from zoo.predict.guards import Gain
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
 from zoo.predict.source import Source
@@ -40,7 +39,7 @@ class Parameters:
 
     name, on = "parameters", "model"
     # One step moves little.
-    gain, anew = Gain(error=0.0, distance=0.0, both=True), False
+    limit, anew = 1.0, False
 
     def __init__(self, learning_rate: float = 1e-3, steps: int = 1, memory: int = 400):
         self._rate, self._count, self._memory = learning_rate, steps, memory

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 
 from zoo.errors import BadInput
-from zoo.predict import statistics
+from zoo.predict import guards, statistics
 from zoo.predict.copies import Classifier
-from zoo.predict.guards import Gain
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.source import Source, two_sided
 
@@ -19,14 +18,22 @@ _SHIFTED = 3.0
 # Cosine. Corruptions that statistics mend came to 0.75 - 0.99, turned and moved images to 0.4 - 0.7 (measured on
 # training images that were damaged; see docs/multi_step_prediction.md).
 _SIMILAR = 0.7
+# Of the merit before; smaller gains were as often losses of accuracy.
+_LIMIT = 0.8
+# Of shares: what a few hundred examples cannot tell from none.
+_CHANCE = 0.1
 
 
 class Statistics:
-    """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`."""
+    """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`.
+
+    A fit is judged by the score of the guards and by how far the shares of the classes among the answers are from those
+    that the correlations tell. A model that sees one class in everything gives itself away by it, and so does a fit
+    that sees many where there is one.
+    """
 
     name, on = "statistics", "model"
-    # Smaller gains were as often losses of accuracy.
-    gain, anew = Gain(error=0.2, distance=0.2), True
+    limit, anew = None, True
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Measures the source's moments.
@@ -43,6 +50,7 @@ class Statistics:
             raise BadInput(f"--refine=statistics: the validation split has no example of {name!r}; expected each class")
         self._predictor = predictor
         self._norms = statistics.Norms(predictor, source.examples, source.labels)
+        self._guards = guards.Guards(source)
 
     def propose(self, seen: Seen) -> str:
         """Fits all layers to the recent examples."""
@@ -54,9 +62,8 @@ class Statistics:
         found = self._norms.shares(seen.recent)
         if found.similarity < _SIMILAR:
             return f"no statistics explain the inputs (similarity {found.similarity:.2f}, expected {_SIMILAR})"
-        self._norms.set(seen.recent, found.shares)
-        self._norms.settle(seen.recent, lambda: self._answers(seen.recent), found.shares)
-        return ""
+        gain = self._fitted(seen.recent, found.shares) / self._merit(seen.logits, found.shares)
+        return "" if gain < _LIMIT else f"the fit comes to {gain:.2f} of what it was, expected less than {_LIMIT}"
 
     def logits(self, examples: Any, inner: Forward) -> np.ndarray:
         """Those of the changed model."""
@@ -70,5 +77,21 @@ class Statistics:
         """Sets them."""
         self._norms.load(state)
 
+    def _fitted(self, examples: Any, shares: np.ndarray) -> float:
+        """Fits to the shares, and to those that the answers then have; keeps the better fit and returns its merit."""
+        self._norms.set(examples, shares)
+        logits = self._answers(examples)
+        first, state = self._merit(logits, shares), self.state()
+        self._norms.settle(examples, lambda: self._answers(examples).argmax(axis=1), shares)
+        second = self._merit(self._answers(examples), shares)
+        if first <= second:
+            self.load(state)
+        return min(first, second)
+
+    def _merit(self, logits: np.ndarray, shares: np.ndarray) -> float:
+        """The less, the better."""
+        answers = np.bincount(logits.argmax(axis=1), minlength=len(shares)) / len(logits)
+        return self._guards.score(logits).product * (np.abs(answers - shares).sum() / 2 + _CHANCE)
+
     def _answers(self, examples: Any) -> np.ndarray:
-        return two_sided(self._predictor.logits(examples)).argmax(axis=1)
+        return two_sided(self._predictor.logits(examples))
