@@ -51,7 +51,7 @@ def test_a_shift_of_the_inputs_is_mended(trained, digits):
     assert float((found.logits(bright(x)).argmax(axis=1) != y).mean()) > 0.5
     assert error(refined, y) < clean + 0.03
     assert digest(found.model) == before
-    assert refined.trace[0].accepted and refined.trace[0].after.error < refined.trace[0].before.error
+    assert refined.trace[0].accepted and refined.trace[0].after.distance < refined.trace[0].before.distance
 
 
 def test_what_did_not_shift_is_left_alone(trained, digits):

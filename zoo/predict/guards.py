@@ -72,7 +72,8 @@ class Guards:
         self._answers = _Answers(source.logits, source.labels)
         self._usual = float(np.median(self._answers.far(source.logits)))
         wrong = float((source.logits.argmax(axis=1) != source.labels).mean())
-        self._sure = float(np.quantile(_confidences(source.logits), wrong))
+        # An example that lies on it is as sure as it was, whatever rounding makes of it.
+        self._sure = float(np.quantile(_confidences(source.logits), wrong)) - 1e-6
 
     def score(self, logits: np.ndarray) -> Score:
         """The score of answers.

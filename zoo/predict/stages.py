@@ -17,9 +17,9 @@ _FEWEST = 32
 _SHIFTED = 3.0
 # Cosine. Corruptions that statistics mend came to 0.75 - 0.99, turned and moved images to 0.4 - 0.7 (measured on
 # training images that were damaged; see docs/multi_step_prediction.md).
-_SIMILAR = 0.7
+_SIMILAR = 0.75
 # Of the merit before; smaller gains were as often losses of accuracy.
-_LIMIT = 0.8
+_LIMIT = 0.65
 # Of shares: what a few hundred examples cannot tell from none.
 _CHANCE = 0.1
 
