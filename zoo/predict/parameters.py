@@ -18,6 +18,7 @@ from zoo.engine.engine import Engine
 from zoo.engine.state import array
 from zoo.errors import BadInput
 from zoo.models.layers import BatchNorm
+from zoo.predict import guards
 from zoo.predict.copies import Classifier
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
@@ -55,7 +56,7 @@ class Parameters:
             raise BadInput("--refine=parameters: the model has no normalisation; train one with --norm=batch or layer")
         for layer in predictor.model.layers:
             layer.trainable = layer in layers
-        self._predictor, self._step = predictor, 0
+        self._predictor, self._step, self._guards = predictor, 0, guards.Guards(source)
         optimizer = optimizers.make("adam", schedules.make("constant", self._rate, decay_steps=1), None)
         self._engine = Engine(
             # The copy was made under no other.
@@ -77,7 +78,9 @@ class Parameters:
         self._step += self._count
         if not found["loss/weight"].any():
             return "no example is confident enough"
-        return ""
+        # Sureness is what is trained here, so it proves nothing; that the answers get like those of validation does.
+        distances = [self._guards.score(logits).distance for logits in (seen.logits, seen.forward(seen.recent))]
+        return "" if distances[1] < distances[0] else "the answers get less typical"
 
     def logits(self, examples: Any, inner: Forward) -> np.ndarray:
         """Those of the changed model."""
