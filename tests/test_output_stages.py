@@ -74,6 +74,17 @@ def test_the_same_shares_are_left_alone(known):
     np.testing.assert_array_equal(refined.probabilities, plain)
 
 
+def test_other_inputs_are_not_taken_for_other_shares(known):
+    found, source = known
+    x, _ = drawn(1000, np.full(CLASSES, 1 / CLASSES), 5)
+    # All of a class, by far, which shares would explain.
+    moved = x + np.array([6.0, 0, 0, 0], np.float32)
+    refined = refine(found, batches(moved), [Prior()], source)
+    assert all("not only the shares" in line.reason for line in refined.trace)
+    plain = np.concatenate([guards.probabilities(found.logits(batch)) for batch in batches(moved)])
+    np.testing.assert_array_equal(refined.probabilities, plain)
+
+
 class Moves:
     """A stage that changes the model a little, for the better by its own account."""
 

@@ -70,7 +70,10 @@ class Guards:
 
     def __init__(self, source: Source):
         self._answers = _Answers(source.logits, source.labels)
-        self._usual = float(np.median(self._answers.far(source.logits)))
+        far, given = self._answers.far(source.logits), source.logits.argmax(axis=1)
+        self._usual = float(np.median(far))
+        classes = range(source.logits.shape[1])
+        self._usual_of = np.array([np.median(_first(far[given == label], far)) for label in classes])
         wrong = float((source.logits.argmax(axis=1) != source.labels).mean())
         # An example that lies on it is as sure as it was, whatever rounding makes of it.
         self._sure = float(np.quantile(_confidences(source.logits), wrong)) - 1e-6
@@ -85,6 +88,10 @@ class Guards:
             return Score(1.0, float("inf"))
         error = float((_confidences(logits) < self._sure).mean())
         return Score(error, float(np.median(self._answers.far(logits))) / self._usual)
+
+    def departure(self, logits: np.ndarray) -> float:
+        """The median distance by what is usual of the same answer: about 1 in whatever shares the classes come."""
+        return float(np.median(self._answers.far(logits) / self._usual_of[logits.argmax(axis=1)]))
 
     def judge(
         self,

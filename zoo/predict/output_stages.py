@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from zoo.predict import calibration, label_shift
+from zoo.predict import calibration, guards, label_shift
 from zoo.predict.copies import Classifier
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.source import Source
 
 _TINY = 1e-300
+# Other shares of the same classes leave the answers as typical as they were.
+_DEPARTURE = 1.5
 
 
 class Temperature:
@@ -51,6 +53,7 @@ class Prior:
 
     def begin(self, predictor: Classifier, source: Source) -> None:
         """Calibrates on the validation split, and takes its shares."""
+        self._guards = guards.Guards(source)
         self._calibration = calibration.bias_corrected(source.logits, source.labels)
         self._prior = label_shift.Prior.of(self._calibration.apply(source.logits), self._level, self._memory)
 
@@ -58,6 +61,10 @@ class Prior:
         """Learns the shares from the batch."""
         if seen.changed:
             return "the model has changed, and with it what its answers say of the shares"
+        departure = self._guards.departure(seen.logits)
+        if departure > _DEPARTURE:
+            self._prior = self._prior.reset()
+            return f"the answers are {departure:.1f} times as far from typical ones: not only the shares have changed"
         new = seen.logits[len(seen.logits) - len(seen.batch) :]
         self._prior, _ = self._prior.update(self._calibration.apply(new))
         return "" if self._prior.shifted else "no shift of the classes is proved"
