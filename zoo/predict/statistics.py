@@ -4,7 +4,7 @@ A shift of the inputs is taken for an affine change of each channel before its n
 (Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", 2020; Nado et al.,
 2020). Mean and variance of the present inputs give `a` and `b`, but only beside those that the source data would have
 *with the same classes*: taken from a batch of one class without this, they turn every example into another class. So
-each channel's moments are kept by class, and mixed in the shares that `zoo.predict.mixture` reads from the
+each channel's moments are kept by class, and mixed in the shares that `zoo.predict.shares` reads from the
 correlations; these are then improved by the model's own answers, in turns with the statistics (expectation
 maximisation, with hard assignments).
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.models.layers import BatchNorm
 from zoo.predict.copies import Classifier, reading
-from zoo.predict.mixture import Mixture, Shares
+from zoo.predict.shares import Mixture, Shares
 
 # Turns of statistics and shares; a change of the shares below _STILL in total ends them.
 _TURNS, _STILL = 4, 0.02

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from zoo.predict.mixture import Mixture, _correlations
+from zoo.predict.shares import Mixture, _correlations
 
 CLASSES, CHANNELS = 5, 40
 _DRAW = np.random.default_rng(0)
