@@ -12,7 +12,7 @@ from zoo.predict.texts import TextPredictor
 
 LONGEST = 24
 WORDS = (["awful", "poor", "dull"], ["fine", "great", "lovely"], ["plain", "usual", "normal"])
-FILLING = "the film was seen today and it had a long story with some people".split()
+FILLING = ["the", "film", "was", "seen", "today", "and", "it", "had", "a", "long", "story", "with", "some", "people"]
 
 
 def texts(count: int, classes: int = 2, seed: int = 0, longest: int = 18) -> tuple[list[str], np.ndarray]:
@@ -29,7 +29,8 @@ def texts(count: int, classes: int = 2, seed: int = 0, longest: int = 18) -> tup
 
 
 def words() -> tokenizer.Tokenizer:
-    return tokenizer.train([" ".join([*FILLING, *sum(WORDS, [])])] * 5, "word", 60)
+    every = [*FILLING, *(word for some in WORDS for word in some)]
+    return tokenizer.train([" ".join(every)] * 5, "word", 60)
 
 
 def encoder(classes: int = 2, layers: int = 4, norm_first=False, pooling="mean", policy="float32") -> TextPredictor:

@@ -92,19 +92,21 @@ class EarlyExit:
         logits = [exits.logits(number, each) for number, each in enumerate(pooled)]
         fitted, tested = stopping.parts(len(source.labels))
         self._calibrations = [calibration.temperature(each[fitted], source.labels[fitted]) for each in logits]
-        found = [each.apply(some[tested]) for each, some in zip(self._calibrations, logits)]
         full = source.logits[tested]
-        self.stopping = stopping.choose(
-            # The last one is a stage like the others, which nobody asks for its probabilities.
-            np.stack([*found, calibration.identity(full.shape[1]).apply(full)]),
-            np.full(len(tested), len(found)),
-            full.argmax(axis=1),
-            source.labels[tested],
-            risk=risk,
-            delta=delta,
-            rule=rule,
-            kind=kind,
-        )
+        found = [each.apply(some[tested]) for each, some in zip(self._calibrations, logits)]
+        # The last layer is a stage like the others, which nobody asks for its probabilities.
+        probabilities = np.stack([*found, calibration.identity(full.shape[1]).apply(full)])
+        last = np.full(len(tested), len(found))
+        self._known = probabilities, last, full.argmax(axis=1), source.labels[tested]
+        self.choose(risk, delta, rule, kind)
+
+    def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
+        """Makes another promise from the same measurements; the arguments are those of the class.
+
+        Raises:
+            BadInput: risk, delta, rule or kind are not as there.
+        """
+        self.stopping = stopping.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
 
     @property
     def saved(self) -> Saved:

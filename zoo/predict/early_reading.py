@@ -70,16 +70,18 @@ class EarlyReading:
         logits, last = self._everything(source.examples)
         fitted, tested = stopping.parts(len(last))
         self._temperatures = _temperatures(logits[:, fitted], source.labels[fitted], last[fitted])
-        self.stopping = stopping.choose(
-            special.softmax(logits[:, tested] / self._temperatures[:, None, None], axis=2),
-            last[tested],
-            source.logits[tested].argmax(axis=1),
-            source.labels[tested],
-            risk=risk,
-            delta=delta,
-            rule=rule,
-            kind=kind,
-        )
+        probabilities = special.softmax(logits[:, tested] / self._temperatures[:, None, None], axis=2)
+        full = source.logits[tested].argmax(axis=1)
+        self._known = probabilities, last[tested], full, source.labels[tested]
+        self.choose(risk, delta, rule, kind)
+
+    def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
+        """Makes another promise from the same measurements; the arguments are those of the class.
+
+        Raises:
+            BadInput: risk, delta, rule or kind are not as there.
+        """
+        self.stopping = stopping.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
 
     @property
     def saved(self) -> Saved:
@@ -111,7 +113,8 @@ class EarlyReading:
         depths, watch = lengths.copy(), stopping.Watch(self.stopping.rule, len(texts))
 
         def judge(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
-            calibrated = logits / self._temperatures[stages][:, None]
+            # A text may be longer than all of validation.
+            calibrated = logits / self._temperatures[np.minimum(stages, len(self._temperatures) - 1)][:, None]
             scores = watch.scores(special.softmax(calibrated, axis=1), chosen)
             unread = stages < last[chosen]
             stop = (scores > self.stopping.threshold) & unread
