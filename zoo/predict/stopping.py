@@ -92,7 +92,8 @@ class Watch:
         answers = probabilities.argmax(axis=1)
         self._streaks[chosen] = np.where(answers == self._answers[chosen], self._streaks[chosen] + 1, 1)
         self._answers[chosen] = answers
-        return self._streaks[chosen]
+        # Not a view, which the next stage would change.
+        return self._streaks[chosen].copy()
 
 
 def check(risk: float, delta: float, rule: str, kind: str) -> None:
