@@ -52,15 +52,26 @@ def main() -> None:
     run = folders.read_json(configs.absolute(options.workdir), folders.RUN)
     test = text_evaluation.own_texts(run).test
     texts, labels = text_evaluation.given(found, test)[: options.texts], test.labels[: options.texts]
-    full = two_sided(found.logits(texts)).argmax(axis=1)
+    logits = two_sided(found.logits(texts))
+    full = logits.argmax(axis=1)
+    # No validation split is large enough for this risk.
+    early.choose(1e-9)
+    furthest = float(np.abs(early.logits(texts) - logits).max())
+    print(f"where nothing may stop early, logits differ by {furthest:.2g} at most", flush=True)
     whole = early.saved.whole or float(np.maximum(found.columns(texts)["length"], 1).mean())
-    record = {"machine": report.machine(), "settings": vars(options), "texts": len(texts), "rows": []}
+    record = {
+        "machine": report.machine(),
+        "settings": vars(options),
+        "texts": len(texts),
+        "furthest": furthest,
+        "rows": [],
+    }
     for rule in options.rules.split(","):
         for risk in map(float, options.risks.split(",")):
             early.choose(risk, options.delta, rule, options.kind)
             print(early.stopping.line(), flush=True)
             row = {"rule": rule, "risk": risk, "whole": whole, **_judged(early, texts, labels, full)}
-            row |= _timed(found, early, texts[: len(texts) // _BATCH * _BATCH], options.rounds)
+            row |= _timed(found, early, texts[: min(len(texts), options.timed) // _BATCH * _BATCH], options.rounds)
             record["rows"].append(row)
             print(_line(row), flush=True)
     if options.out:
@@ -138,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chunk", type=int, default=16, help="tokens, of an LSTM; default %(default)s")
     parser.add_argument("--texts", type=int, default=None, help="of the test split; default all")
     parser.add_argument("--rounds", type=int, default=5, help="timed ones; default %(default)s, 0 for none")
+    parser.add_argument("--timed", type=int, default=768, help="texts of a timed pass at most; default %(default)s")
     parser.add_argument("--out", default="", help="a JSON of all figures")
     return parser
 
