@@ -32,6 +32,8 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
     exiting.choose(1e-6, rule=rule)
     answers = exiting.answers(texts)
     np.testing.assert_array_equal(answers.logits, two_sided(found.logits(texts)))
+    _, logits = layered.Layered(found.model).everything(found, texts)
+    np.testing.assert_array_equal(logits, found.logits(texts))
     assert set(answers.depths) == {4} and answers.logits.dtype == np.float32
     assert exiting.logits([]).shape == (0, 2)
 
@@ -41,6 +43,9 @@ def test_in_bfloat16_too():
     texts, labels = early.texts(40, seed=3)
     exiting = EarlyExit(found, early.source(found, 40), exits.fit(found, texts, labels), risk=1e-6)
     np.testing.assert_array_equal(exiting.logits(texts), two_sided(found.logits(texts)))
+    _, logits = layered.Layered(found.model).everything(found, texts)
+    # Three digits are all that bfloat16 has.
+    np.testing.assert_allclose(logits, found.logits(texts), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("rule", ["confident", "patient"])

@@ -100,8 +100,9 @@ class EarlyReading:
             texts: any number, also none; a text may be empty.
 
         Returns:
-            The logits, calibrated where the reading stopped early, else the model's own to 1e-5 (a loop that goes on
-            from a state rounds otherwise than one from the start); and how many tokens of each text were read.
+            The logits, calibrated where the reading stopped early, else the model's own: to 1e-5, as a loop that goes on
+            from a state rounds otherwise than one from the start; bit for bit where nothing may stop early. And how
+            many tokens of each text were read.
 
         Raises:
             BadInput: an example is none.
@@ -122,7 +123,10 @@ class EarlyReading:
             depths[chosen[stop]] = (stages[stop] + 1) * self._chunks.size
             return stop
 
-        self._read(columns["tokens"], last, judge)
+        if self.stopping.threshold == stopping.NEVER:
+            found = two_sided(self._predictor.logits(texts))
+        else:
+            self._read(columns["tokens"], last, judge)
         self._texts, self._tokens = self._texts + len(texts), self._tokens + int(depths.sum())
         self._whole += int(lengths.sum())
         return Early(found, depths)
