@@ -58,7 +58,6 @@ def main() -> None:
         "machine": report.machine(),
         "settings": vars(options),
         "texts": len(texts),
-        "furthest": furthest,
         "rows": [],
     }
     for rule in options.rules.split(","):

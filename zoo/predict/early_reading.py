@@ -100,9 +100,9 @@ class EarlyReading:
             texts: any number, also none; a text may be empty.
 
         Returns:
-            The logits, calibrated where the reading stopped early, else the model's own: to 1e-5, as a loop that goes on
-            from a state rounds otherwise than one from the start; bit for bit where nothing may stop early. And how
-            many tokens of each text were read.
+            The logits, calibrated where the reading stopped early, else the model's own: to 1e-5, as a loop that goes
+            on from a state rounds otherwise than one from the start; bit for bit where nothing may stop early. And
+            how many tokens of each text were read.
 
         Raises:
             BadInput: an example is none.
