@@ -88,15 +88,11 @@ def expected(logits, rule, threshold):
     """Layers until the first that is sure, or the first of so many that agree."""
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    answers = logits.argmax(axis=1)
-    for layer in range(len(logits) - 1):
-        streak = (
-            next(
-                (n for n in range(layer + 1) if answers[layer - n - 1 : layer - n].tolist() != [answers[layer]]), layer
-            )
-            + 1
-        )
-        if (probabilities[layer].max() if rule == "confident" else streak) > threshold:
+    streak, before = 0, None
+    for layer, some in enumerate(probabilities[:-1]):
+        streak = streak + 1 if some.argmax() == before else 1
+        before = some.argmax()
+        if (some.max() if rule == "confident" else streak) > threshold:
             return layer + 1
     return len(logits)
 
