@@ -173,7 +173,7 @@ def compacted(parts: list[Hidden], places: np.ndarray) -> tuple[list[Hidden], np
 
 
 def _sizes(rows: int) -> list[int]:
-    """Sizes of parts that hold the rows; up to three small ones are cheaper than a large one that is half empty."""
+    """Sizes of parts that hold the rows; small ones in the place of a large one that would be half empty or more."""
     large, middle, small = _SIZES
     found = [large] * (rows // large)
     rows %= large
