@@ -46,7 +46,7 @@ class Settings(NamedTuple):
         optimizer: "sgd", or "rms" for steps in units of the gradient in the training text, see `Returning`.
         decay: share of the way back to the model's weights, in each step.
         steps: on each segment.
-        clip_norm: largest norm of the gradient of the mean loss; 0 does not clip. 1 is what the models are trained with.
+        clip_norm: largest norm of the gradient of the mean loss, 1 as in training; 0 does not clip.
         patience: segments; where the copy was worse over the last ones, it starts from the model's weights again. 0:
             never.
         stride: of a Transformer's windows, as in `LanguageModel.score`; None is half the context, or the segment
@@ -287,9 +287,9 @@ class _Side:
         specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), self.begin())
         shape, number = tf.TensorSpec([rows, width + 1], tf.int32), tf.TensorSpec([], tf.int32)
         # As `Scorer` has it: a loop over tokens gains by XLA, a Transformer little.
-        self._program = tf.function(
-            score, jit_compile=network.context is None, autograph=False
-        ).get_concrete_function(shape, specs, number)
+        self._program = tf.function(score, jit_compile=network.context is None, autograph=False).get_concrete_function(
+            shape, specs, number
+        )
 
     def begin(self) -> Any:
         """What an LSTM knows before a text; a Transformer carries nothing on."""
