@@ -173,13 +173,18 @@ def test_a_copy_that_overflows_starts_again(made):
     found = evaluated(made, learning_rate=1e38)
     lost = [one for one in found.trace if one.dynamic == -math.inf]
     assert lost and all("finite" in one.reset for one in lost)
+    # Nor does this say anything of later tokens.
+    for place in (25, 50):
+        part = evaluated(made, TEXT[:place], learning_rate=1e38)
+        for one, whole in zip(part[:3], found[:3]):
+            np.testing.assert_array_equal(one, whole[: place - 1])
 
 
 def test_a_model_that_is_not_finite():
     model = speaker("lstm", "abcd")
     kept = model.model.get_weights()
     model.model.set_weights([weight * np.nan for weight in kept])
-    with pytest.raises(NonFinite, match="at token 1 is not finite"):
+    with pytest.raises(NonFinite, match="after token 0 is not finite"):
         DynamicEvaluation(model, SETTINGS).evaluate(model.ids("abcabc"))
     model.model.set_weights(kept)
 

@@ -191,8 +191,7 @@ class DynamicEvaluation:
         if not self._measured:
             raise BadInput("optimizer 'rms' does not know the gradients yet: call measure() with training text before")
         _check(self.settings)
-        self._engine.load(self._start)
-        self._optimizer.set(self.settings.learning_rate, self.settings.decay)
+        self._restart()
         rows, trace = [], []
         for found, entry in self._segments(np.asarray(ids, np.int32)):
             rows.append(found)
@@ -209,32 +208,28 @@ class DynamicEvaluation:
             tokens, real = self._batch(ids, piece)
             sides = zip((self._model, self._copy), states)
             scores, states = zip(*(side.score(tokens, state, _length(piece)) for side, state in sides))
-            static, dynamic = (values[real] for values in scores)
-            if not np.isfinite(static).all():
-                raise NonFinite(f"the model's output at token {piece[0].first} is not finite; expected a trained model")
-            # A copy that is out of bounds gives no token a probability.
-            dynamic = np.where(np.isfinite(dynamic).all(), dynamic, -np.inf)
-            mixed = np.array([mixture.add(*both) for both in zip(static.tolist(), dynamic.tolist())])
-            found = np.stack([static, dynamic, mixed])
+            found = _mixed(mixture, *(values[real] for values in scores), piece[0].first)
             sums = found.sum(axis=1)
             recent.append(sums[1] - sums[0])
             reset = self._worse(recent)
             if reset:
-                # The same state as the model's, or the copy would not be what it is.
-                states, before, recent = (states[0],) * 2, (before[0],) * 2, []
-                self._engine.load(self._start)
-                self._optimizer.set(self.settings.learning_rate, self.settings.decay)
+                # With the model's state, too, or the copy would be neither the one nor the other.
+                before, states, recent = (before[0],) * 2, (states[0],) * 2, []
+                self._restart()
             loss = norm = None
             # What nothing follows need not be learned.
             if self.settings.steps and number + 1 < len(pieces):
                 loss, norm = self._learn(tokens, real, before[1], number * self.settings.steps, self.settings.steps)
                 if not math.isfinite(loss + norm):
-                    reset = f"{reset}, then loss or gradient not finite" if reset else "loss or gradient not finite"
-                    states = (states[0],) * 2
-                    self._engine.load(self._start)
-                    self._optimizer.set(self.settings.learning_rate, self.settings.decay)
-            first, weight, seconds = piece[0].first, mixture.second, time.perf_counter() - began
-            yield found, Segment(first, found.shape[1], *sums.tolist(), weight, reset, loss, norm, seconds)
+                    reset, states, recent = "loss or gradient not finite", (states[0],) * 2, []
+                    self._restart()
+            about = mixture.second, reset, loss, norm, time.perf_counter() - began
+            yield found, Segment(piece[0].first, found.shape[1], *sums.tolist(), *about)
+
+    def _restart(self) -> None:
+        """Makes the copy the model again."""
+        self._engine.load(self._start)
+        self._optimizer.set(self.settings.learning_rate, self.settings.decay)
 
     def _worse(self, recent: list[float]) -> str:
         """Why the copy should start again, by its gain over the model in each segment since it last did; or ""."""
@@ -298,6 +293,19 @@ class _Side:
     def score(self, tokens: np.ndarray, state: Any, length: int) -> tuple[np.ndarray, Any]:
         values, state = self._program(tf.constant(tokens), state, tf.constant(length))
         return values.numpy().astype(np.float64), state
+
+
+def _mixed(mixture: Mixture, static: np.ndarray, dynamic: np.ndarray, first: int) -> np.ndarray:
+    """Log P by the model, the copy and the mixture, `[3, tokens]`.
+
+    Raises:
+        NonFinite: the model's is.
+    """
+    if not np.isfinite(static).all():
+        raise NonFinite(f"the model's output after token {first - 1} is not finite; expected a trained model")
+    # A copy that is out of bounds gives a token no probability: this one alone, as nothing may look at later ones.
+    dynamic = np.where(np.isfinite(dynamic), dynamic, -np.inf)
+    return np.stack([static, dynamic, [mixture.add(*both) for both in zip(static.tolist(), dynamic.tolist())]])
 
 
 def _log_probabilities(network, tokens: tf.Tensor, state: Any, length: tf.Tensor) -> tuple[tf.Tensor, Any]:
