@@ -295,7 +295,7 @@ def run(request, tmp_path_factory):
     """A trained run of each network, and a file of another text."""
     folder = tmp_path_factory.mktemp(request.param)
     known, new = "We are accounted poor citizens, the patricians good.\n" * 40, "a poor price; a poor prince. " * 12
-    (folder / "mine.txt").write_text(known + new[:60], encoding="utf8")
+    (folder / "mine.txt").write_text(new[:60] + known, encoding="utf8")
     (folder / "new.txt").write_text(new, encoding="utf8")
     config = LanguageModelConfig(
         train_file=str(folder / "mine.txt"), network=request.param, context=12, layers=1, width=16, heads=2, steps=40,

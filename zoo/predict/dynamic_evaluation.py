@@ -35,6 +35,9 @@ from zoo.predict.scoring import Window
 from zoo.report import metrics
 
 OPTIMIZERS = ("sgd", "rms")
+# By optimizer, of Transformer and LSTM: the best of a grid on validation text, see benchmarks.dynamic_evaluation. An
+# LSTM's state is carried on, so that it stands larger steps.
+RATES = {"sgd": (0.03, 0.3), "rms": (0.0003, 0.0003)}
 
 
 class Settings(NamedTuple):
@@ -42,7 +45,7 @@ class Settings(NamedTuple):
 
     Attributes:
         segment: tokens that are scored before they are learned from; of a Transformer in whole windows.
-        learning_rate: of each step.
+        learning_rate: of each step; None is the network's default of `RATES`.
         optimizer: "sgd", or "rms" for steps in units of the gradient in the training text, see `Returning`.
         decay: share of the way back to the model's weights, in each step.
         steps: on each segment.
@@ -54,7 +57,7 @@ class Settings(NamedTuple):
     """
 
     segment: int = 64
-    learning_rate: float = 0.1
+    learning_rate: float | None = None
     optimizer: str = "sgd"
     decay: float = 0.0
     steps: int = 1
@@ -131,6 +134,8 @@ class DynamicEvaluation:
     """
 
     def __init__(self, model: LanguageModel, settings: Settings = Settings()):  # noqa: B008
+        if settings.learning_rate is None and settings.optimizer in RATES:
+            settings = settings._replace(learning_rate=RATES[settings.optimizer][model.context is None])
         _check(settings)
         self.settings = settings
         self._context, self._stride, self._rows = model.context, None, 1
@@ -336,8 +341,8 @@ def _length(piece: list[Window]) -> int:
 def _check(settings: Settings) -> None:
     wanted = {
         "segment": (settings.segment >= 1, "1 or more tokens"),
-        "learning_rate": (0 <= settings.learning_rate < math.inf, "0 or more"),
         "optimizer": (settings.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+        "learning_rate": (0 <= (settings.learning_rate or 0) < math.inf, "0 or more"),
         "decay": (0 <= settings.decay <= 1, "0 to 1"),
         "steps": (settings.steps >= 0, "0 or more"),
         "clip_norm": (0 <= settings.clip_norm < math.inf, "0 or more"),
