@@ -204,7 +204,7 @@ def test_bad_settings():
 def test_steps_by_the_size_of_gradients():
     """Equations 5 to 8 of the paper, in NumPy."""
     draw = np.random.default_rng(0)
-    weights = [keras.Variable(draw.normal(size=shape)) for shape in ((3, 2), (4,))]
+    weights = [keras.Variable(draw.normal(size=shape), dtype="float32") for shape in ((3, 2), (4,))]
     source = [weight.numpy() for weight in weights]
     seen = [[draw.normal(size=weight.shape) * scale for weight, scale in zip(weights, (1, 0.01))] for _ in range(5)]
     optimizer = Returning(0.1, 0.3, normalised=True)

@@ -134,13 +134,12 @@ class DynamicEvaluation:
     """
 
     def __init__(self, model: LanguageModel, settings: Settings = Settings()):  # noqa: B008
-        if settings.learning_rate is None and settings.optimizer in RATES:
-            settings = settings._replace(learning_rate=RATES[settings.optimizer][model.context is None])
-        _check(settings)
-        self.settings = settings
-        self._context, self._stride, self._rows = model.context, None, 1
+        self._context = model.context
+        self.settings = settings = self._complete(settings)
+        self._stride, self._rows = None, 1
         if model.context is not None:
-            self._stride = model.stride(settings.stride or min(model.stride(), settings.segment))
+            shorter = min(model.stride(), settings.segment)
+            self._stride = model.stride(shorter if settings.stride is None else settings.stride)
             self._rows = -(-settings.segment // self._stride)
         elif settings.stride is not None:
             model.stride(settings.stride)
@@ -195,7 +194,7 @@ class DynamicEvaluation:
             raise BadInput(f"the text has {len(ids)} tokens: expected two or more, as the first is given")
         if not self._measured:
             raise BadInput("optimizer 'rms' does not know the gradients yet: call measure() with training text before")
-        _check(self.settings)
+        self.settings = self._complete(self.settings)
         self._restart()
         rows, trace = [], []
         for found, entry in self._segments(np.asarray(ids, np.int32)):
@@ -230,6 +229,12 @@ class DynamicEvaluation:
                     self._restart()
             about = mixture.second, reset, loss, norm, time.perf_counter() - began
             yield found, Segment(piece[0].first, found.shape[1], *sums.tolist(), *about)
+
+    def _complete(self, settings: Settings) -> Settings:
+        """Checked, and with the network's rate where none is given."""
+        _check(settings)
+        rate = RATES[settings.optimizer][self._context is None]
+        return settings if settings.learning_rate is not None else settings._replace(learning_rate=rate)
 
     def _restart(self) -> None:
         """Makes the copy the model again."""
