@@ -44,9 +44,9 @@ RATES = {"sgd": (0.03, 0.3), "rms": (0.0003, 0.0003)}
 class Settings(NamedTuple):
     """How a copy learns from a text.
 
-    The rates were chosen on validation text, see `RATES`, and no decay, which lost some of the gain there. Of the others
-    nothing was tried: 64 tokens are the context of `experiments.language_model`, a second step costs as much as half a
-    segment, and the mixture guards without patience, too.
+    The rates were chosen on validation text, see `RATES`, and no decay, which lost some of the gain there. Of the
+    others nothing was tried: 64 tokens are the context of `experiments.language_model`, a second step costs as much as
+    half a segment, and the mixture guards without patience, too.
 
     Attributes:
         segment: tokens that are scored before they are learned from; of a Transformer in whole windows.
