@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
-from zoo.predict import generate_cli, score_cli
+from zoo.predict import feedback_cli, generate_cli, score_cli
 from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    feedback_cli.add(verbs)
     score_cli.add(verbs)
     generate_cli.add(verbs)
     _add_search(verbs)
