@@ -103,6 +103,13 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--top", metavar="K", type=positive, default=1, help="print the K most probable classes, or words for a gap"
     )
+    verb.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
+    )
     verb.set_defaults(run=_predict)
 
 
@@ -204,6 +211,10 @@ def _answers(predictor: "Predictor | TextPredictor", arguments: argparse.Namespa
 
     check(predictor, arguments.workdir, arguments)
     place = page.check(arguments.html) if arguments.html else None
+    if arguments.rounds > 1:
+        from zoo.predict.mask_predict import MaskPredict
+
+        predictor = MaskPredict(predictor, arguments.rounds)
     return Answers(predictor, arguments.top, arguments.json, arguments.explain or place is not None, place)
 
 
