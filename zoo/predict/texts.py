@@ -71,7 +71,7 @@ class TextPredictor:
         """
         text_inputs.check(texts, bool(self.pair_column))
         found = np.zeros((len(texts), self.model.output_shape[-1]), np.float32)
-        for chosen, [logits] in self._forward.batches(self._columns(texts)):
+        for chosen, [logits] in self._forward.batches(self.columns(texts)):
             found[chosen] = logits
         return found
 
@@ -88,7 +88,8 @@ class TextPredictor:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream, bool(self.pair_column))
 
-    def _columns(self, texts: Sequence[Example]) -> Mapping[str, np.ndarray]:
+    def columns(self, texts: Sequence[Example]) -> Mapping[str, np.ndarray]:
+        """Texts as rows for the model: `tokens`, `length`, and of pairs `segments`; see `zoo.data.frames`."""
         if self.pair_column:
             sides = [self.tokenizer.encode([pair[side] for pair in texts]) for side in (0, 1)]
             return frames.paired(*sides, self.frame, self.max_length)
