@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
-from zoo.predict import generate_cli, refine_cli, score_cli
+from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    feedback_cli.add(verbs)
     score_cli.add(verbs)
     generate_cli.add(verbs)
     _add_search(verbs)
@@ -100,6 +101,13 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
     verb.add_argument(
         "--top", metavar="K", type=positive, default=1, help="print the K most probable classes, or words for a gap"
+    )
+    verb.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
     )
     refine_cli.add_flags(verb)
     verb.set_defaults(run=_predict)
@@ -188,6 +196,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.refine or arguments.abstain_risk is not None:
         session = refine_cli.Session(predictor, arguments)
     explain = arguments.explain or place is not None
+    if arguments.rounds > 1:
+        from zoo.predict.mask_predict import MaskPredict
+
+        predictor = MaskPredict(predictor, arguments.rounds)
     answers, code = Answers(predictor, arguments.top, arguments.json, explain, place, session), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)

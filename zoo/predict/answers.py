@@ -144,6 +144,8 @@ def check(
     Raises:
         BadInput: names the first such flag.
     """
+    if flags.rounds > 1 and not isinstance(predictor, GapPredictor):
+        raise BadInput(f"--rounds is for the gaps of a pretrained encoder; {workdir} holds another model: leave it out")
     if isinstance(predictor, Predictor):
         for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
             if getattr(flags, name):

@@ -15,9 +15,9 @@ import tensorflow as tf
 import zoo.models.layers  # noqa: F401
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import images, splits, tables
+from zoo.data import additions, images, splits, tables
 from zoo.data.batches import Batches
-from zoo.data.splits import Columns
+from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput, NonFinite
 from zoo.predict import gaps, inputs, tag_evaluation, taggers, text_evaluation, texts
 from zoo.predict.gaps import GapPredictor
@@ -236,14 +236,21 @@ def _examples(dataset: str, run: dict[str, Any]) -> tuple[list[Columns], tuple[s
         return [loaded.test], loaded.classes
     loaded = tables.load(path, *columns)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
-    if _was_trained_on(distinct.train, run):
+    if _was_trained_on(distinct, run):
         return [distinct.test], loaded.classes
     return [loaded.train, loaded.validation, loaded.test], loaded.classes
 
 
-def _was_trained_on(train: Columns, run: dict[str, Any]) -> bool:
+def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
     """Whether this is the run's data set by its contents: under another path or name it is still the same."""
-    batches = Batches(train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
+    more = run["config"].get("more_file")
+    if more:
+        try:
+            loaded = additions.arrays(loaded, str(Path(run.get("folder", "."), Path(more).expanduser())))
+        except BadInput:
+            # Of other shapes or classes than what the run has learned from.
+            return False
+    batches = Batches(loaded.train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
     return batches.fingerprint() == run.get("identity", {}).get("training data")
 
 

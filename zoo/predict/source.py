@@ -8,6 +8,7 @@ import numpy as np
 from zoo import config as configs
 from zoo import workdir as folders
 from zoo.data import images
+from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.predict import text_evaluation
 from zoo.predict.copies import Classifier
@@ -65,13 +66,18 @@ def _chosen(examples: Any, part: np.ndarray) -> Any:
 
 
 def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
-    config = run["config"]
     if isinstance(predictor, TextPredictor):
         found = text_evaluation.own_texts(run).validation
         return text_evaluation.given(predictor, found), found.labels
+    columns = own_arrays(run).validation
+    return columns["x"], columns["y"]
+
+
+def own_arrays(run: dict[str, Any]) -> Splits:
+    """The data set of a run on arrays, split as it was for it, without its --more_file."""
+    config = run["config"]
     dataset = config.get("dataset", "")
     if dataset not in images.NAMES:
         # As it was typed, in the folder where it was typed.
         dataset = str(Path(run.get("folder", "."), Path(dataset).expanduser()))
-    columns = images.load(dataset, config.get("label_column", "label"), config.get("weight_column", "")).validation
-    return columns["x"], columns["y"]
+    return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zoo import config as configs
-from zoo.data import reviews, text_files
+from zoo.data import additions, reviews, text_files
 from zoo.data.frames import PAIR
 from zoo.data.reviews import Reviews, Texts
 from zoo.data.text_splits import same
@@ -69,16 +69,20 @@ def evaluate(
     return {**_judged(predictor, left), "left_out": int((~new).sum())}
 
 
-def own_texts(run: dict[str, Any]) -> Reviews:
-    """The texts of a run, split as they were for it."""
-    config = run["config"]
+def own_texts(run: dict[str, Any], more: bool = True) -> Reviews:
+    """The texts of a run, split as they were for it; `more`: with those of its --more_file."""
+    config, folder = run["config"], run.get("folder", ".")
     names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
     given = {name: config[name] for name in names if config.get(name)}
     for name in ("train_file", "eval_file"):
         if name in given:
             # As it was typed, in the folder where it was typed.
-            given[name] = str(Path(run.get("folder", "."), Path(given[name]).expanduser()))
-    return reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+            given[name] = str(Path(folder, Path(given[name]).expanduser()))
+    found = reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+    if not more or not config.get("more_file"):
+        return found
+    added = str(Path(folder, Path(config["more_file"]).expanduser()))
+    return additions.texts(found, added, *(config.get(f"{name}_column", "") for name in ("text", "label", "pair")))
 
 
 def given(predictor: TextPredictor | ValuePredictor, found: Texts) -> list[Example]:
