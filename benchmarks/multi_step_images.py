@@ -42,7 +42,7 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     for order, name, severity in _cells():
         index = chosen if order == "iid" else ordered
         x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, severity)
-        refined = refine(found, _batches(x), stages(["auto"], found), known)
+        refined = refine(found, _batches(x), stages(["auto"], found, workdir), known)
         kept = {stage: _share(refined.trace, stage) for stage in ("statistics", "pose")}
         answers = {
             "plain": found.logits(x).argmax(axis=1),
@@ -75,7 +75,7 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
         x, y = corrupted(test["x"][index], "noise", 3), test["y"][index]
         # On a long stream a change is tried in the first batches, and what was found is used on.
         budget = Budget(steps=200) if len(x) > 5000 else Budget()
-        refined = refine(found, _batches(x, size), stages(["statistics"], found), known, budget)
+        refined = refine(found, _batches(x, size), stages(["statistics"], found, workdir), known, budget)
         wrong = refined.probabilities.argmax(axis=1) != y
         parts = [float(part.mean()) for part in np.array_split(wrong, 4)]
         result[name] = {

@@ -266,12 +266,17 @@ def test_a_state_that_does_not_fit_is_refused(trained, tmp_path, text, says):
 
 
 def test_plans_by_name(trained):
-    _, found, _ = trained
-    assert [stage.name for stage in plans.stages(["auto"], found)] == ["statistics", "pose", "temperature", "prior"]
-    assert plans.stages(["output", "parameters"], found)[0].name == "parameters"
-    for names in (["auto", "input"], ["none"], ["input", "input"]):
+    folder, found, _ = trained
+    assert [stage.name for stage in plans.stages(["auto"], found, folder)] == [
+        "statistics",
+        "pose",
+        "temperature",
+        "prior",
+    ]
+    assert plans.stages(["output", "parameters"], found, folder)[0].name == "parameters"
+    for names in (["auto", "input"], ["none"], ["input", "input"], ["compute", "statistics"]):
         with pytest.raises(BadInput, match="--refine"):
-            plans.stages(names, found)
+            plans.stages(names, found, folder)
 
 
 def test_memory_keeps_the_last():

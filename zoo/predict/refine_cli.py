@@ -32,7 +32,8 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--refine",
         metavar="PLAN",
         help="auto, or some of: output (temperature, shares of the classes), statistics (normalisation), parameters "
-        "(entropy minimisation), input (images are turned, sized and moved), with commas between",
+        "(entropy minimisation), input (images are turned, sized and moved), compute (no more layers of an encoder, or "
+        "tokens for an LSTM, than an answer needs: at most one in a hundred differs), with commas between",
     )
     group.add_argument("--batch", metavar="N", type=positive, help=f"examples at a time (default: {_BATCH})")
     group.add_argument("--budget_steps", metavar="N", type=_budget(int), help="most changes to try")
@@ -131,7 +132,7 @@ class Session:
         from zoo.predict import multi_step, plans
 
         arguments = self._arguments
-        plan = plans.stages(arguments.refine.split(","), self._predictor)
+        plan = plans.stages(arguments.refine.split(","), self._predictor, arguments.workdir)
         budget = multi_step.Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
         refiner = multi_step.Refiner(self._predictor, plan, known, budget)
         if arguments.state and Path(arguments.state).exists():
