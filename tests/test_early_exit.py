@@ -3,14 +3,19 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from tests import early
 from zoo.errors import BadInput, NonFinite
-from zoo.predict import calibration, early_exit, exits, layered
+from zoo.predict import calibration, early_exit, exits, guards, layered
+from zoo.predict.compute import Compute
 from zoo.predict.copies import digest
 from zoo.predict.early_exit import EarlyExit
+from zoo.predict.multi_step import refine
+from zoo.predict.output_stages import Temperature
+from zoo.predict.predictor import Predictor
 from zoo.predict.source import two_sided
 
 
@@ -184,3 +189,22 @@ def test_refused():
 )
 def test_sizes_of_what_is_left(rows, sizes):
     assert early_exit._sizes(rows) == sizes
+
+
+def test_as_a_stage_it_answers_a_stream(made, monkeypatch):
+    found, known, learned, texts = made
+    monkeypatch.setattr(exits, "of_run", lambda workdir, predictor: learned)
+    alone = EarlyExit(found, known, learned, risk=0.1)
+    refined = refine(found, [texts[:100], texts[100:]], [Compute("run", risk=0.1), Temperature()], known)
+    stage = Temperature()
+    stage.begin(found, known._replace(logits=alone.logits(known.examples)))
+    expected = guards.probabilities(stage.logits(texts, alone.logits))
+    np.testing.assert_allclose(refined.probabilities, expected, atol=1e-5)
+    assert "so far" in refined.trace[-2].reason and refined.trace[-2].stage == "compute"
+
+
+def test_a_stage_of_pictures_is_refused(made):
+    inputs = keras.Input((4,))
+    other = Predictor(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))
+    with pytest.raises(BadInput, match="--refine=compute: expected an encoder or an LSTM"):
+        Compute("run").begin(other, made[1])
