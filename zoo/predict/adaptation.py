@@ -187,7 +187,7 @@ class _Judge:
             reason = f"accuracy on the validation split falls to {accuracy:.4f}, expected {self._least:.4f} or more"
             return accuracy, guards.answered(after), False, reason
         # What is learned has evidence of its own: answers need not look like the source's to be better.
-        verdict = self._guards.judge(self._before, after, typical=False)
+        verdict = self._guards.judge(self._before, after)
         return accuracy, guards.answered(after), verdict.accepted, verdict.reason
 
 

@@ -74,9 +74,9 @@ class Guards:
         self._usual = float(np.median(far))
         classes = range(source.logits.shape[1])
         self._usual_of = np.array([np.median(_first(far[given == label], far)) for label in classes])
-        wrong = float((source.logits.argmax(axis=1) != source.labels).mean())
+        self._wrong = float((given != source.labels).mean())
         # An example that lies on it is as sure as it was, whatever rounding makes of it.
-        self._sure = float(np.quantile(_confidences(source.logits), wrong)) - 1e-6
+        self._sure = float(np.quantile(_confidences(source.logits), self._wrong)) - 1e-6
 
     def score(self, logits: np.ndarray) -> Score:
         """The score of answers.
@@ -88,6 +88,10 @@ class Guards:
             return Score(1.0, float("inf"))
         error = float((_confidences(logits) < self._sure).mean())
         return Score(error, float(np.median(self._answers.far(logits))) / self._usual)
+
+    def times_usual(self, score: Score) -> float:
+        """The product of a score by that of validation examples."""
+        return score.product / Score(self._wrong, 1.0).product
 
     def departure(self, logits: np.ndarray) -> float:
         """The median distance by what is usual of the same answer: about 1 in whatever shares the classes come."""

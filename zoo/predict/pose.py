@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import BadInput
+from zoo.predict import guards
 from zoo.predict.copies import Classifier, reading
 from zoo.predict.multi_step import Forward, Seen
 from zoo.predict.predictor import Predictor
@@ -38,6 +39,8 @@ _WIDTH, _COST = np.array([0.5, 0.4, 0.11, 0.11]), 0.2
 _RIDGE = 1e-2
 # Features nearer to a class than this many times the usual distance ask for no change.
 _USUAL = 1.3
+# A pose that was found leaves the score at so many times that of validation at most; what no pose explains leaves more.
+_GOOD = 6.0
 # Images whose distances are computed at a time; it bounds the memory.
 _PART = 1000
 # Of the recent images that a decision is made on; it is a median.
@@ -61,6 +64,7 @@ class Pose:
         shape = getattr(predictor, "shape", ())
         if not isinstance(predictor, Predictor) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
             raise BadInput("--refine=input: the model takes no images, which could be turned or moved")
+        self._guards = guards.Guards(source)
         last = predictor.model.layers[-1].input
         found = reading(predictor, last).logits(source.examples).astype(np.float64)
         classes = sorted(set(source.labels.tolist()))
@@ -83,6 +87,9 @@ class Pose:
             return "the images look as usual"
         self._known = [(seen.recent, self._recent(seen, earlier))]
         self._known.append((seen.batch, self._known[0][1][len(seen.recent) - len(seen.batch) :]))
+        after = self._guards.score(seen.forward(self._known[0][1]))
+        if self._guards.times_usual(after) > _GOOD:
+            return f"no pose makes the images known: {after.error:.0%} of the answers would be wrong"
         self._on = True
         return ""
 

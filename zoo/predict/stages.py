@@ -20,6 +20,8 @@ _SHIFTED = 3.0
 _SIMILAR = 0.88
 # Of the merit before; smaller gains were as often losses of accuracy.
 _LIMIT = 0.65
+# Times the score of validation: of one class or a few, fits to all of them came to 20 and more, or to no gain.
+_GOOD = 15.0
 # Of shares: what a few hundred examples cannot tell from none.
 _CHANCE = 0.1
 
@@ -27,9 +29,10 @@ _CHANCE = 0.1
 class Statistics:
     """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`.
 
-    A fit is judged by the score of the guards and by how far the shares of the classes among the answers are from those
-    that the correlations tell. A model that sees one class in everything gives itself away by it, and so does a fit
-    that sees many where there is one.
+    Two fits are tried: to the shares of the validation split, and to those that the correlations of the channels tell,
+    where they do. The second is judged by the score of the guards and by how far the shares of the classes among the
+    answers are from those of the correlations: a model that sees one class in everything gives itself away by it, and
+    so does a fit that sees many where there is one.
     """
 
     name, on = "statistics", "model"
@@ -51,6 +54,7 @@ class Statistics:
         self._predictor = predictor
         self._norms = statistics.Norms(predictor, source.examples, source.labels)
         self._guards = guards.Guards(source)
+        self._shares = np.bincount(source.labels, minlength=self._norms.classes) / len(source.labels)
 
     def propose(self, seen: Seen) -> str:
         """Fits all layers to the recent examples."""
@@ -59,11 +63,19 @@ class Statistics:
         answers = np.bincount(seen.logits.argmax(axis=1), minlength=self._norms.classes)
         if self._norms.shift(seen.recent, answers / answers.sum()) < _SHIFTED:
             return "the inputs look as usual"
+        before, first = self._guards.score(seen.logits), self.state()
+        even = self._of_validation(seen.recent, before)
+        state = self.state()
+        self.load(first)
         found = self._norms.shares(seen.recent)
-        if found.similarity < _SIMILAR:
-            return f"no statistics explain the inputs (similarity {found.similarity:.2f}, expected {_SIMILAR})"
-        gain = self._fitted(seen.recent, found.shares) / self._merit(seen.logits, found.shares)
-        return "" if gain < _LIMIT else f"the fit comes to {gain:.2f} of what it was, expected less than {_LIMIT}"
+        if found.similarity >= _SIMILAR:
+            gain = self._fitted(seen.recent, found.shares) / self._merit(seen.logits, found.shares)
+            if gain < _LIMIT and not (even and even.product < self._guards.score(self._answers(seen.recent)).product):
+                return ""
+        if even:
+            self.load(state)
+            return ""
+        return f"no fit is sure enough (similarity {found.similarity:.2f}, expected {_SIMILAR})"
 
     def logits(self, examples: Any, inner: Forward) -> np.ndarray:
         """Those of the changed model."""
@@ -76,6 +88,16 @@ class Statistics:
     def load(self, state: Any) -> None:
         """Sets them."""
         self._norms.load(state)
+
+    def _of_validation(self, examples: Any, before: guards.Score) -> guards.Score | None:
+        """Fits to the shares that the classes have in validation; the score, if it is good by any measure, else None.
+
+        Of examples of one class or a few, such a fit makes many, unsurely: its score is never good.
+        """
+        self._norms.set(examples, self._shares)
+        score = self._guards.score(self._answers(examples))
+        good = score.by(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
+        return score if good else None
 
     def _fitted(self, examples: Any, shares: np.ndarray) -> float:
         """Fits to the shares, and to those that the answers then have; keeps the better fit and returns its merit."""
