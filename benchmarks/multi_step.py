@@ -34,7 +34,7 @@ _TRAININGS = {
 }
 IMAGES = ("mnist", "fashion_mnist")
 # A cell has as many images; sixty-one cells and their sorted streams take about five minutes a run.
-_EXAMPLES = 600
+_EXAMPLES = 400
 
 
 def main() -> None:

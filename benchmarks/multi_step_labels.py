@@ -1,5 +1,7 @@
 """Part of `benchmarks.multi_step`: other shares of the classes, calibration, and answers that are withheld."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,7 @@ def label_shift(workdir: str, longest: int) -> dict[str, Any]:
     Returns:
         By alpha of each draw the `plain` and `refined` right answers, as lists of 0 and 1.
     """
-    found = predictors.load(workdir)
-    known = sources.load(workdir, found)
-    x, y = _test(workdir, found)
-    logits = two_sided(found.logits(x))
+    found, known, y, logits = _answered(workdir)
     replay = _Replay(found, logits)
     result: dict[str, Any] = {}
     for alpha in ALPHAS:
@@ -52,10 +51,7 @@ def label_shift(workdir: str, longest: int) -> dict[str, Any]:
 
 def calibration(workdir: str) -> dict[str, float]:
     """Expected calibration error (15 bins) and log loss on the test split, as trained and with a temperature."""
-    found = predictors.load(workdir)
-    known = sources.load(workdir, found)
-    x, y = _test(workdir, found)
-    logits = two_sided(found.logits(x))
+    found, known, y, logits = _answered(workdir)
     stage = Temperature()
     stage.begin(found, known)
     result = {}
@@ -88,8 +84,17 @@ class _Replay:
         return self._logits[np.asarray(index)]
 
 
+@functools.cache
+def _answered(workdir: str) -> tuple[Classifier, Source, np.ndarray, np.ndarray]:
+    """A run's predictor, what it knows of its data, and the test split's labels and logits; both parts need them."""
+    found = predictors.load(workdir)
+    known = sources.load(workdir, found)
+    x, y = _test(workdir, found)
+    return found, known, y, two_sided(found.logits(x))
+
+
 def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
-    run = folders.read_json(folders.Path(workdir), folders.RUN)
+    run = folders.read_json(Path(workdir), folders.RUN)
     if isinstance(found, TextPredictor):
         test = own_texts(run).test
         return given(found, test), test.labels
