@@ -16,7 +16,7 @@ _BOOTSTRAP = 2000
 _HEAD = """# Prediction in several steps
 
 What `zoo predict --refine=auto` is worth, and where it fails. Written by `python -m benchmarks.multi_step WORK`, which
-trains what it judges; three seeds each. Intervals are paired bootstrap intervals (95 %) over the test examples, which
+trains what it judges; each table says how many seeds it rests on. Intervals are paired bootstrap intervals (95 %) over the test examples, which
 are resampled alike for all seeds and conditions. The thresholds of stages and guards were chosen on damaged *training*
 images of one MNIST and one Fashion-MNIST network; all figures here are of test data.
 
@@ -50,12 +50,12 @@ def _corruptions(work: Path, page: Path) -> Iterator[str]:
         return
     _draw(tables, page.with_name("multi_step_corruptions.png"))
     yield (
-        "Errors in percent, mean over five severities and three seeds, images in random order. The last column is the "
+        "Errors in percent, mean over five severities and the seeds, images in random order. The last column is the "
         "largest loss of any severity (points; mean of the seeds).\n"
     )
     yield f"![Errors by corruption]({page.stem.replace('_prediction', '')}_corruptions.png)\n"
     for dataset, cells in tables.items():
-        yield f"### {_NAMES[dataset]}\n"
+        yield f"### {_NAMES[dataset]}, seeds: {len(cells.wrong['plain'])}\n"
         yield "| images | plain | unguarded | refined | largest loss |\n|---|---|---|---|---|"
         yield "\n".join(_row(cells, "iid", name) for name in ("clean", *NAMES))
         yield _summary(cells, "iid")
@@ -126,15 +126,15 @@ def _streams(work: Path) -> Iterator[str]:
         return
     yield "\n## Streams that adaptation collapses on\n"
     yield (
-        "Noise of severity 3; statistics only. Errors in percent, mean of three seeds; the quarters are those of the "
-        "stream, in its order.\n\n| stream | data | plain | refined | by quarters |\n|---|---|---|---|---|"
+        "Noise of severity 3; statistics only. Errors in percent, mean of the seeds; the quarters are those of the "
+        "stream, in its order.\n\n| stream | data, seeds | plain | refined | by quarters |\n|---|---|---|---|---|"
     )
     for dataset, runs in found.items():
         for name in runs[0] if runs else ():
             plain, refined = (100 * np.mean([run[name][kind] for run in runs]) for kind in ("plain", "refined"))
             quarters = 100 * np.mean([run[name]["quarters"] for run in runs], axis=0)
             said = ", ".join(f"{quarter:.1f}" for quarter in quarters)
-            yield f"| {name} | {_NAMES[dataset]} | {plain:.1f} | {refined:.1f} | {said} |"
+            yield f"| {name} | {_NAMES[dataset]}, {len(runs)} | {plain:.1f} | {refined:.1f} | {said} |"
 
 
 def _label_shift(work: Path) -> Iterator[str]:
@@ -143,9 +143,9 @@ def _label_shift(work: Path) -> Iterator[str]:
         return
     yield "\n## Other shares of the classes\n"
     yield (
-        "Shares drawn from a Dirichlet distribution (the smaller alpha, the more uneven), ten draws for each of three "
-        "seeds, streams of at most 2,000 examples in batches of 100; accuracy in percent, the gain in points.\n\n"
-        "| data | alpha | plain | refined | gain |\n|---|---|---|---|---|"
+        "Shares drawn from a Dirichlet distribution (the smaller alpha, the more uneven), ten draws for each seed, "
+        "streams of at most 2,000 examples in batches of 100; accuracy in percent, the gain in points.\n\n"
+        "| data, seeds | alpha | plain | refined | gain |\n|---|---|---|---|---|"
     )
     for dataset, runs in found.items():
         for alpha in runs[0] if runs else ():
@@ -155,7 +155,7 @@ def _label_shift(work: Path) -> Iterator[str]:
             low, high = _interval(np.array(gains))
             name = "no shift" if alpha == "None" else alpha
             gain = f"{100 * np.mean(gains):+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-            yield f"| {_NAMES[dataset]} | {name} | {plain:.2f} | {refined:.2f} | {gain} |"
+            yield f"| {_NAMES[dataset]}, {len(runs)} | {name} | {plain:.2f} | {refined:.2f} | {gain} |"
 
 
 def _calibration(work: Path) -> Iterator[str]:
@@ -166,15 +166,15 @@ def _calibration(work: Path) -> Iterator[str]:
     yield (
         "Expected calibration error (ECE, 15 bins) and log loss on the test split, as trained and with the temperature "
         "of the validation split (T). Then `--abstain_risk`, set to half the validation error: the share of the test "
-        "split that is answered, and the errors among these. Means of three seeds.\n\n"
-        "| data | ECE | with T | log loss | with T | error | promised | answered | error of these |\n"
+        "split that is answered, and the errors among these. Means of the seeds.\n\n"
+        "| data, seeds | ECE | with T | log loss | with T | error | promised | answered | error of these |\n"
         "|---|---|---|---|---|---|---|---|---|"
     )
     for dataset, runs in found.items():
         if runs:
             mean = {name: np.mean([run[name] for run in runs]) for name in runs[0]}
             yield (
-                f"| {_NAMES[dataset]} | {mean['plain ece']:.4f} | {mean['temperature ece']:.4f} | "
+                f"| {_NAMES[dataset]}, {len(runs)} | {mean['plain ece']:.4f} | {mean['temperature ece']:.4f} | "
                 f"{mean['plain log loss']:.4f} | {mean['temperature log loss']:.4f} | {100 * mean['error']:.2f} % | "
                 f"{100 * mean['promised risk']:.2f} % | {100 * mean['coverage']:.1f} % | {100 * mean['risk']:.2f} % |"
             )
