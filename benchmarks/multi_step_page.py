@@ -16,9 +16,9 @@ _BOOTSTRAP = 2000
 _HEAD = """# Prediction in several steps
 
 What `zoo predict --refine=auto` is worth, and where it fails. Written by `python -m benchmarks.multi_step WORK`, which
-trains what it judges; each table says how many seeds it rests on. Intervals are paired bootstrap intervals (95 %) over the test examples, which
-are resampled alike for all seeds and conditions. The thresholds of stages and guards were chosen on damaged *training*
-images of one MNIST and one Fashion-MNIST network; all figures here are of test data.
+trains what it judges; each table says how many seeds it rests on. Intervals are paired bootstrap intervals (95 %) over
+the test examples, which are resampled alike for all seeds and conditions. The thresholds of stages and guards were
+chosen on damaged *training* images of one MNIST and one Fashion-MNIST network; all figures here are of test data.
 
 *Plain* is the network as it was trained. *Unguarded* sets the batch normalisations to each batch's own statistics
 (Schneider et al., 2020; Nado et al., 2020). *Refined* is the plan `auto`: statistics that mind the classes' shares, the
