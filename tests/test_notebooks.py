@@ -1,6 +1,7 @@
 """The notebooks run from a clean kernel, with their own assertions."""
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,5 +21,5 @@ def test_notebook(path, monkeypatch):
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(path.parent))
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in outputs)
-    text = str([output.get("data", {}).get("text/plain") for output in outputs])
-    assert "'test/accuracy': 0.9" in text
+    found = re.search(r"'test/accuracy': ([\d.]+)", str(outputs))
+    assert found and float(found[1]) > 0.9

@@ -13,6 +13,7 @@ from bert_folders import FIXTURES, TINY
 
 from tests.fixtures import record_torch_layer
 from zoo import randomness
+from zoo.engine import devices
 from zoo.models import bert, heads, pretrained, transformer
 from zoo.models.islands import island
 from zoo.models.pretrained import Shape
@@ -283,3 +284,15 @@ def test_saved_and_read(tmp_path):
     model, ids = made(norm_first=True, causal=True), tokens()
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(ids), model(ids))
+
+
+def test_saved_in_bfloat16_and_read_by_a_process_in_float32(tmp_path):
+    """Then Keras takes the model for one of float32, and its layers are to read their weights as before."""
+    with devices.precision("bfloat16"):
+        encoder = made(dataclasses.replace(SMALL, segments=2))
+        model = heads.classifier(encoder, 3)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert encoder.get_layer("block0").compute_dtype == again.get_layer("block0").compute_dtype == "bfloat16"
+    inputs = [tokens(), np.zeros_like(tokens())]
+    np.testing.assert_array_equal(again(inputs, training=False), model(inputs, training=False))

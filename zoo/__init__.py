@@ -23,6 +23,7 @@ _PLACES = {
     "Batches": "zoo.data.batches",
     "Dropout": "zoo.models.layers",
     "load": "zoo.predict.predictor",
+    "refine": "zoo.predict.multi_step",
 }
 __all__ = list(_PLACES)
 

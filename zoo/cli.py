@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
-from zoo.predict import generate_cli, score_cli
+from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
-    from zoo.predict.predictor import Predictor
-    from zoo.predict.texts import TextPredictor
+    from zoo.predict.copies import Classifier
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
+    feedback_cli.add(verbs)
     score_cli.add(verbs)
     generate_cli.add(verbs)
     _add_search(verbs)
@@ -102,6 +102,14 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--top", metavar="K", type=positive, default=1, help="print the K most probable classes, or words for a gap"
     )
+    verb.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
+    )
+    refine_cli.add_flags(verb)
     verb.set_defaults(run=_predict)
 
 
@@ -176,10 +184,23 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
     if arguments.html and "-" in arguments.files:
         raise BadInput("--html is of whole files: expected no - beside it")
+    refine_cli.check(arguments)
+    from zoo.predict import page
+    from zoo.predict.answers import Answers, check
     from zoo.predict.predictor import load
 
     predictor = load(arguments.workdir)
-    answers, code = _answers(predictor, arguments), 0
+    check(predictor, arguments.workdir, arguments)
+    place = page.check(arguments.html) if arguments.html else None
+    session = None
+    if arguments.refine or arguments.abstain_risk is not None:
+        session = refine_cli.Session(predictor, arguments)
+    explain = arguments.explain or place is not None
+    if arguments.rounds > 1:
+        from zoo.predict.mask_predict import MaskPredict
+
+        predictor = MaskPredict(predictor, arguments.rounds)
+    answers, code = Answers(predictor, arguments.top, arguments.json, explain, place, session), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)
     for name in arguments.files:
@@ -193,20 +214,12 @@ def _predict(arguments: argparse.Namespace) -> int:
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
+    if session is not None:
+        session.close()
     return code
 
 
-def _answers(predictor: "Predictor | TextPredictor", arguments: argparse.Namespace) -> "Answers":
-    """What prints the answers; refuses flags that the run has no use for."""
-    from zoo.predict import page
-    from zoo.predict.answers import Answers, check
-
-    check(predictor, arguments.workdir, arguments)
-    place = page.check(arguments.html) if arguments.html else None
-    return Answers(predictor, arguments.top, arguments.json, arguments.explain or place is not None, place)
-
-
-def _predict_stream(predictor: "Predictor | TextPredictor", answers: "Answers") -> int:
+def _predict_stream(predictor: "Classifier", answers: "Answers") -> int:
     """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
     code = 0
     for line in predictor.lines(sys.stdin.buffer):

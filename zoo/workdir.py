@@ -90,16 +90,16 @@ def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) ->
     write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
-def write(path: Path, text: str) -> None:
-    """Replaces a file in one stroke.
+def write(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one stroke; a text is written in UTF-8.
 
     Raises:
         BadInput: it cannot be written; the old file stays.
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
-        with aside.open("w", encoding="utf8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content.encode("utf8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

@@ -62,6 +62,11 @@ def without_overlap(splits: Splits) -> Splits:
     return dataclasses.replace(splits, train=train, validation=validation, notes=tuple(notes))
 
 
+def keys(x: np.ndarray) -> list[bytes]:
+    """What is equal for two examples of `[examples, ...]` that are the same: a hash of all bytes."""
+    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in x]
+
+
 def check(splits: Splits, source: str) -> Splits:
     """Refuses what a classifier cannot learn from.
 
@@ -89,7 +94,7 @@ def check(splits: Splits, source: str) -> Splits:
 
 
 def _hashes(columns: Columns) -> list[bytes]:
-    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in columns["x"]]
+    return keys(columns["x"])
 
 
 def _without(columns: Columns, forbidden: set[bytes]) -> tuple[Columns, int]:

@@ -43,6 +43,17 @@ def load(path: Path, label_column: str, weight_column: str) -> Splits:
     return _split(columns, test, classes)
 
 
+def more(path: Path) -> Columns:
+    """The examples of a .npz, not split: `x`, `y` and perhaps `weight`.
+
+    Raises:
+        BadInput: as of `load`, or the file is of another kind.
+    """
+    if path.suffix != ".npz" or not path.is_file():
+        raise BadInput(f"{path}: expected a .npz file with x, y and perhaps weight")
+    return _columns(path, _npz(path), "")
+
+
 def _split(columns: Columns, test: Columns | None, classes: tuple[str, ...]) -> Splits:
     scale = 255.0 if columns["x"].dtype == np.uint8 else 0.0
     if isinstance(columns["x"], np.memmap):

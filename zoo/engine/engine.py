@@ -86,7 +86,7 @@ class Engine:
             followers=[],
         )
         self._feeds: dict[int, feed.Feed] = {}
-        self._loops: dict[tuple[bool, int], Callable] = {}
+        self._loops: dict[tuple, Callable] = {}
         # By whether it trains: the shapes of the rows of each trace of a forward pass, and so of each program compiled.
         self.traced: dict[bool, list[dict[str, tuple[int, ...]]]] = {True: [], False: []}
 
@@ -99,6 +99,10 @@ class Engine:
             entry per step, so that any partition of a run adds up to the same.
         """
         return self._run(batches, first_step, steps, training=True)
+
+    def forget(self, batches: Batches) -> None:
+        """Lets go of batches that were used once, and of their columns on the device."""
+        self._feeds.pop(id(batches), None)
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean of each term over all examples of the batches, each read exactly once."""
@@ -167,7 +171,8 @@ class Engine:
         return self._feeds[id(batches)]
 
     def _compiled(self, batches: Batches, training: bool) -> Callable:
-        key = training, id(batches)
+        # All that a loop knows of its batches besides what it is called with: others of this kind need no new trace.
+        key = training, tuple(batches.widths), tuple(batches.sequences)
         if key not in self._loops:
             loop = functools.partial(self._loop, batches, training)
             self._loops[key] = tf.function(loop, jit_compile=self.compile == "loop", autograph=False)

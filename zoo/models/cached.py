@@ -142,5 +142,7 @@ def _recurrence(cell, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor, length: tf.Tenso
 
     # All steps are given a value, or the ones that are not run would have no shape.
     outputs = tf.TensorArray(tf.float32, x.shape[0], element_shape=h.shape).unstack(tf.zeros((x.shape[0], *h.shape)))
-    _, h, c, outputs = tf.while_loop(lambda t, *_: t < length, step, (tf.constant(0), h, c, outputs))
+    # With a known most, XLA can compile the loop's gradient too.
+    start, most = (tf.constant(0), h, c, outputs), x.shape[0]
+    _, h, c, outputs = tf.while_loop(lambda t, *_: t < length, step, start, maximum_iterations=most)
     return outputs.stack(), h, c

@@ -103,7 +103,7 @@ class Bias(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
 
     def build(self, inputs_shape):
-        self.bias = self.add_weight((inputs_shape[-1],), initializer="zeros", name="bias")
+        self.bias = self.add_weight((inputs_shape[-1],), initializer="zeros", name="bias", autocast=False)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs + tf.cast(tf.convert_to_tensor(self.bias), inputs.dtype)

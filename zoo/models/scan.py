@@ -34,6 +34,32 @@ def lstm(inputs: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Te
     return run(inputs, kernel, recurrent, bias)
 
 
+def onward(inputs, kernel, recurrent, bias, h, c) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Runs an LSTM on from a state, without a gradient; what `lstm` gives, where the state is of zeros.
+
+    Args:
+        inputs: float32 `[time, batch, width]`, all of whose steps are run.
+        kernel: as of `lstm`, and so are the next two.
+        recurrent: `[units, 4 * units]`.
+        bias: `[4 * units]`.
+        h: `[batch, units]`, the output before.
+        c: `[batch, units]`, the cell before.
+
+    Returns:
+        `[time, batch, units]`, the output after each step; the last of them, and the last cell.
+    """
+    projected, recurrent = _projected(inputs, kernel, recurrent, bias)
+
+    def step(t, h, c, outputs):
+        _, h, c = _step(projected[t], recurrent, h, c)
+        return t + 1, h, c, outputs.write(t, h)
+
+    time, batch, _ = sizes(inputs)
+    array = _array(time, batch, recurrent.shape[0])
+    _, h, c, outputs = tf.while_loop(lambda t, *_: t < time, step, (tf.constant(0), h, c, array))
+    return outputs.stack(), h, c
+
+
 def sizes(tensor: tf.Tensor) -> list:
     """Each dimension as a number where it is known, else as a tensor."""
     unknown = tf.shape(tensor)
@@ -42,26 +68,36 @@ def sizes(tensor: tf.Tensor) -> list:
 
 def _forward(inputs, kernel, recurrent, bias, longest):
     """What the gradient needs of each step, gates and the state before: `[time, batch, 5 * units]`; the outputs."""
-    time, batch, width = sizes(inputs)
+    time, batch, _ = sizes(inputs)
     units = recurrent.shape[0]
-    scale, shift = _sigmoids(units)
-    # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: one tanh over all gates, with the inner halves taken into the weights.
-    recurrent = recurrent * scale
-    projected = tf.matmul(tf.reshape(inputs, [-1, width]), kernel * scale) + bias * scale
-    projected = tf.reshape(projected, [time, batch, 4 * units])
+    projected, recurrent = _projected(inputs, kernel, recurrent, bias)
 
     def step(t, h, c, kept, outputs):
-        gates = tf.tanh(projected[t] + tf.matmul(h, recurrent)) * scale + shift
-        kept = kept.write(t, tf.concat([gates, c], axis=-1))
-        i, f, g, o = tf.split(gates, 4, axis=-1)
-        c = f * c + i * g
-        h = o * tf.tanh(c)
-        return t + 1, h, c, kept, outputs.write(t, h)
+        gates, h, after = _step(projected[t], recurrent, h, c)
+        return t + 1, h, after, kept.write(t, tf.concat([gates, c], axis=-1)), outputs.write(t, h)
 
     zeros = tf.zeros([batch, units])
     arrays = _array(time, batch, 5 * units), _array(time, batch, units)
     *_, kept, outputs = tf.while_loop(lambda t, *_: t < longest, step, (tf.constant(0), zeros, zeros, *arrays))
     return kept.stack(), outputs.stack()
+
+
+def _projected(inputs, kernel, recurrent, bias):
+    """The inputs' part in the gates, `[time, batch, 4 * units]`, and the recurrent matrix, both scaled for `_step`."""
+    time, batch, width = sizes(inputs)
+    scale, _ = _sigmoids(recurrent.shape[0])
+    # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2: one tanh over all gates, with the inner halves taken into the weights.
+    projected = tf.matmul(tf.reshape(inputs, [-1, width]), kernel * scale) + bias * scale
+    return tf.reshape(projected, [time, batch, recurrent.shape[1]]), recurrent * scale
+
+
+def _step(projected, recurrent, h, c):
+    """Gates, output and cell of one step."""
+    scale, shift = _sigmoids(recurrent.shape[0])
+    gates = tf.tanh(projected + tf.matmul(h, recurrent)) * scale + shift
+    i, f, g, o = tf.split(gates, 4, axis=-1)
+    c = f * c + i * g
+    return gates, o * tf.tanh(c), c
 
 
 def _backward(upstream, kept, inputs, outputs, kernel, recurrent, longest):

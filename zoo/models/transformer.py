@@ -50,13 +50,15 @@ class Embedding(NoisyLayer):
     def build(self, tokens_shape, segments_shape=None):
         # 0.02 is BERT's and GPT's: a tied output layer starts with small logits.
         small = keras.initializers.RandomNormal(stddev=0.02)
-        self.token = self.add_weight((self.vocabulary, self.width), initializer=small, name="token")
-        self.position = self.add_weight((self.positions, self.width), initializer=small, name="position")
+        # Each weight says it of itself, too: Keras casts those of a layer that is called outside of a mixed model.
+        table = {"initializer": small, "autocast": False}
+        self.token = self.add_weight((self.vocabulary, self.width), name="token", **table)
+        self.position = self.add_weight((self.positions, self.width), name="position", **table)
         if self.segments:
-            self.segment = self.add_weight((self.segments, self.width), initializer=small, name="segment")
+            self.segment = self.add_weight((self.segments, self.width), name="segment", **table)
         if self.norm:
-            self.gamma = self.add_weight((self.width,), initializer="ones", name="norm_gamma")
-            self.beta = self.add_weight((self.width,), initializer="zeros", name="norm_beta")
+            self.gamma = self.add_weight((self.width,), initializer="ones", name="norm_gamma", autocast=False)
+            self.beta = self.add_weight((self.width,), initializer="zeros", name="norm_beta", autocast=False)
 
     def call(self, tokens, segments=None, training: bool = False, reverse: bool = False, start=None) -> tf.Tensor:
         if reverse:
@@ -168,12 +170,12 @@ class Block(NoisyLayer):
 
     def _dense(self, name: str, inputs: int, outputs: int) -> list[keras.Variable]:
         small = keras.initializers.RandomNormal(stddev=0.02)
-        kernel = self.add_weight((inputs, outputs), initializer=small, name=f"{name}_kernel")
-        return [kernel, self.add_weight((outputs,), initializer="zeros", name=f"{name}_bias")]
+        kernel = self.add_weight((inputs, outputs), initializer=small, name=f"{name}_kernel", autocast=False)
+        return [kernel, self.add_weight((outputs,), initializer="zeros", name=f"{name}_bias", autocast=False)]
 
     def _norm(self, name: str, width: int) -> list[keras.Variable]:
-        gamma = self.add_weight((width,), initializer="ones", name=f"{name}_gamma")
-        return [gamma, self.add_weight((width,), initializer="zeros", name=f"{name}_beta")]
+        gamma = self.add_weight((width,), initializer="ones", name=f"{name}_gamma", autocast=False)
+        return [gamma, self.add_weight((width,), initializer="zeros", name=f"{name}_beta", autocast=False)]
 
     def compute_output_spec(self, inputs, seen, training=False):
         batch, time, width = inputs.shape
@@ -218,8 +220,8 @@ class Norm(keras.layers.Layer):
         self.epsilon = float(epsilon)
 
     def build(self, inputs_shape):
-        self.gamma = self.add_weight((inputs_shape[-1],), initializer="ones", name="gamma")
-        self.beta = self.add_weight((inputs_shape[-1],), initializer="zeros", name="beta")
+        self.gamma = self.add_weight((inputs_shape[-1],), initializer="ones", name="gamma", autocast=False)
+        self.beta = self.add_weight((inputs_shape[-1],), initializer="zeros", name="beta", autocast=False)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _normalised(self.epsilon)(inputs, self.gamma, self.beta)

@@ -15,6 +15,7 @@ from zoo.predict import shown, text_inputs
 from zoo.predict.explain import Explainer, Explanation
 from zoo.predict.gaps import GapPredictor
 from zoo.predict.predictor import Predictor
+from zoo.predict.refine_cli import Session
 from zoo.predict.taggers import TagPredictor
 from zoo.predict.text_inputs import Example
 from zoo.predict.texts import TextPredictor, ValuePredictor
@@ -40,6 +41,7 @@ class Answers:
         as_json: whether an answer is a JSON object.
         explain: whether texts are explained.
         page: where an HTML page of the explanations goes, or None.
+        session: what gives the probabilities in the place of the predictor, and may withhold answers; or None.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Answers:
         as_json: bool,
         explain: bool,
         page: Path | None,
+        session: Session | None = None,
     ):
+        self._session = session
         self._predictor, self._top, self._as_json, self._page = predictor, top, as_json, page
         self._explainer = Explainer(predictor) if explain else None
         self._explained: list[tuple[str, Explanation]] = []
@@ -92,7 +96,7 @@ class Answers:
                 classified = self._classified(found.probabilities)
                 yield Answer(classified.said | shown.as_json(found), classified.columns, found)
         elif isinstance(self._predictor, (Predictor, TextPredictor)):
-            yield from map(self._classified, self._predictor.probabilities(examples))
+            yield from map(self._classified, (self._session or self._predictor).probabilities(examples))
         else:
             yield from (Answer(*found) for found in self._predictor.answers(examples, self._top))
 
@@ -115,7 +119,12 @@ class Answers:
         ranked = self._ranked(row)
         top = [{"class": name, "probability": probability} for name, probability in ranked]
         said = top[0] if self._top == 1 else {**top[0], "top": top}
-        return Answer(said, [f"{name}\t{probability:.4f}" for name, probability in ranked])
+        columns = [f"{name}\t{probability:.4f}" for name, probability in ranked]
+        abstention = self._session.abstention if self._session else None
+        if abstention is None:
+            return Answer(said, columns)
+        answered = bool(abstention.answers(row.max()))
+        return Answer(said | {"answered": answered}, columns if answered else ["abstains", *columns])
 
     def _ranked(self, row: np.ndarray) -> list[tuple[str, float]]:
         order = (-row).argsort(kind="stable")[: self._top]
@@ -135,6 +144,8 @@ def check(
     Raises:
         BadInput: names the first such flag.
     """
+    if flags.rounds > 1 and not isinstance(predictor, GapPredictor):
+        raise BadInput(f"--rounds is for the gaps of a pretrained encoder; {workdir} holds another model: leave it out")
     if isinstance(predictor, Predictor):
         for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
             if getattr(flags, name):

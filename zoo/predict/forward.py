@@ -53,10 +53,7 @@ class Forward:
         Raises:
             NonFinite: the model's output is; names the text.
         """
-        order = np.argsort(columns["length"], kind="stable")
-        for first in range(0, len(order), _SIZES[-1]):
-            chosen = order[first : first + _SIZES[-1]]
-            inputs = self._inputs(columns, chosen, int(columns["length"][chosen[-1]]))
+        for chosen, inputs in self.fed(columns):
             # The program of this shape by name: called like a function, TensorFlow would warn of the few compilations.
             program = self._program.get_concrete_function([tf.TensorSpec(each.shape, tf.int32) for each in inputs])
             finite, *found = (part.numpy()[: len(chosen)] for part in program(list(map(tf.constant, inputs))))
@@ -65,6 +62,13 @@ class Forward:
                 number = wrong if texts is None else texts[wrong]
                 raise NonFinite(f"the model's output for text {number} is not finite; expected a trained model")
             yield chosen, found
+
+    def fed(self, columns: Mapping[str, np.ndarray]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Numbers of rows, short ones first, and the model's inputs for them, filled up with padding; see `batches`."""
+        order = np.argsort(columns["length"], kind="stable")
+        for first in range(0, len(order), _SIZES[-1]):
+            chosen = order[first : first + _SIZES[-1]]
+            yield chosen, self._inputs(columns, chosen, int(columns["length"][chosen[-1]]))
 
     def _inputs(self, columns: Mapping[str, np.ndarray], chosen: np.ndarray, longest: int) -> list[np.ndarray]:
         size, width = next(size for size in _SIZES if size >= len(chosen)), self.width(longest)

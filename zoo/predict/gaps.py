@@ -1,6 +1,6 @@
 """A pretrained encoder fills the gaps of a text: the most probable words where [MASK] stands."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +26,21 @@ class Guess(NamedTuple):
     probability: float
 
 
+class Asked(NamedTuple):
+    """A place of a text: the text's number, its ids without the frame, and where among them a word is asked for."""
+
+    text: int
+    ids: np.ndarray
+    gap: int
+
+
 class GapPredictor:
     """What a run of masked language modelling has learned (Devlin et al., "BERT", 2019).
 
     Attributes:
         max_length: most tokens that are read around a gap, [CLS] and [SEP] included.
         text_column: where a file of several columns has its texts.
+        mask: id of [MASK].
     """
 
     pair_column = ""
@@ -40,7 +49,7 @@ class GapPredictor:
         self, model: keras.Model, tokenizer: Tokenizer, frame: Frame, max_length: int, text_column: str = "text"
     ):
         self.max_length, self.text_column = max_length, text_column
-        self._tokenizer, self._frame, self._mask = tokenizer, frame, tokenizer.id_of(MASK)
+        self._tokenizer, self._frame, self.mask = tokenizer, frame, tokenizer.id_of(MASK)
         self._forward = Forward(model, max_length, exactly=True, then=tf.nn.softmax)
 
     def fill(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
@@ -56,24 +65,47 @@ class GapPredictor:
             BadInput: there is one string in the place of a list, a text is not Unicode, or has no [MASK].
             NonFinite: the model's output is.
         """
+        asked = [Asked(number, ids, gap) for number, ids in enumerate(self.ids(texts)) for gap in self.gaps(ids)]
+        found: list[list[list[Guess]]] = [[] for _ in texts]
+        for each, guesses in zip(asked, self.ask(asked, lambda _, chances: self.best(chances, top))):
+            found[each.text].append(guesses)
+        return found
+
+    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, int32, with those of its gaps, without the frame; see `fill` for what is raised."""
         text_inputs.check(texts)
         for text in texts:
             if MASK not in text:
                 raise BadInput(f"the text {text!r:.60} has no {MASK}: expected one or more, as gaps to fill")
-        rows, owners = [], []
-        for number, text in enumerate(texts):
-            ids = self._ids(text)
-            gaps = np.flatnonzero(ids == self._mask)
-            rows += [self._row(ids, gap) for gap in gaps.tolist()]
-            owners += [number] * len(gaps)
-        found: list[list[list[Guess]]] = [[] for _ in texts]
-        best = [None] * len(rows)
-        for chosen, [probabilities] in self._forward.batches(self._columns(rows), np.array(owners, np.int64)):
-            for row, each in zip(chosen.tolist(), probabilities[:, 0]):
-                best[row] = self._best(each, top)
-        for owner, guesses in zip(owners, best):
-            found[owner].append(guesses)
+        return [self._ids(text) for text in texts]
+
+    def gaps(self, ids: np.ndarray) -> list[int]:
+        """The places of the gaps."""
+        return np.flatnonzero(ids == self.mask).tolist()
+
+    def ask(self, asked: Sequence[Asked], read: Callable[[int, np.ndarray], Any]) -> list[Any]:
+        """What is read of the words' probabilities at places, each of them a gap.
+
+        Args:
+            asked: the places.
+            read: is given the number of one of them, and the probabilities float32 `[vocabulary]`, by id; those behind
+                the tokenizer's ids are left out, though the model may have them, and the padding's is 0.
+
+        Raises:
+            NonFinite: the model's output is.
+        """
+        rows = [self._row(each.ids, each.gap) for each in asked]
+        owners, found = np.array([each.text for each in asked], np.int64), [None] * len(rows)
+        for chosen, [probabilities] in self._forward.batches(self._columns(rows), owners):
+            for row, each in zip(chosen.tolist(), probabilities[:, 0, : self._tokenizer.vocabulary_size]):
+                each[0] = 0.0
+                found[row] = read(row, each)
         return found
+
+    def best(self, chances: np.ndarray, top: int) -> list[Guess]:
+        """The most probable words, of probabilities as of `ask`."""
+        order = 1 + (-chances[1:]).argsort(kind="stable")[:top]
+        return [Guess(self._tokenizer.decode([id]), float(chances[id])) for id in order.tolist()]
 
     def read(self, path: str | Path, text_column: str | None = None) -> list[str]:
         """The texts of a file; see `text_inputs.read`."""
@@ -86,15 +118,13 @@ class GapPredictor:
     def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """Of each text what is said as JSON, and in a line."""
         for gaps in self.fill(texts, top):
-            said = {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}
-            each = (" ".join(f"{shown.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
-            yield said, list(each)
+            yield said(gaps)
 
     def _ids(self, text: str) -> np.ndarray:
         """The text's ids with those of its gaps, without the frame."""
         encoded = self._tokenizer.encode(text.split(MASK))
         # In the tokenizer's own eyes [MASK] is a word in brackets: a text cannot hide its words.
-        return np.insert(encoded.ids.astype(np.int32), encoded.starts[1:-1], self._mask)
+        return np.insert(encoded.ids.astype(np.int32), encoded.starts[1:-1], self.mask)
 
     def _row(self, ids: np.ndarray, gap: int) -> tuple[np.ndarray, int]:
         """What is read around a gap, as much on both sides as there is, and where in the row the gap stands."""
@@ -110,11 +140,11 @@ class GapPredictor:
             line[: len(row)] = row
         return {"tokens": tokens, "places": np.array([[gap] for _, gap in rows], np.int32), "length": lengths}
 
-    def _best(self, probabilities: np.ndarray, top: int) -> list[Guess]:
-        # 0 is padding; behind the tokenizer's ids the matrix may have rows that are no token.
-        known = probabilities[1 : self._tokenizer.vocabulary_size]
-        order = (-known).argsort(kind="stable")[:top]
-        return [Guess(self._tokenizer.decode([id + 1]), float(known[id])) for id in order.tolist()]
+
+def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
+    """The guesses for a text's gaps as JSON, and in a line."""
+    each = (" ".join(f"{shown.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
+    return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
 
 
 def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> GapPredictor:

@@ -83,7 +83,17 @@ class LanguageModel:
             raise BadInput(f"texts are {texts!r:.60}: expected a list of strings")
         stride = self.stride(stride)
         ids = [self.ids(text, least=2) for text in texts]
-        return [self._score(one, found) for one, found in zip(ids, self._scorer.log_probabilities(ids, stride or 0))]
+        return [self.scored(one, found) for one, found in zip(ids, self._scorer.log_probabilities(ids, stride or 0))]
+
+    def scored(self, ids: np.ndarray, values: np.ndarray) -> Score:
+        """What is known of tokens `[tokens]` and log-probabilities `[tokens - 1]` of all but the first."""
+        unknown = self.tokenizer.unknown()
+        lost = int(np.count_nonzero(ids == unknown)) if unknown is not None else 0
+        if self._pieces is None:
+            return Score(tuple(self.tokenizer.token(id) for id in ids), values, None, lost)
+        pieces = [self._pieces[id] for id in ids]
+        tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
+        return Score(tokens, values, sum(map(len, pieces[1:])), lost)
 
     def stride(self, asked: int | None = None) -> int | None:
         """The stride that texts are scored with; None for an LSTM.
@@ -144,15 +154,6 @@ class LanguageModel:
                 f"the text has {text[lost[0]]!r} at character {lost[0]}{more}, which the training text has not: leave "
                 "it out, or train with --tokenizer=byte"
             )
-
-    def _score(self, ids: np.ndarray, found: np.ndarray) -> Score:
-        unknown = self.tokenizer.unknown()
-        lost = int(np.count_nonzero(ids == unknown)) if unknown is not None else 0
-        if self._pieces is None:
-            return Score(tuple(self.tokenizer.token(id) for id in ids), found, None, lost)
-        pieces = [self._pieces[id] for id in ids]
-        tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
-        return Score(tokens, found, sum(map(len, pieces[1:])), lost)
 
 
 def load(workdir: str | Path) -> LanguageModel:

@@ -1,5 +1,6 @@
 """A trained classifier, loaded from the folder of its run: its predictions, and how good they are."""
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator
@@ -14,9 +15,9 @@ import tensorflow as tf
 import zoo.models.layers  # noqa: F401
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import images, splits, tables
+from zoo.data import additions, images, splits, tables
 from zoo.data.batches import Batches
-from zoo.data.splits import Columns
+from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput, NonFinite
 from zoo.predict import gaps, inputs, tag_evaluation, taggers, text_evaluation, texts
 from zoo.predict.gaps import GapPredictor
@@ -80,7 +81,10 @@ class Predictor:
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
-        self._forward = tf.function(lambda x: model(x, training=False), autograph=False)
+        # Of any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
+        # that is traced again and again, and warns; of a partial it cannot.
+        signature = [tf.TensorSpec((None, *self.shape), self.dtype)]
+        self._forward = tf.function(functools.partial(model, training=False), signature, autograph=False)
 
     def probabilities(self, examples: np.ndarray) -> np.ndarray:
         """The probability of each class, float32 `[examples, classes]`; see `logits` for what it takes and raises."""
@@ -107,6 +111,11 @@ class Predictor:
         starts = range(0, len(examples), _SIZES[-1])
         found = [self._batch(examples[first : first + _SIZES[-1]], first) for first in starts]
         return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
+
+    def prepared(self, examples: np.ndarray) -> np.ndarray:
+        """The examples as the model takes them: of its dtype; see `logits` for what is raised."""
+        inputs.check_shape(examples, self.shape)
+        return inputs.numbers(examples, self.dtype, 0)
 
     def read(self, path: str | Path) -> np.ndarray:
         """The examples of a file; see `inputs.read`."""
@@ -227,14 +236,21 @@ def _examples(dataset: str, run: dict[str, Any]) -> tuple[list[Columns], tuple[s
         return [loaded.test], loaded.classes
     loaded = tables.load(path, *columns)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
-    if _was_trained_on(distinct.train, run):
+    if _was_trained_on(distinct, run):
         return [distinct.test], loaded.classes
     return [loaded.train, loaded.validation, loaded.test], loaded.classes
 
 
-def _was_trained_on(train: Columns, run: dict[str, Any]) -> bool:
+def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
     """Whether this is the run's data set by its contents: under another path or name it is still the same."""
-    batches = Batches(train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
+    more = run["config"].get("more_file")
+    if more:
+        try:
+            loaded = additions.arrays(loaded, str(Path(run.get("folder", "."), Path(more).expanduser())))
+        except BadInput:
+            # Of other shapes or classes than what the run has learned from.
+            return False
+    batches = Batches(loaded.train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
     return batches.fingerprint() == run.get("identity", {}).get("training data")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import BadInput, ZooError
+from zoo.predict import dynamic_cli
 from zoo.predict.arguments import add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _AT_ONCE = 256
 
 
 def add(verbs: Any) -> None:
-    """`zoo score WORKDIR --text "..."`."""
+    """`zoo score WORKDIR --text "..."`, and with --dynamic `zoo score WORKDIR FILE`."""
     verb = add_verb(
         verbs,
         "score",
@@ -46,6 +47,7 @@ def add(verbs: Any) -> None:
         "1: the most exact and the slowest). An LSTM reads a text of any length whole",
     )
     verb.add_argument("--json", action="store_true", help="print one JSON object per text, with its tokens")
+    dynamic_cli.add(verb)
     verb.set_defaults(run=_run)
 
 
@@ -53,11 +55,14 @@ def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
     if not arguments.files and not arguments.text:
         raise BadInput("nothing to score: expected FILE, --text, or - for stdin")
+    dynamic_cli.check(arguments)
     from zoo.predict.language import load
 
     model = load(arguments.workdir)
     # Refused before the first line of output, not after some.
     model.stride(arguments.stride)
+    if arguments.dynamic:
+        return dynamic_cli.run(model, arguments)
     code = _texts(model, arguments, "", arguments.text)
     for name in arguments.files:
         if name == "-":

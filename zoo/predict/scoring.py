@@ -148,7 +148,7 @@ class Scorer:
     def _forward(self, tokens: np.ndarray) -> np.ndarray:
         if tokens.shape not in self._programs:
             function = tf.function(
-                lambda tokens: _of_tokens(self._network.forward(tokens[:, :-1]), tokens[:, 1:]), autograph=False
+                lambda tokens: of_tokens(self._network.forward(tokens[:, :-1]), tokens[:, 1:]), autograph=False
             )
             # By name: called like a function, TensorFlow would warn of the few compilations.
             self._programs[tokens.shape] = function.get_concrete_function(tf.TensorSpec(tokens.shape, tf.int32))
@@ -167,7 +167,7 @@ class Scorer:
     def _read(self, chunk: int, state: Any):
         def read(tokens, state, length):
             outputs, state = self._network.read(tokens[:, :-1], state, tf.constant(0), length)
-            return _of_tokens(self._network.logits(outputs), tokens[:, 1:]), state
+            return of_tokens(self._network.logits(outputs), tokens[:, 1:]), state
 
         if (chunk,) not in self._programs:
             specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), state)
@@ -177,7 +177,8 @@ class Scorer:
         return self._programs[chunk,]
 
 
-def _of_tokens(logits: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+def of_tokens(logits: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Log P of tokens `[rows, time]` by logits `[rows, time, vocabulary]`, in nats."""
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
 
 

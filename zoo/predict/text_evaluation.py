@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from zoo import config as configs
-from zoo.data import reviews, text_files
+from zoo.data import additions, reviews, text_files
 from zoo.data.frames import PAIR
 from zoo.data.reviews import Reviews, Texts
 from zoo.data.text_splits import same
 from zoo.errors import BadInput
+from zoo.predict.text_inputs import Example
 from zoo.predict.texts import TextPredictor, ValuePredictor
 from zoo.report import judge
 
@@ -47,7 +48,7 @@ def evaluate(
     if pair_column and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:
-        own = _own(run)
+        own = own_texts(run)
         _check_classes("the run's data set", own.classes, _classes(predictor))
         return _judged(predictor, own.test)
     columns = (
@@ -57,7 +58,7 @@ def evaluate(
     )
     found = _other(dataset, columns, _classes(predictor))
     try:
-        own = _own(run)
+        own = own_texts(run)
     except BadInput:
         return _judged(predictor, found)
     known = set(map(same, own.train.texts)) | set(map(same, own.validation.texts))
@@ -68,15 +69,25 @@ def evaluate(
     return {**_judged(predictor, left), "left_out": int((~new).sum())}
 
 
-def _own(run: dict[str, Any]) -> Reviews:
-    config = run["config"]
+def own_texts(run: dict[str, Any], more: bool = True) -> Reviews:
+    """The texts of a run, split as they were for it; `more`: with those of its --more_file."""
+    config, folder = run["config"], run.get("folder", ".")
     names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
     given = {name: config[name] for name in names if config.get(name)}
     for name in ("train_file", "eval_file"):
         if name in given:
             # As it was typed, in the folder where it was typed.
-            given[name] = str(Path(run.get("folder", "."), Path(given[name]).expanduser()))
-    return reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+            given[name] = str(Path(folder, Path(given[name]).expanduser()))
+    found = reviews.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+    if not more or not config.get("more_file"):
+        return found
+    added = str(Path(folder, Path(config["more_file"]).expanduser()))
+    return additions.texts(found, added, *(config.get(f"{name}_column", "") for name in ("text", "label", "pair")))
+
+
+def given(predictor: TextPredictor | ValuePredictor, found: Texts) -> list[Example]:
+    """Texts, or pairs of them, as the predictor takes them."""
+    return [tuple(text.split(PAIR)) for text in found.texts] if predictor.pair_column else found.texts
 
 
 def _classes(predictor: TextPredictor | ValuePredictor) -> tuple[str, ...]:
@@ -120,7 +131,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[str, float]:
-    texts = [tuple(text.split(PAIR)) for text in examples.texts] if predictor.pair_column else examples.texts
+    texts = given(predictor, examples)
     if isinstance(predictor, ValuePredictor):
         logits, labels = predictor.network.logits(texts), (examples.labels - predictor.centre) / predictor.scale
         losses, judged = (logits[:, 0] - labels) ** 2 / 2, judge.regression(predictor.scale, predictor.centre)

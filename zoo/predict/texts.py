@@ -69,11 +69,15 @@ class TextPredictor:
             BadInput: there is one string in the place of a list, an example is none, or a text is not Unicode.
             NonFinite: the model's output is.
         """
-        text_inputs.check(texts, bool(self.pair_column))
+        columns = self.columns(texts)
         found = np.zeros((len(texts), self.model.output_shape[-1]), np.float32)
-        for chosen, [logits] in self._forward.batches(self._columns(texts)):
+        for chosen, [logits] in self._forward.batches(columns):
             found[chosen] = logits
         return found
+
+    def fed(self, texts: Sequence[Example]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Numbers of texts and the model's inputs for them, in the batches of `logits`, which says what is raised."""
+        return self._forward.fed(self.columns(texts))
 
     def width(self, length: int) -> int:
         """What a text of so many tokens is padded to; see `Forward.width`."""
@@ -88,7 +92,9 @@ class TextPredictor:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream, bool(self.pair_column))
 
-    def _columns(self, texts: Sequence[Example]) -> Mapping[str, np.ndarray]:
+    def columns(self, texts: Sequence[Example]) -> Mapping[str, np.ndarray]:
+        """`tokens` int32 `[texts, time]`, `length` int `[texts]`, and what else the model takes; see `logits`."""
+        text_inputs.check(texts, bool(self.pair_column))
         if self.pair_column:
             sides = [self.tokenizer.encode([pair[side] for pair in texts]) for side in (0, 1)]
             return frames.paired(*sides, self.frame, self.max_length)

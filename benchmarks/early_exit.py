@@ -1,0 +1,152 @@
+"""What early exit, or early reading, saves of a trained run, and what it costs, on its test split.
+
+    python -m benchmarks.early_exit runs/bert_finetune
+    python -m benchmarks.early_exit runs/bert_finetune --risks=0.01,0.02 --rules=confident,patient --kind=errors
+    python -m benchmarks.early_exit runs/lstm_sentiment --chunk=16
+
+The run is a classifier of texts by a Transformer encoder (`experiments.bert_finetune`) or by an LSTM in one direction
+(`experiments.lstm_sentiment`). The exits are fitted to the run's training split, the thresholds are chosen on its
+validation split; nothing is chosen on the test split, which all figures are of:
+
+    layers, tokens        that are computed for a text, the mean of all, and of how many
+    full, early           accuracy in percent
+    difference            in points, early less full, of the same texts; 95 %, by the normal approximation
+    changed               answers that are not the full model's, in percent: what the risk is about with --kind=changed
+    seconds full, early   for the texts that fill whole batches of 256, so that no padding of a last batch is saved;
+                          from strings to logits, tokenizing included. Full and early in turn, the order changing from
+                          round to round; median [min..max]
+    times                 full / early, of each round; median [min..max]. Anything within 15 % is noise, and on a shared
+                          machine more.
+
+`--out` has all figures.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.report import Spread
+from zoo import config as configs
+from zoo import workdir as folders
+from zoo.models import recurrent
+from zoo.predict import exits, predictor, source, text_evaluation
+from zoo.predict.early_exit import EarlyExit
+from zoo.predict.early_reading import EarlyReading
+from zoo.predict.source import two_sided
+
+_BATCH = 256
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    found = predictor.load(options.workdir)
+    known = source.load(options.workdir, found)
+    start = time.perf_counter()
+    early = _early(options, found, known)
+    print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
+    run = folders.read_json(configs.absolute(options.workdir), folders.RUN)
+    test = text_evaluation.own_texts(run).test
+    texts, labels = text_evaluation.given(found, test)[: options.texts], test.labels[: options.texts]
+    full = two_sided(found.logits(texts)).argmax(axis=1)
+    whole = early.saved.whole or float(np.maximum(found.columns(texts)["length"], 1).mean())
+    record = {
+        "machine": report.machine(),
+        "settings": vars(options),
+        "texts": len(texts),
+        "rows": [],
+    }
+    for rule in options.rules.split(","):
+        for risk in map(float, options.risks.split(",")):
+            early.choose(risk, options.delta, rule, options.kind)
+            print(early.stopping.line(), flush=True)
+            row = {"rule": rule, "risk": risk, "whole": whole, **_judged(early, texts, labels, full)}
+            row |= _timed(found, early, texts[: min(len(texts), options.timed) // _BATCH * _BATCH], options.rounds)
+            record["rows"].append(row)
+            print(_line(row), flush=True)
+    if options.out:
+        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
+
+
+def _early(options, found, known) -> EarlyExit | EarlyReading:
+    first = {"risk": float(options.risks.split(",")[0]), "delta": options.delta, "kind": options.kind}
+    if any(isinstance(layer, recurrent.Lstm) for layer in found.model.layers):
+        return EarlyReading(found, known, chunk=options.chunk, **first)
+    return EarlyExit(found, known, exits.of_run(options.workdir, found), **first)
+
+
+def _judged(early: EarlyExit | EarlyReading, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:
+    """Depth, accuracies and their paired difference."""
+    answers = early.answers(texts)
+    given = answers.logits.argmax(axis=1)
+    gains = (given == labels).astype(float) - (full == labels)
+    half = 1.96 * float(gains.std(ddof=1)) / len(gains) ** 0.5
+    return {
+        "depth": float(answers.depths.mean()),
+        "depths": np.bincount(answers.depths).tolist(),
+        "full": 100 * float((full == labels).mean()),
+        "early": 100 * float((given == labels).mean()),
+        "difference": 100 * float(gains.mean()),
+        "low": 100 * (float(gains.mean()) - half),
+        "high": 100 * (float(gains.mean()) + half),
+        "changed": 100 * float((given != full).mean()),
+    }
+
+
+def _timed(found, early: EarlyExit | EarlyReading, texts: list[str], rounds: int) -> dict:
+    """Seconds of each round, after one that compiles."""
+    contenders = {"full": found.logits, "early": early.logits}
+    seconds = {name: [] for name in contenders}
+    if not texts:
+        return {"seconds": seconds}
+    for number in range(rounds + 1):
+        for name in sorted(contenders, reverse=bool(number % 2)):
+            start = time.perf_counter()
+            contenders[name](texts)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {"seconds": seconds}
+
+
+def _line(row: dict) -> str:
+    difference = f"difference {row['difference']:+.2f} [{row['low']:+.2f}..{row['high']:+.2f}]"
+    lines = [
+        f"  {row['rule']}, risk {row['risk']:g}: {row['depth']:.2f} of {row['whole']:.2f}, "
+        f"{row['whole'] / row['depth']:.2f} times fewer; changed {row['changed']:.2f} %",
+        f"  accuracy full {row['full']:.2f}, early {row['early']:.2f}, {difference}",
+    ]
+    full, early = row["seconds"].values()
+    if full:
+        times = _spread([one / other for one, other in zip(full, early)])
+        lines.append(
+            f"  seconds full {_spread(full).text('.3f')}, early {_spread(early).text('.3f')}, times {times.text('.2f')}"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.early_exit", description="What early exit saves and costs.")
+    parser.add_argument("workdir", help="of a run that has ended")
+    parser.add_argument("--risks", default="0.01,0.02,0.05", help="with commas; default %(default)s")
+    parser.add_argument("--rules", default="confident,patient", help="with commas; default %(default)s")
+    parser.add_argument("--kind", default="changed", choices=("changed", "errors"), help="default %(default)s")
+    parser.add_argument("--delta", type=float, default=0.05, help="default %(default)s")
+    parser.add_argument("--chunk", type=int, default=16, help="tokens, of an LSTM; default %(default)s")
+    parser.add_argument("--texts", type=int, default=None, help="of the test split; default all")
+    parser.add_argument("--rounds", type=int, default=5, help="timed ones; default %(default)s, 0 for none")
+    parser.add_argument("--timed", type=int, default=768, help="texts of a timed pass at most; default %(default)s")
+    parser.add_argument("--out", default="", help="a JSON of all figures")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Whether hidden words of held-out reviews are found more often in several rounds than in one (Mask-Predict).
+
+    python -m benchmarks.gap_rounds runs/bert_pretrain          # of --dataset=imdb_reviews
+
+Of 200 reviews of IMDB's test split, always the same, the first 48 words are read, and a share of them is hidden, of
+those that are one token each. Printed for each share and number of rounds: how many of the hidden words come back
+exactly, with the 95 % interval of the difference to one round (paired bootstrap over reviews), the mean
+pseudo-log-likelihood of a guess, and in how many reviews the rounds were kept. Cost: a minute on two cores.
+
+No expected result stands here: it has not been run yet. On the made-up texts of `tests/test_mask_predict.py` five
+rounds raise the pseudo-log-likelihood and lower the share of words that come back (30 to 24 %).
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_REVIEWS, _WORDS = 200, 48
+_SHARES, _ROUNDS = (0.15, 0.3, 0.5), (4, 10)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gap_rounds", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="folder of a finished run of experiments.bert_pretrain")
+    options = parser.parse_args(arguments)
+    import zoo
+    from zoo.data import reviews
+    from zoo.predict.mask_predict import MaskPredict
+
+    model = zoo.load(options.run)
+    texts = reviews.load("imdb_reviews").test.texts
+    chosen = np.random.default_rng(0).permutation(len(texts))[:_REVIEWS].tolist()
+    print(
+        "| hidden | rounds | found | difference (95 %) | log P of a guess | reviews kept |\n|---|---|---|---|---|---|"
+    )
+    for share in _SHARES:
+        hidden = [_hidden(model, texts[place], share, place) for place in chosen]
+        hidden = [pair for pair in hidden if pair[1]]
+        one = _found(MaskPredict(model, 1), hidden)
+        print(_row(share, 1, one, one), flush=True)
+        for rounds in _ROUNDS:
+            print(_row(share, rounds, one, _found(MaskPredict(model, rounds), hidden)), flush=True)
+
+
+def _hidden(model: Any, text: str, share: float, seed: int) -> tuple[str, list[str]]:
+    """The text with gaps, and the words that stood there."""
+    words = text.split()[:_WORDS]
+    single = [place for place, word in enumerate(words) if word.isalpha() and len(_ids(model, word)) == 1]
+    draw = np.random.default_rng(seed)
+    gaps = sorted(draw.permutation(single)[: round(share * len(words))].tolist())
+    shown = ["[MASK]" if place in gaps else word for place, word in enumerate(words)]
+    return " ".join(shown), [words[place] for place in gaps]
+
+
+def _ids(model: Any, word: str) -> list[int]:
+    # The text "[MASK] word" has one gap and the word's own ids.
+    return model.ids([f"[MASK] {word}"])[0][1:].tolist()
+
+
+def _found(filler: Any, hidden: Sequence[tuple[str, list[str]]]) -> dict[str, np.ndarray]:
+    """For each text how many words there were and came back, the guesses' log P, and whether the rounds were kept."""
+    filled = filler.fill([text for text, _ in hidden])
+    right = [
+        sum(guesses[0].word.strip().casefold() == word.casefold() for guesses, word in zip(each.gaps, words))
+        for each, (_, words) in zip(filled, hidden)
+    ]
+    return {
+        "right": np.array(right, float),
+        "words": np.array([len(words) for _, words in hidden], float),
+        "log": np.array([each.after if each.kept else each.before for each in filled]),
+        "kept": np.array([each.kept for each in filled], float),
+    }
+
+
+def _row(share: float, rounds: int, one: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
+    from zoo.report import metrics
+
+    gaps, words = found["right"] - one["right"], found["words"]
+    low, high = metrics.bootstrap(lambda counts: {"gap": counts @ gaps / (counts @ words)}, len(gaps), 5000, 0, 0.95)[
+        "gap"
+    ]
+    return (
+        f"| {100 * share:.0f} % | {rounds} | {100 * found['right'].sum() / words.sum():.2f} % | "
+        f"{100 * gaps.sum() / words.sum():+.2f} ({100 * low:+.2f} to {100 * high:+.2f}) | "
+        f"{found['log'].sum() / words.sum():.3f} | {100 * found['kept'].mean():.0f} % |"
+    )
+
+
+if __name__ == "__main__":
+    main()

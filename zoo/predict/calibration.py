@@ -1,0 +1,212 @@
+"""Calibration of a classifier's logits on examples it was not trained on: a temperature, or one and a bias per class.
+
+What follows a prediction (a prior corrected for label shift, a threshold to abstain by) takes its probabilities at
+their word, and networks trained to the end are surer than they are right. NumPy and SciPy only.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import optimize, special
+
+from zoo.errors import BadInput
+
+# Of 1 / T. The prior below keeps it inside for logits of any common scale; these hold for the rest.
+_LOWEST, _HIGHEST = 1e-3, 1e3
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Probabilities as softmax(logits / temperature + biases).
+
+    Attributes:
+        temperature: above 1 where the model was too sure, below 1 where it was not sure enough.
+        biases: one per class, in nats; all 0 of plain temperature scaling.
+    """
+
+    temperature: float
+    biases: tuple[float, ...]
+
+    def apply(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 `[examples, classes]`; temperature 1 without biases is the plain softmax.
+
+        Args:
+            logits: `[examples, classes]`, finite; also no examples. One logit for two classes: see `per_class`.
+
+        Raises:
+            ValueError: the logits are of other classes, or not finite.
+        """
+        return special.softmax(self.logits(logits), axis=1)
+
+    def logits(self, logits: np.ndarray) -> np.ndarray:
+        """What the softmax of `apply` is taken of, float64; arguments and errors are those of `apply`."""
+        logits = _checked(logits)
+        if logits.shape[1] != len(self.biases):
+            raise ValueError(f"logits of {logits.shape[1]} classes: expected {len(self.biases)}, as were calibrated")
+        return logits / self.temperature + np.array(self.biases)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`; `from_json` gives an equal calibration."""
+        return {"temperature": self.temperature, "biases": list(self.biases)}
+
+    @classmethod
+    def from_json(cls, found: Any) -> "Calibration":
+        """Reads what `as_json` gave.
+
+        Raises:
+            BadInput: it is something else.
+        """
+        fields = found if isinstance(found, Mapping) else {}
+        temperature, biases = fields.get("temperature"), fields.get("biases")
+        good = isinstance(biases, list) and len(biases) >= 2 and all(map(_is_number, [temperature, *biases]))
+        if not good or temperature <= 0:
+            raise BadInput(
+                'calibration: expected {"temperature": above 0, "biases": one number per class}; calibrate again'
+            )
+        return cls(float(temperature), tuple(map(float, biases)))
+
+
+def identity(classes: int) -> Calibration:
+    """The calibration that changes nothing."""
+    return Calibration(1.0, (0.0,) * classes)
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Temperature scaling: the T of least log loss (Guo et al., "On calibration of modern neural networks", 2017, 4.2).
+
+    The log loss is convex in 1 / T, so its slope has one root, which is bracketed and found. Where every example is
+    right, plain log loss asks for T = 0, and certainty without end; where the logits say nothing, for an infinite T.
+    So `(1/T - 1 + log T) / examples` is added: a Gamma prior with its peak at T = 1 that weighs as one example, keeps T
+    finite, and vanishes as examples grow. T stays within 0.001 and 1000.
+
+    It is 0 at T = 1 and positive elsewhere: the log loss on these examples is never above that of T = 1.
+
+    Args:
+        logits: `[examples, classes]`, finite, of examples that the model was not trained on.
+        labels: integers `[examples]`, from 0 to classes - 1.
+
+    Raises:
+        ValueError: the arguments do not fit each other or the above.
+    """
+    logits, labels = _checked(logits, labels)
+    of_label = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+
+    def slope(inverse: float) -> float:
+        expected = np.einsum("ek,ek->e", special.softmax(inverse * logits, axis=1), logits)
+        return float(np.mean(expected - of_label)) + (1 - 1 / inverse) / len(labels)
+
+    if slope(_LOWEST) >= 0 or slope(_HIGHEST) <= 0:
+        inverse = _LOWEST if slope(_LOWEST) >= 0 else _HIGHEST
+    else:
+        inverse = optimize.brentq(slope, _LOWEST, _HIGHEST, xtol=1e-12)
+    found = Calibration(1 / inverse, (0.0,) * logits.shape[1])
+    return _better(found, identity(logits.shape[1]), logits, labels)
+
+
+def bias_corrected(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Bias-corrected temperature scaling (BCTS): one T, and one bias per class, by log loss.
+
+    Alexandari et al., "Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation"
+    (2020), section 3: a temperature cannot mend a class that is predicted too often throughout, which label shift
+    estimation then mistakes for a shift. Convex in 1 / T and the biases, from the T of `temperature` on, by L-BFGS-B.
+    Half the squared biases, divided by the examples, are added besides the prior of `temperature`: so a class without
+    an example keeps a finite bias, and the biases sum to 0.
+
+    The log loss on these examples is never above that of `temperature`, nor therefore of T = 1. It has `classes - 1`
+    parameters more to fit; with only a few examples of a class, `temperature` generalises better.
+
+    Args:
+        logits: as in `temperature`.
+        labels: as in `temperature`.
+
+    Raises:
+        ValueError: as in `temperature`.
+    """
+    start = temperature(logits, labels)
+    logits, labels = _checked(logits, labels)
+    # In units of the logits' own spread, so that 1 / T and the biases are of one size to the search.
+    unit = max(float(np.std(logits - logits.mean(axis=1, keepdims=True))), 1e-6)
+    found = optimize.minimize(
+        _objective,
+        np.array([unit / start.temperature, *start.biases]),
+        (logits / unit, labels, unit),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(unit * _LOWEST, unit * _HIGHEST), *[(None, None)] * logits.shape[1]],
+        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000},
+    )
+    fitted = Calibration(float(unit / found.x[0]), tuple(found.x[1:].tolist()))
+    return _better(fitted, start, logits, labels)
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy in nats; arguments and errors are those of `temperature`."""
+    logits, labels = _checked(logits, labels)
+    return float(np.mean(_losses(logits, labels)))
+
+
+def per_class(logits: np.ndarray) -> np.ndarray:
+    """Of a model's logits one per class: `[examples, 1]`, the logit of the second of two classes, becomes `[0, logit]`.
+
+    Returns:
+        `[examples, classes]`; two logits or more are returned as they are.
+    """
+    logits = np.asarray(logits)
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        return np.concatenate([np.zeros_like(logits), logits], axis=1)
+    return logits
+
+
+def _objective(parameters: np.ndarray, logits: np.ndarray, labels: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
+    """Penalised log loss of `bias_corrected`, and its gradient by `unit / T` and the biases: `[1 + classes]`."""
+    inverse, biases, examples = parameters[0] / unit, parameters[1:], len(labels)
+    scores = parameters[0] * logits + biases
+    penalty = inverse - 1 - math.log(inverse) + biases @ biases / 2
+    excess = special.softmax(scores, axis=1)
+    excess[np.arange(examples), labels] -= 1
+    by_scale = np.einsum("ek,ek->", excess, logits) + (1 - 1 / inverse) / unit
+    gradient = np.concatenate([[by_scale], excess.sum(axis=0) + biases]) / examples
+    return float(np.mean(_losses(scores, labels)) + penalty / examples), gradient
+
+
+def _better(found: Calibration, other: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """The one of less log loss, `other` if they tie: the promise holds to the last bit, whatever a search rounds."""
+    losses = [float(np.mean(_losses(each.logits(logits), labels))) for each in (found, other)]
+    return found if losses[0] < losses[1] else other
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """`[examples]`."""
+    return special.logsumexp(logits, axis=1) - np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+
+
+def _checked(logits: np.ndarray, labels: np.ndarray | None = None) -> Any:
+    logits = np.asarray(logits)
+    if logits.ndim != 2 or logits.shape[1] < 2 or logits.dtype.kind not in "fiu":
+        raise ValueError(
+            f"logits are {logits.dtype} {list(logits.shape)}: expected numbers [examples, classes] with two classes or "
+            "more; calibration.per_class makes two logits of one"
+        )
+    logits = logits.astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(wrong):
+        raise ValueError(f"the logits of example {wrong[0]} are not finite; expected those of a trained model")
+    return logits if labels is None else (logits, _checked_labels(labels, logits.shape))
+
+
+def _checked_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iub" or not len(labels):
+        raise ValueError(
+            f"labels are {labels.dtype} {list(labels.shape)}: expected integers {[shape[0]]} as the logits, one or more"
+        )
+    if labels.min() < 0 or labels.max() >= shape[1]:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}: expected 0 to {shape[1] - 1}")
+    return labels.astype(np.int64)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

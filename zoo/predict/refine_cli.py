@@ -1,0 +1,186 @@
+"""The flags of `zoo predict` that improve predictions on the way, or withhold them; imports nothing that takes time."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import BadInput
+from zoo.predict.arguments import positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoo.predict.abstention import Abstention
+    from zoo.predict.copies import Classifier
+    from zoo.predict.multi_step import Refiner
+
+# Statistics of two hundred are known to a tenth of a standard deviation or better.
+_BATCH = 200
+_FLAGS = ("budget_steps", "budget_seconds", "budget_examples", "trace", "state", "batch")
+
+
+def add_flags(verb: argparse.ArgumentParser) -> None:
+    """Adds them to a verb."""
+    group = verb.add_argument_group(
+        "prediction in several steps",
+        "what is made of the examples, in their order, improves the model's copy, which answers those that follow; "
+        "each change is kept only if guards that need no labels agree",
+    )
+    group.add_argument(
+        "--refine",
+        metavar="PLAN",
+        help="auto, or some of: output (temperature, shares of the classes), statistics (normalisation), parameters "
+        "(entropy minimisation), input (images are turned, sized and moved), compute (no more layers of an encoder, or "
+        "tokens for an LSTM, than an answer needs: at most one in a hundred differs), with commas between",
+    )
+    group.add_argument("--batch", metavar="N", type=positive, help=f"examples at a time (default: {_BATCH})")
+    group.add_argument("--budget_steps", metavar="N", type=_budget(int), help="most changes to try")
+    group.add_argument("--budget_seconds", metavar="S", type=_budget(float), help="most seconds to spend on changes")
+    group.add_argument("--budget_examples", metavar="N", type=_budget(int), help="no change is tried after so many")
+    group.add_argument("--trace", metavar="FILE", help="write what was tried, one JSON object in a line")
+    group.add_argument(
+        "--state", metavar="FILE", help="go on from what was learned of a stream before, and write it at the end"
+    )
+    group.add_argument(
+        "--abstain_risk",
+        metavar="R",
+        type=_share,
+        help="answer only where at most a share R of the answers is wrong, on data like that of validation "
+        "(probability 0.95)",
+    )
+    group.add_argument("--curve", metavar="FILE.png", help="draw the risk against the share that is answered")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that need others.
+
+    Raises:
+        BadInput: names the first such flag.
+    """
+    for name in _FLAGS:
+        if getattr(arguments, name) is not None and not arguments.refine:
+            raise BadInput(f"--{name} is of prediction in several steps: expected --refine beside it")
+    if arguments.curve and arguments.abstain_risk is None:
+        raise BadInput("--curve draws what --abstain_risk chooses from: expected it beside")
+    for name in ("explain", "html"):
+        if getattr(arguments, name) and arguments.refine:
+            raise BadInput(f"--{name} explains the trained model, not one that changes: leave out --refine")
+
+
+class Session:
+    """The predictions of one command.
+
+    Args:
+        predictor: of the run.
+        arguments: the parsed command line, checked.
+
+    Attributes:
+        abstention: when to answer; None for always.
+    """
+
+    def __init__(self, predictor: "Classifier", arguments: argparse.Namespace):
+        from zoo.predict import source as sources
+        from zoo.predict.copies import Classifier
+
+        if not isinstance(predictor, Classifier):
+            flag = "refine" if arguments.refine else "abstain_risk"
+            raise BadInput(f"--{flag} is for classifiers; {arguments.workdir} holds another model: leave the flag out")
+        self._arguments, self._predictor = arguments, predictor
+        self._refiner: Refiner | None = None
+        known = sources.load(arguments.workdir, predictor)
+        kept = known
+        if arguments.refine:
+            # What fits the stages cannot also promise a risk.
+            known, kept = sources.halves(known) if arguments.abstain_risk is not None else (known, known)
+            self._refiner = self._made(known)
+        self.abstention = self._chosen(kept) if arguments.abstain_risk is not None else None
+
+    def probabilities(self, examples: Any) -> "np.ndarray":
+        """Of the classes, `[examples, classes]`."""
+        import numpy as np
+
+        if self._refiner is None:
+            return self._predictor.probabilities(examples)
+        size = self._arguments.batch or _BATCH
+        found = [self._refiner.answer(examples[first : first + size]) for first in range(0, len(examples), size)]
+        return np.concatenate([np.zeros((0, len(self._predictor.classes))), *found])
+
+    def close(self) -> None:
+        """Writes trace and state, and says on stderr what was kept.
+
+        Raises:
+            BadInput: they cannot be written.
+        """
+        if self._refiner is None:
+            return
+        trace = self._refiner.trace
+        if self._arguments.trace:
+            _write(self._arguments.trace, "".join(json.dumps(line.as_json()) + "\n" for line in trace))
+        if self._arguments.state:
+            self._refiner.save(self._arguments.state)
+        for name in dict.fromkeys(line.stage for line in trace):
+            lines = [line for line in trace if line.stage == name]
+            kept = sum(line.accepted for line in lines)
+            seconds = sum(line.seconds for line in lines)
+            _say(f"{name}: kept {kept:,} of {len(lines):,}, {seconds:.1f} s; last: {lines[-1].reason}")
+
+    def _made(self, known: Any) -> "Refiner":
+        from pathlib import Path
+
+        from zoo.predict import multi_step, plans
+
+        arguments = self._arguments
+        plan = plans.stages(arguments.refine.split(","), self._predictor, arguments.workdir)
+        budget = multi_step.Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
+        refiner = multi_step.Refiner(self._predictor, plan, known, budget)
+        if arguments.state and Path(arguments.state).exists():
+            refiner.load(arguments.state)
+        return refiner
+
+    def _chosen(self, known: Any) -> "Abstention":
+        from zoo.predict import abstention, guards
+
+        found = self._refiner.forward(known.examples) if self._refiner else guards.probabilities(known.logits)
+        confidence, correct = found.max(axis=1), found.argmax(axis=1) == known.labels
+        chosen = abstention.choose(confidence, correct, self._arguments.abstain_risk)
+        if self._arguments.curve:
+            abstention.draw(self._arguments.curve, abstention.curve(confidence, correct), chosen)
+        _say(chosen.line())
+        return chosen
+
+
+def _say(line: str) -> None:
+    print(f"zoo: {line}", file=sys.stderr, flush=True)
+
+
+def _write(path: str, text: str) -> None:
+    from pathlib import Path
+
+    from zoo import workdir as folders
+
+    folders.write(Path(path), text)
+
+
+def _budget(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = -1
+        if not 0 <= found < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+        return found
+
+    return read
+
+
+def _share(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+    return found
