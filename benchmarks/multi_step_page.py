@@ -36,7 +36,12 @@ def write(work: Path, page: Path) -> None:
     parts = [_HEAD, *_corruptions(work, page), *_streams(work), *_label_shift(work), *_calibration(work)]
     parts += [path.read_text() for path in sorted(work.glob("section-*.md"))]
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(part.rstrip() + "\n" for part in parts))
+    text = ""
+    for part in (part.strip("\n") for part in parts):
+        # Rows of a table follow each other without an empty line.
+        row = part.startswith("| ") and text.rstrip("\n").endswith("|")
+        text += ("" if not text else "\n" if row else "\n\n") + part
+    page.write_text(text + "\n")
 
 
 def _corruptions(work: Path, page: Path) -> Iterator[str]:
