@@ -1,7 +1,7 @@
 """Prediction in several steps: predict, optimize, evaluate without labels, stop or go on, feed back.
 
     predictor = zoo.predict.predictor.load(workdir)
-    plan = [stages.Statistics(), stages.Prior()]
+    plan = [stages.Statistics(), output_stages.Prior()]
     refined = refine(predictor, stream, plan, source.load(workdir, predictor))
 
 Of each batch of a stream the plan's stages are asked in their order for a change: of the model's statistics or

@@ -14,7 +14,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path) -> list
     """The stages of a plan.
 
     `auto` is all that helps where it applies and is known to leave alone what did not shift: statistics, for images
-    their alignment, and the output. Learning parameters is not among them: it costs most and gained least.
+    their pose, and the output. Learning parameters is not among them: no gain of it is shown.
 
     Args:
         names: of `NAMES`, each once, in any order.
