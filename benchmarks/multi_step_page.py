@@ -206,8 +206,8 @@ def _dynamic_evaluation(work: Path) -> Iterator[str]:
         "Tiny Shakespeare by characters; `python -m benchmarks.dynamic_evaluation RUN... --characters=10000 "
         "--out=WORK/dynamic_evaluation.json`, whose docstring has the trainings. *Changing*: 1,000 characters "
         "of held-out Shakespeare and of IMDB reviews by turns, judged on the characters that the training text has. "
-        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is what `zoo score --dynamic` answers. The rate was "
-        "chosen on validation text of one seed; the intervals are of one text each, and narrow, as neighbouring "
+        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is what `zoo score --dynamic` answers. The rate "
+        "was chosen on validation text of one seed; the intervals are of one text each, and narrow, as neighbouring "
         "segments are alike.\n\n"
         "| run | stream | static | dynamic | mixed | gain of mixed |\n|---|---|---|---|---|---|"
     )
