@@ -22,6 +22,11 @@ _SIMILAR = 0.88
 _LIMIT = 0.65
 # Times the score of validation: of one class or a few, fits to all of them came to 20 and more, or to no gain.
 _GOOD = 15.0
+# Where the classes are mixed as in validation less is asked of the gain. Whether they are is seen from two total
+# variations to validation's shares: of the answers after the fit (0.16 at most, where they are) and of what the
+# correlations tell, however badly (0.54 at most). Streams of one class or a few have 0.6 and more by the second where
+# such a fit looks like a gain of this size.
+_LIMIT_MIXED, _ANSWERED, _TOLD = 0.75, 0.17, 0.55
 # Of shares: what a few hundred examples cannot tell from none.
 _CHANCE = 0.1
 
@@ -60,14 +65,13 @@ class Statistics:
         """Fits all layers to the recent examples."""
         if len(seen.recent) < _FEWEST:
             return f"{len(seen.recent)} examples are too few, expected {_FEWEST}"
-        answers = np.bincount(seen.logits.argmax(axis=1), minlength=self._norms.classes)
-        if self._norms.shift(seen.recent, answers / answers.sum()) < _SHIFTED:
+        if self._norms.shift(seen.recent, _shares(seen.logits)) < _SHIFTED:
             return "the inputs look as usual"
         before, first = self._guards.score(seen.logits), self.state()
-        even = self._of_validation(seen.recent, before)
+        found = self._norms.shares(seen.recent)
+        even = self._of_validation(seen.recent, before, _apart(found.shares, self._shares) < _TOLD)
         state = self.state()
         self.load(first)
-        found = self._norms.shares(seen.recent)
         if found.similarity >= _SIMILAR:
             gain = self._fitted(seen.recent, found.shares) / self._merit(seen.logits, found.shares)
             if gain < _LIMIT and not (even and even.product < self._guards.score(self._answers(seen.recent)).product):
@@ -89,14 +93,19 @@ class Statistics:
         """Sets them."""
         self._norms.load(state)
 
-    def _of_validation(self, examples: Any, before: guards.Score) -> guards.Score | None:
+    def _of_validation(self, examples: Any, before: guards.Score, mixed: bool) -> guards.Score | None:
         """Fits to the shares that the classes have in validation; the score, if it is good by any measure, else None.
 
-        Of examples of one class or a few, such a fit makes many, unsurely: its score is never good.
+        Of examples of one class or a few, such a fit makes many, unsurely and unevenly: its score is never good. Where
+        the classes may be mixed as in validation and are so among the answers, a gain will do.
         """
         self._norms.set(examples, self._shares)
-        score = self._guards.score(self._answers(examples))
-        good = score.by(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
+        logits = self._answers(examples)
+        score = self._guards.score(logits)
+        if mixed and _apart(_shares(logits), self._shares) < _ANSWERED:
+            good = score.by(before) < _LIMIT_MIXED
+        else:
+            good = score.by(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
         return score if good else None
 
     def _fitted(self, examples: Any, shares: np.ndarray) -> float:
@@ -112,8 +121,17 @@ class Statistics:
 
     def _merit(self, logits: np.ndarray, shares: np.ndarray) -> float:
         """The less, the better."""
-        answers = np.bincount(logits.argmax(axis=1), minlength=len(shares)) / len(logits)
-        return self._guards.score(logits).product * (np.abs(answers - shares).sum() / 2 + _CHANCE)
+        return self._guards.score(logits).product * (_apart(_shares(logits), shares) + _CHANCE)
 
     def _answers(self, examples: Any) -> np.ndarray:
         return two_sided(self._predictor.logits(examples))
+
+
+def _shares(logits: np.ndarray) -> np.ndarray:
+    """Of the classes among the answers, `[classes]`."""
+    return np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
+
+
+def _apart(shares: np.ndarray, others: np.ndarray) -> float:
+    """Their total variation, from 0 to 1."""
+    return float(np.abs(shares - others).sum() / 2)
