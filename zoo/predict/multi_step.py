@@ -254,17 +254,6 @@ class Refiner:
             stage.load(found["stages"][stage.name])
         self._changed, self._recent = set(found["changed"]), found["recent"]
 
-    def answered(self, batch: Any) -> np.ndarray:
-        """The probabilities of one batch, after what changes could be made for it."""
-        self._recent = _last(self._recent, batch, self._memory)
-        for stage in self._plan:
-            if self._spent():
-                break
-            self._try(stage, batch)
-        self._batches += 1
-        self._examples += len(batch)
-        return guards.probabilities(self._forward()(batch))
-
     def _try(self, stage: Stage, batch: Any) -> None:
         start = time.perf_counter()
         if stage.anew:
