@@ -46,7 +46,12 @@ def write(work: Path, page: Path) -> None:
         page: Markdown file to write.
     """
     parts = [_HEAD, *_corruptions(work, page), *_streams(work), *_label_shift(work), *_calibration(work)]
-    parts += [*_dynamic_evaluation(work), _FAILURES]
+    # What other measurements have written for themselves.
+    parts += [
+        *_dynamic_evaluation(work),
+        *(place.read_text() for place in sorted(work.glob("section-*.md"))),
+        _FAILURES,
+    ]
     page.parent.mkdir(parents=True, exist_ok=True)
     text = ""
     for part in (part.strip("\n") for part in parts):
