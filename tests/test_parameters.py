@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import early
 from tests.digits import batches, bright, error, run, unseen
 from zoo import cli
 from zoo.errors import BadInput
-from zoo.predict import guards, labelled, learners, multi_step, predictor, source, stages, views
+from zoo.predict import guards, labelled, learners, multi_step, plans, predictor, refine_cli, source, stages, views
 from zoo.predict.copies import copied, digest
 from zoo.predict.multi_step import Refiner, refine
 from zoo.predict.parameters import Parameters
@@ -196,6 +197,30 @@ def test_labelled_examples_that_do_not_suit_are_refused(trained, tmp_path, colum
     with pytest.raises(BadInput, match=says) as raised:
         labelled.read(tmp_path / "few.npz", trained[0], trained[1])
     assert str(raised.value).startswith("--labelled: ") and "\n" not in str(raised.value)
+
+
+def test_labelled_texts(trained, tmp_path):
+    found = early.reader()
+    (tmp_path / "few.csv").write_text("text,label\na great film,good\nso dull,bad\n")
+    texts, labels = labelled.read(tmp_path / "few.csv", trained[0], found)
+    assert texts == ["a great film", "so dull"] and labels.tolist() == [1, 0]
+    (tmp_path / "other.csv").write_text("text,label\na great film,fair\n")
+    (tmp_path / "none.csv").write_text("text\na great film\n")
+    (tmp_path / "lines.txt").write_text("a great film\n")
+    for name, says in (
+        ("other.csv", "line 2: 'label' is 'fair'; expected a class of the model: bad, good"),
+        ("none.csv", "has no 'label'"),
+        ("lines.txt", "is no file of labelled texts: expected .csv, .tsv, .jsonl"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            labelled.read(tmp_path / name, trained[0], found)
+
+
+def test_plans_name_the_learner(trained):
+    folder, found, _ = trained
+    plan = plans.stages(["perturbation", "views", "parameters"], found, folder, "sar")
+    assert [stage.name for stage in plan] == ["parameters", "views", "perturbation"]
+    assert plan[0]._learner == learners.SAR and tuple(learners.LEARNERS) == refine_cli._LEARNERS
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ class Perturbation:
     """
 
     name, on = "perturbation", "input"
-    limit, anew = 1.0, True
+    # It makes a model sure, right or wrong: on damaged training images scores of 0.5 to 1 were as often losses.
+    limit, anew = 0.5, True
 
     def __init__(self, steps: int = 3, size: float = 8 / 255):
         self._steps, self._size = steps, size

@@ -75,6 +75,7 @@ class Views:
     """Answers by the mean of the probabilities of all views that the validation split allows."""
 
     name, on = "views", "input"
+    # A mean is less sure than what it is of: on damaged training images a score below 1 was rare, and never a loss.
     limit, anew = 1.0, True
 
     def begin(self, predictor: Classifier, source: Source) -> None:
