@@ -32,7 +32,8 @@ _FAILURES = """
   random order unguarded batch statistics do better there; the guards pay for streams of one class with them.
 - A temperature helps where a network is badly calibrated; the LSTMs of IMDB are not, and get no better by it.
 - The prior and statistics do not go together: once a model has changed, its answers no longer tell the shares.
-- Entropy minimisation (`--refine=parameters`) is not in `auto`, and no gain of it is shown here.
+- Entropy minimisation (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`:
+  no gain of them is shown here.
 - Not measured here: pseudo-labels and masked-word adaptation across review domains (`benchmarks/review_domains.py`),
   early exit and early reading (`benchmarks/early_exit.py`), Mask-Predict (`benchmarks/gap_rounds.py`).
 """

@@ -40,7 +40,7 @@ class Parameters:
         memory: most recent examples that are learned from; a fixed size, so that it is compiled once.
         reset_every: after so many steps all that was learned is forgotten, by which a long stream cannot ruin the model
             (Press et al., "RDumb: a simple approach that questions our progress in continual test-time adaptation",
-            2023, section 4: 1,000); 0 for never.
+            2023, section 4: 1,000); 0 for never. Like every change it stays only where the guards agree.
         seed: of what the teacher's learner forgets.
     """
 
@@ -91,7 +91,8 @@ class Parameters:
 
     def propose(self, seen: Seen) -> str:
         """Takes the steps on what was seen last."""
-        if self._step and self._reset_every and self._step % self._reset_every == 0:
+        before = max(self._step - self._count, 0)
+        if self._reset_every and self._step // self._reset_every > before // self._reset_every:
             self._forget()
         batches = self._batches(seen)
         found = self._engine.train(batches, self._step, self._count)
