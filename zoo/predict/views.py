@@ -57,7 +57,7 @@ def allowed(predictor: Classifier, source: Source) -> list[View]:
     """
     shape = getattr(predictor, "shape", ())
     if not isinstance(predictor, Predictor) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
-        raise BadInput("views are of images: the model takes none")
+        raise BadInput("--refine=views: views are of images, the model takes none")
     least = float((source.logits.argmax(axis=1) == source.labels).mean()) - _TOLERANCE
 
     def right(view: View) -> float:
