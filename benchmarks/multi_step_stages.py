@@ -107,8 +107,8 @@ def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
         stages = plans.stages(names, predictor, run, learner)
         refiner = Refiner(predictor, stages, known)
         wrong[title] = {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
-        lines = [line.accepted for line in refiner.trace if line.stage == stages[-1].name]
-        kept[title] = float(np.mean(lines))
+        if names != ["auto"]:
+            kept[title] = float(np.mean([line.accepted for line in refiner.trace if line.stage == stages[-1].name]))
         if names[-1] in ("views", "perturbation"):
             always[title] = _unguarded(refiner, stages, [cell for cell in cells if cell[0].startswith("iid")])
         print(run.name, title, f"{np.mean([np.mean(each) for each in wrong[title].values()]):.4f}", end=" ", flush=True)
