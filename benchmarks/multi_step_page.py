@@ -33,9 +33,9 @@ _FAILURES = """
 - A temperature helps where a network is badly calibrated; the LSTMs of IMDB are not, and get no better by it.
 - The prior and statistics do not go together: once a model has changed, its answers no longer tell the shares.
 - Entropy minimisation (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`:
-  no gain of them is shown here. The learners leave what statistics have mended as it is, kept or not. Without guards
-  views help against noise and harm under fog and contrast, and perturbations make sure answers of wrong ones; no score
-  without labels told the cases apart, so the guards refuse nearly all of them.
+  no gain of them is shown here. The learners leave what statistics have mended as it is, kept or not. Without
+  guards, on damaged training images, views help against noise and harm under fog and contrast, and perturbations make
+  wrong answers sure; no score without labels told the cases apart, so the guards refuse nearly all of them.
 - Not measured here: pseudo-labels and masked-word adaptation across review domains (`benchmarks/review_domains.py`),
   early exit and early reading (`benchmarks/early_exit.py`), Mask-Predict (`benchmarks/gap_rounds.py`).
 """
