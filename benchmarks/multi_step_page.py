@@ -32,7 +32,10 @@ _FAILURES = """
   random order unguarded batch statistics do better there; the guards pay for streams of one class with them.
 - A temperature helps where a network is badly calibrated; the LSTMs of IMDB are not, and get no better by it.
 - The prior and statistics do not go together: once a model has changed, its answers no longer tell the shares.
-- Entropy minimisation (`--refine=parameters`) is not in `auto`, and no gain of it is shown here.
+- Entropy minimisation (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`:
+  no gain of them is shown here. The learners leave what statistics have mended as it is, kept or not. Without
+  guards, on damaged training images, views help against noise and harm under fog and contrast, and perturbations make
+  wrong answers sure; no score without labels told the cases apart, so the guards refuse nearly all of them.
 - Not measured here: pseudo-labels and masked-word adaptation across review domains (`benchmarks/review_domains.py`),
   early exit and early reading (`benchmarks/early_exit.py`), Mask-Predict (`benchmarks/gap_rounds.py`).
 """
@@ -46,7 +49,12 @@ def write(work: Path, page: Path) -> None:
         page: Markdown file to write.
     """
     parts = [_HEAD, *_corruptions(work, page), *_streams(work), *_label_shift(work), *_calibration(work)]
-    parts += [*_dynamic_evaluation(work), _FAILURES]
+    # What other measurements have written for themselves.
+    parts += [
+        *_dynamic_evaluation(work),
+        *(place.read_text() for place in sorted(work.glob("section-*.md"))),
+        _FAILURES,
+    ]
     page.parent.mkdir(parents=True, exist_ok=True)
     text = ""
     for part in (part.strip("\n") for part in parts):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.digits import batches, bright, error, run, unseen
 from zoo.errors import BadInput
-from zoo.predict import guards, multi_step, output_stages, parameters, plans, predictor, source, stages
+from zoo.predict import guards, learners, multi_step, output_stages, parameters, plans, predictor, source, stages
 from zoo.predict.copies import copied, digest
 from zoo.predict.multi_step import Budget, Refiner, refine
 
@@ -175,7 +175,7 @@ def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
 
 def test_only_scales_and_shifts_are_learned(trained, digits):
     _, found, known = trained
-    copy, stage = copied(found), parameters.Parameters(learning_rate=0.01)
+    copy, stage = copied(found), parameters.Parameters(learners.TENT._replace(learning_rate=0.01))
     stage.begin(copy, known)
     weights, state = copy.model.get_weights(), stage.state()
     recent = bright(digits[0][:100])

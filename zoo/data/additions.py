@@ -5,7 +5,6 @@ guesses of a model (`zoo feedback`), which nothing should be judged by.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def texts(found: Reviews, path: str, text_column: str, label_column: str, pair_c
     """
     place = configs.absolute(path)
     rows = text_files.read(place, text_column, label_column, pair_column)
-    _check_classes(rows, found.classes, place, label_column)
+    reviews.check_classes(rows, found.classes, f"--more_file {place}", label_column, "the data set")
     more = reviews.labelled(rows, found.classes, place, (text_column, label_column, pair_column))
     known = {text_splits.same(text) for part in (found.train, found.validation, found.test) for text in part.texts}
     new = []
@@ -83,16 +82,6 @@ def arrays(found: Splits, path: str) -> Splits:
 
 def _weighed(columns: Columns) -> Columns:
     return {"weight": np.ones(len(columns["y"]), np.float32)} | columns
-
-
-def _check_classes(rows: Sequence[text_files.Row], classes: tuple[str, ...], place: Path, column: str) -> None:
-    for row in rows:
-        if classes and row.label not in classes:
-            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-            raise BadInput(
-                f"--more_file {place} line {row.line}: {column!r} is {row.label!r}; expected a class of the data set: "
-                f"{known}"
-            )
 
 
 def _note(place: Path, new: np.ndarray) -> str:

@@ -150,13 +150,7 @@ def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, st
     rows = text_files.read(eval_file, *columns)
     if not rows:
         raise BadInput(f"{eval_file} has no examples; expected some to test on")
-    for row in rows:
-        if classes and row.label not in classes:
-            known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-            raise BadInput(
-                f"{eval_file} line {row.line}: {columns[1]!r} is {row.label!r}; expected a class of {train_file}: "
-                f"{known}"
-            )
+    check_classes(rows, classes, str(eval_file), columns[1], str(train_file))
     validation, train = text_splits.cut(learned, 0.1)
     test = labelled(rows, classes, eval_file, columns)
     shared = set(map(text_splits.same, learned.texts)) & set(map(text_splits.same, test.texts))
@@ -171,6 +165,33 @@ def _classes(rows: Sequence[text_files.Row], source: Path) -> tuple[str, ...]:
     if len(classes) < 2:
         raise BadInput(f"{source}: only the class {classes[0]!r}; expected two or more")
     return classes
+
+
+def check_classes(
+    rows: Sequence[text_files.Row], classes: Sequence[str], source: str, column: str, known_by: str
+) -> None:
+    """Refuses labels that are none of some classes.
+
+    Args:
+        rows: of one file.
+        classes: names; none where the labels are values.
+        source: of the rows, for the error.
+        column: of the labels, likewise.
+        known_by: what has the classes, likewise.
+
+    Raises:
+        BadInput: names the line, the label and the classes.
+    """
+    for row in rows:
+        if classes and row.label not in classes:
+            raise BadInput(
+                f"{source} line {row.line}: {column!r} is {row.label!r}; expected a class of {known_by}: {few(classes)}"
+            )
+
+
+def few(names: Sequence[str]) -> str:
+    """The first ten names, for an error."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def labelled(

@@ -54,7 +54,44 @@ class Saved(NamedTuple):
     texts: int
 
 
-class EarlyExit:
+class Stopper:
+    """What stopping early comes to, behind layers or parts of a text: the promise, and what was saved.
+
+    Args:
+        whole: layers of any text; 0 where texts differ.
+
+    Attributes:
+        stopping: when to stop, and what is promised.
+    """
+
+    def __init__(self, whole: int = 0):
+        self._texts = self._done = self._whole = 0
+        self._first = whole
+
+    def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
+        """Makes another promise from the same measurements; the arguments are those of the class.
+
+        Raises:
+            BadInput: risk, delta, rule or kind are not as there.
+        """
+        self.stopping = stopping.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
+
+    @property
+    def saved(self) -> Saved:
+        """Layers (or tokens) for each text of all calls so far."""
+        texts = max(self._texts, 1)
+        return Saved(self._done / texts, self._whole / texts if self._texts else self._first, self._texts)
+
+    def logits(self, texts: Sequence[Example]) -> np.ndarray:
+        """Float32 `[texts, classes]`; see `answers`."""
+        return self.answers(texts).logits
+
+    def _count(self, depths: np.ndarray, whole: int) -> None:
+        self._texts += len(depths)
+        self._done, self._whole = self._done + int(depths.sum()), self._whole + whole
+
+
+class EarlyExit(Stopper):
     """A classifier of texts by a Transformer encoder that computes no more layers than it needs.
 
     Args:
@@ -86,7 +123,7 @@ class EarlyExit:
     ):
         stopping.check(risk, delta, rule, kind)
         self._predictor, self._exits, self._layered = predictor, exits, Layered(predictor.model)
-        self._texts = self._layers = 0
+        super().__init__(self._layered.layers)
         pooled, _ = self._layered.everything(predictor, source.examples)
         logits = [exits.logits(number, each) for number, each in enumerate(pooled)]
         fitted, tested = stopping.parts(len(source.labels))
@@ -98,23 +135,6 @@ class EarlyExit:
         last = np.full(len(tested), len(found))
         self._known = probabilities, last, full.argmax(axis=1), source.labels[tested]
         self.choose(risk, delta, rule, kind)
-
-    def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
-        """Makes another promise from the same measurements; the arguments are those of the class.
-
-        Raises:
-            BadInput: risk, delta, rule or kind are not as there.
-        """
-        self.stopping = stopping.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
-
-    @property
-    def saved(self) -> Saved:
-        """Layers for each text of all calls so far."""
-        return Saved(self._layers / max(self._texts, 1), self._layered.layers, self._texts)
-
-    def logits(self, texts: Sequence[Example]) -> np.ndarray:
-        """Float32 `[texts, classes]`; see `answers`."""
-        return self.answers(texts).logits
 
     def answers(self, texts: Sequence[Example]) -> Early:
         """Answers texts, in their order; who shares a batch changes no answer.
@@ -133,7 +153,7 @@ class EarlyExit:
         else:
             for chosen, inputs in self._predictor.fed(texts):
                 self._batch(chosen, inputs, found, depths)
-        self._texts, self._layers = self._texts + len(texts), self._layers + int(depths.sum())
+        self._count(depths, self._layered.layers * len(texts))
         return Early(found, depths)
 
     def _batch(self, chosen: np.ndarray, inputs: list[np.ndarray], found: np.ndarray, depths: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from scipy import special
 from zoo.errors import BadInput, NonFinite
 from zoo.predict import calibration, stopping
 from zoo.predict.chunks import Chunks
-from zoo.predict.early_exit import Early, Saved
+from zoo.predict.early_exit import Early, Stopper
 from zoo.predict.source import Source, two_sided
 from zoo.predict.text_inputs import Example
 from zoo.predict.texts import TextPredictor
@@ -32,7 +32,7 @@ _Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 _FEWEST = 50
 
 
-class EarlyReading:
+class EarlyReading(Stopper):
     """A classifier of texts by an LSTM in one direction that reads no further than it needs.
 
     Args:
@@ -65,8 +65,8 @@ class EarlyReading:
         stopping.check(risk, delta, rule, kind)
         if chunk < 1:
             raise BadInput(f"the chunk is {chunk} tokens: expected 1 or more")
+        super().__init__()
         self._predictor, self._chunks = predictor, Chunks(predictor.model, chunk)
-        self._texts = self._tokens = self._whole = 0
         logits, last = self._everything(source.examples)
         fitted, tested = stopping.parts(len(last))
         self._temperatures = _temperatures(logits[:, fitted], source.labels[fitted], last[fitted])
@@ -74,24 +74,6 @@ class EarlyReading:
         full = source.logits[tested].argmax(axis=1)
         self._known = probabilities, last[tested], full, source.labels[tested]
         self.choose(risk, delta, rule, kind)
-
-    def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
-        """Makes another promise from the same measurements; the arguments are those of the class.
-
-        Raises:
-            BadInput: risk, delta, rule or kind are not as there.
-        """
-        self.stopping = stopping.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
-
-    @property
-    def saved(self) -> Saved:
-        """Tokens for each text of all calls so far."""
-        texts = max(self._texts, 1)
-        return Saved(self._tokens / texts, self._whole / texts, self._texts)
-
-    def logits(self, texts: Sequence[Example]) -> np.ndarray:
-        """Float32 `[texts, classes]`; see `answers`."""
-        return self.answers(texts).logits
 
     def answers(self, texts: Sequence[Example]) -> Early:
         """Answers texts, in their order; who shares a batch changes no answer.
@@ -127,8 +109,7 @@ class EarlyReading:
             found = two_sided(self._predictor.logits(texts))
         else:
             self._read(columns["tokens"], last, judge)
-        self._texts, self._tokens = self._texts + len(texts), self._tokens + int(depths.sum())
-        self._whole += int(lengths.sum())
+        self._count(depths, int(lengths.sum()))
         return Early(found, depths)
 
     def _everything(self, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:

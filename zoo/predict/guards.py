@@ -13,6 +13,7 @@ not have.
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from zoo.predict.source import Source
 
@@ -157,8 +158,7 @@ def answered(logits: np.ndarray) -> float:
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """float64 `[examples, classes]`."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return special.softmax(logits.astype(np.float64), axis=1)
 
 
 def _confidences(logits: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ from zoo.errors import BadInput
 from zoo.predict.copies import Classifier
 from zoo.predict.multi_step import Stage
 
-NAMES = ("auto", "output", "statistics", "parameters", "input", "compute")
+NAMES = ("auto", "output", "statistics", "parameters", "input", "views", "perturbation", "compute")
 
 
-def stages(names: list[str], predictor: Classifier, workdir: str | Path) -> list[Stage]:
+def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner: str = "tent") -> list[Stage]:
     """The stages of a plan.
 
     `auto` is all that helps where it applies and is known to leave alone what did not shift: statistics, for images
@@ -20,6 +20,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path) -> list
         names: of `NAMES`, each once, in any order.
         predictor: of the run.
         workdir: of the run.
+        learner: of `zoo.predict.learners.LEARNERS`, what the parameters are learned by.
 
     Raises:
         BadInput: a name is none, or stands twice, or beside others that it does not go with.
@@ -36,15 +37,20 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path) -> list
         names = ["statistics", "output"] + (["input"] if _takes_images(predictor) else [])
     # Imported here: each brings what only it needs.
     from zoo.predict.compute import Compute
+    from zoo.predict.learners import LEARNERS
     from zoo.predict.output_stages import Prior, Temperature
     from zoo.predict.parameters import Parameters
+    from zoo.predict.perturbation import Perturbation
     from zoo.predict.pose import Pose
     from zoo.predict.stages import Statistics
+    from zoo.predict.views import Views
 
     of_name = {
         "statistics": [Statistics],
-        "parameters": [Parameters],
+        "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "input": [Pose],
+        "views": [Views],
+        "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],
         "output": [Temperature, Prior],
     }

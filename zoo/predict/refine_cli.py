@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 # Statistics of two hundred are known to a tenth of a standard deviation or better.
 _BATCH = 200
-_FLAGS = ("budget_steps", "budget_seconds", "budget_examples", "trace", "state", "batch")
+_FLAGS = ("budget_steps", "budget_seconds", "budget_examples", "trace", "state", "batch", "labelled", "learner")
+# Of `zoo.predict.learners`, which brings TensorFlow.
+_LEARNERS = ("tent", "sar", "eata", "cotta")
 
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
@@ -32,8 +34,22 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--refine",
         metavar="PLAN",
         help="auto, or some of: output (temperature, shares of the classes), statistics (normalisation), parameters "
-        "(entropy minimisation), input (images are turned, sized and moved), compute (no more layers of an encoder, or "
-        "tokens for an LSTM, than an answer needs: at most one in a hundred differs), with commas between",
+        "(entropy minimisation, or see --learner), input (images are turned, sized and moved), views (the mean answer "
+        "to slightly moved images), perturbation (of pixels or word vectors, until views agree), compute (no "
+        "more layers of an encoder, or tokens for an LSTM, than an answer needs: at most one in a hundred differs), "
+        "with commas between",
+    )
+    group.add_argument(
+        "--learner",
+        choices=_LEARNERS,
+        help="of --refine=parameters: entropy minimisation (default: tent), where the loss is flat (sar), on answers "
+        "unlike those before (eata), or a slow teacher (cotta)",
+    )
+    group.add_argument(
+        "--labelled",
+        metavar="FILE",
+        help="a few labelled examples of the same kind (.npz with x and y; texts: .csv, .tsv, .jsonl): no change "
+        "may lower the accuracy on them",
     )
     group.add_argument("--batch", metavar="N", type=positive, help=f"examples at a time (default: {_BATCH})")
     group.add_argument("--budget_steps", metavar="N", type=_budget(int), help="most changes to try")
@@ -62,6 +78,8 @@ def check(arguments: argparse.Namespace) -> None:
     for name in _FLAGS:
         if getattr(arguments, name) is not None and not arguments.refine:
             raise BadInput(f"--{name} is of prediction in several steps: expected --refine beside it")
+    if arguments.learner and "parameters" not in arguments.refine.split(","):
+        raise BadInput(f"--learner={arguments.learner} is of --refine=parameters: expected parameters in --refine")
     if arguments.curve and arguments.abstain_risk is None:
         raise BadInput("--curve draws what --abstain_risk chooses from: expected it beside")
     for name in ("explain", "html"):
@@ -129,12 +147,14 @@ class Session:
     def _made(self, known: Any) -> "Refiner":
         from pathlib import Path
 
-        from zoo.predict import multi_step, plans
+        from zoo.predict import labelled, multi_step, plans
 
         arguments = self._arguments
-        plan = plans.stages(arguments.refine.split(","), self._predictor, arguments.workdir)
+        names, learner = arguments.refine.split(","), arguments.learner or _LEARNERS[0]
+        plan = plans.stages(names, self._predictor, arguments.workdir, learner)
+        judged = labelled.read(arguments.labelled, arguments.workdir, self._predictor) if arguments.labelled else None
         budget = multi_step.Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
-        refiner = multi_step.Refiner(self._predictor, plan, known, budget)
+        refiner = multi_step.Refiner(self._predictor, plan, known, budget, labelled=judged)
         if arguments.state and Path(arguments.state).exists():
             refiner.load(arguments.state)
         return refiner

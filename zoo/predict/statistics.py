@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from zoo.engine.state import array
 from zoo.models.layers import BatchNorm
 from zoo.predict.copies import Classifier, reading
 from zoo.predict.shares import Mixture, Shares
@@ -54,13 +55,14 @@ class Norms:
         self._trained = self.state()
 
     def state(self) -> list[list[np.ndarray]]:
-        """The weights of each layer."""
-        return [layer.get_weights() for layer in self.layers]
+        """What is fitted of each layer; scales and shifts, which others learn, are left to them."""
+        return [[array(weight) for weight in _fitted(layer)] for layer in self.layers]
 
     def load(self, state: list[list[np.ndarray]]) -> None:
         """Sets what `state` gave."""
-        for layer, weights in zip(self.layers, state, strict=True):
-            layer.set_weights(weights)
+        for layer, values in zip(self.layers, state, strict=True):
+            for weight, value in zip(_fitted(layer), values, strict=True):
+                weight.assign(value)
 
     def shares(self, examples: Any) -> Shares:
         """The classes' shares among examples, from the correlations of the first layer's inputs."""
@@ -126,12 +128,14 @@ def _set(layer: Any, trained: list[np.ndarray], scale: np.ndarray, offset: np.nd
         kernel, *bias = trained
         layer.set_weights([kernel / scale[:, None], *(each - (offset / scale) @ kernel for each in bias)])
         return
-    layer.moving_mean.assign(scale * _of(layer, trained, layer.moving_mean) + offset)
-    layer.moving_variance.assign(scale**2 * _of(layer, trained, layer.moving_variance))
+    mean, variance = trained
+    layer.moving_mean.assign(scale * mean + offset)
+    layer.moving_variance.assign(scale**2 * variance)
 
 
-def _of(layer: Any, weights: list[np.ndarray], wanted: Any) -> np.ndarray:
-    return next(values for weight, values in zip(layer.weights, weights, strict=True) if weight is wanted)
+def _fitted(layer: Any) -> list[Any]:
+    dense = isinstance(layer, keras.layers.Dense)
+    return layer.weights if dense else [layer.moving_mean, layer.moving_variance]
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> Moments:

@@ -107,27 +107,33 @@ def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]
         raise BadInput(
             f"--dataset is {dataset!r}: {configs.nearest(dataset, reviews.NAMES)} Or a .csv, .tsv or .jsonl of your own"
         )
+    return of_file(path, columns, classes)
+
+
+def of_file(path: Path, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
+    """Labelled texts of a file of one's own.
+
+    Args:
+        path: a .csv, .tsv or .jsonl.
+        columns: of texts, labels and second texts; the last is empty where texts are single.
+        classes: of the model; none of a regression.
+
+    Raises:
+        BadInput: the file is not understood, is empty, or has a class that the model does not know.
+    """
     rows = text_files.read(path, *columns)
     if not rows:
         raise BadInput(f"{path} has no examples; expected some to test on")
-    for row in rows:
-        if classes and row.label not in classes:
-            raise BadInput(
-                f"{path} line {row.line}: the class is {row.label!r}; expected one of the model's: {_few(classes)}"
-            )
+    reviews.check_classes(rows, classes, str(path), columns[1], "the model")
     return reviews.labelled(rows, classes, path, columns)
 
 
 def _check_classes(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
     if found != expected:
         raise BadInput(
-            f"{source} has the {len(found)} classes {_few(found)}; expected the model's {len(expected)}: "
-            f"{_few(expected)}"
+            f"{source} has the {len(found)} classes {reviews.few(found)}; expected the model's {len(expected)}: "
+            f"{reviews.few(expected)}"
         )
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[str, float]:
