@@ -90,7 +90,8 @@ def test_metadata(wheel):
 
 
 def test_the_installed_command_trains_and_predicts(installed, tmp_path):
-    place = run(installed, tmp_path, "python", "-c", "import zoo, experiments; print(zoo.__file__, experiments.__file__)")
+    where = "import zoo, experiments; print(zoo.__file__, experiments.__file__)"
+    place = run(installed, tmp_path, "python", "-c", where)
     assert place.split() == [str(installed[0] / name / "__init__.py") for name in ("zoo", "experiments")]
     assert "predict" in run(installed, tmp_path, "zoo", "--help")
     flags = ["--dataset=digits", "--steps=20", "--hidden=16", "--workdir=tiny"]
