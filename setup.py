@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TENSORFLOW = "2.21.0"
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"]
 
 setup(
     name="zoo-keras",
@@ -42,6 +43,7 @@ setup(
     extras_require={
         "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
         "test": [
+            *DOCS,
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
@@ -51,7 +53,7 @@ setup(
             "ipykernel>=6.29",
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
-        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"],
+        "docs": DOCS,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
