@@ -65,7 +65,9 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> tuple[Parser, Any]:
     """The parser, and its commands."""
-    parser = Parser(prog="zoo", description="Use the models that the experiments train. Each command has a --help.")
+    parser = Parser(
+        prog="zoo", description="Use what `python -m experiments.NAME` has trained. Each command has a --help."
+    )
     version = f"zoo {zoo.__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)

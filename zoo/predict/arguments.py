@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     """argparse's, whose errors are one line as all others are; verbs that are added to it are of this class, too."""
 
     def __init__(self, **options: Any):
-        super().__init__(epilog=EXIT_CODES, allow_abbrev=False, **options)
+        super().__init__(**{"epilog": EXIT_CODES, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """Says it on stderr; exit code 2."""
