@@ -15,7 +15,7 @@ import zoo
 from zoo import completion
 from zoo.errors import BadInput, ZooError
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
-from zoo.predict.arguments import Parser, add_verb, fail, positive, require_run, require_verb
+from zoo.predict.arguments import Parser, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser, verbs = _parser()
-    require_verb(argv, tuple(verbs.choices))
+    parser.require_verb(argv, tuple(verbs.choices))
     arguments, left = parser.parse_known_args(argv)
     # argparse takes an optional list from one place only: of `WORKDIR --json FILE` it leaves FILE over.
     if left and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in left)):

@@ -35,28 +35,24 @@ class Parser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         self.error(f"unknown flag {name}{_hint(name, known)}")
 
+    def require_verb(self, argv: Sequence[str], known: Sequence[str]) -> None:
+        """Refuses a command that there is not, and says which may have been meant.
+
+        Args:
+            argv: the words after `zoo`.
+            known: names of the commands.
+        """
+        name = next((word for word in argv if not word.startswith("-")), None)
+        if name is not None and name not in known:
+            hint = _hint(name, known) or f": expected one of {', '.join(known)}"
+            self.error(f"unknown command {name!r}{hint}")
+
 
 def _hint(name: str, known: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     return f": did you mean {' or '.join(near)}?" if near else ""
-
-
-def require_verb(argv: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses a command that there is not.
-
-    Args:
-        argv: the words after `zoo`.
-        known: names of the commands.
-
-    Raises:
-        BadInput: names those that may have been meant.
-    """
-    name = next((word for word in argv if not word.startswith("-")), None)
-    if name is not None and name not in known:
-        hint = _hint(name, known) or f": expected one of {', '.join(known)}"
-        raise BadInput(f"unknown command {name!r}{hint}")
 
 
 def add_verb(verbs: Any, name: str, about: str, more: str = "") -> argparse.ArgumentParser:
