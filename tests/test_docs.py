@@ -116,7 +116,7 @@ def test_a_peer_runs(peer, capsys):
     (text,) = [text for _, text in blocks("coming_from.md", "python") if peer_of(text) == peer]
     for part in (data[1], text):
         exec(compile(part, "coming_from.md", "exec"), namespace)
-    assert float(capsys.readouterr().out.split()[-1]) > 0.8
+    assert float(capsys.readouterr().out.split()[-1]) > 0.7
 
 
 # What is parsed.
@@ -216,7 +216,7 @@ def fits(name, words):
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_are_legal(name, capsys):
     found = commands(name)
-    assert name != "README.md" or len(found) > 40
+    assert name != "README.md" or len(found) > 10
     for line in found:
         try:
             check(line)

@@ -7,7 +7,7 @@ from typing import Any
 from zoo.predict.arguments import Parser
 
 SHELLS = ("bash", "zsh")
-_FOLDERS, _FILES = ("WORKDIR", "SOURCE"), ("FILE", "NAME_OR_FILE")
+_FOLDERS, _FILES = ("WORKDIR", "SOURCE", "RUN", "FOLDER"), ("FILE", "NAME_OR_FILE")
 
 
 def add(verbs: Any, parser: Parser) -> None:
