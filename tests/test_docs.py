@@ -1,20 +1,22 @@
 """What README.md and docs/ say can be typed.
 
-Two ways. A fenced block of `python` or `sh` in docs/ is run as it stands, page by page, in this process and in a new
-folder; those of the README are run by test_readme.py. Everything else that looks like a command (indented lines, `text`
-blocks, words in backquotes) may take minutes or need data that is not here: it is parsed by the program's own parser,
-so that each flag exists and each value is legal, and nothing is trained.
+Three ways. A fenced block of `python` or `sh` in docs/ is run as it stands, page by page, in this process and in a new
+folder; those of the README are run by test_readme.py. Some more of the README's commands are run on tiny runs. All else
+that looks like a command (indented lines, `text` blocks, words in backquotes) may take minutes or need data that is not
+here: it is parsed by the program's own parser, so that each flag exists and each value is legal; nothing is trained.
 """
 
 import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -26,7 +28,8 @@ from zoo.engine import optimizers
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = {"README.md": ROOT / "README.md"} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
+ABOVE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 CONFIGS = {
     "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
     "lstm_sentiment": (lstm_sentiment.build, lstm_sentiment.LstmConfig),
@@ -90,7 +93,7 @@ def run_line(line, folder):
 
 # What Keras' own loop and the peers warn of is theirs.
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md"])
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in ABOVE])
 def test_a_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -119,6 +122,32 @@ def test_a_peer_runs(peer, capsys):
     assert float(capsys.readouterr().out.split()[-1]) > 0.7
 
 
+def tiny_runs(folder):
+    """The runs and files that the README's commands name, small."""
+    play = folder / "mine.txt"
+    play.write_text("KING:\nTo be, or not to be, that is the question.\n" * 60, encoding="utf8")
+    shutil.copy(play, folder / "play.txt")
+    np.save(folder / "photos.npy", images.load("mnist_5k").test["x"][:250])
+    small = "--layers=1 --width=16 --heads=2 --context=16 --steps=10 --warmup_steps=2"
+    run_line(f"python -m experiments.language_model --train_file=mine.txt --workdir=runs/shakespeare {small}", folder)
+    run_line("python -m experiments.mlp_classifier --workdir=runs/first --steps=60 --norm=batch", folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_readme_commands_on_tiny_runs(tmp_path, monkeypatch, capsys):
+    """As they stand, but the runs that they use have seen a few steps."""
+    monkeypatch.chdir(tmp_path)
+    wanted = r"zoo (predict|generate|score) runs/(first|shakespeare) "
+    lines = [line for line in commands("README.md") if re.match(wanted, line) and "digits.npy" not in line]
+    assert len(lines) >= 4
+    tiny_runs(tmp_path)
+    capsys.readouterr()
+    for line in lines:
+        run_line(line, tmp_path)
+        assert capsys.readouterr().out.strip(), line
+    assert (tmp_path / "trace.jsonl").exists()
+
+
 # What is parsed.
 
 
@@ -131,9 +160,10 @@ def commands(name):
     if name == "README.md":
         lines += [line for _, text in blocks(name, "sh") for line in logical_lines(text)]
     outside = FENCE.sub("", page)
-    # Markdown's code: four spaces, after an empty line.
-    for part in re.findall(r"(?:^|\n\n)((?:[ ]{4,}[^\n]+\n?)+)", outside):
-        lines += [] if part.lstrip().startswith(("- ", "* ")) else logical_lines(part)
+    # Markdown's code: paragraphs that are set in by four spaces or more.
+    for part in re.split(r"\n[ ]*\n", outside):
+        if all(line.startswith("    ") for line in part.strip("\n").splitlines()):
+            lines += logical_lines(part)
     return lines
 
 
