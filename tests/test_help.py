@@ -2,10 +2,10 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,12 +51,13 @@ def test_help_imports_nothing_heavy_and_takes_less_than_half_a_second():
     code = f"import json, sys; from zoo import cli\ntry: cli.main(['--help'])\n{listed}"
     words, seconds = [sys.executable, "-c", code], []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     modules = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
     assert modules.isdisjoint({"tensorflow", "keras", "numpy", "absl", "sklearn", "matplotlib", "shtab"})
-    # The best of three, as others use the machine, too.
+    # Seconds of the processor, the best of three: the machine may be busy with other things.
     assert min(seconds) < 0.5
 
 
