@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TENSORFLOW = "2.21.0"
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"]
 
 setup(
     name="zoo-keras",
@@ -13,6 +14,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="keras tensorflow training reproducibility mlp lstm transformer bert text classification",
     # Keras 3.15 needs 3.11, TensorFlow 2.21 ends at 3.13.
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["zoo", "zoo.*", "experiments"]),
@@ -35,10 +38,12 @@ setup(
         "pillow>=10",
         "matplotlib>=3.8,<4",  # pictures in notebooks; mlxtend brings it anyway
         "tqdm>=4.66,<5",
+        "shtab>=1.13,<2",  # completion of the command line
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
         "test": [
+            *DOCS,
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
@@ -48,8 +53,22 @@ setup(
             "ipykernel>=6.29",
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
+        "docs": DOCS,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
-    classifiers=["Programming Language :: Python :: 3"],
+    # No classifier for the license: `license` says it, and PEP 639 has retired the other way.
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
 )

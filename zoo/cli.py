@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo import completion
 from zoo.errors import BadInput, ZooError
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
-from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
+from zoo.predict.arguments import Parser, add_verb, fail, positive, require_run
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
@@ -30,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; what went wrong stands in one line on stderr.
     """
-    arguments = _parsed(argv)
     # Where the terminal's encoding lacks a character, an escape is better than no answer.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
         code = arguments.run(arguments)
         # What is still buffered may meet a full disk or a closed pipe, too.
         sys.stdout.flush()
@@ -50,23 +51,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    parser, verbs = _parser()
+    parser.require_verb(argv, tuple(verbs.choices))
     arguments, left = parser.parse_known_args(argv)
     # argparse takes an optional list from one place only: of `WORKDIR --json FILE` it leaves FILE over.
     if left and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in left)):
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
+        verbs.choices[arguments.command].refuse(left)
     if left:
         arguments.files += left
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zoo", description="Use the models that the experiments train.", epilog=EXIT_CODES, allow_abbrev=False
+def _parser() -> tuple[Parser, Any]:
+    """The parser, and its commands."""
+    parser = Parser(
+        prog="zoo", description="Use what `python -m experiments.NAME` has trained. Each command has a --help."
     )
-    parser.add_argument("--version", action="version", version=f"zoo {zoo.__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    version = f"zoo {zoo.__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     _add_predict(verbs)
     _add_evaluate(verbs)
     feedback_cli.add(verbs)
@@ -74,12 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     generate_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
-    return parser
+    completion.add(verbs, parser)
+    return parser, verbs
 
 
 def _add_predict(verbs: Any) -> None:
-    about = "Print what a run's model makes of each example: a class, a value, tags, or words for the gaps of a text."
-    verb = add_verb(verbs, "predict", about)
+    about = "Print what a run's model makes of each example."
+    verb = add_verb(verbs, "predict", about, "That is a class, a value, tags, or words for the gaps of a text.")
     verb.add_argument(
         "files",
         metavar="FILE",
@@ -88,10 +93,11 @@ def _add_predict(verbs: Any) -> None:
         'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
         'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
     )
-    verb.add_argument("--text", action="append", default=[], help="a text, for a run on texts; may be repeated")
+    about_pair = "the second text, for a run on pairs; one for each --text"
     verb.add_argument(
-        "--pair", action="append", default=[], help="the second text, for a run on pairs; one for each --text"
+        "--text", metavar="TEXT", action="append", default=[], help="a text, for a run on texts; may be repeated"
     )
+    verb.add_argument("--pair", metavar="TEXT", action="append", default=[], help=about_pair)
     for name, what in (("text_column", "texts"), ("pair_column", "second texts")):
         verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in a file (default: the run's)")
     verb.add_argument(
@@ -100,7 +106,11 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
     verb.add_argument(
-        "--top", metavar="K", type=positive, default=1, help="print the K most probable classes, or words for a gap"
+        "--top",
+        metavar="K",
+        type=positive,
+        default=1,
+        help="print the K most probable classes, or words for a gap (default: 1)",
     )
     verb.add_argument(
         "--rounds",
@@ -114,8 +124,8 @@ def _add_predict(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    about = "Print loss and accuracy on the test split; the last line is a JSON object."
-    verb = add_verb(verbs, "evaluate", about)
+    about = "Print a run's metrics on its test split, or on other data."
+    verb = add_verb(verbs, "evaluate", about, "The last line is a JSON object.")
     verb.add_argument(
         "--dataset",
         metavar="NAME_OR_FILE",
@@ -130,11 +140,13 @@ def _add_evaluate(verbs: Any) -> None:
 
 
 def _add_search(verbs: Any) -> None:
-    about = "Print the texts of a file that are nearest to a query in meaning, and beside them the best ones by words."
-    verb = verbs.add_parser("search", help=about, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    about = "Print the texts nearest to a query, by meaning and by words."
+    verb = verbs.add_parser("search", help=about, description=about)
     _add_encoder(verb)
     verb.add_argument("file", metavar="FILE", help="a .txt with a text in each line, or a .csv, .tsv or .jsonl")
-    verb.add_argument("--query", action="append", default=[], help="a text to look for; may be repeated")
+    verb.add_argument(
+        "--query", metavar="TEXT", action="append", default=[], help="a text to look for; may be repeated"
+    )
     verb.add_argument("--top", metavar="K", type=positive, default=5, help="print the K best texts (default: 5)")
     verb.add_argument(
         "--evaluate",
@@ -147,8 +159,10 @@ def _add_search(verbs: Any) -> None:
 
 
 def _add_summarize(verbs: Any) -> None:
-    about = "Print the sentences that stand for a document, and beside them as many of its first ones."
-    verb = verbs.add_parser("summarize", help=about, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    about = "Print the sentences that stand for a document."
+    verb = verbs.add_parser(
+        "summarize", help=about, description=f"{about} As many of its first ones stand beside them."
+    )
     _add_encoder(verb)
     verb.add_argument(
         "files",
@@ -156,7 +170,7 @@ def _add_summarize(verbs: Any) -> None:
         nargs="*",
         help="a .txt with one document, or a .csv, .tsv or .jsonl with one in each row",
     )
-    verb.add_argument("--text", action="append", default=[], help="a document; may be repeated")
+    verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a document; may be repeated")
     verb.add_argument("--sentences", metavar="N", type=positive, default=3, help="how many to print (default: 3)")
     verb.add_argument("--json", action="store_true", help="print one JSON object per document")
     verb.set_defaults(run=_summarize)

@@ -28,6 +28,7 @@ def setting(
     below: float | None = None,
     choices: Sequence[str] = (),
     free: bool = False,
+    alias: str = "",
 ) -> Any:
     """A field of a config.
 
@@ -39,8 +40,10 @@ def setting(
         below: the value must be less.
         choices: the values allowed.
         free: whether a resumed run may have another value than the saved one.
+        alias: a second name of the flag, where other experiments call the same thing so.
     """
     limits = {"help": help, "low": low, "high": high, "below": below, "choices": tuple(choices), "free": free}
+    limits["alias"] = alias
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -59,7 +62,7 @@ class Config:
     )
     accumulate: int = setting(1, "Micro-batches per step: the same run in less memory.", low=1, free=True)
 
-    optimizer: str = setting("adam", "Adam needs the least tuning; see the README for the others.")
+    optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name is answered with the others.")
     learning_rate: float = setting(1e-3, "Peak rate; 0.001 is Adam's own default.", low=0)
     schedule: str = setting(
         "constant",
@@ -180,6 +183,9 @@ def define_flags(config_class: type[Config], workdir: str, values: flags.FlagVal
         )
     for flag in made:
         flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
+    for field, _ in _typed_fields(config_class):
+        if field.metadata.get("alias"):
+            flags.DEFINE_alias(field.metadata["alias"], field.name, values, module_name=sys.argv[0])
 
 
 def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAGS) -> Config:

@@ -9,6 +9,7 @@ from typing import Any
 from absl import app, flags
 
 from zoo import config as configs
+from zoo import usage
 from zoo.errors import BadInput, ZooError
 
 
@@ -42,7 +43,14 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
             print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
             return error.exit_code
 
-    app.run(guarded, flags_parser=_parse)
+    def parse(arguments: list[str]) -> list[str]:
+        # absl's own --help is long, in the order of the alphabet, and its exit code is 1.
+        if not usage.ASKED.isdisjoint(arguments):
+            print(usage.text(sys.modules["__main__"].__doc__ or "", config_class, workdir))
+            sys.exit(0)
+        return _parse(arguments)
+
+    app.run(guarded, flags_parser=parse)
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -2,19 +2,69 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from zoo.errors import ZooError
+from zoo.errors import BadInput, ZooError
 
 EXIT_CODES = """\
 exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors are one line as all others are; verbs that are added to it are of this class, too."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"epilog": EXIT_CODES, "allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Says it on stderr; exit code 2."""
+        self.exit(BadInput.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Says which words of the command line are unknown, and what may have been meant by a flag.
+
+        Args:
+            unknown: words that were left over.
+        """
+        flags = [word for word in unknown if word.startswith("-") and word != "-"]
+        if not flags:
+            self.error(f"unexpected: {' '.join(unknown)}")
+        name = flags[0].partition("=")[0]
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        self.error(f"unknown flag {name}{_hint(name, known)}")
+
+    def require_verb(self, argv: Sequence[str], known: Sequence[str]) -> None:
+        """Refuses a command that there is not, and says which may have been meant.
+
+        Args:
+            argv: the words after `zoo`.
+            known: names of the commands.
+        """
+        name = next((word for word in argv if not word.startswith("-")), None)
+        if name is not None and name not in known:
+            hint = _hint(name, known) or f": expected one of {', '.join(known)}"
+            self.error(f"unknown command {name!r}{hint}")
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
 def add_verb(verbs: Any, name: str, about: str, more: str = "") -> argparse.ArgumentParser:
-    """A command with its WORKDIR; what `more` there is to say stands in its own help alone."""
-    described = f"{about} {more}".strip()
-    verb = verbs.add_parser(name, help=about, description=described, epilog=EXIT_CODES, allow_abbrev=False)
+    """A command with its WORKDIR.
+
+    Args:
+        verbs: argparse's, of `zoo`.
+        name: of the command.
+        about: at most 60 characters, so that `zoo --help` is one screen.
+        more: what else there is to say, in the command's own help.
+    """
+    verb = verbs.add_parser(name, help=about, description=f"{about} {more}".strip())
     verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
     return verb
 

@@ -34,12 +34,14 @@ def add(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="learn on the way; each .txt is one text, and begins with the run's model",
     )
-    group.add_argument("--segment", metavar="N", type=positive, help="tokens scored before they are learned from (64)")
+    group.add_argument(
+        "--segment", metavar="N", type=positive, help="tokens scored before they are learned from (default: 64)"
+    )
     group.add_argument(
         "--learning_rate",
         metavar="R",
         type=float,
-        help="of each step (the network's own, see dynamic_evaluation.py); 0: none",
+        help="of each step; 0: none (default: the network's own, see dynamic_evaluation.py)",
     )
     group.add_argument(
         "--optimizer",
@@ -47,15 +49,18 @@ def add(verb: argparse.ArgumentParser) -> None:
         help="sgd (default), or rms: steps in units of the gradient in the run's training text",
     )
     group.add_argument(
-        "--decay", metavar="D", type=float, help="share of the way back to the run's model in each step (0)"
+        "--decay", metavar="D", type=float, help="share of the way back to the run's model in each step (default: 0)"
     )
-    group.add_argument("--steps", metavar="N", type=int, help="on each segment (1)")
-    group.add_argument("--clip_norm", metavar="C", type=float, help="largest norm of the gradient (1); 0: not clipped")
+    group.add_argument("--steps", metavar="N", type=int, help="on each segment (default: 1)")
+    group.add_argument(
+        "--clip_norm", metavar="C", type=float, help="largest norm of the gradient; 0: not clipped (default: 1)"
+    )
     group.add_argument(
         "--patience",
         metavar="N",
         type=int,
-        help="segments; where the copy was worse over the last N, it starts from the run's model again (0: never)",
+        help="segments; where the copy was worse over the last N, it starts from the run's model again "
+        "(default: 0, never)",
     )
 
 

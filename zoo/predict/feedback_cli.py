@@ -17,10 +17,10 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "feedback",
-        "Write a classifier's surest answers to unlabelled examples as training data for a further round.",
-        "Of each predicted class the same share is taken, so that no class takes over. Examples of the run's "
-        "validation and test split are left out, and counted. The command of the further round is printed: it learns "
-        "from the run's own training split and these.",
+        "Write a classifier's surest answers as training data.",
+        "They answer unlabelled examples and are for a further round. Of each predicted class the same share is taken, "
+        "so that no class takes over. Examples of the run's validation and test split are left out, and counted. The "
+        "command of the further round is printed: it learns from the run's own training split and these.",
     )
     verb.add_argument(
         "file",

@@ -22,28 +22,39 @@ def add(verbs: Any) -> None:
         "When a Transformer's context is full, its last half is read again as if it were the beginning; so it is with "
         "a prompt that does not fit in.",
     )
-    verb.add_argument("--prompt", required=True, help="what the text begins with: one token or more")
+    verb.add_argument("--prompt", metavar="TEXT", required=True, help="what the text begins with: one token or more")
     verb.add_argument("--tokens", metavar="N", type=int, default=200, help="most tokens to generate (default: 200)")
     verb.add_argument("--temperature", metavar="T", type=float, help="0: always the most probable token (default: 1)")
-    verb.add_argument("--top_k", metavar="K", type=int, default=0, help="draw from the K most probable tokens only")
     verb.add_argument(
-        "--top_p", metavar="P", type=float, default=1.0, help="draw from the fewest tokens that have P in all (nucleus)"
+        "--top_k", metavar="K", type=int, default=0, help="draw from the K most probable tokens only (default: all)"
+    )
+    verb.add_argument(
+        "--top_p",
+        metavar="P",
+        type=float,
+        default=1.0,
+        help="draw from the fewest tokens that have P in all (nucleus; default: 1)",
     )
     verb.add_argument(
         "--repetition_penalty",
         metavar="X",
         type=float,
         default=1.0,
-        help="divide the positive logits of tokens that stand in the text already by X, multiply negative ones",
+        help="divide the positive logits of tokens that stand in the text already by X, multiply negative ones "
+        "(default: 1, no change)",
     )
     verb.add_argument(
-        "--beams", metavar="N", type=int, default=0, help="no chance: keep the N most probable beginnings (beam search)"
+        "--beams",
+        metavar="N",
+        type=int,
+        default=0,
+        help="no chance: keep the N most probable beginnings (beam search; default: none)",
     )
     verb.add_argument(
         "--stop", metavar="TEXT", action="append", default=[], help="end where this is generated; may be repeated"
     )
     verb.add_argument("--seed", metavar="N", type=int, default=0, help="the same seed gives the same text (default: 0)")
-    verb.add_argument("--count", metavar="N", type=int, default=1, help="texts; with --beams the N best")
+    verb.add_argument("--count", metavar="N", type=int, default=1, help="texts; with --beams the N best (default: 1)")
     verb.add_argument("--no_cache", action="store_true", help="read all tokens again for each: the same text, slower")
     verb.add_argument("--json", action="store_true", help="print one JSON object per text, when it is whole")
     verb.set_defaults(run=_run)

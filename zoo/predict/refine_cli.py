@@ -51,7 +51,9 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         help="a few labelled examples of the same kind (.npz with x and y; texts: .csv, .tsv, .jsonl): no change "
         "may lower the accuracy on them",
     )
-    group.add_argument("--batch", metavar="N", type=positive, help=f"examples at a time (default: {_BATCH})")
+    # --batch is its earlier name.
+    about = f"examples at a time (default: {_BATCH})"
+    group.add_argument("--batch_size", "--batch", dest="batch", metavar="N", type=positive, help=about)
     group.add_argument("--budget_steps", metavar="N", type=_budget(int), help="most changes to try")
     group.add_argument("--budget_seconds", metavar="S", type=_budget(float), help="most seconds to spend on changes")
     group.add_argument("--budget_examples", metavar="N", type=_budget(int), help="no change is tried after so many")
@@ -61,9 +63,9 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--abstain_risk",
-        metavar="R",
+        metavar="P",
         type=_share,
-        help="answer only where at most a share R of the answers is wrong, on data like that of validation "
+        help="answer only where at most a share P of the answers is wrong, on data like that of validation "
         "(probability 0.95)",
     )
     group.add_argument("--curve", metavar="FILE.png", help="draw the risk against the share that is answered")

@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
         help="a .txt with a text in each line (empty lines are passed over), a .csv, .tsv or .jsonl, or - for lines of "
         'text or {"text": "...", "id": ...} on stdin, each answered by a JSON object',
     )
-    verb.add_argument("--text", action="append", default=[], help="a text; may be repeated")
+    verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a text; may be repeated")
     verb.add_argument("--text_column", metavar="NAME", help="column of the texts in a file (default: the run's)")
     verb.add_argument("--whole", action="store_true", help="take a .txt as one text")
     verb.add_argument(

@@ -1,0 +1,356 @@
+"""What README.md and docs/ say can be typed.
+
+Three ways. A fenced block of `python` or `sh` in docs/ is run as it stands, page by page, in this process and in a new
+folder; those of the README are run by test_readme.py. Some more of the README's commands are run on tiny runs. All else
+that looks like a command (indented lines, `text` blocks, words in backquotes) may take minutes or need data that is not
+here: it is parsed by the program's own parser, so that each flag exists and each value is legal; nothing is trained.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+import zoo
+from experiments import bert_finetune, bert_pretrain, bert_tag, language_model, lstm_sentiment, mlp_classifier
+from zoo import cli, config
+from zoo.data import corpus, documents, images, reviews, tagging, tokenizer
+from zoo.engine import optimizers
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ABOVE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
+CONFIGS = {
+    "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
+    "lstm_sentiment": (lstm_sentiment.build, lstm_sentiment.LstmConfig),
+    "bert_pretrain": (bert_pretrain.build, bert_pretrain.PretrainConfig),
+    "bert_finetune": (bert_finetune.build, bert_finetune.FinetuneConfig),
+    "bert_tag": (bert_tag.build, bert_tag.TagConfig),
+    "language_model": (language_model.build, language_model.LanguageModelConfig),
+}
+DATASETS = {*images.NAMES, *reviews.NAMES, *documents.NAMES, *tagging.NAMES, *corpus.NAMES}
+FENCE = re.compile(r"^([ ]*)```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+# Peers of coming_from.md: their blocks run where they are installed.
+PEERS = ("orbit", "torch")
+
+
+def read(name):
+    return PAGES[name].read_text(encoding="utf8")
+
+
+def blocks(name, language):
+    """Fenced blocks of a page: (title, text), without the indentation of a tab."""
+    found = FENCE.findall(read(name))
+    return [(title, textwrap.dedent(text)) for _, kind, title, text in found if kind == language]
+
+
+def peer_of(text):
+    """The peer whose block it is, or None."""
+    return next((peer for peer in PEERS if f"import {peer}\n" in text), None)
+
+
+def logical_lines(text):
+    return [line.strip() for line in re.sub(r"\\\n\s*", " ", text).splitlines() if line.strip()]
+
+
+def parsed_flags(name, words):
+    """The config and the workdir that an experiment makes of its flags; raises what it says against them."""
+    values = flags.FlagValues()
+    config.define_flags(CONFIGS[name][1], f"runs/{name}", values)
+    assert values(["program", *words]) == ["program"], words
+    return config.from_flags(CONFIGS[name][1], values), values.workdir
+
+
+# What is run.
+
+
+def run_line(line, folder):
+    """Runs a command line: experiments and `zoo` in this process, which has TensorFlow already."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "zoo":
+        assert cli.main(words[1:]) == 0, line
+    elif words[:2] == ["python", "-m"] and words[2].startswith("experiments."):
+        name = words[2].removeprefix("experiments.")
+        made, workdir = parsed_flags(name, words[3:])
+        zoo.run(CONFIGS[name][0], made, workdir)
+    else:
+        assert words[0] == "python", line
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        words[0] = sys.executable
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+
+# What Keras' own loop and the peers warn of is theirs.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in ABOVE])
+def test_a_page_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    namespace = {"__name__": "docs"}
+    for _, language, title, text in FENCE.findall(read(name)):
+        text = textwrap.dedent(text)
+        assert language in ("python", "sh", "text"), f"{name} has a block of {language}: say here how to test it"
+        if language == "python" and title:
+            (tmp_path / title).write_text(text, encoding="utf8")
+        elif language == "python" and not peer_of(text):
+            exec(compile(text, name, "exec"), namespace)
+        elif language == "sh":
+            for line in logical_lines(text):
+                run_line(line, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_runs(peer, capsys):
+    """The same digits, and what every block prints: an accuracy."""
+    pytest.importorskip(peer, reason=f"{peer} is no dependency")
+    (data, *_), namespace = blocks("coming_from.md", "python"), {"__name__": "docs"}
+    (text,) = [text for _, text in blocks("coming_from.md", "python") if peer_of(text) == peer]
+    for part in (data[1], text):
+        exec(compile(part, "coming_from.md", "exec"), namespace)
+    assert float(capsys.readouterr().out.split()[-1]) > 0.7
+
+
+def tiny_runs(folder):
+    """The runs and files that the README's commands name, small."""
+    play = folder / "mine.txt"
+    play.write_text("KING:\nTo be, or not to be, that is the question.\n" * 60, encoding="utf8")
+    shutil.copy(play, folder / "play.txt")
+    np.save(folder / "photos.npy", images.load("mnist_5k").test["x"][:250])
+    small = "--layers=1 --width=16 --heads=2 --context=16 --steps=10 --warmup_steps=2"
+    run_line(f"python -m experiments.language_model --train_file=mine.txt --workdir=runs/shakespeare {small}", folder)
+    run_line("python -m experiments.mlp_classifier --workdir=runs/first --steps=60 --norm=batch", folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_readme_commands_on_tiny_runs(tmp_path, monkeypatch, capsys):
+    """As they stand, but the runs that they use have seen a few steps."""
+    monkeypatch.chdir(tmp_path)
+    wanted = r"zoo (predict|generate|score) runs/(first|shakespeare) "
+    lines = [line for line in commands("README.md") if re.match(wanted, line) and "digits.npy" not in line]
+    assert len(lines) >= 4
+    tiny_runs(tmp_path)
+    capsys.readouterr()
+    for line in lines:
+        run_line(line, tmp_path)
+        assert capsys.readouterr().out.strip(), line
+    assert (tmp_path / "trace.jsonl").exists()
+
+
+# What is parsed.
+
+
+def commands(name):
+    """Lines of a page that can be typed but are not run: indented ones and those of `text` blocks."""
+    page = read(name)
+    if name == "README.md":
+        page = page[: page.index("## The tree")]
+    lines = [line for _, text in blocks(name, "text") for line in logical_lines(text)]
+    if name == "README.md":
+        lines += [line for _, text in blocks(name, "sh") for line in logical_lines(text)]
+    outside = FENCE.sub("", page)
+    # Markdown's code: paragraphs that are set in by four spaces or more.
+    for part in re.split(r"\n[ ]*\n", outside):
+        if all(line.startswith("    ") for line in part.strip("\n").splitlines()):
+            lines += logical_lines(part)
+    return lines
+
+
+def inline(name):
+    """Commands and flags in backquotes."""
+    page = FENCE.sub("", read(name))
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", page)]
+    return [span for span in spans if re.match(r"(zoo|make|python) |--", span)]
+
+
+def check_value(name, value):
+    if name == "dataset" and value not in DATASETS:
+        assert re.search(r"\.(csv|npz)$|folder$", value), f"--dataset={value}"
+    if name == "optimizer":
+        assert value in optimizers.NAMES, value
+    if name == "tokenizer":
+        assert value in {*tokenizer.KINDS, *tokenizer.EXACT} or value.endswith("tokenizer.json"), value
+
+
+def check_experiment(name, words):
+    if name == "demo":
+        assert all(word.startswith("--workdir=") for word in words)
+        return
+    words = [word.replace("=SEED", "=0") for word in words if not word.startswith("--flagfile=") and word != "--help"]
+    made, _ = parsed_flags(name, words)
+    for option in ("dataset", "optimizer", "tokenizer"):
+        check_value(option, getattr(made, option, "adam" if option == "optimizer" else "bpe"))
+
+
+def check_benchmark(name, words):
+    sources = [ROOT / "benchmarks" / f"{name}.py", ROOT / "benchmarks" / "command.py"]
+    known = "".join(path.read_text(encoding="utf8") for path in sources)
+    for word in words:
+        flag = word.partition("=")[0]
+        assert not flag.startswith("--") or f'"{flag}"' in known or "_python" in flag, f"benchmarks.{name} {flag}"
+
+
+def check(line):
+    """Asserts that a command line is legal; the kind of command it is."""
+    # `A: python ...`, `TF_CONFIG=... python ...`, a comment at the end.
+    words = shlex.split(re.sub(r"^[A-Z]: ", "", line), comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    if not words:
+        return "comment"
+    if words[0] == "zoo":
+        if words[1:] and words[1] != "--help":
+            cli._parsed([word for word in words[1:] if word != "COMMAND"])
+        return "zoo"
+    if words[:2] == ["python", "-m"]:
+        package, _, name = words[2].partition(".")
+        if package == "experiments":
+            check_experiment(name, words[3:])
+        elif package == "benchmarks":
+            check_benchmark(name, words[3:])
+        else:
+            assert words[2] == "pytest", line
+            assert all((ROOT / word).exists() for word in words[3:] if word.startswith("tests/"))
+        return "python"
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(), line
+        return "make"
+    if words[0] == "eval":
+        return check(re.search(r"\$\((.*)\)", words[1])[1])
+    if words[0].startswith("--"):
+        assert any(fits(name, words) for name in CONFIGS), line
+        return "flags"
+    assert words[0] in ("tensorboard", "!git", "%cd", "."), f"{line}: say here how to check it"
+    return "other"
+
+
+def fits(name, words):
+    try:
+        parsed_flags(name, words)
+    except (flags.Error, zoo.errors.ZooError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_are_legal(name, capsys):
+    found = commands(name)
+    assert name != "README.md" or len(found) > 10
+    for line in found:
+        try:
+            check(line)
+        except (Exception, SystemExit) as error:
+            raise AssertionError(f"{name}: {line}\n{error} {capsys.readouterr().err}") from error
+
+
+def known_flags():
+    fields = {field for _, kind in CONFIGS.values() for field in kind.__dataclass_fields__}
+    aliases = {
+        each.metadata.get("alias") for _, kind in CONFIGS.values() for each in kind.__dataclass_fields__.values()
+    }
+    options = {
+        option for verb in cli._parser()[1].choices.values() for each in verb._actions for option in each.option_strings
+    }
+    sources = "".join(path.read_text(encoding="utf8") for path in (ROOT / "benchmarks").glob("*.py"))
+    return {f"--{name}" for name in fields | aliases if name} | options | set(re.findall(r'"(--\w+)"', sources))
+
+
+# Of pip, TensorBoard, pytest, absl; and what `--workdir` is.
+OTHERS = {"--no-deps", "--editable", "--quiet", "--logdir", "--part", "--help", "--flagfile", "--workdir", "--version"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_words_in_backquotes_are_there(name):
+    known, verbs = known_flags() | OTHERS, set(cli._parser()[1].choices)
+    for span in inline(name):
+        assert [flag for flag in re.findall(r"(?<![\w-])--[\w-]+", span) if flag not in known] == [], f"{name}: {span}"
+        if span.startswith("zoo ") and not span.startswith("zoo --"):
+            word = span.split()[1]
+            assert word in verbs or word == "COMMAND", f"{name}: {span}"
+
+
+def test_what_is_not_legal_is_found():
+    """The checks of this file can fail."""
+    for line in (
+        "zoo predikt run",
+        "zoo predict run --txt a",
+        "python -m experiments.mlp_classifier --hiden=3",
+        "python -m experiments.mlp_classifier --schedule=cosin",
+        "python -m experiments.mlp_classifier --dataset=mnists",
+        "python -m experiments.bert_tag --optimizer=adamx",
+        "python -m benchmarks.mlp --turns=3",
+        "make everything",
+        "--train_fil=a.csv",
+        "rm -rf run",
+    ):
+        with pytest.raises((Exception, SystemExit)):
+            check(line)
+
+
+# The rest of the documentation.
+
+
+@pytest.mark.parametrize("name", ["README.md", "promises.md", "many_devices.md", "faq.md", "multi_step_prediction.md"])
+def test_named_files_exist(name):
+    for path in re.findall(r"`((?:tests|zoo|experiments|benchmarks|docs|notebooks)/[\w./]+)`", read(name)):
+        assert (ROOT / path).exists(), f"{name} names {path}"
+    for row in re.findall(r"^\|.*`tests/.*\|$", read(name), re.MULTILINE):
+        for file in re.findall(r"`(?:tests/)?(test_\w+\.py)`", row):
+            assert (ROOT / "tests" / file).exists(), f"{name} names {file}"
+
+
+def test_every_promise_of_the_site_has_a_test():
+    sections = read("promises.md").split("\n## ")[1:]
+    without = [text.splitlines()[0] for text in sections if not re.search(r"`tests/test_\w+\.py`", text)]
+    assert without == ["Not promised"]
+
+
+def test_the_changelog_knows_this_version():
+    assert f"\n## {zoo.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    # What the theme says of MkDocs' next version is no warning of this site.
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    return folder
+
+
+def test_the_site_needs_no_other_host(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 12
+    for page in pages:
+        loaded = re.findall(r"<(?:link[^>]* href|script[^>]* src|img[^>]* src)=\"?([^\s\">]+)", page.read_text("utf8"))
+        assert loaded and [place for place in loaded if place.startswith(("http:", "https:", "//"))] == [], page
+
+
+def test_the_site_has_the_api_and_the_figures(site):
+    api = (site / "api" / "run.html").read_text("utf8")
+    assert "zoo.loop.run" in api and "goes on where an earlier run" in api
+    results = (site / "results.html").read_text("utf8")
+    assert 'id="speed"' in results and "README:" not in results
+
+
+def test_a_section_that_is_gone_is_said():
+    spec = importlib.util.spec_from_file_location("readme_sections", DOCS / "readme_sections.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    assert hook.section("Results").startswith("## Results\n") and "## Speed" not in hook.section("Results")
+    with pytest.raises(ValueError, match="no section 'Nowhere'"):
+        hook.section("Nowhere")
