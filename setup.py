@@ -46,9 +46,10 @@ setup(
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",
+            "jupytext>=1.19,<2",  # notebooks from their texts
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
-        "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],
+        "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
     classifiers=["Programming Language :: Python :: 3"],
