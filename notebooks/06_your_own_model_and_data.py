@@ -38,7 +38,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import csv
@@ -102,7 +101,7 @@ else:
 # %%
 digits = datasets.load_digits()
 np.savez(runs / "digits.npz", x=(digits.images * 15).astype(np.uint8), y=digits.target)
-config = mlp_classifier.MlpConfig(dataset=str(runs / "digits.npz"), epochs=20 if QUICK else 40, batch_size=64)
+config = mlp_classifier.MlpConfig(dataset=str(runs / "digits.npz"), epochs=20, batch_size=64)
 result = zoo.run(mlp_classifier.build, config, runs / "digits")
 print({name: round(value, 3) for name, value in result.items() if name.startswith("test")})
 assert result["test/accuracy"] > 0.85
@@ -119,7 +118,7 @@ readme = next(place for place in (Path("../README.md"), Path("zoo-project/README
 (runs / "mine.txt").write_text(readme.read_text(encoding="utf8"), encoding="utf8")
 config = language_model.LanguageModelConfig(
     train_file=str(runs / "mine.txt"), tokenizer="byte", network="lstm", layers=1, learning_rate=3e-3, batch_size=16,
-    steps=100 if QUICK else 400, warmup_steps=20,
+    steps=300, warmup_steps=20,
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "mine")
 print(f"{result['test/bits_per_byte']:.2f} bits a byte; a byte by itself has 8")
@@ -179,7 +178,7 @@ def build(config):
     )
 
 
-result = zoo.run(build, ConvConfig(epochs=2 if QUICK else 8, learning_rate=2e-3), runs / "conv")
+result = zoo.run(build, ConvConfig(epochs=6, learning_rate=2e-3), runs / "conv")
 print({name: round(value, 4) for name, value in result.items() if name.startswith("test")})
 assert result["test/accuracy"] > 0.85
 

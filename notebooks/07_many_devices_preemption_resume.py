@@ -40,7 +40,6 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
-QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %%
 import json
@@ -79,7 +78,7 @@ print(runs)
 
 # %%
 FLAGS = [
-    f"--steps={60 if QUICK else 300}", "--batch_size=96", "--dropout=0.2", "--optimizer=adamw", "--clip_norm=0.5",
+    "--steps=150", "--batch_size=96", "--dropout=0.2", "--optimizer=adamw", "--clip_norm=0.5",
     "--checkpoint_every=20", "--log_every=5",
 ]  # fmt: skip
 
@@ -179,7 +178,7 @@ plt.show()
 
 # %%
 more = FLAGS.copy()
-FLAGS[0] = f"--steps={80 if QUICK else 360}"
+FLAGS[0] = "--steps=200"
 longer = train("killed", "--cpu_devices=2")
 FLAGS[:] = more
 print({name: round(longer[name], 4) for name in ("step", "test/loss", "test/accuracy")})
