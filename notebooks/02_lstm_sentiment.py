@@ -131,8 +131,8 @@ print({name: round(value, 3) for name, value in result.items() if "baseline" in 
 # *Precision* is the share of the answers "positive" that are right, *recall* the share of positive reviews that are
 # found, *F1* their harmonic mean. *AUC* is the chance that a positive review gets the larger logit of two, whatever
 # the threshold; *ECE* how far confidence is from accuracy (Guo et al., 2017). The intervals (95 %, bootstrap over the
-# test texts) are what two models should be compared by. With 14,000 reviews the linear baseline is hard to beat; more
-# epochs and dropout bring the network level with it (README, Results), and pretraining further.
+# test texts) are what two models should be compared by. With 14,000 reviews the linear baseline is hard to beat:
+# seven times the epochs and more dropout bring the network level with it (README, Results), and no further.
 
 # %% [markdown]
 # ## Imbalance

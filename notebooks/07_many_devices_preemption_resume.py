@@ -48,9 +48,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
+
+import zoo
 
 # %% [markdown]
 # ## Where a run lives
@@ -92,7 +93,7 @@ def train(name, *more):
     start = time.perf_counter()
     done = subprocess.run(command(name, *more), cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    print(f"{name}: {time.perf_counter() - start:.0f} s, most of it TensorFlow's start")
+    print(f"{name}: {time.perf_counter() - start:.0f} s, with TensorFlow's start")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -101,7 +102,7 @@ results = {"one": train("one"), "two": train("two", "--cpu_devices=2")}
 
 
 def weights(name):
-    return keras.models.load_model(runs / name / "model.keras").get_weights()
+    return zoo.load(runs / name).model.get_weights()
 
 
 apart = max(float(np.abs(a - b).max()) for a, b in zip(weights("one"), weights("two")))
