@@ -88,7 +88,10 @@ left.plot(*curve(runs / "pretrained" / "eval", "masked_loss"), "k.--", label="va
 left.set(xlabel="step", ylabel="nats per hidden token", title="masked language model")
 left.legend(frameon=False)
 right.plot(*curve(runs / "pretrained" / "probe", "linear_accuracy"), "o-", color="tab:orange")
-right.set(xlabel="step", ylabel="accuracy", title="sentiment by a linear probe of the vectors")
+right.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+right.text(0, 0.505, "chance", fontsize=9)
+right.set(xlabel="step", ylabel="accuracy", ylim=(0.48, 0.85), title="sentiment by a linear probe of the vectors")
+right.set_xlim(0, None)
 for axis in (left, right):
     axis.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -180,7 +183,9 @@ for place, found in enumerate(scores.values()):
         axis.plot(found[1:], [place, place], color="black", linewidth=2)
     axis.text(max(found) + 0.006, place, f"{found[0]:.1%}", va="center")
 axis.invert_yaxis()
-axis.set(xlim=(0.5, 0.92), xlabel="test accuracy, 95 % intervals over the test texts", title="a tenth of the labels")
+axis.set(
+    xlim=(0.5, 0.92), xlabel="test accuracy from 50 %, which is chance; 95 % intervals", title="a tenth of the labels"
+)
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
