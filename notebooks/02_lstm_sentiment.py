@@ -96,7 +96,7 @@ def step(tokens, labels):
 
 
 draw, losses = np.random.default_rng(0), []
-for _ in range(60 if QUICK else 200):
+for _ in range(60 if QUICK else 150):
     rows = draw.integers(0, len(x), 64)
     losses.append(float(step(x[rows], y[rows])))
 logits = model.predict(x_test, batch_size=256, verbose=0)[:, 0]
@@ -112,7 +112,7 @@ assert np.mean(losses[-20:]) < losses[0]
 
 # %%
 config = LstmConfig(
-    epochs=0 if QUICK else 3, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3, schedule="cosine",
+    epochs=0 if QUICK else 2, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3, schedule="cosine",
     max_length=96, bidirectional=True, pooling="max", embedding_dropout=0.2, dropout=0.4, baseline=not QUICK,
 )  # fmt: skip
 result = zoo.run(lstm_sentiment.build, config, runs / "reviews")
@@ -132,7 +132,7 @@ print({name: round(value, 3) for name, value in result.items() if "baseline" in 
 # found, *F1* their harmonic mean. *AUC* is the chance that a positive review gets the larger logit of two, whatever
 # the threshold; *ECE* how far confidence is from accuracy (Guo et al., 2017). The intervals (95 %, bootstrap over the
 # test texts) are what two models should be compared by. With 14,000 reviews the linear baseline is hard to beat:
-# seven times the epochs and more dropout bring the network level with it (README, Results), and no further.
+# ten times the epochs and more dropout bring the network level with it (README, Results), and no further.
 
 # %% [markdown]
 # ## Imbalance
@@ -153,7 +153,7 @@ for name, part in (("train", data.train), ("test", data.test)):
         writer.writerows([part.texts[i], ("negative", "positive")[part.labels[i]]] for i in kept)
 
 rare = config.replace(
-    epochs=0, steps=150 if QUICK else 300, train_file=str(folder / "train.csv"), eval_file=str(folder / "test.csv"),
+    epochs=0, steps=150 if QUICK else 250, train_file=str(folder / "train.csv"), eval_file=str(folder / "test.csv"),
     baseline=False,
 )  # fmt: skip
 

@@ -67,7 +67,7 @@ print(text.train[:120])
 
 # %%
 config = LanguageModelConfig(
-    steps=100 if QUICK else 800, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 200, log_every=20,
+    steps=100 if QUICK else 800, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 400, log_every=20,
     learning_rate=2e-3, warmup_steps=50,
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "daily")
