@@ -51,10 +51,11 @@ setup(
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",
+            "jupytext>=1.19,<2",  # notebooks from their texts
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
         "docs": DOCS,
-        "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],
+        "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
     # No classifier for the license: `license` says it, and PEP 639 has retired the other way.

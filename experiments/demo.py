@@ -1,76 +1,224 @@
-"""Trains the MLP on 4,000 real digits and prints what it reached; under a minute on two cores.
+"""Trains the three kinds of models on data that pip brings, and lets each predict with refinement: a few minutes.
 
     python -m experiments.demo [--workdir=runs/demo]
 
-Three seeds, the linear baseline on the same split beside them, and what to look at next.
+One table with the linear baseline of each, one prediction of each as trained and refined, and what to look at next. A
+finished run is only read again; one that was stopped goes on.
 """
 
 import argparse
-import statistics
+import json
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
-SEEDS = (0, 1, 2)
+# Shares of the classes show themselves in some hundreds of answers; the guards look at each batch.
+_STREAM, _BATCH = 400, 100
+DAMAGED = "damaged.npy"
 
 
-def train_seeds(workdir: Path) -> list[dict[str, float]]:
-    """One run for each seed; a finished one is only read again."""
+class Member(NamedTuple):
+    """A model of the demo.
+
+    Attributes:
+        name: of its folder.
+        network: as the table has it.
+        data: as the table has it.
+        build: the experiment's.
+        config: small enough for a minute or so on two cores.
+        refined: shows what refinement makes of its predictions, from its folder.
+    """
+
+    name: str
+    network: str
+    data: str
+    build: Callable[[Any], Any]
+    config: Any
+    refined: Callable[[Path], list[str]]
+
+
+def members() -> list[Member]:
+    """The three models; their figures are not the README's, whose runs take longer."""
+    from experiments import bert_finetune, lstm_sentiment, mlp_classifier
+
+    digits = mlp_classifier.MlpConfig(
+        epochs=40, hidden=(256, 128), norm="batch", dropout=0.3, schedule="cosine", optimizer="adamw", baseline=True
+    )
+    # Of longer reviews the beginning is read: 96 tokens hold three of four, 48 every second one.
+    reader = lstm_sentiment.LstmConfig(
+        epochs=5, batch_size=64, learning_rate=4e-3, schedule="cosine", max_length=96, bidirectional=True,
+        pooling="max", embedding_dropout=0.3, dropout=0.5, baseline=True,
+    )  # fmt: skip
+    # No baseline of its own: it reads the LSTM's split.
+    encoder = bert_finetune.FinetuneConfig(
+        epochs=3, batch_size=64, learning_rate=1e-3, preset="tiny", context=48, pooling="mean"
+    )
+    return [
+        Member("mlp", "784-256-128-10", "4,000 digits", mlp_classifier.build, digits, damaged_digits),
+        Member("lstm", "64 in each direction", "13,874 reviews", lstm_sentiment.build, reader, mostly_bad_reviews),
+        Member("encoder", "2 layers of 128", "13,874 reviews", bert_finetune.build, encoder, fewer_layers),
+    ]
+
+
+def trained(member: Member, workdir: Path) -> dict[str, float]:
+    """The result of a run, with its `seconds`; a finished one of the same config is only read."""
     import zoo
-    from experiments.mlp_classifier import MlpConfig, build
+    from zoo import config as configs
+    from zoo import workdir as folders
 
-    results = []
-    for seed in SEEDS:
-        print(f"seed {seed}: {workdir / f'seed{seed}'}", file=sys.stderr)
-        config = MlpConfig(
-            seed=seed, epochs=40, hidden=(256, 128), dropout=0.3, schedule="cosine", optimizer="adamw", log_every=64
-        )
-        results.append(zoo.run(build, config, workdir / f"seed{seed}"))
-    return results
+    folder, clock = workdir / member.name, workdir / member.name / "seconds.json"
+    finished = (folder / folders.RESULT).exists() and clock.exists()
+    if finished and folders.read_json(folder, folders.RUN)["config"] == configs.as_dict(member.config):
+        return folders.read_json(folder, folders.RESULT) | folders.read_json(folder, clock.name)
+    print(f"\n{member.name}: {folder}", file=sys.stderr)
+    start = time.perf_counter()
+    result = zoo.run(member.build, member.config, folder)
+    spent = {"seconds": time.perf_counter() - start}
+    folders.write(clock, json.dumps(spent) + "\n")
+    return result | spent
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as they need to be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def summary(results: list[dict[str, float]]) -> str:
-    """The table of the demo: accuracy on the test split, mean and range over the seeds."""
-    from zoo.data import images
-    from zoo.report.baseline import linear_accuracy
+def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> str:
+    """The table of the demo: accuracy on the test split with its 95 % interval over the test examples."""
+    from zoo.predict import predictor
 
-    scores = [100 * result["test/accuracy"] for result in results]
-    speed = statistics.median(result["train/examples_per_second"] for result in results)
-    spread = f"{min(scores):.1f} - {max(scores):.1f}"
-    baseline = 100 * linear_accuracy(images.load("mnist_5k"))
-    return table(
+    names = ("model", "network", "parameters", "data", "test accuracy (95 %)", "linear", "examples/s", "seconds")
+    rows = [names]
+    linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(found)}
+    for member, result in found:
+        folder = workdir / member.name
+        size = predictor.load(folder).model.count_params()
+        judged = {name.removeprefix("test/"): value for name, value in result.items()}
+        if "accuracy_low" not in judged:
+            judged = predictor.evaluate(folder)
+        score, low, high = (100 * judged[f"accuracy{end}"] for end in ("", "_low", "_high"))
+        speed, seconds = f"{result['train/examples_per_second']:,.0f}", f"{result['seconds']:.0f}"
+        spread = f"{score:.1f} % ({low:.1f} - {high:.1f})"
+        baseline = linear[member.data]
+        baseline = "" if baseline is None else f"{100 * baseline:.1f} %"
+        rows.append((member.name, member.network, f"{size:,}", member.data, spread, baseline, speed, seconds))
+    return table(rows)
+
+
+def damaged_digits(folder: Path) -> list[str]:
+    """A stream of test digits that are too bright, which the network was never shown."""
+    import numpy as np
+
+    from zoo.data import images
+    from zoo.data.corruptions import corrupted
+
+    test = images.load("mnist_5k").test
+    order = np.random.default_rng(0).permutation(len(test["y"]))[:_STREAM]
+    damaged = corrupted(test["x"][order], "brightness", 4)
+    np.save(folder / DAMAGED, damaged)
+    names = [f"digit {number}" for number in range(len(damaged))]
+    title = f"mlp --refine=auto: {len(damaged)} test digits made brighter"
+    return [title, *_compared(folder, "auto", damaged, test["y"][order], names)]
+
+
+def mostly_bad_reviews(folder: Path) -> list[str]:
+    """A stream of test reviews, nine of ten negative, where half were so in training."""
+    import numpy as np
+
+    found = _reviews(folder)
+    draw = np.random.default_rng(0)
+    bad, good = (draw.permutation(np.flatnonzero(found.labels == label)) for label in (0, 1))
+    chosen = draw.permutation(np.concatenate([bad[: _STREAM * 9 // 10], good[: _STREAM // 10]]))
+    texts = [found.texts[index] for index in chosen]
+    title = f"lstm --refine=output: {len(texts)} test reviews, nine of ten negative"
+    return [title, *_compared(folder, "output", texts, found.labels[chosen], texts)]
+
+
+def fewer_layers(folder: Path) -> list[str]:
+    """Test reviews as they come: here refinement saves work, and is to change next to no answer."""
+    found = _reviews(folder)
+    texts = found.texts[:_STREAM]
+    title = f"encoder --refine=compute: {len(texts)} test reviews, each answered after as few layers as will do"
+    return [title, *_compared(folder, "compute", texts, found.labels[:_STREAM], texts)]
+
+
+def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequence[str]) -> list[str]:
+    """How many are wrong as trained and refined, one answer that has changed, and what each stage did."""
+    import zoo
+    from zoo.predict import plans, source
+
+    predictor = zoo.load(folder)
+    batches = [examples[first : first + _BATCH] for first in range(0, len(examples), _BATCH)]
+    known = source.load(folder, predictor)
+    refined = zoo.refine(predictor, batches, plans.stages([plan], predictor, folder), known)
+    plain, found = predictor.probabilities(examples), refined.probabilities
+    was, became = plain.argmax(1) == labels, found.argmax(1) == labels
+    mended, spoiled = ~was & became, was & ~became
+    # One that was mended, else one that has changed at all, else the first.
+    number = int((mended * 4 + spoiled * 2 + (plain.argmax(1) != found.argmax(1))).argmax())
+    before, after = (f"{predictor.classes[row.argmax()]} {row.max():.2f}" for row in (plain[number], found[number]))
+    return [
+        f"  wrong: {100 * (1 - was.mean()):.1f} % as trained, {100 * (1 - became.mean()):.1f} % refined "
+        f"({mended.sum()} mended, {spoiled.sum()} spoiled)",
+        f"  {names[number][:50]} (truly {predictor.classes[labels[number]]}): as trained {before}, refined {after}",
+        *_kept(refined.trace),
+    ]
+
+
+def _reviews(folder: Path):
+    from zoo import workdir as folders
+    from zoo.predict.text_evaluation import own_texts
+
+    return own_texts(folders.read_json(folder, folders.RUN)).test
+
+
+def _kept(trace) -> list[str]:
+    """What each stage did, in a line, with its last reason."""
+    found = []
+    for name in dict.fromkeys(line.stage for line in trace):
+        lines = [line for line in trace if line.stage == name]
+        kept = sum(line.accepted for line in lines)
+        found.append(f"  {name}: kept {kept} of {len(lines)}; last: {lines[-1].reason}")
+    return found
+
+
+def after(workdir: Path) -> str:
+    """What to open next, as commands that run as they stand."""
+    # With the folder of this interpreter: after `make demo` it is not on the user's path.
+    programs = Path(sys.executable).parent
+    zoo, mlp, lstm = programs / "zoo", workdir / "mlp", workdir / "lstm"
+    return "\n".join(
         [
-            ("model", "data", "test accuracy", "over 3 seeds", "examples/s"),
-            ("MLP 784-256-128-10", "mnist_5k", f"{statistics.mean(scores):.1f} %", spread, f"{speed:,.0f}"),
-            ("logistic regression", "mnist_5k", f"{baseline:.1f} %", "", ""),
+            f"predict:   {zoo} predict {mlp} {mlp / DAMAGED} --refine=auto",
+            f'explain:   {zoo} predict {lstm} --text "这本书写得太好了" --explain',
+            f"judge:     {zoo} evaluate {lstm}",
+            f"curves:    {programs / 'tensorboard'} --logdir {workdir}",
+            f"your own:  {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...",
+            "read:      notebooks/, docs/multi_step_prediction.md, README.md",
         ]
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, prints, and says what to do next."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="folder of the runs (%(default)s)")
-    workdir = parser.parse_args().workdir
+    workdir = parser.parse_args(arguments).workdir
     try:
-        results = train_seeds(workdir)
+        found = [(member, trained(member, workdir)) for member in members()]
+        print(f"\n{summary(found, workdir)}\n", flush=True)
+        for member, _ in found:
+            print("\n".join(member.refined(workdir / member.name)), end="\n\n", flush=True)
     except ZooError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"\n{summary(results)}\n")
-    # With the folder of this interpreter: after `make demo` it is not on the user's path.
-    programs = Path(sys.executable).parent
-    print(f"curves:   {programs / 'tensorboard'} --logdir {workdir}")
-    print(f"judge:    {programs / 'zoo'} evaluate {workdir / 'seed0'}")
-    print(f"your own: {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...")
+    print(after(workdir))
     return 0
 
 

