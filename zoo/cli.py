@@ -15,6 +15,7 @@ import zoo
 from zoo.errors import BadInput, ZooError
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
+from zoo.report import tensorboard_cli
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     generate_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
+    tensorboard_cli.add(verbs)
     return parser
 
 
