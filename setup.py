@@ -46,6 +46,7 @@ setup(
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",
+            "playwright>=1.50,<2",  # TensorBoard's tabs, with a Chromium that is there
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29"],

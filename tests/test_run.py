@@ -45,7 +45,9 @@ def test_tensorboard_reads_it(done):
     multiplexer.Reload()
     runs = {run.removeprefix("folder/") for run in multiplexer.Runs()}
     assert runs == {"train", "eval", "test", "folder"}
-    tags = {run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in ("train", "eval", "test")}
+    tags = {
+        run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in ("train", "eval", "test")
+    }
     assert tags["train"] >= {"loss", "accuracy", "learning_rate", "gradient_norm", "parameter_norm"}
     assert tags["train"] >= {"examples_per_second"}
     assert tags["eval"] == tags["test"] == {"loss", "accuracy"}

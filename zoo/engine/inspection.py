@@ -77,7 +77,7 @@ class Inspection:
         def one_step(batch, weights):
             rows = Rows(batch, weights, tf.constant(0))
             scales = dict.fromkeys(task.objective, tf.constant(1.0)) if len(task.objective) > 1 else {}
-            with tf.name_scope("weights"):
+            with tf.name_scope("variables"):
                 values = self._values()
             found = steps_of.gradients(task, rows, values, scales, tf.constant(0)).gradients
             with tf.name_scope("gradients"):

@@ -41,13 +41,10 @@ def write(folder: Path, runs: Mapping[str, Path]) -> None:
 
 def differing(configs: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The flags in which configs differ, or the main ones where they do not, with all of their values."""
-    names = list(dict.fromkeys(name for config in configs for name in config))
-    values = {name: [_plain(config[name]) for config in configs if name in config] for name in names}
-    found = {
-        name: each
-        for name, each in values.items()
-        if not _WATCHING.fullmatch(name) and (len(each) < len(configs) or len(set(each)) > 1)
-    }
+    # Of runs of several kinds, what all of them have.
+    names = [name for name in configs[0] if all(name in config for config in configs)]
+    values = {name: [_plain(config[name]) for config in configs] for name in names}
+    found = {name: each for name, each in values.items() if len(set(each)) > 1 and not _WATCHING.fullmatch(name)}
     return found or {name: each for name, each in values.items() if name in _MAIN}
 
 

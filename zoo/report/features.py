@@ -120,7 +120,8 @@ def of_vocabulary(model: keras.Model, ids: np.ndarray, token: Callable[[int], st
 def before_last(model: keras.Model, batches: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer gets and gives, float32 `[examples, width]` and `[examples, ...]`."""
     last = model.layers[-1]
-    both = keras.Model(model.input, [last.input, last.output])
+    # A single input by itself, as the batches have it.
+    both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, last.output])
     found = [both(batch, training=False) for batch in batches]
     return tuple(np.concatenate([np.asarray(pair[i], np.float32) for pair in found]) for i in (0, 1))
 

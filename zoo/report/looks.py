@@ -184,5 +184,5 @@ def _curves(found: np.ndarray, labels: np.ndarray, classes: Sequence[str], weigh
 
 def _caption(classes: Sequence[str], label: int, found: np.ndarray) -> str:
     guess = int(found.argmax())
-    said = f"{classes[guess]} {found[guess]:.2f}"
-    return said if guess == label else f"{said}\nis {classes[label]} {found[label]:.2f}"
+    said = f"{classes[guess]} ({found[guess]:.0%})"
+    return said if guess == label else f"{said}\nis {classes[label]} ({found[label]:.0%})"

@@ -9,6 +9,8 @@ _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 _GOOD, _BAD = (20, 110, 60), (180, 30, 30)
 # The darkest colour of a matrix, that of the largest share.
 _DARK = np.array((8, 48, 107))
+# TensorBoard shows each picture this wide, pixel by pixel: what is drawn so wide is drawn sharp.
+_WIDTH = 350
 # More classes than this are drawn without names and numbers.
 _NAMED = 40
 
@@ -25,11 +27,12 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         side = max(1, 800 // size)
         colours = 255 - shares[..., None] * (255 - _DARK)
         return np.kron(colours, np.ones((side, side, 1))).astype(np.uint8)
-    side, font = 30, _font(12)
+    font = _font(12)
     names = [_short(str(name)) for name in classes]
     left = 34 + max(int(font.getlength(name)) for name in names)
+    side = min(60, max(26, (_WIDTH - left - 6) // size))
     top = 30 + (left - 24 if max(map(len, names)) > 5 else 26)
-    image = Image.new("RGB", (left + size * side + 12, top + size * side + 12), _WHITE)
+    image = Image.new("RGB", (max(_WIDTH, left + size * side + 6), top + size * side + 6), _WHITE)
     draw = ImageDraw.Draw(image)
     draw.text((left + size * side / 2, 14), "predicted", _BLACK, font, anchor="mm")
     _upright(image, "true", (4, top + size * side // 2), font)
@@ -61,9 +64,10 @@ def grid(images: np.ndarray, captions: Sequence[str], good: Sequence[bool], colu
     Returns:
         uint8 `[height, width, 3]`.
     """
-    font, scale = _font(12), max(1, round(56 / max(images.shape[1:3])))
+    font, scale = _font(11), max(1, round(56 / max(images.shape[1:3])))
     high, wide = images.shape[1] * scale, images.shape[2] * scale
-    cell = max(wide, max(int(font.getlength(line)) for text in captions for line in text.split("\n"))) + 16, high + 48
+    widest = max(int(font.getlength(line)) for text in captions for line in text.split("\n"))
+    cell = max(wide, widest, _WIDTH // columns - 8) + 8, high + 44
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * cell[0], rows * cell[1]), _WHITE)
     draw = ImageDraw.Draw(sheet)
