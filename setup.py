@@ -38,6 +38,8 @@ setup(
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
+        # TensorBoard's Profile tab; it brings Google's cloud clients and an old setuptools, so it is nobody's default.
+        "profile": ["xprof>=2.23,<3"],
         "test": [
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",

@@ -139,7 +139,7 @@ class Config:
     show: str = setting(
         "auto",
         "Evaluations that TensorBoard also gets pictures, texts and precision-recall curves of; auto: the first, "
-        "second, fourth, eighth, ... and the last, so that a long run is not held up; end: the last and the test.",
+        "4th, 16th, 64th, ... and the last, so that no run is held up; end: the last and the test.",
         choices=("auto", "evaluations", "end", "none"),
         free=True,
     )

@@ -87,8 +87,8 @@ class Watch:
         """
         if self._history is None or self._experiment.show is None:
             return
-        power_of_two = evaluations & (evaluations - 1) == 0
-        due = {"auto": last or power_of_two, "evaluations": True, "end": last, "none": False}
+        power_of_four = evaluations.bit_count() == 1 and evaluations.bit_length() % 2 == 1
+        due = {"auto": last or power_of_four, "evaluations": True, "end": last, "none": False}
         if due[self._config.show]:
             self._history.view(run, step, self._experiment.show(outputs, columns))
 

@@ -38,8 +38,9 @@ class Inspection:
         found: dict[str, float] = {}
         for variable, name in zip(self._engine.model.trainable_variables, self._names, strict=True):
             layer = name.partition("/")[0]
-            # One operation; on a device of several replicas the first one's copy is everybody's.
-            found[layer] = found.get(layer, 0.0) + 2.0 * float(tf.nn.l2_loss(_local(variable.value)))
+            # In NumPy, which is faster here than to call three operations; its sum is the same every time.
+            squares = np.sum(np.square(variable.numpy()), dtype=np.float64)
+            found[layer] = found.get(layer, 0.0) + float(squares)
         return found
 
     def weights(self) -> dict[str, np.ndarray]:

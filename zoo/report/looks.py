@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zoo.report import judge, metrics, pictures
+from zoo.report import judge, pictures
 from zoo.report.views import Arrays, Curve, Show, View
 
 # `texts(columns, places)`: the texts of some examples; `images(columns, places)`: uint8 `[places, height, width]`, or
@@ -29,21 +29,22 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
 
     def show(outputs: Arrays, columns: Arrays) -> View:
         found, labels, weights = judge.probabilities(outputs["logits"]), columns["y"], columns.get("weight")
-        matrix = metrics.confusion(found, labels, classes, weights)
+        predicted = found.argmax(axis=1)
+        matrix = _matrix(labels, predicted, len(classes), weights)
         view = View({"confusion": pictures.confusion(matrix, classes)}, {}, _curves(found, labels, classes, weights))
         of_label = found[np.arange(len(labels)), labels]
-        worst = _worst(1.0 - of_label, found.argmax(axis=1) != labels)
+        worst = _worst(1.0 - of_label, predicted != labels)
         some = np.unique(np.linspace(0, len(labels) - 1, _PICTURES).astype(int))
         if images is not None:
             for tag, places in (("worst_errors", worst[:_PICTURES]), ("predictions", some)):
                 if len(places):
                     captions = [_caption(classes, labels[i], found[i]) for i in places]
-                    right = found[places].argmax(axis=1) == labels[places]
+                    right = predicted[places] == labels[places]
                     view.images[tag] = pictures.grid(images(columns, places), captions, right)
         if texts is not None:
             for tag, places in (("worst_errors", worst), ("predictions", some[:_ROWS])):
                 rows = [
-                    (classes[labels[i]], classes[found[i].argmax()], f"{found[i].max():.3f}", text)
+                    (classes[labels[i]], classes[predicted[i]], f"{found[i].max():.3f}", text)
                     for i, text in zip(places, texts(columns, places), strict=True)
                 ]
                 view.texts[tag] = table(("true", "predicted", "probability", "text"), rows)
@@ -82,8 +83,7 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
         # Outputs may be narrower than the columns: no batch was as wide.
         true = true[:, : found.shape[1]]
         judged = true != ignored
-        matrix = np.zeros((len(tags), len(tags)), np.int64)
-        np.add.at(matrix, (true[judged], found[judged]), 1)
+        matrix = _matrix(true[judged], found[judged], len(tags))
         wrong = judged & (true != found)
         rows = []
         for row in _worst(wrong.sum(axis=1).astype(float), wrong.any(axis=1)):
@@ -167,6 +167,12 @@ def _marked(word: str, guess: str | None) -> str:
 def _cell(text: str, most: int) -> str:
     whole = " ".join(text.split()).replace("|", "\\|")
     return whole if len(whole) <= most else f"{whole[:most]} ..."
+
+
+def _matrix(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """The confusion matrix `[classes (true), classes (predicted)]`."""
+    cells = labels.astype(np.int64) * classes + predicted
+    return np.bincount(cells, weights, minlength=classes**2).reshape(classes, classes)
 
 
 def _worst(badness: np.ndarray, wrong: np.ndarray | None = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Pictures for TensorBoard, drawn in milliseconds: Matplotlib would take seconds of every run."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,6 +90,7 @@ def _upright(image: Image.Image, text: str, place: tuple[int, int], font, ends: 
     image.paste(drawn, (place[0], place[1] - (drawn.height if ends else drawn.height // 2)))
 
 
+@functools.cache
 def _font(size: int):
     return ImageFont.load_default(size)
 

@@ -38,7 +38,8 @@ def text(tag: str, markdown: str) -> Summary.Value:
 def image(tag: str, pixels: np.ndarray) -> Summary.Value:
     """A picture uint8 `[height, width, 3]`."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    # Packed harder it takes ten times as long and is a third smaller.
+    Image.fromarray(pixels).save(file, "PNG", compress_level=3)
     sizes = [str(size).encode() for size in (pixels.shape[1], pixels.shape[0])]
     metadata = images.create_summary_metadata(display_name=None, description=None)
     return Summary.Value(tag=tag, metadata=metadata, tensor=_strings([*sizes, file.getvalue()]))
