@@ -73,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for name, path in runs.items():
             (Path(folder) / name).symlink_to(path, target_is_directory=True)
             print(f"{name}: {path}", file=sys.stderr)
+            _link_profiles(Path(folder) / "profiles" / name, path)
         comparison.write(Path(folder) / _COMPARISON, runs)
         board = program.TensorBoard(plugins=default.get_plugins())
         given = ["--logdir", folder, "--host", _HOST, "--samples_per_plugin", _SAMPLES, "--window_title", "zoo"]
@@ -80,6 +81,14 @@ def _run(arguments: argparse.Namespace) -> int:
         if board.main():
             raise BadInput("TensorBoard did not start; its own message stands above")
     return 0
+
+
+def _link_profiles(folder: Path, run: Path) -> None:
+    """Links what `--profile` traced once more, in folders of its own: the Profile tab does not follow the others."""
+    for session in run.glob("*/plugins/profile/*"):
+        place = folder / "plugins" / "profile"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / session.name).symlink_to(session, target_is_directory=True)
 
 
 def _check_free(port: int) -> None:
