@@ -123,6 +123,16 @@ def test_projector_shows_its_points(page):
     frame.locator(".numDataPoints", has_text="9").wait_for()
 
 
+def test_profiles_are_found_without_following_links(tmp_path):
+    """As the Profile tab's plugin looks for them."""
+    session = tmp_path / "run" / "train" / "plugins" / "profile" / "2026_01_01"
+    session.mkdir(parents=True)
+    (session / "host.xplane.pb").write_bytes(b"trace")
+    tensorboard_cli._link_profiles(tmp_path / "links" / "run", tmp_path / "run")
+    found = [Path(folder) for folder, _, _ in os.walk(tmp_path / "links") if folder.endswith("plugins/profile")]
+    assert [path.read_bytes() for path in found[0].glob("*/*.xplane.pb")] == [b"trace"]
+
+
 def test_same_folder_names_are_told_apart(runs, tmp_path):
     other = tmp_path / "elsewhere" / "first"
     shutil.copytree(runs / "first", other)
