@@ -42,6 +42,8 @@ setup(
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]~={TENSORFLOW}"],
+        # TensorBoard's Profile tab; it brings Google's cloud clients and an old setuptools, so it is nobody's default.
+        "profile": ["xprof>=2.23,<3"],
         "test": [
             *DOCS,
             "pytest>=8.3,<10",
@@ -52,6 +54,7 @@ setup(
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",
             "jupytext>=1.19,<2",  # notebooks from their texts
+            "playwright>=1.50,<2",  # TensorBoard's tabs, with a Chromium that is there
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
         "docs": DOCS,

@@ -24,7 +24,7 @@ from zoo import workdir as folders
 from zoo.data import additions, buckets, frames, reviews, text
 from zoo.errors import BadInput
 from zoo.models import heads
-from zoo.report import baseline, judge
+from zoo.report import baseline, features, judge, looks
 from zoo.terms import Output
 
 
@@ -57,8 +57,7 @@ class FinetuneConfig(EncoderConfig):
 
 def forward(model, batch, training: bool, values: bool = False, smoothing: float = 0.0) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy of the classes, or half the squared error of the values, standardised."""
-    tokens = batch["tokens"]
-    logits = model([tokens, batch.get("segments", tf.zeros_like(tokens))], training=training)
+    logits = model(_inputs(batch), training=training)
     labels = batch["y"]
     if values:
         error = logits[:, 0] - labels
@@ -75,6 +74,10 @@ def forward(model, batch, training: bool, values: bool = False, smoothing: float
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
     accuracy = tf.cast(tf.equal(predicted, labels), tf.float32)
     return {"loss": Term(loss), "accuracy": Term(accuracy), "logits": Output(logits)}
+
+
+def _inputs(batch):
+    return [batch["tokens"], batch.get("segments", tf.zeros_like(batch["tokens"]))]
 
 
 def build(config: FinetuneConfig) -> Experiment:
@@ -110,6 +113,9 @@ def build(config: FinetuneConfig) -> Experiment:
         "pair": bool(config.pair_column),
         **({"centre": centre, "scale": scale} if values else {}),
     }
+    shown, points = looks.decoded(known.decode), None
+    if not values:
+        points = features.of_classes(model, batches["eval"].columns, found.classes, inputs=_inputs, texts=shown)
     return Experiment(
         model=model,
         forward=functools.partial(forward, values=values, smoothing=config.label_smoothing),
@@ -117,6 +123,8 @@ def build(config: FinetuneConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         judge=judge.regression(scale, centre) if values else judge.classifier(found.classes),
+        show=looks.regression(shown, scale, centre) if values else looks.classifier(found.classes, texts=shown),
+        points=points,
         head=heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | about,

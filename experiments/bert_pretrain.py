@@ -25,7 +25,7 @@ from zoo import workdir as folders
 from zoo.data import documents, frames, masking, probes, text
 from zoo.errors import BadInput
 from zoo.models import heads
-from zoo.report import baseline
+from zoo.report import baseline, features, looks
 from zoo.terms import Output
 
 
@@ -55,6 +55,9 @@ def forward(model, batch, training: bool, rules, frame, views) -> dict[str, Term
     found = model(inputs, training=training)
     logits = found[0] if "stranger" in batch else found
     terms = _terms("masked", hidden.wanted, logits, hidden.weights)
+    if not training:
+        terms["places"] = Output(tf.where(hidden.weights > 0, hidden.places, -1))
+        terms["guessed"] = Output(tf.argmax(logits, axis=-1, output_type=tf.int32))
     if "stranger" in batch:
         terms |= _terms("next", tf.cast(batch["stranger"], tf.int32), found[1], 1.0)
     return terms
@@ -101,19 +104,27 @@ def build(config: PretrainConfig) -> Experiment:
     }
     notes.append(f"{len(columns['train']['tokens']):,} rows of {config.context} tokens to learn from")
     evals = {"eval": Batches(columns["validation"], config.batch_size)}
-    words = None
+    words, classes, views = None, (), heads.embedder(base)
     if config.probe:
         probe = probes.load(config.dataset, known, config.context, notes)
-        words = probe.words
+        words, classes = probe.words, probe.classes
         evals["probe"] = Batches(probe.columns, config.batch_size)
     return Experiment(
         model=model,
-        forward=functools.partial(forward, rules=rules, frame=frame, views=(heads.embedder(base), words)),
+        forward=functools.partial(forward, rules=rules, frame=frame, views=(views, words)),
         train=Batches(columns["train"], config.batch_size, config.seed),
         evals=evals,
         tests={"test": Batches(columns["test"], config.batch_size)},
         objective=("masked_loss", "next_loss") if config.next_sentence else ("masked_loss",),
         judge=_judge,
+        show=looks.gaps(known.tokens),
+        points=features.of_texts(
+            views,
+            next(reversed(evals.values())).columns,
+            lambda batch: [batch["tokens"], tf.zeros_like(batch["tokens"])],
+            looks.decoded(known.decode),
+            classes,
+        ),
         head=heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | {"task": "pretraining"},

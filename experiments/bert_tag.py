@@ -25,7 +25,7 @@ from zoo import Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data import alignment, frames, tagging, text
 from zoo.models import heads
-from zoo.report import baseline, entities
+from zoo.report import baseline, entities, features, looks
 from zoo.terms import Output
 
 
@@ -53,13 +53,17 @@ class Part(NamedTuple):
 
 def forward(model, batch, training: bool) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy over the first pieces of words."""
-    tokens, tags = batch["tokens"], batch["tags"]
-    logits = model([tokens, tf.zeros_like(tokens)], training=training)
+    tags = batch["tags"]
+    logits = model(_inputs(batch), training=training)
     real = tf.cast(tags != alignment.IGNORED, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(tags, 0), logits)
     predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
     accuracy = tf.cast(tf.equal(predicted, tags), tf.float32)
     return {"loss": Term(loss, real), "piece_accuracy": Term(accuracy, real), "predicted": Output(predicted)}
+
+
+def _inputs(batch):
+    return [batch["tokens"], tf.zeros_like(batch["tokens"])]
 
 
 def build(config: TagConfig) -> Experiment:
@@ -93,6 +97,8 @@ def build(config: TagConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         judge=_judge(judged, found.tags, found.scheme),
+        show=looks.tagger(found.tags, alignment.IGNORED, known.tokens),
+        points=features.of_tags(model, batches["eval"].columns, found.tags, alignment.IGNORED, _inputs, known.tokens),
         head=heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | about,

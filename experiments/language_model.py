@@ -25,6 +25,12 @@ from zoo.data import text as texts
 from zoo.errors import BadInput
 from zoo.models import heads, lstm, transformer
 from zoo.models.bert_config import Shape
+from zoo.predict.language import LanguageModel
+from zoo.report import features, looks
+from zoo.terms import Output
+
+# Characters that a sample of the model begins with, those of the training text, as a model may know no others.
+_PROMPT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,7 @@ class LanguageModelConfig(Config):
     dropout: float = setting(0.0, "Rate; a text that is read once needs none.", low=0, below=1)
 
 
-def forward(model, batch, training: bool, byte_counts=None, time_first: bool = False) -> dict[str, Term]:
+def forward(model, batch, training: bool, byte_counts=None, time_first: bool = False) -> dict[str, Term | Output]:
     """Cross-entropy in nats of each token but the first, given those before it in its run; bits per byte of text."""
     tokens = tf.cast(batch["tokens"], tf.int32)
     read, wanted = tokens[:, :-1], tokens[:, 1:]
@@ -59,7 +65,9 @@ def forward(model, batch, training: bool, byte_counts=None, time_first: bool = F
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
     real = tf.cast(wanted != 0, tf.float32)
     counts = tf.gather(tf.constant(byte_counts, tf.float32), wanted)
-    return {"loss": Term(loss, real), "bits_per_byte": Term(loss / (math.log(2.0) * counts), real * counts)}
+    found = {"loss": Term(loss, real), "bits_per_byte": Term(loss / (math.log(2.0) * counts), real * counts)}
+    of_row = tf.math.divide_no_nan(tf.reduce_sum(loss * real, axis=1), tf.reduce_sum(real, axis=1))
+    return found | {"row_loss": Output(of_row)}
 
 
 def build(config: LanguageModelConfig) -> Experiment:
@@ -72,18 +80,27 @@ def build(config: LanguageModelConfig) -> Experiment:
         for name, part in (("eval", found.validation), ("test", found.test))
     }
     notes.append(f"{len(ids):,} tokens of training text, {words.vocabulary_size:,} different")
+    model = _network(config, words.vocabulary_size)
     return Experiment(
-        model=_network(config, words.vocabulary_size),
+        model=model,
         forward=functools.partial(forward, byte_counts=words.byte_counts(), time_first=config.network == "lstm"),
         train=Batches({"tokens": corpus.windows(ids, config.context)}, config.batch_size, config.seed),
         evals={"eval": judged["eval"]},
         tests={"test": judged["test"]},
         judge=lambda means, outputs, columns, final: {"perplexity": math.exp(min(means["loss"], 80.0))},
+        show=looks.language(looks.decoded(words.decode), _writer(model, words, found.train[:_PROMPT])),
+        points=features.of_vocabulary(model, ids, words.token),
         compile="step",
         about={"input": "text", "task": "language_model", "context": config.context, "network": config.network},
         files={folders.TOKENIZER: words.to_json()},
         notes=notes,
     )
+
+
+def _writer(model: keras.Model, words: tokenizer.Tokenizer, prompt: str):
+    """Writes the same number of tokens behind the same prompt with the same noise, so that samples compare."""
+    speaker = functools.cache(lambda: LanguageModel(model, words))
+    return lambda: looks.verbatim(prompt + speaker().generate(prompt, tokens=200, temperature=0.8)[0].text)
 
 
 def _network(config: LanguageModelConfig, rows: int) -> keras.Model:

@@ -24,7 +24,7 @@ from zoo import workdir as folders
 from zoo.data import additions, buckets, reviews, text, tokenizer
 from zoo.errors import BadInput
 from zoo.models import lstm, recurrent, sampled
-from zoo.report import baseline, judge
+from zoo.report import baseline, features, judge, looks
 from zoo.terms import Output
 
 # One in so many test texts judges a language model, whose every word costs a pass over the vocabulary.
@@ -105,7 +105,7 @@ def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) ->
 
 def next_token(
     model, batch, training: bool, network=None, penalties=(0.0, 0.0), sampler=None, both: bool = False
-) -> dict[str, Term]:
+) -> dict[str, Term | Output]:
     """Cross-entropy in nats of each token after the first, given those before it; in training perhaps from a sample.
 
     `both`: and of each before the last, given those behind it.
@@ -126,7 +126,11 @@ def next_token(
         else:
             # The logits are not computed, as nobody reads them.
             loss = sampler.cross_entropy(top, wanted, tf.convert_to_tensor(network.words))
-    found = {"loss": Term(tf.transpose(loss), tf.transpose(tf.cast(real, tf.float32)))}
+    weights = tf.cast(real, tf.float32)
+    found = {"loss": Term(tf.transpose(loss), tf.transpose(weights))}
+    if not training:
+        of_row = tf.math.divide_no_nan(tf.reduce_sum(loss * weights, axis=0), tf.reduce_sum(weights, axis=0))
+        found |= {"row_loss": Output(of_row)}
     return found | (_activations(outputs, read, penalties) if training and any(penalties) else {})
 
 
@@ -180,6 +184,12 @@ def build(config: LstmConfig) -> Experiment:
         about |= {"task": "language_model", "bidirectional": both}
     else:
         about |= {"task": "classification", "classes": list(found.classes)}
+    shown, points = looks.decoded(words.decode), None
+    if not learns_words:
+        columns = batches["eval"].columns
+        points = features.of_classes(
+            network.model, columns, found.classes, inputs=lambda batch: batch["tokens"], texts=shown
+        )
     return Experiment(
         model=network.model,
         forward=task,
@@ -188,6 +198,8 @@ def build(config: LstmConfig) -> Experiment:
         tests={"test": batches["test"]},
         objective=("loss", "activation") if any(penalties) else ("loss",),
         judge=_perplexity if learns_words else judge.classifier(found.classes),
+        show=looks.language(shown) if learns_words else looks.classifier(found.classes, texts=shown),
+        points=points,
         head=lstm.HEAD,
         compile=compile,
         about=about,

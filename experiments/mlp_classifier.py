@@ -21,7 +21,9 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo.data import additions, images
 from zoo.models import mlp
+from zoo.report import features, looks
 from zoo.report.baseline import linear_accuracy
+from zoo.terms import Output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ class MlpConfig(Config):
     baseline: bool = setting(False, "Also fit logistic regression to the same split; minutes on MNIST.", free=True)
 
 
-def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term]:
+def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term | Output]:
     """Cross-entropy (smoothed in training only, so that eval/loss compares) and accuracy, weighted by example."""
     logits = model(batch["x"], training=training)
     weight = batch.get("weight", 1.0)
@@ -60,7 +62,8 @@ def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[
         spread = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
         loss = (1.0 - label_smoothing) * loss + label_smoothing * spread
     correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
-    return {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
+    found = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
+    return found | {"logits": Output(logits)}
 
 
 def build(config: MlpConfig) -> Experiment:
@@ -79,12 +82,15 @@ def build(config: MlpConfig) -> Experiment:
         dtype=x.dtype.name,
         preprocessing=mlp.scaling(data.scale) if data.scale else mlp.standardizing(x),
     )
+    shown = features.pixels(data.scale) if features.are_pictures(x.shape, data.scale) else None
     return Experiment(
         model=model,
         forward=lambda *arguments: forward(*arguments, label_smoothing=config.label_smoothing),
         train=Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
+        show=looks.classifier(data.classes, images=shown),
+        points=features.of_classes(model, data.validation, data.classes, images=shown),
         about={"task": "classification", "classes": list(data.classes), "largest": data.scale},
         baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
         notes=data.notes,

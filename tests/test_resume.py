@@ -33,12 +33,13 @@ def final_state(workdir, step=7):
 
 
 def points(workdir):
-    """Every scalar of the event files, but for the clock's."""
+    """Every scalar of the event files, but for those of the clock and of the machine's memory."""
     found = {}
-    for run in ("train", "eval"):
+    for run in ("train", "eval", "test"):
         for event in history.read(workdir / run):
             for value in event.summary.value:
-                if "per_second" not in value.tag:
+                is_scalar = value.metadata.plugin_data.plugin_name == "scalars"
+                if is_scalar and "per_second" not in value.tag and "memory" not in value.tag:
                     found.setdefault((run, value.tag), []).append((event.step, float(tf.make_ndarray(value.tensor))))
     return found
 

@@ -44,11 +44,13 @@ def test_tensorboard_reads_it(done):
     multiplexer = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(done[0].parent))
     multiplexer.Reload()
     runs = {run.removeprefix("folder/") for run in multiplexer.Runs()}
-    assert runs == {"train", "eval", "folder"}
-    tags = {run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in ("train", "eval")}
+    assert runs == {"train", "eval", "test", "folder"}
+    tags = {
+        run: set(multiplexer.GetAccumulator(f"folder/{run}").Tags()["tensors"]) for run in ("train", "eval", "test")
+    }
     assert tags["train"] >= {"loss", "accuracy", "learning_rate", "gradient_norm", "parameter_norm"}
     assert tags["train"] >= {"examples_per_second"}
-    assert tags["eval"] == {"loss", "accuracy"}
+    assert tags["eval"] == tags["test"] == {"loss", "accuracy"}
 
 
 def test_hyperparameters_are_one_session(done):

@@ -50,6 +50,8 @@ def run_workers(workdir, count=2):
 def test_two_workers_are_one_replica(tmp_path):
     zoo.run(small.build, worker_run.CONFIG, tmp_path / "one")
     run_workers(tmp_path / "two")
+    # The chief alone writes.
+    assert all(len(list((tmp_path / "two" / run).glob("events*"))) == 1 for run in (".", "train", "eval", "test"))
     one, two = (checkpoints.restore(tmp_path / name / "checkpoints")[0] for name in ("one", "two"))
     assert furthest(one.state, two.state) < 3e-6
     for name, values in points(tmp_path / "one").items():

@@ -16,6 +16,7 @@ from zoo import completion
 from zoo.errors import BadInput, ZooError
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import Parser, add_verb, fail, positive, require_run
+from zoo.report import tensorboard_cli
 
 if TYPE_CHECKING:
     from zoo.predict.answers import Answers
@@ -78,6 +79,7 @@ def _parser() -> tuple[Parser, Any]:
     generate_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
+    tensorboard_cli.add(verbs)
     completion.add(verbs, parser)
     return parser, verbs
 

@@ -139,6 +139,34 @@ class Config:
     )
     init_from: str = setting("", "Workdir or .keras file whose weights to start from.")
 
+    show: str = setting(
+        "auto",
+        "Evaluations that TensorBoard also gets pictures, texts and precision-recall curves of; auto: the first, "
+        "4th, 16th, 64th, ... and the last, so that no run is held up; end: the last and the test.",
+        choices=("auto", "evaluations", "end", "none"),
+        free=True,
+    )
+    graph: bool = setting(True, "Write the graph of a step's forward and backward pass, once at the start.", free=True)
+    histograms: int = setting(
+        0,
+        "Steps between two histograms of weights and gradients, and norms of each layer's gradient. 0: none, as each "
+        "takes about three steps' time, and the first one a compilation.",
+        low=0,
+        free=True,
+    )
+    projector: int = setting(
+        0,
+        "Examples whose last features the embedding projector gets at the end. 0: none, as it takes a compilation and "
+        "files of about 10 bytes a number.",
+        low=0,
+        free=True,
+    )
+    profile: str = setting(
+        "",
+        "FIRST:LAST, the steps that are traced for the Profile tab (100:110); they run slower. Empty: none.",
+        free=True,
+    )
+
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
@@ -146,6 +174,7 @@ class Config:
             raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
         if not self.steps and not self.epochs:
             raise BadInput("neither --steps nor --epochs is set: expected one of the two")
+        steps_range(self.profile)
 
     def replace(self, **changes) -> "Config":
         """A copy with other values, checked."""
@@ -226,6 +255,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """A question: did you mean one of the nearest names? Or all known names where none is near."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+
+
+def steps_range(text: str) -> tuple[int, int] | None:
+    """The steps of `--profile`, FIRST:LAST, the last one excluded; None where it is empty.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    first, colon, last = text.partition(":")
+    if not text:
+        return None
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise BadInput(f"--profile is {text!r}: expected FIRST:LAST, two steps like 100:110")
+    return int(first), int(last)
 
 
 def _typed_fields(config_class: type[Config]):

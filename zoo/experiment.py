@@ -9,6 +9,7 @@ import numpy as np
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import Forward
+from zoo.report.views import Points, Show
 
 Arrays = Mapping[str, np.ndarray]
 Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
@@ -28,6 +29,9 @@ class Experiment(NamedTuple):
         judge: `judge(means, outputs, columns, final) -> metrics` of an evaluation, for metrics that are no mean: from
             the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
             intervals, `NAME_low` and `NAME_high`.
+        show: `show(outputs, columns) -> View` of an evaluation, what TensorBoard gets besides the curves; see
+            `zoo.report.views`.
+        points: `points(count) -> Points` for the embedding projector, of so many examples at most.
         head: the layers, by name, that may start fresh where `--init_from` has a model without them.
         initial: gives the weights of a fresh run by `engine.state.named`'s names, in the place of what is read from
             `--init_from`; the head's may be missing.
@@ -47,6 +51,8 @@ class Experiment(NamedTuple):
     objective: Sequence[str] = ("loss",)
     optimizer: keras.optimizers.Optimizer | Sequence[Group] | None = None
     judge: Judge | None = None
+    show: Show | None = None
+    points: Callable[[int], Points] | None = None
     head: Sequence[str] = ()
     initial: Callable[[], Mapping[str, np.ndarray]] | None = None
     fresh: Sequence[str] = ()

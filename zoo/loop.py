@@ -17,7 +17,7 @@ from zoo import workdir as folders
 from zoo.engine import devices, optimizers, regularization, schedules
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
-from zoo.errors import BadInput
+from zoo.errors import BadInput, ZooError
 from zoo.experiment import Experiment
 from zoo.training import Training
 
@@ -62,9 +62,13 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
             # Only now: a run that is refused above has written nothing.
             folders.claim(workdir, config, identity)
             training.open_history(begun)
-        while not training.done:
-            training.advance(asked)
-        return training.finish()
+        try:
+            while not training.done:
+                training.advance(asked)
+            return training.finish()
+        except ZooError as error:
+            training.tell_end(str(error))
+            raise
 
 
 def total_steps(config: configs.Config, experiment: Experiment) -> int:

@@ -16,14 +16,13 @@ from zoo import config as configs
 from zoo import interrupt
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
-from zoo.engine import step as steps_of
 from zoo.engine.engine import Engine, means, ratios
 from zoo.engine.state import averaged, named
 from zoo.errors import BadInput, NonFinite
 from zoo.experiment import Experiment
 from zoo.report import judge
-from zoo.report.history import History
 from zoo.report.progress import Clock, Progress
+from zoo.watch import Watch
 
 # A call of the compiled loop should last about this long, so that signals and the bar are answered.
 _CALL_SECONDS = 0.5
@@ -45,7 +44,7 @@ class Training:
         self._clock = Clock()
         self._calls = config.steps_per_loop if engine.strategy.cluster_resolver else 1
         self._progress: Progress | None = None
-        self._history: History | None = None
+        self._watch = Watch(config, experiment, engine, workdir)
         self._saved: int | None = None
         self.step = 0
         # What a checkpoint remembers besides the variables: sums since the last log, last and best metrics.
@@ -53,7 +52,7 @@ class Training:
         self._metrics: dict[str, float] = {}
         # Of the evaluation's metric: its best value, the step of it, and how many evaluations brought none since.
         self._best: dict[str, float] = {}
-        self._done = {"log": 0, "eval": 0}
+        self._done = {"log": 0, "eval": 0, "histograms": 0}
 
     @property
     def stopped(self) -> bool:
@@ -80,31 +79,32 @@ class Training:
                 "--export=best: this run has kept no best checkpoint so far; expected it from the first step on"
             )
         self._progress = Progress(self._total, found.step if found else 0)
-        for line in [*self._experiment.notes, *(f"checkpoint {line}" for line in left + problems)]:
+        for line in self._experiment.notes:
             self._progress.say(line)
+        self.step = found.step if found else 0
+        for line in left + problems:
+            self._tell(f"checkpoint {line}")
         if found is not None:
             self._engine.load(found.state)
-            self.step = self._saved = found.step
+            self._saved = found.step
             for name in ("window", "metrics", "best", "done"):
                 getattr(self, f"_{name}").update(found.record[name])
-            self._progress.say(f"resumed at step {found.step:,} of {self._total:,}")
+            self._tell(f"resumed at step {found.step:,} of {self._total:,}")
         elif self._config.init_from:
-            self._progress.say(initialise(self._engine, self._config.init_from, self._experiment))
+            self._tell(initialise(self._engine, self._config.init_from, self._experiment))
         else:
             self._progress.say(optimizers.describe(self._engine.model, self._engine.groups))
 
     def open_history(self, begun: bool) -> None:
         """Opens TensorBoard's files; those of a run that was begun are cut to the step that it goes on from."""
-        self._history = History(self._workdir, ["train", *self._experiment.evals], self.step if begun else None)
-        if not self.step:
-            self._history.config(configs.as_dict(self._config), self._config.flags())
+        self._watch.open(begun, self.step)
 
     def advance(self, asked: interrupt.Interrupt) -> None:
         """Does what is due, then one call of the engine."""
         self._do_what_is_due()
         if self.stopped:
             found = self._best
-            self._progress.say(
+            self._tell(
                 f"stopped at step {self.step:,}: {self._config.metric} has not become better than {found['value']:.4g} "
                 f"(step {found['step']:,}) for {self._config.patience} evaluations"
             )
@@ -115,7 +115,7 @@ class Training:
             asked.raise_if_asked(self.step)
         steps = min(self._until_something_is_due(), self._calls)
         started = time.perf_counter()
-        with self._clock:
+        with self._watch.profiled(self.step), self._clock:
             found = self._engine.train(self._experiment.train, self.step, steps)
         if not self._engine.strategy.cluster_resolver:
             self._calls = _pace(steps, time.perf_counter() - started, self._config.steps_per_loop)
@@ -146,7 +146,10 @@ class Training:
                 for name, batches in self._experiment.evals.items():
                     result |= _tagged(name, self._judge(name, batches))
             for name, batches in self._experiment.tests.items():
-                result |= _tagged(name, self._judge(name, batches, final=True))
+                found = self._judge(name, batches, final=True)
+                self._watch.scalars(name, self.step, found)
+                result |= _tagged(name, found)
+            self._watch.points()
             if self._chief:
                 self._export()
         if self._chief and self._experiment.baseline is not None:
@@ -160,11 +163,19 @@ class Training:
             folders.write(self._workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
+    def tell_end(self, what: str) -> None:
+        """Notes in TensorBoard's files why the run ends here."""
+        self._watch.tell(self.step, what)
+
     def close(self) -> None:
         if self._progress is not None:
             self._progress.close()
-        if self._history is not None:
-            self._history.close()
+        self._watch.close()
+
+    def _tell(self, what: str) -> None:
+        """Says what happened to the run, on stderr and in TensorBoard's files."""
+        self._progress.say(what)
+        self._watch.tell(self.step, what)
 
     def _do_what_is_due(self) -> None:
         """Whatever of log, evaluation and checkpoint falls on this step and is not done yet."""
@@ -177,6 +188,9 @@ class Training:
             if self.stopped and self._done["log"] != self.step:
                 # Before the checkpoint that remembers it, or a resumed run would log it once more.
                 self._log()
+        if self.step and self._done["histograms"] != self.step and self._falls(self._config.histograms):
+            self._watch.histograms(self.step)
+            self._done["histograms"] = self.step
         if (
             self.step
             and self._saved != self.step
@@ -188,16 +202,16 @@ class Training:
         return bool(every) and self.step % every == 0
 
     def _until_something_is_due(self) -> int:
-        periods = [self._config.log_every, self._eval_every, self._config.checkpoint_every]
-        return min([self._total - self.step] + [every - self.step % every for every in periods if every])
+        periods = [self._config.log_every, self._eval_every, self._config.checkpoint_every, self._config.histograms]
+        waits = [self._total - self.step, self._watch.until_profile(self.step)]
+        return min([wait for wait in waits if wait] + [every - self.step % every for every in periods if every])
 
     def _log(self) -> None:
         window, steps = self._window, max(self._window.get("steps", 1), 1)
         metrics = loss(ratios(window), self._experiment)
         metrics |= {"penalty": window["penalty"] / steps} if "penalty" in window else {}
         metrics |= {name: value for name, value in window.items() if _is_momentary(name)}
-        values = [variable.value for variable in self._engine.model.trainable_variables]
-        metrics["parameter_norm"] = float(steps_of.global_norm([_local(value) for value in values]))
+        metrics["parameter_norm"] = self._watch.state(self.step)
         metrics["examples_per_second"] = self._clock.rate()
         self._window.clear()
         self._done["log"] = self.step
@@ -241,6 +255,9 @@ class Training:
         found = loss(found, self._experiment)
         if self._experiment.judge is not None:
             found |= self._experiment.judge(found, outputs, batches.columns, final)
+        if final or (name in self._experiment.evals and self._done["eval"] != self.step):
+            number = self.step // self._eval_every
+            self._watch.look(name, self.step, number, outputs, batches.columns, final or self.done)
         wrong = [metric for metric, value in found.items() if not math.isfinite(value)]
         if wrong:
             raise NonFinite(f"{name}/{wrong[0]} not finite at step {self.step}; look for infinite values in that data")
@@ -248,8 +265,8 @@ class Training:
 
     def _report(self, run: str, metrics: dict[str, float]) -> None:
         self._metrics |= _tagged(run, metrics)
-        if self._history is not None:
-            self._history.scalars(run, self.step, metrics)
+        self._watch.scalars(run, self.step, metrics)
+        if self._watch.is_open:
             # A rate of each layer is a curve, not a word.
             self._progress.line(self.step, run, judge.brief(metrics))
 
@@ -257,7 +274,7 @@ class Training:
         state = self._engine.state()
         health.check_state(self.step, state, self._saved)
         if self._chief:
-            self._history.flush()
+            self._watch.flush()
             record = {"window": self._window, "metrics": self._metrics, "best": self._best, "done": self._done}
             checkpoints.save(self._folder, self.step, state, record)
             checkpoints.prune(self._folder, self._config.keep, self._best.get("step"))
@@ -376,11 +393,6 @@ def _is_momentary(name: str) -> bool:
 
 def _tagged(run: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{run}/{name}": value for name, value in metrics.items()}
-
-
-def _local(value):
-    """One replica's copy of a variable, read outside any replica."""
-    return value.values[0] if hasattr(value, "values") else value
 
 
 def _pace(steps: int, seconds: float, most: int) -> int:

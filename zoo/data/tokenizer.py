@@ -98,6 +98,10 @@ class Tokenizer:
         kept = [int(id) - self._shift for id in ids if id != PADDING]
         return self._library.decode(kept, skip_special_tokens=False)
 
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """How each id is written, up to the padding at the end; a sign for what has no name."""
+        return [self.token(id) or "?" for id in ids[: len(ids) - int(np.argmax(np.asarray(ids)[::-1] != PADDING))]]
+
     def is_exact(self) -> bool:
         """Whether it splits texts as those of `EXACT` do: nothing is normalised, so each token is bytes of the text."""
         splits = self._library.pre_tokenizer

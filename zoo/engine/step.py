@@ -120,14 +120,14 @@ def update(task: Task, locals: list[Local], measure: tf.Tensor) -> tuple[dict[st
     total, scalars, extra = _added(locals), {}, None
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
-    gradients = _global_gradients(task, total, extra)
+    gradients = global_gradients(task, total, extra)
     if task.clip_norm:
         norm = global_norm(gradients)
     else:
         # An MLP's step would take a tenth longer with the norm in it. A gradient that is not finite shows in the next
         # loss, and the last step of each call, after which a checkpoint may be written, is always measured. The
         # gradients are made again in the branch: as its arguments they could not be fused with the update.
-        norm = tf.cond(measure, lambda: global_norm(_global_gradients(task, total, extra)), lambda: 0.0)
+        norm = tf.cond(measure, lambda: global_norm(global_gradients(task, total, extra)), lambda: 0.0)
     if task.clip_norm:
         # Not min(1, clip / norm): 0 / 0 must not come from a gradient of 0, and NaN must stay NaN to be seen.
         scale = task.clip_norm / tf.maximum(norm, task.clip_norm)
@@ -138,7 +138,7 @@ def update(task: Task, locals: list[Local], measure: tf.Tensor) -> tuple[dict[st
     return total.sums, scalars
 
 
-def _global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
+def global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
     """The gradient of the mean loss over the global batch, and of the penalty."""
     gradients = total.gradients
     if len(task.objective) == 1:
@@ -216,11 +216,14 @@ def forward(
     The noise inside belongs to the rows' places in the global batch.
     """
     with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as where:
-        found = task.forward(task.model, rows.batch, training)
+        # Names for whoever looks at the graph.
+        with tf.name_scope("forward"):
+            found = task.forward(task.model, rows.batch, training)
     _check_terms(task, found, training)
     task.followers[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
     outputs = {name: output.values for name, output in found.items() if isinstance(output, Output)}
-    sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items() if name not in outputs}
+    with tf.name_scope("terms"):
+        sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items() if name not in outputs}
     return sums, [Sums(statistic.numerator, statistic.weight) for statistic in where.statistics], outputs
 
 
