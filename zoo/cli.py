@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import BadInput, ZooError
+from zoo.export import export_cli
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import EXIT_CODES, add_verb, fail, positive, require_run
 
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     feedback_cli.add(verbs)
     score_cli.add(verbs)
     generate_cli.add(verbs)
+    export_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
     return parser
