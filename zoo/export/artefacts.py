@@ -138,6 +138,8 @@ def _litert(run: RunModel, folder: Path) -> None:
 
 def _onnx(run: RunModel, folder: Path) -> None:
     named = keras.Model(run.network.inputs, {"logits": run.network.output})
+    # Keras exports what has been called.
+    named(run.network.inputs)
     with quiet():
         named.export(str(folder / "model.onnx"), format="onnx", verbose=False)
 
