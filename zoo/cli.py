@@ -111,6 +111,13 @@ def _add_predict(verbs: Any) -> None:
         default=1,
         help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
     )
+    verb.add_argument(
+        "--runtime",
+        choices=("auto", "compiled", "litert"),
+        default="auto",
+        help="of a classifier, for one example at a time: litert converts the model once, which takes seconds; auto "
+        "uses what was converted before and agrees (default: auto)",
+    )
     refine_cli.add_flags(verb)
     verb.set_defaults(run=_predict)
 
@@ -191,7 +198,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from zoo.predict.answers import Answers, check
     from zoo.predict.predictor import load
 
-    predictor = load(arguments.workdir)
+    predictor = load(arguments.workdir, arguments.runtime)
     check(predictor, arguments.workdir, arguments)
     place = page.check(arguments.html) if arguments.html else None
     session = None

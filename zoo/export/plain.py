@@ -200,6 +200,12 @@ class _Copies:
         scores += ops.expand_dims((1.0 - real) * _UNSEEN, 2)
         return ops.sum(ops.softmax(scores, axis=1) * outputs, axis=1)
 
+    def standardized(self, layer: keras.layers.Normalization, x: Any) -> Any:
+        # Its statistics are no weights: tf2onnx would ask for them as inputs.
+        mean, scale = (np.asarray(each, np.float32)[0] for each in (layer.mean, 1.0 / np.sqrt(layer.variance)))
+        x = keras.layers.Rescaling(1.0, (-mean).tolist(), name=f"{layer.name}_mean")(x)
+        return keras.layers.Rescaling(scale.tolist(), name=f"{layer.name}_scale")(x)
+
     def dense_layer(self, layer: keras.layers.Dense, x: Any) -> Any:
         name = getattr(layer.activation, "__name__", "")
         if name not in ("gelu", "gelu_new"):
@@ -210,6 +216,7 @@ class _Copies:
 # Each is called with the copies, the layer, and what the layer is called with.
 _WRITTEN = {
     keras.layers.Dense: _Copies.dense_layer,
+    keras.layers.Normalization: _Copies.standardized,
     layers.Dropout: lambda copies, layer, x: x,
     layers.BatchNorm: _Copies.batch_norm,
     transformer.Embedding: _Copies.embedding,
