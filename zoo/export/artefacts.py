@@ -95,17 +95,23 @@ def check(format: str) -> Format:
     return FORMATS[format]
 
 
-def litert(run: RunModel, path: Path) -> None:
-    """Writes a .tflite file."""
-    named = keras.Model(run.network.inputs, {"logits": run.network.output})
-    recurrent = any(isinstance(layer, keras.layers.LSTM) for layer in named.layers)
-    # LiteRT keeps an LSTM's outputs in a list of tensors whose size it must know.
-    specs = [
-        keras.InputSpec(shape=(1 if recurrent else None, *each.shape[1:]), dtype=each.dtype, name=each.name)
-        for each in named.inputs
-    ]
+def litert(network: keras.Model, path: Path) -> None:
+    """Writes a .tflite file of a network that is `plain`."""
+    named, specs = _named(network), None
+    if _has_lstm(network):
+        # LiteRT keeps an LSTM's outputs in a list of tensors whose size it must know.
+        specs = [keras.InputSpec(shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name) for x in named.inputs]
     with quiet():
-        named.export(str(path), format="litert", verbose=False, input_signature=specs if recurrent else None)
+        named.export(str(path), format="litert", verbose=False, input_signature=specs)
+
+
+def onnx(network: keras.Model, path: Path) -> None:
+    """Writes a .onnx file of a network that is `plain`."""
+    named = _named(network)
+    # Keras exports what has been called.
+    named(network.inputs)
+    with quiet():
+        named.export(str(path), format="onnx", verbose=False)
 
 
 @contextlib.contextmanager
@@ -123,9 +129,8 @@ def quiet():
 
 
 def _savedmodel(run: RunModel, folder: Path) -> None:
-    named = keras.Model(run.network.inputs, {"logits": run.network.output})
     with quiet():
-        named.export(str(folder / "model"), format="tf_saved_model", verbose=False)
+        _named(run.network).export(str(folder / "model"), format="tf_saved_model", verbose=False)
 
 
 def _keras(run: RunModel, folder: Path) -> None:
@@ -133,15 +138,20 @@ def _keras(run: RunModel, folder: Path) -> None:
 
 
 def _litert(run: RunModel, folder: Path) -> None:
-    litert(run, folder / "model.tflite")
+    litert(run.network, folder / "model.tflite")
 
 
 def _onnx(run: RunModel, folder: Path) -> None:
-    named = keras.Model(run.network.inputs, {"logits": run.network.output})
-    # Keras exports what has been called.
-    named(run.network.inputs)
-    with quiet():
-        named.export(str(folder / "model.onnx"), format="onnx", verbose=False)
+    onnx(run.network, folder / "model.onnx")
+
+
+def _named(network: keras.Model) -> keras.Model:
+    """With a name for the output."""
+    return keras.Model(network.inputs, {"logits": network.output})
+
+
+def _has_lstm(network: keras.Model) -> bool:
+    return any(isinstance(layer, keras.layers.LSTM) for layer in network.layers)
 
 
 FORMATS = {
@@ -158,7 +168,7 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
     signature = {"format": format, "model": chosen.model, **run.signature}
     if format == "huggingface":
         signature |= hugging_face.signature(run)
-    elif format == "litert" and any(isinstance(layer, keras.layers.LSTM) for layer in run.network.layers):
+    elif format == "litert" and _has_lstm(run.network):
         for each in (*signature["inputs"], *signature["outputs"]):
             each["shape"] = [1, *each["shape"][1:]]
     folders.write(folder / SIGNATURE, json.dumps(signature, indent=1, ensure_ascii=False) + "\n")

@@ -149,7 +149,7 @@ def _converted(workdir: Path) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        artefacts.litert(run_model.read(workdir), path)
+        artefacts.litert(run_model.read(workdir).network, path)
         return path.read_bytes()
 
 
