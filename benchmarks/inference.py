@@ -13,9 +13,10 @@ What is measured: a call with an array of the batch's examples, to an array of t
     lstm        120 tokens without padding; Embedding(10,000, 64), LSTM(64), Dense(1).
     encoder     128 tokens without padding; 4 layers, 256 wide, 4 heads, post-norm, exact GELU, a pooler, one logit.
 
-    engine              what `zoo.load` answers with once a run was converted: LiteRT for single examples, else the
-                        compiled model (of the encoder in bfloat16).
-    compiled            the compiled model, always; what `zoo.load` answers with where LiteRT is not installed.
+    engine              what `zoo.load` answers with once a run was converted: LiteRT for single examples, if the first
+                        five of them show that it agrees and is faster, else the compiled model (the encoder is one that
+                        was trained in bfloat16, which LiteRT does not agree with).
+    compiled            the compiled model, always.
     lite, onnx          the exported file in its own runtime. An LSTM's LiteRT file takes one example at a time.
     predict             `model.predict` with one batch; predict_on_batch is without its set-up.
 
