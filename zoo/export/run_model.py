@@ -58,7 +58,8 @@ def read(workdir: str | Path) -> RunModel:
     about = folders.read_json(workdir, folders.ABOUT)
     # What loads a run for prediction finds all that may be wrong with it.
     is_language_model = isinstance(about, dict) and about.get("task") == "language_model"
-    loaded = language.load(workdir) if is_language_model else predictor.load(workdir)
+    # Without LiteRT, which may be just what this is read for.
+    loaded = language.load(workdir) if is_language_model else predictor.load(workdir, runtime="compiled")
     source = getattr(loaded, "network", loaded).model
     reads_text = about.get("input") == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None
