@@ -33,13 +33,16 @@ docs: $(VENV)/.installed
 
 # The peers are large and no dependency; Orbit needs an environment of its own, see benchmarks/mlp.py.
 bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,export]'
 	$(BIN)/python -m benchmarks.mlp
 	$(BIN)/python -m benchmarks.lstm
 	$(BIN)/python -m benchmarks.transformer finetune float32
 	$(BIN)/python -m benchmarks.transformer finetune bfloat16
 	$(BIN)/python -m benchmarks.transformer mlm bfloat16
 	$(BIN)/python -m benchmarks.transformer inference bfloat16
+	$(BIN)/python -m benchmarks.inference mlp
+	$(BIN)/python -m benchmarks.inference lstm
+	$(BIN)/python -m benchmarks.inference encoder
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

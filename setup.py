@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TENSORFLOW = "2.21.0"
+# Each writes or runs one of the formats of `zoo export`.
+EXPORT = ["ai-edge-litert>=2.3,<3", "onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"]
 
 setup(
@@ -55,9 +57,11 @@ setup(
             "ipykernel>=6.29",
             "jupytext>=1.19,<2",  # notebooks from their texts
             "playwright>=1.50,<2",  # TensorBoard's tabs, with a Chromium that is there
+            *EXPORT,
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
         "docs": DOCS,
+        "export": EXPORT,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli:main"]},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zoo
 from zoo import completion
 from zoo.errors import BadInput, ZooError
+from zoo.export import export_cli
 from zoo.predict import feedback_cli, generate_cli, refine_cli, score_cli
 from zoo.predict.arguments import Parser, add_verb, fail, positive, require_run
 from zoo.report import tensorboard_cli
@@ -77,6 +78,7 @@ def _parser() -> tuple[Parser, Any]:
     feedback_cli.add(verbs)
     score_cli.add(verbs)
     generate_cli.add(verbs)
+    export_cli.add(verbs)
     _add_search(verbs)
     _add_summarize(verbs)
     tensorboard_cli.add(verbs)
@@ -120,6 +122,13 @@ def _add_predict(verbs: Any) -> None:
         type=positive,
         default=1,
         help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
+    )
+    verb.add_argument(
+        "--runtime",
+        choices=("auto", "compiled", "litert"),
+        default="auto",
+        help="of a classifier, for one example at a time: litert converts the model once, which takes seconds; auto "
+        "uses what was converted before and agrees (default: auto)",
     )
     refine_cli.add_flags(verb)
     verb.set_defaults(run=_predict)
@@ -205,7 +214,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from zoo.predict.answers import Answers, check
     from zoo.predict.predictor import load
 
-    predictor = load(arguments.workdir)
+    predictor = load(arguments.workdir, arguments.runtime)
     check(predictor, arguments.workdir, arguments)
     place = page.check(arguments.html) if arguments.html else None
     session = None

@@ -107,6 +107,8 @@ def files(definition: str, positions: int) -> dict[str, str]:
         definition = made.to_str()
     lines, parts = _lines_of(made), json.loads(made.to_str())
     settings = {"tokenizer_class": _PLAIN[0] if lines is None else "BertTokenizer", "model_max_length": positions}
+    # Unless it is asked to, a plain tokenizer says nothing of segments, and of a pair both texts would be the first.
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     if lines is not None:
         settings |= {key: parts["normalizer"][name] for key, (name, _) in _NORMAL.items()}
     found = {FILE: definition, SETTINGS: json.dumps(settings | special, indent=1) + "\n"}

@@ -19,6 +19,11 @@ def copied(predictor: Classifier) -> Classifier:
     return _with(predictor, model, predictor.classes)
 
 
+def compiled(predictor: Classifier) -> Classifier:
+    """The same predictor with the same model, which answers for single examples, too."""
+    return predictor if predictor.lite is None else _with(predictor, predictor.model, predictor.classes)
+
+
 def reading(predictor: Classifier, tensor: Any) -> Classifier:
     """A predictor whose `logits` are what the model has at a tensor, `[examples, channels]`; of the same weights."""
     width = tensor.shape[-1]

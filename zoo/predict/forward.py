@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import NonFinite
+from zoo.predict.runtime import Lite
 
 # Each pair of a size and a width is compiled once, a third of a second; 1 is for streams, 256 keeps the cores busy.
 _SIZES = (1, 16, 256)
@@ -21,6 +22,9 @@ class Forward:
         max_length: of the longest row.
         exactly: whether no row may be padded beyond `max_length`, where a table of positions may end.
         then: what is made of the model's output inside of the program, or None.
+
+    Attributes:
+        lite: what may answer for one row at a time; nothing is made of its output then.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Forward:
         widths = _widths(max_length)
         self._widths = sorted({min(width, max_length) for width in widths}) if exactly else widths
         self._program = tf.function(self._called, autograph=False)
+        self.lite: Lite | None = None
 
     def width(self, length: int) -> int:
         """What a row of so many tokens is padded to: one of the few widths that programs are compiled for."""
@@ -54,9 +59,11 @@ class Forward:
             NonFinite: the model's output is; names the text.
         """
         for chosen, inputs in self.fed(columns):
-            # The program of this shape by name: called like a function, TensorFlow would warn of the few compilations.
-            program = self._program.get_concrete_function([tf.TensorSpec(each.shape, tf.int32) for each in inputs])
-            finite, *found = (part.numpy()[: len(chosen)] for part in program(list(map(tf.constant, inputs))))
+            if self.lite and len(chosen) == 1:
+                found = [self.lite(self._names, inputs, lambda: self._compiled(inputs)[1])]  # noqa: B023 - called at once
+                finite = np.isfinite(found[0]).all(axis=-1)
+            else:
+                finite, *found = (part[: len(chosen)] for part in self._compiled(inputs))
             if not finite.all():
                 wrong = chosen[~finite].min()
                 number = wrong if texts is None else texts[wrong]
@@ -69,6 +76,11 @@ class Forward:
         for first in range(0, len(order), _SIZES[-1]):
             chosen = order[first : first + _SIZES[-1]]
             yield chosen, self._inputs(columns, chosen, int(columns["length"][chosen[-1]]))
+
+    def _compiled(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        # The program of this shape by name: called like a function, TensorFlow would warn of the few compilations.
+        program = self._program.get_concrete_function([tf.TensorSpec(each.shape, tf.int32) for each in inputs])
+        return [part.numpy() for part in program(list(map(tf.constant, inputs)))]
 
     def _inputs(self, columns: Mapping[str, np.ndarray], chosen: np.ndarray, longest: int) -> list[np.ndarray]:
         size, width = next(size for size in _SIZES if size >= len(chosen)), self.width(longest)

@@ -38,6 +38,7 @@ class GapPredictor:
     """What a run of masked language modelling has learned (Devlin et al., "BERT", 2019).
 
     Attributes:
+        model: from tokens, segments and places int32 `[batch, places]` to logits `[batch, places, vocabulary]`.
         max_length: most tokens that are read around a gap, [CLS] and [SEP] included.
         text_column: where a file of several columns has its texts.
         mask: id of [MASK].
@@ -48,7 +49,7 @@ class GapPredictor:
     def __init__(
         self, model: keras.Model, tokenizer: Tokenizer, frame: Frame, max_length: int, text_column: str = "text"
     ):
-        self.max_length, self.text_column = max_length, text_column
+        self.model, self.max_length, self.text_column = model, max_length, text_column
         self._tokenizer, self._frame, self.mask = tokenizer, frame, tokenizer.id_of(MASK)
         self._forward = Forward(model, max_length, exactly=True, then=tf.nn.softmax)
 

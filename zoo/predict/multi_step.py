@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.errors import BadInput
 from zoo.predict import guards, states
-from zoo.predict.copies import Classifier, copied, digest
+from zoo.predict.copies import Classifier, compiled, copied, digest
 from zoo.predict.source import Source, two_sided
 
 # From examples to logits `[examples, classes]`.
@@ -192,7 +192,7 @@ class Refiner:
         self.trace: list[Line] = []
         self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
         # Only such stages change it.
-        self._predictor = copied(predictor) if any(stage.on == "model" for stage in plan) else predictor
+        self._predictor = copied(predictor) if any(stage.on == "model" for stage in plan) else compiled(predictor)
         self._digest = digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0

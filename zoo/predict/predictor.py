@@ -20,6 +20,7 @@ from zoo.data.batches import Batches
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput, NonFinite
 from zoo.predict import gaps, inputs, tag_evaluation, taggers, text_evaluation, texts
+from zoo.predict import runtime as runtimes
 from zoo.predict.gaps import GapPredictor
 from zoo.predict.taggers import TagPredictor
 from zoo.predict.texts import TextPredictor, ValuePredictor
@@ -33,11 +34,19 @@ _SIZES = (1, 16, 256)
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
-def load(workdir: str | Path) -> "Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor":
+def load(
+    workdir: str | Path, runtime: str = "auto"
+) -> "Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor":
     """Loads what a run left in its folder: a classifier of arrays or of texts, or what else an encoder has learned.
 
+    Args:
+        workdir: of the run.
+        runtime: of classifiers, for one example at a time: "litert" converts the model, once, which takes seconds;
+            "auto" is LiteRT where that was done before; "compiled" is always the model itself, as for all batches of
+            more examples. See `zoo.predict.runtime`.
+
     Raises:
-        BadInput: there is no model, it cannot be read, or it is of another task.
+        BadInput: there is no model, it cannot be read, it is of another task, or LiteRT is asked for and not installed.
     """
     workdir = configs.absolute(workdir)
     about = folders.read_json(workdir, folders.ABOUT)
@@ -61,7 +70,9 @@ def load(workdir: str | Path) -> "Predictor | TextPredictor | ValuePredictor | T
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
             "classes; expected the two files of one run"
         )
-    return texts.load(workdir, about, model, classes) if reads_text else Predictor(model, classes, largest)
+    found = texts.load(workdir, about, model, classes) if reads_text else Predictor(model, classes, largest)
+    found.lite = runtimes.lite(workdir, workdir / folders.MODEL, runtime)
+    return found
 
 
 class Predictor:
@@ -73,6 +84,7 @@ class Predictor:
         shape: of one example.
         largest: intensity of a pixel that the model was trained on, 0 for features of any scale.
         dtype: of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
+        lite: what may answer for one example at a time.
     """
 
     def __init__(self, model: keras.Model, classes: tuple[str, ...], largest: float = 0.0):
@@ -81,6 +93,7 @@ class Predictor:
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
+        self.lite: runtimes.Lite | None = None
         # Of any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
         # that is traced again and again, and warns; of a partial it cannot.
         signature = [tf.TensorSpec((None, *self.shape), self.dtype)]
@@ -129,7 +142,11 @@ class Predictor:
         size = next(size for size in _SIZES if size >= len(examples))
         padded = np.zeros((size, *self.shape), self.dtype)
         padded[: len(examples)] = inputs.numbers(examples, self.dtype, first)
-        found = self._forward(tf.constant(padded)).numpy()[: len(examples)].astype(np.float32)
+
+        def compiled() -> np.ndarray:
+            return self._forward(tf.constant(padded)).numpy()[: len(examples)].astype(np.float32)
+
+        found = self.lite(["x"], [padded], compiled) if self.lite and size == 1 else compiled()
         wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
         if len(wrong):
             raise NonFinite(

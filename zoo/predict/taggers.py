@@ -58,6 +58,7 @@ class TagPredictor:
     """A tagger of words.
 
     Attributes:
+        model: from tokens, and segments, int32 `[batch, time]`, to logits `[batch, time, tags]`.
         names: all tags in the order of the labels; the first is given to a word that has no token.
         scheme: `tags.IOB2`, where tags mean entities, or `tags.PLAIN`.
         words: how the words of a text are found; one of `WORDS`.
@@ -78,7 +79,7 @@ class TagPredictor:
         max_length: int,
         text_column: str = "text",
     ):
-        self.names, self.scheme, self.words = names, scheme, words
+        self.model, self.names, self.scheme, self.words = model, names, scheme, words
         self.max_length, self.text_column = max_length, text_column
         self._tokenizer, self._frame = tokenizer, frame
         then = functools.partial(tf.argmax, axis=-1, output_type=tf.int32)

@@ -16,6 +16,7 @@ from zoo.errors import BadInput
 from zoo.predict import framed, text_inputs
 from zoo.predict.forward import Forward
 from zoo.predict.inputs import Line
+from zoo.predict.runtime import Lite
 from zoo.predict.text_inputs import Example
 from zoo.report import judge
 
@@ -51,6 +52,15 @@ class TextPredictor:
         self.frame, self.pair_column = frame, pair_column
         # Padding costs an LSTM next to nothing; the positions of an encoder may end at its longest row.
         self._forward = Forward(model, max_length, exactly=frame is not None)
+
+    @property
+    def lite(self) -> Lite | None:
+        """What may answer for one text at a time."""
+        return self._forward.lite
+
+    @lite.setter
+    def lite(self, found: Lite | None) -> None:
+        self._forward.lite = found
 
     def probabilities(self, texts: Sequence[Example]) -> np.ndarray:
         """The probability of each class, float32 `[texts, classes]`; see `logits` for what it takes and raises."""
