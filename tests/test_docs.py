@@ -71,9 +71,6 @@ def parsed_flags(name, words):
     return config.from_flags(CONFIGS[name][1], values), values.workdir
 
 
-# What is run.
-
-
 def run_line(line, folder):
     """Runs a command line: experiments and `zoo` in this process, which has TensorFlow already."""
     words = shlex.split(line, comments=True)
