@@ -71,9 +71,6 @@ def parsed_flags(name, words):
     return config.from_flags(CONFIGS[name][1], values), values.workdir
 
 
-# What is run.
-
-
 def run_line(line, folder):
     """Runs a command line: experiments and `zoo` in this process, which has TensorFlow already."""
     words = shlex.split(line, comments=True)
@@ -156,9 +153,8 @@ def commands(name):
     page = read(name)
     if name == "README.md":
         page = page[: page.index("## The tree")]
-    lines = [line for _, text in blocks(name, "text") for line in logical_lines(text)]
-    if name == "README.md":
-        lines += [line for _, text in blocks(name, "sh") for line in logical_lines(text)]
+    kinds = ("text", "sh") if name == "README.md" else ("text",)
+    lines = [line for kind in kinds for _, text in blocks(name, kind) for line in logical_lines(text)]
     outside = FENCE.sub("", page)
     # Markdown's code: paragraphs that are set in by four spaces or more.
     for part in re.split(r"\n[ ]*\n", outside):
@@ -210,8 +206,8 @@ def check(line):
     if not words:
         return "comment"
     if words[0] == "zoo":
-        if words[1:] and words[1] != "--help":
-            cli._parsed([word for word in words[1:] if word != "COMMAND"])
+        if words[1:] != ["--help"]:
+            cli._parsed(words[1:])
         return "zoo"
     if words[:2] == ["python", "-m"]:
         package, _, name = words[2].partition(".")
@@ -255,15 +251,12 @@ def test_commands_are_legal(name, capsys):
 
 
 def known_flags():
-    fields = {field for _, kind in CONFIGS.values() for field in kind.__dataclass_fields__}
-    aliases = {
-        each.metadata.get("alias") for _, kind in CONFIGS.values() for each in kind.__dataclass_fields__.values()
-    }
-    options = {
-        option for verb in cli._parser()[1].choices.values() for each in verb._actions for option in each.option_strings
-    }
+    fields = [field for _, kind in CONFIGS.values() for field in kind.__dataclass_fields__.values()]
+    names = {field.name for field in fields} | {field.metadata.get("alias") for field in fields}
+    actions = [action for verb in cli._parser()[1].choices.values() for action in verb._actions]
+    options = {option for action in actions for option in action.option_strings}
     sources = "".join(path.read_text(encoding="utf8") for path in (ROOT / "benchmarks").glob("*.py"))
-    return {f"--{name}" for name in fields | aliases if name} | options | set(re.findall(r'"(--\w+)"', sources))
+    return {f"--{name}" for name in names if name} | options | set(re.findall(r'"(--\w+)"', sources))
 
 
 # Of pip, TensorBoard, pytest, absl; and what `--workdir` is.
@@ -312,8 +305,7 @@ def test_named_files_exist(name):
 
 def test_every_promise_of_the_site_has_a_test():
     sections = read("promises.md").split("\n## ")[1:]
-    without = [text.splitlines()[0] for text in sections if not re.search(r"`tests/test_\w+\.py`", text)]
-    assert without == ["Not promised"]
+    assert [text.splitlines()[0] for text in sections if "`tests/test_" not in text] == ["Not promised"]
 
 
 def test_the_changelog_knows_this_version():
