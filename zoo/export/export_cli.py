@@ -14,8 +14,9 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "export",
-        "Write a run's model for other runtimes, in a folder that needs no zoo.",
-        "Beside the model lie its signature as JSON, a README.md, an example.py that runs, and the tokenizer of texts. "
+        "Write a run's model for other runtimes.",
+        "It is written into a folder that needs no zoo. Beside the model lie its signature as JSON, a README.md, an "
+        "example.py that runs, and the tokenizer of texts. "
         "Weights are in float32.",
     )
     verb.add_argument(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import BadInput
-from zoo.predict.arguments import EXIT_CODES
 
 _HOST = "127.0.0.1"
 # The run that holds what the table of hyperparameters shows, and nothing else.
@@ -21,8 +20,8 @@ _SAMPLES = "text=200,images=50"
 
 def add(verbs: Any) -> None:
     """`zoo tensorboard RUN... [--port N]`."""
-    about = "Show the curves, pictures and texts of runs in the browser, side by side."
-    verb = verbs.add_parser("tensorboard", help=about, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    about = "Show curves, pictures and texts of runs in the browser."
+    verb = verbs.add_parser("tensorboard", help=about, description=f"{about} Several runs stand side by side.")
     verb.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, finished or not")
     verb.add_argument(
         "--port", metavar="N", type=_port, help="of this machine; 0: a free one (default: 6006, or the next free one)"
