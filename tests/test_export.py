@@ -243,7 +243,7 @@ def test_what_cannot_be_exported(runs, tmp_path, capsys):
     with pytest.raises(BadInput, match="pools by the mean"):
         artefacts.export(mean, "huggingface")
     assert not (mean / "export").exists() or not list((mean / "export").iterdir())
-    with pytest.raises(BadInput, match="is 'tflite': expected one of"):
+    with pytest.raises(BadInput, match="is 'tflite': did you mean litert"):
         artefacts.export(mean, "tflite")
 
 
