@@ -133,8 +133,7 @@ assert result["test/bits_per_byte"] < 6
 # ## A model of your own
 #
 # A convolutional network (LeCun et al., 1998) on 28 x 28 digits, with a second task beside the first: it also
-# reconstructs the image from its last features, which keeps them honest where labels are few. The `objective` names
-# the terms that are added up to the loss.
+# reconstructs the image from its last features. The `objective` names the terms that are added up to the loss.
 
 
 # %%
