@@ -28,7 +28,7 @@ from zoo.engine import optimizers
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-ABOVE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+ABOVE = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 CONFIGS = {
     "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
@@ -153,7 +153,7 @@ def commands(name):
     page = read(name)
     if name == "README.md":
         page = page[: page.index("## The tree")]
-    kinds = ("text", "sh") if name == "README.md" else ("text",)
+    kinds = ("text", "sh") if name.startswith("README") else ("text",)
     lines = [line for kind in kinds for _, text in blocks(name, kind) for line in logical_lines(text)]
     outside = FENCE.sub("", page)
     # Markdown's code: paragraphs that are set in by four spaces or more.
