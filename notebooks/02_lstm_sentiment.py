@@ -177,7 +177,7 @@ for name, one in found.items():
 rarely = found["as it is"]["test/confusion/positive/negative"] + found["as it is"]["test/confusion/positive/positive"]
 always = 1 - rarely / sum(value for key, value in found["as it is"].items() if "/confusion/" in key)
 print(f"accuracy of always answering negative: {always:.3f}")
-assert always > 0.94 and found["weighted"]["test/recall"] > found["as it is"]["test/recall"]
+assert always > 0.94 and min(one["test/auc"] for one in found.values()) > 0.7
 
 # %%
 names = ("accuracy", "precision", "recall", "f1", "auc")
@@ -197,8 +197,8 @@ plt.show()
 
 # %% [markdown]
 # The accuracy of both is near that of a program that never looks at the text: the red line. Precision, recall and F1
-# show what differs. Weights move the operating point, toward more recall and less precision; the order of the
-# reviews, which AUC measures, hardly changes. Which point is right is a question of costs, not of the network.
+# show what it hides: at the threshold of a half, after so few steps, hardly a positive review may be found, though AUC
+# says that the order of the reviews is good. Which threshold is right is a question of costs.
 
 # %% [markdown]
 # ## Why?
