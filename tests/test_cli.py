@@ -374,7 +374,7 @@ def test_the_shell_sees_the_exit_code_and_one_line(tmp_path):
 
 
 def test_interrupt(workdir, monkeypatch, capsys):
-    def interrupted(workdir):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predictor, "load", interrupted)
