@@ -18,11 +18,13 @@ LONGEST, POSITIONS = 12, 16
 
 
 def image(folder: Path, norm: str = "batch") -> Path:
+    _seed()
     model = mlp.mlp((4, 3), 3, (7, 6), dropout=0.2, norm=norm, dtype="uint8", preprocessing=mlp.scaling(255.0))
     return _left(folder, model, {"task": "classification", "classes": ["a", "b", "c"], "largest": 255.0})
 
 
 def table(folder: Path) -> Path:
+    _seed()
     known = np.random.default_rng(3).normal(3.0, 9.0, (50, 5)).astype(np.float32)
     model = mlp.mlp((5,), 2, (6,), norm="layer", preprocessing=mlp.standardizing(known))
     return _left(folder, model, {"task": "classification", "classes": CLASSES, "largest": 0.0})
@@ -30,6 +32,7 @@ def table(folder: Path) -> Path:
 
 def reviews(folder: Path, **options) -> Path:
     """An LSTM."""
+    _seed()
     words, cut = _words(), options.pop("cut", "head")
     classes = options.setdefault("classes", 2)
     model = lstm.classifier(words.vocabulary_size, width=5, units=4, **options).model
@@ -39,6 +42,7 @@ def reviews(folder: Path, **options) -> Path:
 
 
 def language(folder: Path, network: str) -> Path:
+    _seed()
     words = tokenizer.train(TEXTS, "character", 100)
     if network == "lstm":
         # With every layer that may be there.
@@ -52,6 +56,7 @@ def language(folder: Path, network: str) -> Path:
 
 def encoder(folder: Path, task: str, **options) -> Path:
     """Of "classification", "regression", "tagging" or "pretraining"; `options` as of `about`, and `pooling`."""
+    _seed()
     words, pooling, precision = _words(), options.pop("pooling", "first"), options.pop("precision", "float32")
     about = {"input": "text", "max_length": LONGEST, "cut": "head", "pair": False, "frame": [2, 3], "task": task}
     known = {"classification": {"classes": CLASSES}, "regression": {"centre": 3.0, "scale": 1.5}}
@@ -88,6 +93,11 @@ def feed(model: keras.Model, rows: int = 5, time: int = 8) -> dict[str, np.ndarr
     if "places" in names:
         made["places"] = draw.integers(0, 3, (rows, 2)).astype(np.int32)
     return made
+
+
+def _seed() -> None:
+    # Some draws of so few weights answer all texts nearly alike, which would show nothing.
+    keras.utils.set_random_seed(1)
 
 
 def _words() -> tokenizer.Tokenizer:
