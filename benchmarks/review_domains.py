@@ -21,7 +21,8 @@ together: each example's mean over them. Needs `imdb_reviews` and `glue/sst2` of
 Cost on two cores: `feedback` about a minute a run, half of it for the test of 25,000 reviews, `adaptation` about three.
 Each result is kept in `--out`, and not computed again.
 
-No expected result stands here: it has not been run on three seeds yet.
+Expected of `feedback`, three seeds: SST-2 from 73.6 to 74.5 % (+0.9 points, 0.0 to 1.7), by the control -0.2 (-1.0 to
+0.7); 88 % of the labels that it takes are right; IMDB itself falls by half a point. `adaptation` has not been run yet.
 """
 
 import argparse
