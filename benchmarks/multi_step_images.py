@@ -18,6 +18,9 @@ from zoo.predict.statistics import Norms
 # Cells of the corruptions that are also sent in an order sorted by class.
 _SORTED = (3, 5)
 _BATCH = 200
+# What a stream brings in turn, six hundred images of each, damage of severity 4.
+CHANGING = ("clean", "brightness", "clean", "rotation", "noise")
+_EACH = 600
 
 
 def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
@@ -85,7 +88,23 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
             "quarters": parts,
         }
         print(name, result[name], flush=True)
-    return result
+    return result | {"changing": _changing(found, known, workdir, test)}
+
+
+def _changing(found: Any, known: Source, workdir: str, test: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A stream whose kind changes at once, and again: errors of each kind in turn, and the trace."""
+    chosen = np.random.default_rng(2).permutation(len(test["y"]))[: len(CHANGING) * _EACH]
+    parts = [chosen[first : first + _EACH] for first in range(0, len(chosen), _EACH)]
+    kinds = [
+        test["x"][part] if name == "clean" else corrupted(test["x"][part], name, 4)
+        for part, name in zip(parts, CHANGING)
+    ]
+    x, y = np.concatenate(kinds), test["y"][chosen]
+    refined = refine(found, _batches(x, 100), stages(["auto"], found, workdir), known)
+    answers = {"plain": found.logits(x).argmax(axis=1), "refined": refined.probabilities.argmax(axis=1)}
+    wrong = {kind: (answer != y).reshape(-1, _EACH).mean(1).tolist() for kind, answer in answers.items()}
+    print("changing", wrong, flush=True)
+    return wrong | {"trace": [line.as_json() for line in refined.trace]}
 
 
 def _cells() -> Iterator[tuple[str, str, int]]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.digits import bright, run, unseen
 from zoo import cli
@@ -52,6 +53,23 @@ def test_refined_answers_are_better_and_their_trace_says_why(files, capsys, tmp_
     # What was learned is there at once.
     code, again, err = predicted(capsys, folder / "run", folder / "bright.npy", *flags, "--budget_steps=0")
     assert code == 0 and wrong(again, y) < 0.15 and "kept" not in err
+
+
+def test_a_trace_is_drawn(files, capsys, tmp_path):
+    folder, _ = files
+    place = tmp_path / "trace.png"
+    code, _, err = predicted(capsys, folder / "run", folder / "bright.npy", "--refine=auto", f"--trace={place}")
+    with Image.open(place) as picture:
+        assert code == 0 and picture.format == "PNG" and picture.size == (1000, 780)
+        # What was kept is green.
+        assert np.any(np.all(np.asarray(picture.convert("RGB")) == (44, 160, 44), axis=-1))
+    flags = ["--refine=auto", "--budget_steps=0", f"--trace={place}"]
+    code, _, err = predicted(capsys, folder / "run", folder / "bright.npy", *flags)
+    assert code == 2 and "nothing was tried" in err
+    code, _, err = predicted(
+        capsys, folder / "run", folder / "bright.npy", "--refine=statistics", f"--trace={tmp_path / 'no' / 'x.png'}"
+    )
+    assert code == 2 and "cannot write" in err
 
 
 def test_no_budget_is_the_plain_answer(files, capsys):

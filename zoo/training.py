@@ -6,18 +6,16 @@ import math
 import operator
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from zoo import config as configs
-from zoo import interrupt
+from zoo import initial, interrupt
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
 from zoo.engine.engine import Engine, means, ratios
-from zoo.engine.state import averaged, named
+from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
 from zoo.experiment import Experiment
 from zoo.report import judge
@@ -91,7 +89,7 @@ class Training:
                 getattr(self, f"_{name}").update(found.record[name])
             self._tell(f"resumed at step {found.step:,} of {self._total:,}")
         elif self._config.init_from:
-            self._tell(initialise(self._engine, self._config.init_from, self._experiment))
+            self._tell(initial.load(self._engine, self._config.init_from, self._experiment))
         else:
             self._progress.say(optimizers.describe(self._engine.model, self._engine.groups))
 
@@ -310,73 +308,6 @@ def exported(engine: Engine, model_state: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         engine.load_model(own)
-
-
-def initialise(engine: Engine, source: str, experiment: Experiment) -> str:
-    """Starts from the weights of another run: the newest checkpoint of a workdir, or a .keras file.
-
-    Args:
-        engine: whose model is to start.
-        source: a workdir or a file; not read where the experiment knows the weights.
-        experiment: says which layers may be missing there or be of another shape (`head`), or start fresh anyway.
-
-    Returns:
-        What was done, in one line.
-
-    Raises:
-        BadInput: nothing is there, it cannot be read, or the weights do not fit.
-    """
-    path = configs.absolute(source)
-    if experiment.initial is not None:
-        said, weights = f"weights from {source}", experiment.initial()
-    elif path.suffix == ".keras":
-        said, weights = f"weights from {path}", _keras_weights(path)
-    else:
-        found, _ = checkpoints.restore(path / folders.CHECKPOINTS)
-        if found is None:
-            raise BadInput(
-                f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
-            )
-        said, weights = f"weights from {path}, step {found.step:,}", averaged(found.state)
-    fresh = _start(engine, weights, experiment.head, experiment.fresh)
-    engine.restart_averages()
-    return f"{said}; {', '.join(fresh)} start fresh" if fresh else said
-
-
-def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str], anew: Sequence[str]) -> list[str]:
-    """Loads the weights by layer, all but what starts fresh; returns the layers that stay as they are."""
-    mine, theirs = _by_layer(n for n in engine.variables() if n.startswith("model/")), _by_layer(weights)
-    present, chosen, fresh = engine.state(), {}, {}
-    for place, name in mine.items():
-        layer = place[0].partition("/")[0]
-        fits = place in theirs and weights[theirs[place]].shape == present[name].shape
-        if layer in anew or (layer in head and not fits):
-            fresh[layer] = None
-            chosen[name] = present[name]
-        elif place in theirs:
-            chosen[name] = weights[theirs[place]]
-    # The head of the other model has nothing to go to; anything else that is left over says that it is another model.
-    left = [name for place, name in theirs.items() if place not in mine and place[0].partition("/")[0] not in head]
-    engine.load_model(chosen | {name: weights[name] for name in left})
-    return list(fresh)
-
-
-def _by_layer(names: Iterable[str]) -> dict[tuple[str, int], str]:
-    """Names of variables by layer, variable and how many of that name came before, as places may differ."""
-    found = {}
-    for name in sorted(names):
-        path = name.split("/", 2)[2]
-        found[path, sum(known == path for known, _ in found)] = name
-    return found
-
-
-def _keras_weights(path: Path) -> dict[str, Any]:
-    try:
-        other = keras.models.load_model(path, compile=False)
-    except Exception as error:
-        # A damaged file can fail anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
-        raise BadInput(f"--init_from {path} cannot be read: {str(error).splitlines()[0]}") from error
-    return named(other)
 
 
 def loss(metrics: dict[str, float], experiment: Experiment) -> dict[str, float]:

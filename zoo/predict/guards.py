@@ -94,9 +94,13 @@ class Guards:
         """The product of a score by that of validation examples."""
         return score.product / Score(self._wrong, 1.0).product
 
+    def departures(self, logits: np.ndarray) -> np.ndarray:
+        """The distances `[examples]` by what is usual of the same answer: about 1, whatever the classes' shares."""
+        return self._answers.far(logits) / self._usual_of[logits.argmax(axis=1)]
+
     def departure(self, logits: np.ndarray) -> float:
-        """The median distance by what is usual of the same answer: about 1 in whatever shares the classes come."""
-        return float(np.median(self._answers.far(logits) / self._usual_of[logits.argmax(axis=1)]))
+        """The median of `departures`."""
+        return float(np.median(self.departures(logits)))
 
     def judge(
         self,

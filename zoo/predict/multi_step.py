@@ -21,6 +21,7 @@ import numpy as np
 from zoo.errors import BadInput
 from zoo.predict import guards, states
 from zoo.predict.copies import Classifier, compiled, copied, digest
+from zoo.predict.drift import Drift
 from zoo.predict.source import Source, two_sided
 
 # From examples to logits `[examples, classes]`.
@@ -57,6 +58,8 @@ class Line(NamedTuple):
         accepted: whether the change was kept.
         reason: why, in words.
         seconds: that it took.
+        recent: the last examples of the stream that it was tried and judged on. Where the stream changes its kind at
+            once, all before is forgotten.
     """
 
     batch: int
@@ -66,6 +69,7 @@ class Line(NamedTuple):
     accepted: bool
     reason: str
     seconds: float
+    recent: int
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`."""
@@ -154,7 +158,8 @@ def refine(
         source: what is known of the data that the model was trained for.
         budget: of changes.
         memory: the last examples of the stream, which changes are tried and judged on. 400 are forty of each of ten
-            classes: their moments are known to a sixth of a standard deviation.
+            classes: their moments are known to a sixth of a standard deviation. Where the stream changes its kind at
+            once, all before is forgotten (see `drift`).
         labelled: a few examples of the stream's kind and their classes, where there are some: no change may lower the
             accuracy on them.
 
@@ -198,6 +203,8 @@ class Refiner:
         self._batches = self._examples = self._steps = 0
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
+        # Only what begins anew with each batch is fitted to all that is remembered, and fails where that is a mixture.
+        self._drift = Drift(predictor, source, memory) if any(stage.anew for stage in plan) else None
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
         for stage in plan:
@@ -209,6 +216,8 @@ class Refiner:
     def answer(self, batch: Any) -> np.ndarray:
         """The probabilities of one batch `[examples, classes]`, after what changes could be made for it."""
         self._recent = _last(self._recent, batch, self._memory)
+        if self._drift is not None and not self._spent():
+            self._recent = self._recent[-self._drift.follow(batch) :]
         for stage in self._plan:
             if self._spent():
                 break
@@ -226,6 +235,8 @@ class Refiner:
         for stage in self._plan:
             stage.load(self._first[stage.name])
         self._recent, self._changed = None, set()
+        if self._drift is not None:
+            self._drift.forget()
 
     def save(self, path: str | Path) -> None:
         """Writes what was learned of the stream, for `load`.
@@ -253,6 +264,10 @@ class Refiner:
         for stage in self._plan:
             stage.load(found["stages"][stage.name])
         self._changed, self._recent = set(found["changed"]), found["recent"]
+        if self._drift is not None:
+            self._drift.forget()
+            if self._recent is not None:
+                self._drift.follow(self._recent)
 
     def _try(self, stage: Stage, batch: Any) -> None:
         start = time.perf_counter()
@@ -278,7 +293,7 @@ class Refiner:
             self._changed.add(stage.name)
         seconds = time.perf_counter() - start
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
-        self.trace.append(Line(self._batches, stage.name, *verdict, seconds))
+        self.trace.append(Line(self._batches, stage.name, *verdict, seconds, len(self._recent)))
 
     def _forward(self, until: Stage | None = None) -> Forward:
         """What gives logits `[examples, classes]`, by all stages or by those before one."""

@@ -57,7 +57,9 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--budget_steps", metavar="N", type=_budget(int), help="most changes to try")
     group.add_argument("--budget_seconds", metavar="S", type=_budget(float), help="most seconds to spend on changes")
     group.add_argument("--budget_examples", metavar="N", type=_budget(int), help="no change is tried after so many")
-    group.add_argument("--trace", metavar="FILE", help="write what was tried, one JSON object in a line")
+    group.add_argument(
+        "--trace", metavar="FILE", help="write what was tried, one JSON object in a line; FILE.png: draw it"
+    )
     group.add_argument(
         "--state", metavar="FILE", help="go on from what was learned of a stream before, and write it at the end"
     )
@@ -136,7 +138,11 @@ class Session:
         if self._refiner is None:
             return
         trace = self._refiner.trace
-        if self._arguments.trace:
+        if (self._arguments.trace or "").endswith(".png"):
+            from zoo.predict import trace_picture
+
+            trace_picture.draw(self._arguments.trace, trace)
+        elif self._arguments.trace:
             _write(self._arguments.trace, "".join(json.dumps(line.as_json()) + "\n" for line in trace))
         if self._arguments.state:
             self._refiner.save(self._arguments.state)
