@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 from google.protobuf import text_format
-from PIL import Image
+from PIL import Image, ImageFont
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.util import tensor_util
@@ -24,7 +24,7 @@ from zoo.engine import devices
 from zoo.engine.inspection import Inspection
 from zoo.errors import BadInput
 from zoo.loop import make_engine
-from zoo.report import features, history, looks, pictures, summaries
+from zoo.report import features, fonts, history, looks, pictures, summaries
 from zoo.report.views import Curve
 from zoo.terms import Output
 
@@ -196,6 +196,16 @@ def test_precision_and_recall_are_scikit_learns():
         given = scores >= place / 100
         assert precision[place] == pytest.approx(sklearn.metrics.precision_score(labels, given, sample_weight=weights))
         assert recall[place] == pytest.approx(sklearn.metrics.recall_score(labels, given, sample_weight=weights))
+
+
+def test_names_in_any_script_are_drawn():
+    latin, chinese = fonts.able("cat, dog", 12), fonts.able("猫狗 cat", 12)
+    assert latin.getname() == ImageFont.load_default(12).getname()
+    if chinese.getname() == latin.getname():
+        pytest.skip("this machine has no font for Chinese")
+    marks = {bytes(chinese.getmask(character)) for character in "猫狗c\U0010ffff"}
+    assert len(marks) == 4
+    assert fonts.able("猫狗 cat\U0010ffff", 12).getname() == chinese.getname()
 
 
 def test_picture_of_the_matrix_is_a_readable_file(whole):

@@ -1,10 +1,11 @@
 """Pictures for TensorBoard, drawn in milliseconds: Matplotlib would take seconds of every run."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from zoo.report import fonts
 
 _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 _GOOD, _BAD = (20, 110, 60), (180, 30, 30)
@@ -28,8 +29,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         side = max(1, 800 // size)
         colours = 255 - shares[..., None] * (255 - _DARK)
         return np.kron(colours, np.ones((side, side, 1))).astype(np.uint8)
-    font = _font(12)
     names = [_short(str(name)) for name in classes]
+    font = fonts.able("".join(names), 12)
     left = 34 + max(int(font.getlength(name)) for name in names)
     side = min(60, max(26, (_WIDTH - left - 6) // size))
     top = 30 + (left - 24 if max(map(len, names)) > 5 else 26)
@@ -65,7 +66,7 @@ def grid(images: np.ndarray, captions: Sequence[str], good: Sequence[bool], colu
     Returns:
         uint8 `[height, width, 3]`.
     """
-    font, scale = _font(11), max(1, round(56 / max(images.shape[1:3])))
+    font, scale = fonts.able("".join(captions), 11), max(1, round(56 / max(images.shape[1:3])))
     high, wide = images.shape[1] * scale, images.shape[2] * scale
     widest = max(int(font.getlength(line)) for text in captions for line in text.split("\n"))
     cell = max(wide, widest, _WIDTH // columns - 8) + 8, high + 44
@@ -88,11 +89,6 @@ def _upright(image: Image.Image, text: str, place: tuple[int, int], font, ends: 
     ImageDraw.Draw(drawn).text((2, 9), text, _BLACK, font, anchor="lm")
     drawn = drawn.rotate(90, expand=True)
     image.paste(drawn, (place[0], place[1] - (drawn.height if ends else drawn.height // 2)))
-
-
-@functools.cache
-def _font(size: int):
-    return ImageFont.load_default(size)
 
 
 def _short(name: str) -> str:
