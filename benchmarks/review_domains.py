@@ -22,7 +22,10 @@ Cost on two cores: `feedback` about a minute a run, half of it for the test of 2
 Each result is kept in `--out`, and not computed again.
 
 Expected of `feedback`, three seeds: SST-2 from 73.6 to 74.5 % (+0.9 points, 0.0 to 1.7), by the control -0.2 (-1.0 to
-0.7); 88 % of the labels that it takes are right; IMDB itself falls by half a point. `adaptation` has not been run yet.
+0.7); 88 % of the labels that it takes are right; IMDB itself falls by half a point.
+
+Of `adaptation`, three seeds of MiniLM: IMDB from 77.1 to 76.8 % (-0.35 points, -0.95 to 0.25), log loss from 0.62 to
+0.53, masked words from 6.96 to 6.72 nats.
 """
 
 import argparse
