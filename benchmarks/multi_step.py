@@ -41,7 +41,7 @@ def main() -> None:
     """Measures what is missing, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the runs and the figures")
-    parser.add_argument("--parts", default="corruptions,streams,label_shift,calibration,page")
+    parser.add_argument("--parts", default="corruptions,streams,changes,label_shift,calibration,page")
     parser.add_argument("--page", type=Path, default=Path("docs/multi_step_prediction.md"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _measure(work: Path, part: str) -> None:
-    for dataset in IMAGES if part in ("corruptions", "streams") else tuple(_TRAININGS):
+    for dataset in IMAGES if part in ("corruptions", "streams", "changes") else tuple(_TRAININGS):
         for seed in SEEDS:
             place = work / f"{part}-{dataset.replace('/', '-')}-{seed}.json"
             if not place.exists():
@@ -73,6 +73,7 @@ def _trained(work: Path, dataset: str, seed: int) -> Path:
 _PARTS: dict[str, Callable[[str, str], Any]] = {
     "corruptions": lambda run, dataset: multi_step_images.corruptions(run, dataset, _EXAMPLES),
     "streams": multi_step_images.streams,
+    "changes": multi_step_images.changes,
     "label_shift": lambda run, dataset: multi_step_labels.label_shift(run, 2000),
     "calibration": lambda run, dataset: multi_step_labels.calibration(run),
 }

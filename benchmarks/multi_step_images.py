@@ -88,11 +88,14 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
             "quarters": parts,
         }
         print(name, result[name], flush=True)
-    return result | {"changing": _changing(found, known, workdir, test)}
+    return result
 
 
-def _changing(found: Any, known: Source, workdir: str, test: dict[str, np.ndarray]) -> dict[str, Any]:
+def changes(workdir: str, dataset: str) -> dict[str, Any]:
     """A stream whose kind changes at once, and again: errors of each kind in turn, and the trace."""
+    found = predictors.load(workdir)
+    known = sources.load(workdir, found)
+    test = images.load(dataset).test
     chosen = np.random.default_rng(2).permutation(len(test["y"]))[: len(CHANGING) * _EACH]
     parts = [chosen[first : first + _EACH] for first in range(0, len(chosen), _EACH)]
     kinds = [
@@ -103,7 +106,7 @@ def _changing(found: Any, known: Source, workdir: str, test: dict[str, np.ndarra
     refined = refine(found, _batches(x, 100), stages(["auto"], found, workdir), known)
     answers = {"plain": found.logits(x).argmax(axis=1), "refined": refined.probabilities.argmax(axis=1)}
     wrong = {kind: (answer != y).reshape(-1, _EACH).mean(1).tolist() for kind, answer in answers.items()}
-    print("changing", wrong, flush=True)
+    print(wrong, flush=True)
     return wrong | {"trace": [line.as_json() for line in refined.trace]}
 
 

@@ -61,7 +61,14 @@ def write(work: Path, page: Path) -> None:
         work: folder with the parts' JSON files.
         page: Markdown file to write.
     """
-    parts = [_HEAD, *_corruptions(work, page), *_streams(work, page), *_label_shift(work), *_calibration(work)]
+    parts = [
+        _HEAD,
+        *_corruptions(work, page),
+        *_streams(work),
+        *_changes(work, page),
+        *_label_shift(work),
+        *_calibration(work),
+    ]
     # What other measurements have written for themselves.
     parts += [
         *_dynamic_evaluation(work),
@@ -158,7 +165,7 @@ def _summary(cells: _Cells, order: str) -> str:
     return "\n".join(said)
 
 
-def _streams(work: Path, page: Path) -> Iterator[str]:
+def _streams(work: Path) -> Iterator[str]:
     found = {dataset: _runs(work, "streams", dataset) for dataset in _IMAGES}
     if not any(found.values()):
         return
@@ -168,15 +175,17 @@ def _streams(work: Path, page: Path) -> Iterator[str]:
         "stream, in its order.\n\n| stream | data, seeds | plain | refined | by quarters |\n|---|---|---|---|---|"
     )
     for dataset, runs in found.items():
-        for name in (name for name in runs[0] if name != "changing") if runs else ():
+        for name in runs[0] if runs else ():
             plain, refined = (100 * np.mean([run[name][kind] for run in runs]) for kind in ("plain", "refined"))
             quarters = 100 * np.mean([run[name]["quarters"] for run in runs], axis=0)
             said = ", ".join(f"{quarter:.1f}" for quarter in quarters)
             yield f"| {name} | {_NAMES[dataset]}, {len(runs)} | {plain:.1f} | {refined:.1f} | {said} |"
-    yield from _changing(found, page)
 
 
-def _changing(found: dict[str, list[dict[str, Any]]], page: Path) -> Iterator[str]:
+def _changes(work: Path, page: Path) -> Iterator[str]:
+    found = {dataset: _runs(work, "changes", dataset) for dataset in _IMAGES}
+    if not any(found.values()):
+        return
     yield "\n## A stream that changes its kind at once\n"
     yield (
         "Six hundred images of each kind in turn, severity 4, in batches of 100, plan `auto`. Errors in percent, plain "
@@ -187,10 +196,10 @@ def _changing(found: dict[str, list[dict[str, Any]]], page: Path) -> Iterator[st
     )
     for dataset, runs in found.items():
         if runs:
-            plain, refined = (100 * np.mean([run["changing"][kind] for run in runs], axis=0) for kind in _KINDS[::2])
+            plain, refined = (100 * np.mean([run[kind] for run in runs], axis=0) for kind in _KINDS[::2])
             cells = " | ".join(f"{before:.1f} → {after:.1f}" for before, after in zip(plain, refined))
             yield f"| {_NAMES[dataset]}, {len(runs)} | {cells} |"
-    trace = [_line(**line) for line in next(filter(None, found.values()))[0]["changing"]["trace"]]
+    trace = [_line(**line) for line in next(filter(None, found.values()))[0]["trace"]]
     title = ", ".join(CHANGING) + " of severity 4"
     trace_picture.draw(page.with_name("multi_step_trace.png"), trace, title)
     yield "\n![The trace of the first run](multi_step_trace.png)\n"

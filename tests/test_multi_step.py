@@ -79,6 +79,9 @@ def test_one_example_at_a_time(trained, digits):
     later = slice(100, None)
     assert float((refined.probabilities.argmax(axis=1) != y)[later].mean()) < 0.25
     assert "too few" in refined.trace[0].reason
+    # Of a hundred that are remembered, five new ones are worth another fit; before, fewer.
+    tried = [line.batch for line in refined.trace]
+    assert tried[:20] == list(range(20)) and set(np.diff(tried)[-10:]) == {5} and len(tried) < 80
 
 
 def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
