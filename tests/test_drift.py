@@ -71,5 +71,6 @@ def test_after_a_change_statistics_are_fitted_to_what_comes(trained):
     refined = refine(found, stream, [Statistics()], known)
     assert [line.accepted for line in refined.trace] == [False, False, False, True, True]
     assert [line.recent for line in refined.trace] == [100, 200, 300, 100, 200]
+    assert [line.new_kind for line in refined.trace] == [False, False, False, True, False]
     wrong = refined.probabilities.argmax(axis=1) != y
     assert wrong[300:].mean() < wrong[:300].mean() + 0.05

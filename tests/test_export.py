@@ -224,6 +224,20 @@ def test_the_command_and_its_example(runs, capsys):
     assert "pip install" in (folder / "README.md").read_text()
 
 
+def test_an_example_refuses_what_it_cannot_answer(runs, tmp_path):
+    """Numbers that pixels cannot hold would be cut to others, and answered."""
+    assert cli.main(["export", str(runs["image"]), "--format", "keras", "--out", str(tmp_path / "keras")]) == 0
+    np.save(tmp_path / "shares.npy", np.full((1, 28, 28), 0.5, np.float32))
+    for given, says in (
+        ([], "expected one .npy file"),
+        (["gone.npy"], "cannot be read"),
+        (["shares.npy"], "holds float32"),
+    ):
+        command = [sys.executable, str(tmp_path / "keras" / "example.py"), *given]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
+        assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+
+
 def test_what_cannot_be_exported(runs, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")

@@ -20,13 +20,25 @@ import numpy as np
 
 def arrays_in(about, folder, names):
     """The stack of examples in a .npy file, [n, ...]."""
-    return {"x": np.load(names[0]).astype(about["inputs"][0]["dtype"])}
+    if len(names) != 1:
+        sys.exit("expected one .npy file with a stack of examples: python example.py FILE.npy")
+    try:
+        given = np.load(names[0])
+    except (OSError, ValueError) as error:
+        sys.exit(f"{names[0]} cannot be read: {error}")
+    wanted = about["inputs"][0]["dtype"]
+    found = given.astype(wanted)
+    if found.dtype.kind in "ui" and not np.array_equal(found, given):
+        sys.exit(f"{names[0]} holds {given.dtype} that {wanted} cannot hold: expected values as in training")
+    return {"x": found}
 
 
 def texts_in(about, folder, texts):
     """Texts as ids: rows of one width with 0 after each text's end. A pair of texts has a tab between the two."""
     import tokenizers
 
+    if not texts:
+        sys.exit("expected one text or more: python example.py TEXT...")
     made = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     made.no_padding()
     made.no_truncation()

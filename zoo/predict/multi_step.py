@@ -61,8 +61,8 @@ class Line(NamedTuple):
         accepted: whether the change was kept.
         reason: why, in words.
         seconds: that it took.
-        recent: the last examples of the stream that it was tried and judged on. Where the stream changes its kind at
-            once, all before is forgotten.
+        recent: the last examples of the stream that it was tried and judged on.
+        new_kind: whether the stream changed its kind with this batch, so that all before was forgotten.
     """
 
     batch: int
@@ -73,6 +73,7 @@ class Line(NamedTuple):
     reason: str
     seconds: float
     recent: int
+    new_kind: bool
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`."""
@@ -205,7 +206,7 @@ class Refiner:
         self._digest = digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0
-        self._new = 0
+        self._new, self._new_kind = 0, False
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
         # Only what begins anew with each batch is fitted to all that is remembered, and fails where that is a mixture.
@@ -222,9 +223,11 @@ class Refiner:
         """The probabilities of one batch `[examples, classes]`, after what changes could be made for it."""
         self._recent = _last(self._recent, batch, self._memory)
         self._new += len(batch)
+        self._new_kind = False
         if self._drift is not None and not self._spent():
             remembered = self._drift.follow(batch)
-            if remembered < len(self._recent):
+            self._new_kind = remembered < len(self._recent)
+            if self._new_kind:
                 self._recent, self._new = self._recent[-remembered:], remembered
         due = self._new >= _NEW * len(self._recent)
         for stage in self._plan:
@@ -304,7 +307,7 @@ class Refiner:
             self._changed.add(stage.name)
         seconds = time.perf_counter() - start
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
-        self.trace.append(Line(self._batches, stage.name, *verdict, seconds, len(self._recent)))
+        self.trace.append(Line(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind))
 
     def _forward(self, until: Stage | None = None) -> Forward:
         """What gives logits `[examples, classes]`, by all stages or by those before one."""

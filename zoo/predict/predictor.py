@@ -55,7 +55,10 @@ def load(
         classes = tuple(str(name) for name in classes)
         largest = float(about.get("largest", 0.0))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput(f"{workdir / folders.ABOUT} does not say task and classes; restore it or train again") from None
+        raise BadInput(
+            f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
+            "Experiment(about=...); or the file is damaged, then train again"
+        ) from None
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
     if task in _LOADS:

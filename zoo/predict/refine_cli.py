@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,9 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--budget_seconds", metavar="S", type=_budget(float), help="most seconds to spend on changes")
     group.add_argument("--budget_examples", metavar="N", type=_budget(int), help="no change is tried after so many")
     group.add_argument(
-        "--trace", metavar="FILE", help="write what was tried, one JSON object in a line; FILE.png: draw it"
+        "--trace",
+        metavar="FILE",
+        help="write what was tried, to FILE.jsonl as lines of JSON, or to FILE.png as a picture",
     )
     group.add_argument(
         "--state", metavar="FILE", help="go on from what was learned of a stream before, and write it at the end"
@@ -84,6 +87,12 @@ def check(arguments: argparse.Namespace) -> None:
             raise BadInput(f"--{name} is of prediction in several steps: expected --refine beside it")
     if arguments.learner and "parameters" not in arguments.refine.split(","):
         raise BadInput(f"--learner={arguments.learner} is of --refine=parameters: expected parameters in --refine")
+    if arguments.trace and not arguments.trace.endswith((".jsonl", ".png")):
+        raise BadInput(f"--trace={arguments.trace}: expected FILE.jsonl, or FILE.png for a picture")
+    for name in ("trace", "state", "curve"):
+        folder = os.path.dirname(getattr(arguments, name) or "")
+        if folder and not os.path.isdir(folder):
+            raise BadInput(f"--{name}={getattr(arguments, name)}: there is no folder {folder}; make it first")
     if arguments.curve and arguments.abstain_risk is None:
         raise BadInput("--curve draws what --abstain_risk chooses from: expected it beside")
     for name in ("explain", "html"):
@@ -138,14 +147,15 @@ class Session:
         if self._refiner is None:
             return
         trace = self._refiner.trace
+        # First what took the longest to learn.
+        if self._arguments.state:
+            self._refiner.save(self._arguments.state)
         if (self._arguments.trace or "").endswith(".png"):
             from zoo.predict import trace_picture
 
             trace_picture.draw(self._arguments.trace, trace)
         elif self._arguments.trace:
             _write(self._arguments.trace, "".join(json.dumps(line.as_json()) + "\n" for line in trace))
-        if self._arguments.state:
-            self._refiner.save(self._arguments.state)
         for name in dict.fromkeys(line.stage for line in trace):
             lines = [line for line in trace if line.stage == name]
             kept = sum(line.accepted for line in lines)

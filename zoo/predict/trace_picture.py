@@ -8,7 +8,7 @@ import numpy as np
 from zoo.errors import BadInput
 from zoo.predict.multi_step import Line
 
-_KEPT, _REFUSED, _BEFORE = "tab:green", "tab:red", "tab:grey"
+_KEPT, _REFUSED, _BEFORE, _FORGOTTEN = "tab:green", "tab:red", "tab:grey", "tab:blue"
 # Batches of one example know no error, and their distances may be nought: a logarithm needs more.
 _LEAST = 1e-2
 
@@ -40,17 +40,18 @@ def draw(path: str | Path, trace: Sequence[Line], title: str = "") -> None:
         errors.set(ylabel=stage, ylim=(-0.04, 1.04))
         distances.set(yscale="log")
         distances.axhline(1, color="black", linewidth=0.6, linestyle=":")
-        kept = sum(line.accepted for line in lines)
-        distances.set_title(f"kept {kept:,} of {len(lines):,}", fontsize="small", loc="right")
+        kept, tried = sum(line.accepted for line in lines), sum(_tried(line) for line in lines)
+        distances.set_title(f"kept {kept:,} of {tried:,} tried", fontsize="small", loc="right")
     rows[0, 0].set_title("expected error, without labels", fontsize="small", loc="left")
     rows[0, 1].set_title("distance from usual answers (1)", fontsize="small", loc="left")
+    forgotten = sorted({line.batch for line in trace if line.new_kind})
     for axes in rows.flat:
-        for batch in _new_kinds(trace):
-            axes.axvline(batch - 0.5, color="black", linewidth=0.6, linestyle="--")
+        for batch in forgotten:
+            axes.axvline(batch - 0.5, color=_FORGOTTEN, linewidth=1, linestyle="--")
     for axes in rows[-1]:
         axes.set_xlabel("batch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*_legend(), loc="outside lower center", ncols=4, fontsize="small", frameon=False)
+    figure.legend(*_legend(bool(forgotten)), loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     figure.suptitle(title or None)
     try:
         figure.savefig(path, format="png")
@@ -62,27 +63,25 @@ def _changes(axes, lines: Sequence[Line], values: Sequence[tuple[float, float]])
     """A stroke from each value before to the one after, with a mark at its end."""
     for line, (before, after) in zip(lines, values, strict=True):
         colour = _KEPT if line.accepted else _REFUSED
-        tried = line.before != line.after
         axes.plot([line.batch], [before], "o", color=_BEFORE, markersize=4, fillstyle="none")
-        if tried:
+        if _tried(line):
             axes.plot([line.batch] * 2, [before, after], "-", color=colour, linewidth=1.2)
             axes.plot([line.batch], [after], "o" if line.accepted else "x", color=colour, markersize=5)
 
 
-def _new_kinds(trace: Sequence[Line]) -> list[int]:
-    """The batches at which all before was forgotten."""
-    of_batch = {line.batch: line.recent for line in trace}
-    pairs = zip(list(of_batch.items()), list(of_batch.items())[1:])
-    return [batch for (_, before), (batch, recent) in pairs if recent < before]
+def _tried(line: Line) -> bool:
+    """Whether the stage made a change at all."""
+    return line.accepted or line.before != line.after
 
 
-def _legend():
+def _legend(forgotten: bool):
     from matplotlib.lines import Line2D
 
-    marks = [
-        Line2D([], [], marker="o", linestyle="", color=_BEFORE, fillstyle="none", markersize=4),
-        Line2D([], [], marker="o", linestyle="-", color=_KEPT, markersize=5),
-        Line2D([], [], marker="x", linestyle="-", color=_REFUSED, markersize=5),
-        Line2D([], [], color="black", linewidth=0.6, linestyle="--"),
-    ]
-    return marks, ["before", "tried and kept", "tried and taken back", "the stream is of another kind from here"]
+    marks = {
+        "before": Line2D([], [], marker="o", linestyle="", color=_BEFORE, fillstyle="none", markersize=4),
+        "tried and kept": Line2D([], [], marker="o", linestyle="-", color=_KEPT, markersize=5),
+        "tried and taken back": Line2D([], [], marker="x", linestyle="-", color=_REFUSED, markersize=5),
+    }
+    if forgotten:
+        marks["the stream is of another kind from here"] = Line2D([], [], color=_FORGOTTEN, linewidth=1, linestyle="--")
+    return list(marks.values()), list(marks)
