@@ -41,7 +41,8 @@ def draw(path: str | Path, trace: Sequence[Line], title: str = "") -> None:
         distances.set(yscale="log")
         distances.axhline(1, color="black", linewidth=0.6, linestyle=":")
         kept, tried = sum(line.accepted for line in lines), sum(_tried(line) for line in lines)
-        distances.set_title(f"kept {kept:,} of {tried:,} tried", fontsize="small", loc="right")
+        said = f"kept {kept:,} of {tried:,} tried" if tried else "nothing tried"
+        distances.set_title(said, fontsize="small", loc="right")
     rows[0, 0].set_title("expected error, without labels", fontsize="small", loc="left")
     rows[0, 1].set_title("distance from usual answers (1)", fontsize="small", loc="left")
     forgotten = sorted({line.batch for line in trace if line.new_kind})
