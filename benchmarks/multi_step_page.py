@@ -33,8 +33,8 @@ _LAYERS = """
 ## Fewer layers
 
 MiniLM fine-tuned on SST-2, its dev split, three seeds; thresholds from the validation split
-(`python -m benchmarks.early_exit RUN --risks=0.01,0.02 --rules=confident`). The risk is the share of answers that may be
-others than the full model's; seconds include reading and tokenizing.
+(`python -m benchmarks.early_exit RUN --risks=0.01,0.02 --rules=confident`). The risk is the share of answers that may
+be others than the full model's; seconds include reading and tokenizing.
 
 | risk | layers of 6 | times fewer | accuracy, points | seconds, times fewer |
 |---|---|---|---|---|
