@@ -42,8 +42,8 @@ be others than the full model's; seconds include reading and tokenizing.
 | 2 % | 3.56, 3.80, 3.54 | 1.69, 1.58, 1.70 | -0.2, -0.2, -0.1 | 1.39, 1.36, 1.30 |
 
 An LSTM in one direction that reads IMDB (one seed, 86.6 % right, 233 tokens a review) stops after 177 tokens at a risk
-of 1 % (1.32 times fewer, -0.2 points) and after 151 at 2 % (1.54, -0.55), and saves no seconds by it (0.99 and 1.03 times
-fewer).
+of 1 % (1.32 times fewer, -0.2 points) and after 151 at 2 % (1.54, -0.55), and saves no seconds by it (0.99 and 1.03
+times fewer).
 """
 
 _FAILURES = """
