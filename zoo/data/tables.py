@@ -241,8 +241,8 @@ def _table(table: Table, label_column: str, weight_column: str, known: Known | N
     for (line, _), label in zip(table.rows, labels):
         if not label:
             raise BadInput(f"{path} line {line}, column {label_column!r} is empty: expected a class")
-    weight = _column_of_weights(table, weight_column) if weight_column else None
     features = _features(table, label_column, weight_column, known)
+    weight = _column_of_weights(table, weight_column) if weight_column else None
     names = sorted(set(labels), key=_numbers_first)
     classes = known.classes if known is not None else tuple(names)
     place = dict(zip(names, places(f"{path}, column {label_column!r},", names, classes)))
