@@ -111,8 +111,8 @@ def words(
         found = tokenizer.load(config.tokenizer)
     else:
         raise BadInput(
-            f"--tokenizer is {config.tokenizer!r}: {configs.nearest(config.tokenizer, tokenizer.KINDS)} Or the path of "
-            "a tokenizer.json"
+            f"--tokenizer is {config.tokenizer!r}: "
+            f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
         )
     frames.of(found)
     return found

@@ -218,8 +218,8 @@ def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.
     if config.tokenizer not in tokenizer.KINDS:
         if not config.tokenizer.endswith(".json"):
             raise BadInput(
-                f"--tokenizer is {config.tokenizer!r}: {configs.nearest(config.tokenizer, tokenizer.KINDS)} "
-                "Or the path of a tokenizer.json"
+                f"--tokenizer is {config.tokenizer!r}: "
+                f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
             )
         return tokenizer.load(config.tokenizer)
     return text.trained(texts, config.tokenizer, config.vocabulary, cache, notes)

@@ -34,10 +34,10 @@ class MlpConfig(Config):
         30.0, "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.", low=0, free=True
     )
     dataset: str = setting(
-        "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz or .csv file, or a folder of x.npy and y.npy."
+        "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy."
     )
-    label_column: str = setting("label", "Column of the classes in a .csv.")
-    weight_column: str = setting("", "Column of example weights in a .csv. Empty: all weigh the same.")
+    label_column: str = setting("label", "Column of the classes in a .csv or .tsv.")
+    weight_column: str = setting("", "Column of example weights in a .csv or .tsv. Empty: all weigh the same.")
     more_file: str = setting(
         "", "A .npz with x, y and perhaps weight that is only learned from; `zoo feedback` writes one."
     )
@@ -83,6 +83,10 @@ def build(config: MlpConfig) -> Experiment:
         preprocessing=mlp.scaling(data.scale) if data.scale else mlp.standardizing(x),
     )
     shown = features.pixels(data.scale) if features.are_pictures(x.shape, data.scale) else None
+    about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
+    if data.features:
+        # By these a table's columns are found again, in whatever order they stand.
+        about["features"] = list(data.features)
     return Experiment(
         model=model,
         forward=lambda *arguments: forward(*arguments, label_smoothing=config.label_smoothing),
@@ -91,7 +95,7 @@ def build(config: MlpConfig) -> Experiment:
         tests={"test": Batches(data.test, config.batch_size)},
         show=looks.classifier(data.classes, images=shown),
         points=features.of_classes(model, data.validation, data.classes, images=shown),
-        about={"task": "classification", "classes": list(data.classes), "largest": data.scale},
+        about=about,
         baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
         notes=data.notes,
     )

@@ -17,7 +17,7 @@ from scipy import stats
 
 import zoo
 from zoo import cli
-from zoo.data import images
+from zoo.data import images, tables
 from zoo.data.batches import Batches
 from zoo.errors import BadInput
 from zoo.models import mlp
@@ -59,14 +59,14 @@ def by_hand(workdir, examples):
     return softmax_by_hand(hidden @ w2 + b2)
 
 
-def make_run(folder, model, classes, config, fingerprint):
+def make_run(folder, model, classes, config, fingerprint, **about):
     """What a finished run leaves, without the run."""
     folder.mkdir()
     with warnings.catch_warnings():
         # Keras' way of reading a tf.Variable is deprecated in NumPy 2.
         warnings.simplefilter("ignore", DeprecationWarning)
         model.save(folder / "model.keras")
-    (folder / "model.json").write_text(json.dumps({"task": "classification", "classes": classes}))
+    (folder / "model.json").write_text(json.dumps({"task": "classification", "classes": classes, **about}))
     run = {"config": config, "identity": {"training data": fingerprint}}
     (folder / "run.json").write_text(json.dumps(run))
     return folder
@@ -159,13 +159,17 @@ def weighted(tmp_path):
     """A run on a table with weights, and on which rows it is to be tested: x, y, weight."""
     draw = np.random.default_rng(3)
     x, y, weight = draw.normal(size=(200, 3)), draw.integers(0, 2, 200), draw.uniform(0.0, 2.0, 200)
-    rows = [f"{a},{b},{c},{('no', 'yes')[label]},{w}" for (a, b, c), label, w in zip(x, y, weight)]
-    (tmp_path / "table.csv").write_text("\n".join(["a,b,c,answer,weight", *rows]))
+    rows = [(a, b, c, ("no", "yes")[label], w) for (a, b, c), label, w in zip(x, y, weight)]
+    write_table(tmp_path / "table.csv", "a,b,c,answer,weight", rows)
     config = {"dataset": str(tmp_path / "table.csv"), "label_column": "answer", "weight_column": "weight"}
     train = Batches(images.load(*config.values()).train, 16, seed=5)
     config |= {"batch_size": 16, "seed": 5}
     model = mlp.mlp((3,), 2, (4,), preprocessing=mlp.standardizing(x.astype(np.float32)))
-    return make_run(tmp_path / "weighted", model, ["no", "yes"], config, train.fingerprint())
+    return make_run(tmp_path / "weighted", model, ["no", "yes"], config, train.fingerprint(), features=["a", "b", "c"])
+
+
+def write_table(path, header, rows):
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
 
 
 def test_evaluate_weighs_as_the_training_does(weighted):
@@ -191,6 +195,150 @@ def test_the_training_data_under_another_name_is_no_new_data(weighted, tmp_path)
     assert predictor.evaluate(weighted, str(tmp_path / "copy.csv")) == predictor.evaluate(weighted)
     (tmp_path / "other.csv").write_text(text.rsplit("\n", 5)[0])
     assert predictor.evaluate(weighted, str(tmp_path / "other.csv"))["examples"] == 195
+
+
+def rows_of(path):
+    """Of a table without quotes: its header, and its rows by name."""
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    return header, [dict(zip(header, row)) for row in rows]
+
+
+def some_table(path, weighted, names, count=50):
+    """The first rows of the fixture's table, the columns as `names` has them: name in the file -> in the fixture."""
+    _, rows = rows_of(weighted.parent / "table.csv")
+    write_table(path, ",".join(names), [[row[of] for of in names.values()] for row in rows[:count]])
+    return str(path)
+
+
+ORDERED = {name: name for name in ("a", "b", "c", "answer", "weight")}
+
+
+def test_columns_are_found_by_name(weighted, tmp_path, capsys):
+    wanted = predictor.evaluate(weighted, some_table(tmp_path / "ordered.csv", weighted, ORDERED))
+    turned = {name: name for name in ("weight", "c", "answer", "a", "b")}
+    assert predictor.evaluate(weighted, some_table(tmp_path / "turned.csv", weighted, turned)) == wanted
+    assert wanted["examples"] == 50 and capsys.readouterr().err == ""
+    more = some_table(tmp_path / "more.csv", weighted, {"id": "c", **turned, "day": "a"})
+    assert predictor.evaluate(weighted, more) == wanted
+    [note] = capsys.readouterr().err.splitlines()
+    assert note == f"zoo: {more}: passed over the columns that the model was not trained on: 'id', 'day'"
+    less = some_table(tmp_path / "less.csv", weighted, {"a": "a", "answer": "answer", "x": "b"})
+    with pytest.raises(BadInput, match=r"less\.csv lacks the columns 'b', 'c'; expected the columns a, b, c that"):
+        predictor.evaluate(weighted, less)
+    twice = some_table(tmp_path / "twice.csv", weighted, ORDERED)
+    (tmp_path / "twice.csv").write_text("a,b,b,answer,weight\n" + (tmp_path / "ordered.csv").read_text()[20:])
+    with pytest.raises(BadInput, match="names the column 'b' twice"):
+        predictor.evaluate(weighted, twice)
+    # The training table is known again whatever the order of its columns.
+    again = some_table(tmp_path / "again.csv", weighted, turned, 200)
+    assert predictor.evaluate(weighted, again) == predictor.evaluate(weighted)
+
+
+def test_a_table_is_predicted_by_name(weighted, tmp_path, capsys):
+    """One answer for each row, the same as of the numbers themselves; other columns are no harm."""
+    _, rows = rows_of(weighted.parent / "table.csv")
+    np.save(tmp_path / "x.npy", np.array([[row[name] for name in "abc"] for row in rows[:30]], np.float32))
+    table = some_table(tmp_path / "t.csv", weighted, {"c": "c", "answer": "answer", "a": "a", "id": "a", "b": "b"}, 30)
+    (tmp_path / "t.tsv").write_text((tmp_path / "t.csv").read_text().replace(",", "\t"))
+    answers = []
+    for name in (tmp_path / "x.npy", table, tmp_path / "t.tsv"):
+        code, out, err = run(capsys, "predict", weighted, name, "--json")
+        assert (code, err, len(out)) == (0, [], 30)
+        answers.append([{**json.loads(line), "file": None} for line in out])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_each_bad_table_is_one_line_and_the_others_are_answered(weighted, workdir, tmp_path, capsys):
+    cases = {
+        "word.csv": ("b,a,c\n1,2,3\n1,two,3\n", "word.csv line 3, column 'a': 'two' is not a number"),
+        "nan.csv": ("b,a,c\n1,2,3\n1,2,nan\n", "nan.csv line 3, column 'c': 'nan' is not a finite number"),
+        "short.csv": ("b,a,c\n1,2\n", "short.csv line 2 has 2 fields; expected 3"),
+        "other.csv": ("b,x\n1,2\n", "other.csv lacks the columns 'a', 'c'"),
+        "empty.csv": ("", "empty.csv is empty: expected a header"),
+    }
+    for name, (text, _) in cases.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "good.csv").write_text("b,a,c\n1,2,3\n")
+    (tmp_path / "none.csv").write_text("b,a,c\n")
+    names = [*cases, "none.csv", "good.csv"]
+    code, out, err = run(capsys, "predict", weighted, *(tmp_path / name for name in names))
+    assert code == 2 and len(out) == 1 and out[0].startswith(str(tmp_path / "good.csv"))
+    assert len(err) == len(cases) and all(says in line for line, (_, says) in zip(err, cases.values()))
+    code, out, err = run(capsys, "predict", workdir, tmp_path / "good.csv")
+    assert (code, out, len(err)) == (2, [], 1) and "is a table, expected examples of shape (8, 8)" in err[0]
+    # Of a run without names.
+    model = predictor.Predictor(zoo.load(weighted).model, ("no", "yes"))
+    assert model.read(tmp_path / "good.csv").tolist() == [[1, 2, 3]]
+    (tmp_path / "more.csv").write_text("b,a,c,d\n1,2,3,4\n")
+    with pytest.raises(BadInput, match=r"more\.csv: has 4 columns, and the run keeps no names to choose by"):
+        model.read(tmp_path / "more.csv")
+
+
+def test_runs_without_names_take_the_columns_in_their_order(weighted, tmp_path, capsys):
+    named = predictor.evaluate(weighted, some_table(tmp_path / "t.csv", weighted, ORDERED))
+    about = json.loads((weighted / "model.json").read_text())
+    about.pop("features")
+    (weighted / "model.json").write_text(json.dumps(about))
+    assert predictor.evaluate(weighted, str(tmp_path / "t.csv")) == named
+    assert (
+        "the run keeps no names of its columns, so these are taken in their order: a, b, c" in capsys.readouterr().err
+    )
+
+
+def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_path, capsys):
+    known = some_table(tmp_path / "known.csv", weighted, ORDERED)
+    other = {"a": "a", "b": "b", "c": "c", "kind": "answer", "w": "weight"}
+    named = some_table(tmp_path / "named.csv", weighted, other)
+    wanted = predictor.evaluate(weighted, known)
+    code, out, err = run(
+        capsys, "evaluate", weighted, "--dataset", named, "--label_column=kind", "--weight_column=w", "--json"
+    )
+    assert (code, err) == (0, []) and json.loads(out[0]) == wanted
+    plain = some_table(tmp_path / "plain.csv", weighted, {"a": "a", "b": "b", "c": "c", "answer": "answer"})
+    code, out, err = run(capsys, "evaluate", weighted, "--dataset", plain, "--json")
+    said = f"zoo: {plain} has no column 'weight', the run's --weight_column: all examples weigh the same"
+    assert (code, err) == (0, [said]) and "accuracy_low" in json.loads(out[0])
+    code, again, err = run(capsys, "evaluate", weighted, "--dataset", known, "--weight_column=", "--json")
+    assert (code, again) == (0, out) and "passed over the columns that the model was not trained on: 'weight'" in err[0]
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=np.zeros(3, int))
+    cases = {
+        (named,): "has no column 'answer', it has a, b, c, kind, w: give the one with --label_column",
+        (named, "--label_column=Kind"): "did you mean kind? Give it with --label_column",
+        (known, "--weight_column=w"): "has no column 'w'",
+        (known, "--weight_column=a"): "--weight_column is 'a', which the model reads as a feature",
+        (tmp_path / "x.npz", "--label_column=answer"): "--label_column is for tables",
+        (tmp_path / "x.jsonl",): "expected one of",
+    }
+    for (dataset, *flags), says in cases.items():
+        code, out, err = run(capsys, "evaluate", weighted, "--dataset", dataset, *flags)
+        assert (code, out, len(err)) == (2, [], 1) and says in err[0], err
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
+    code, out, err = run(capsys, "evaluate", weighted, "--dataset", tmp_path / "x.jsonl")
+    assert code == 2 and "unknown kind of file; expected a .csv, .tsv or .npz, or a folder" in err[0]
+
+
+def test_a_file_may_lack_classes(weighted, workdir, digits, tmp_path):
+    rows = rows_of(weighted.parent / "table.csv")[1][:60]
+    alone = [[row["a"], row["b"], row["c"], f" {row['answer']} "] for row in rows if row["answer"] == "yes"]
+    write_table(tmp_path / "yes.csv", "a,b,c,answer", alone)
+    found = predictor.evaluate(weighted, str(tmp_path / "yes.csv"))
+    x = np.array([row[:3] for row in alone], np.float32)
+    model = keras.models.load_model(weighted / "model.keras", compile=False)
+    assert found["accuracy"] == pytest.approx((np.asarray(model(x)).argmax(axis=1) == 1).mean())
+    write_table(tmp_path / "new.csv", "a,b,c,answer", [*alone, [1, 2, 3, "perhaps"]])
+    with pytest.raises(BadInput, match="has the class 'perhaps' that the model does not know; expected some of its 2"):
+        predictor.evaluate(weighted, str(tmp_path / "new.csv"))
+    # Few rows with large labels, which are places among the model's classes.
+    np.savez(tmp_path / "few.npz", x=digits[:2], y=np.array([7, 9]))
+    found, expected = predictor.evaluate(workdir, str(tmp_path / "few.npz")), by_hand(workdir, digits[:2])
+    assert found["loss"] == pytest.approx(-np.log(expected[[0, 1], [7, 9]]).mean(), abs=1e-5)
+
+
+def test_classes_are_found_by_name_or_by_number():
+    assert tables.places("f", ["1.0", "b", "02"], ["b", "2", "1"]).tolist() == [2, 0, 1]
+    assert tables.places("f", ["1", "01"], [" 1", "01", "1.0"]).tolist() == [0, 1]
+    with pytest.raises(BadInput, match=r"f has the classes '1e0', 'B' that the model does not know"):
+        tables.places("f", ["01", "1e0", "B"], ["b", "01", "1.0"])
 
 
 def test_features_must_be_finite(weighted):
@@ -293,16 +441,16 @@ def test_a_folder_that_is_no_finished_run(workdir, tmp_path, capsys):
 
 
 def test_a_data_set_that_does_not_fit(workdir, digits, tmp_path, capsys):
-    np.savez(tmp_path / "few.npz", x=digits[:12], y=np.arange(12) % 3)
+    np.savez(tmp_path / "many.npz", x=digits[:11], y=np.arange(11))
     np.savez(tmp_path / "negative.npz", x=digits[:12], y=np.arange(12) % 11 - 1)
     rows = [",".join(map(str, image.ravel())) + f",digit {i % 10}" for i, image in enumerate(digits[:20])]
     (tmp_path / "names.csv").write_text("\n".join([",".join(map(str, range(64))) + ",label", *rows]))
     cases = {
         "mnist_5k": "shape (500, 28, 28), expected [n, 8, 8]",
         "digit": "did you mean digits?",
-        tmp_path / "few.npz": "has the 3 classes 0, 1, 2; expected the model's 10",
+        tmp_path / "many.npz": "label 10, expected 0 to 9",
         tmp_path / "negative.npz": "label -1, expected 0 to 9",
-        tmp_path / "names.csv": "digit 0, digit 1",
+        tmp_path / "names.csv": "has the classes 'digit 0', 'digit 1'",
         tmp_path / "missing.npz": "no such file",
     }
     for dataset, says in cases.items():

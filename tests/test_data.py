@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 import zoo
 from experiments.mlp_classifier import MlpConfig, build
 from tests.small import furthest
-from zoo.data import images, splits
+from zoo.data import images, splits, tables
 from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput
 from zoo.models import mlp
@@ -122,7 +122,21 @@ def test_standardizing_is_exact_in_any_precision():
         (table(GOOD, "a,b,kind"), "has no column 'label', it has a, b, kind"),
         (table([*GOOD, "1,2"]), "line 42 has 2 fields; expected 3"),
         (table([*GOOD[:5], "1,two,no", *GOOD]), "line 7, column 'b': 'two' is not a number"),
-        (table(["nan,1,no", *GOOD]), "is nan; expected finite numbers"),
+        (table([*GOOD[:7], "1,nan,no", *GOOD]), "line 9, column 'b': 'nan' is not a finite number"),
+        (table([*GOOD[:7], "-inf,1,no", *GOOD]), "line 9, column 'a': '-inf' is not a finite number"),
+        (table([*GOOD[:7], "1,1e300,no", *GOOD]), "line 9, column 'b': '1e300' is too large for float32"),
+        (table(GOOD, "a,a,label"), "line 1 names the column 'a' twice; expected a name of its own for each"),
+        (table(GOOD, "a,b,Label"), "has no column 'label', it has a, b, Label: did you mean Label? Give it with --"),
+        (table(GOOD, "a,b,labels"), "has no column 'label', it has a, b, labels: did you mean labels? Give it with --"),
+        (
+            table(GOOD).replace(",", ";"),
+            "the columns seem to be separated by semicolons; expected commas; save it with",
+        ),
+        (
+            table(GOOD).replace(",", "\t"),
+            "seem to be separated by tabs; expected commas; save it with commas, or as .tsv",
+        ),
+        ("\0".join(table(GOOD)), "line 1 has a NUL character: expected text; save the file as UTF-8"),
         (table([f"{i},1,no" for i in range(40)]), "only the class 'no'; expected two or more"),
         (table(GOOD[:3]), "no examples for"),
         (table([*GOOD, "1,2,"]), "line 42, column 'label' is empty"),
@@ -140,8 +154,36 @@ def test_bad_csv(tmp_path, text, said):
 def test_csv_that_is_not_text(tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(b"a,label\n\xff\xfe\xfd,1\n")
-    with pytest.raises(BadInput, match=r"cannot be read as \.csv in UTF-8"):
+    with pytest.raises(BadInput, match=r"line 2 is not text in UTF-8 .*; save the file as UTF-8"):
         images.load(str(path))
+    path.write_bytes(table(GOOD).encode("utf-16"))
+    with pytest.raises(BadInput, match=r"line 1 is not text in UTF-8 .*; save the file as UTF-8"):
+        images.load(str(path))
+
+
+def test_a_weight_that_is_none_is_told_with_its_line(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(table([*GOOD[:7], "1,-2,no", *GOOD]))
+    with pytest.raises(BadInput, match=re.escape("line 9, column 'b': -2 is negative; expected a weight of 0 or more")):
+        images.load(str(path), "label", "b")
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(table(['1,2,"a\nb"', "", "1,two,no", *GOOD]))
+    with pytest.raises(BadInput, match="line 5, column 'b': 'two' is not a number"):
+        images.load(str(path))
+
+
+def test_tsv_and_white_space(tmp_path):
+    """Around names, numbers and classes it means nothing."""
+    (tmp_path / "a.csv").write_text(table(GOOD))
+    (tmp_path / "b.tsv").write_text(table(GOOD, "a, b ,label").replace(",", " \t "))
+    one, other = (images.load(str(tmp_path / name)) for name in ("a.csv", "b.tsv"))
+    assert one.classes == other.classes == ("no", "yes") and one.features == other.features == ("a", "b")
+    for part in ("train", "validation", "test"):
+        for name, column in getattr(one, part).items():
+            np.testing.assert_array_equal(column, getattr(other, part)[name])
 
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -178,7 +220,86 @@ def test_torn_npz(tmp_path):
         images.load(str(tmp_path / "data.npz"))
 
 
-@pytest.mark.parametrize(("name", "said"), [("mnits", "did you mean mnist"), ("x.csv", "no such file")])
+def test_files_that_hold_no_arrays(tmp_path):
+    """NumPy's advice to unpickle is not passed on."""
+    np.savez(tmp_path / "objects.npz", x=np.full((9, 2), None), y=np.zeros(9, int))
+    (tmp_path / "text.npz").write_text("a,b\n1,2\n")
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder" / "x.npy", np.zeros((9, 2), np.float32))
+    (tmp_path / "folder" / "y.npy").write_text("0\n1\n")
+    for name, said in (
+        ("objects.npz", "it holds no array of numbers"),
+        ("text.npz", "it is no zip file"),
+        ("folder", "a .npy file cannot be read (it holds no array of numbers)"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)) as error:
+            images.load(str(tmp_path / name))
+        assert "pickle" not in str(error.value)
+
+
+def test_a_folder_without_its_files(tmp_path):
+    with pytest.raises(BadInput, match=r"has nothing, not x\.npy and y\.npy; expected x\.npy and y\.npy"):
+        images.load(str(tmp_path))
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(BadInput, match=r"has x\.npy, not y\.npy"):
+        images.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("place", [(0, 0), (17, 2), (39, 1)])
+def test_what_is_not_finite_is_named_by_file_and_row(tmp_path, monkeypatch, kind, place):
+    """Before anything is learned, in whatever block and split it stands."""
+    monkeypatch.setattr(tables, "_BLOCK", 5 * X[:1].nbytes)
+    x = X.copy()
+    x[place] = np.nan
+    arrays = {"x": x, "y": Y, "x_test": X + 5, "y_test": Y}
+    if kind == "file":
+        np.savez(tmp_path / "data.npz", **arrays)
+    else:
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+    path, named = (tmp_path, "x.npy: x") if kind == "folder" else (tmp_path / "data.npz", "data.npz: x")
+    with pytest.raises(BadInput, match=re.escape(f"{named}{list(place)} is nan; expected finite numbers")):
+        images.load(str(path))
+
+
+def test_numbers_that_float32_cannot_hold(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.where(np.arange(40)[:, None] == 7, 1e300, X.astype(np.float64)), y=Y)
+    with pytest.raises(BadInput, match=re.escape("x[7, 0] is inf")):
+        images.load(str(tmp_path / "data.npz"))
+
+
+def test_classes_that_a_split_lacks_are_said(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", np.sort(Y))
+    position, *said = images.load(str(tmp_path)).notes
+    assert "split by position" in position and "shuffle x.npy and y.npy together" in position
+    assert said == [
+        "WARNING: no validation examples of the classes '0', '1', '2'",
+        "WARNING: no test examples of the classes '0', '1', '2'",
+    ]
+    np.save(tmp_path / "y.npy", np.where(np.arange(40) == 39, 4, Y % 2))
+    assert images.load(str(tmp_path)).notes[1:] == (
+        "WARNING: no training examples of the classes '2', '3', '4'",
+        "WARNING: no validation examples of the classes '2', '3'",
+        "WARNING: no test examples of the classes '2', '3', '4'",
+        "WARNING: one example only of the class '4'",
+    )
+    path = tmp_path / "table.csv"
+    path.write_text(table([*GOOD, "50,1,perhaps"]))
+    assert images.load(str(path)).notes[-1] == "WARNING: one example only of the class 'perhaps'"
+    path.write_text(table([f"{i},{i % 7},{'no' if i % 2 else 'yes'}" for i in range(400)]))
+    assert images.load(str(path)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mnits", r"did you mean mnist.*\? Or a \.npz, \.csv or \.tsv file of your own, or a folder"),
+        ("qqq", r"expected one of .*fashion_mnist, or a \.npz, \.csv or"),
+        ("x.csv", "no such file"),
+    ],
+)
 def test_unknown(name, said):
     with pytest.raises(BadInput, match=said):
         images.load(name)

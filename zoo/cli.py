@@ -93,7 +93,8 @@ def _add_predict(verbs: Any) -> None:
         "files",
         metavar="FILE",
         nargs="*",
-        help="a .npy or .npz file with one example or a stack of them, a .png image, or - to read stdin, line by line: "
+        help="a .npy or .npz file with one example or a stack of them, a .png image, a .csv or .tsv whose "
+        "columns have the names of the training table's (others are passed over), or - to read stdin, line by line: "
         'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
         'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
     )
@@ -140,12 +141,19 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument(
         "--dataset",
         metavar="NAME_OR_FILE",
-        help="another data set: the test split of a named one, or all of a .npz or .csv file or a folder of x.npy and "
-        "y.npy (default: the test split of what the run was trained on); for a run on texts a .csv, .tsv or .jsonl, "
-        "without the texts that the run was trained on or chosen by; for a tagger a CoNLL file, likewise",
+        help="another data set: the test split of a named one, or all of a .npz, .csv or .tsv file or a folder of "
+        "x.npy and y.npy, which may lack some of the classes (default: the test split of what the run was trained on); "
+        "for a run on texts a .csv, .tsv or .jsonl, without the texts that the run was trained on or chosen by; for a "
+        "tagger a CoNLL file, likewise",
     )
-    for name, what in (("text_column", "texts"), ("pair_column", "second texts"), ("label_column", "classes")):
+    columns = {"text_column": "texts", "pair_column": "second texts", "label_column": "classes"}
+    for name, what in columns.items():
         verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
+    verb.add_argument(
+        "--weight_column",
+        metavar="NAME",
+        help="column of example weights in a table (default: the run's, where the table has it); empty for none",
+    )
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_evaluate)
 
@@ -264,7 +272,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
     from zoo.predict.predictor import evaluate
 
-    columns = arguments.text_column, arguments.label_column, arguments.pair_column
+    columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
     result = evaluate(arguments.workdir, arguments.dataset, *columns)
     if not arguments.json:
         _print_result(result, other=arguments.dataset is not None)

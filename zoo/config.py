@@ -251,10 +251,18 @@ def as_dict(config: Config) -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A question: did you mean one of the nearest names? Or all known names where none is near."""
+def nearest(name: str, known: Sequence[str], other: str = "") -> str:
+    """A question: did you mean one of the nearest names? Or all known names where none is near.
+
+    Args:
+        name: that is not known.
+        known: names.
+        other: what may be given besides these names, like "a file of your own".
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+    if near:
+        return f"did you mean {' or '.join(near)}?{f' Or {other}' if other else ''}"
+    return f"expected one of {', '.join(known)}{f', or {other}' if other else ''}"
 
 
 def steps_range(text: str) -> tuple[int, int] | None:

@@ -45,7 +45,7 @@ def load(dataset: str, train_file: str = "") -> Corpus:
     if dataset == "tiny_shakespeare":
         parts, _ = prepared.read("tiny_shakespeare", ("train", "validation", "test"), instead="people_daily")
         return Corpus(*(parts[name]["text"][0].decode() for name in ("train", "validation", "test")))
-    raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES)} Or --train_file with your own text")
+    raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with your own text')}")
 
 
 def stored(text: str, tokenizer: Tokenizer, cache: Path | None) -> np.ndarray:

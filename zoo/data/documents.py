@@ -66,7 +66,7 @@ def load(dataset: str, train_file: str = "") -> Documents:
         return _own(configs.absolute(train_file))
     if dataset not in NAMES:
         raise BadInput(
-            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES)} Or --train_file with your own text"
+            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with your own text')}"
         )
     found = reviews.load(dataset, unlabelled=True)
     return Documents(*map(_listed, (found.unlabelled, found.validation.texts, found.test.texts[:_JUDGED])))

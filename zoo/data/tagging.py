@@ -80,7 +80,7 @@ def load(
         if name:
             raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if dataset not in NAMES:
-        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES)} Or --train_file with a CoNLL file")
+        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with a CoNLL file')}")
     # Cut between paragraphs.
     parts = [_people_daily(block, dataset) for block in _blocks(people_daily.paragraphs(), 2)]
     return _finished(parts, IOB2 if dataset == NAMES[0] else PLAIN, [], dataset)

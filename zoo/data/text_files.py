@@ -53,7 +53,7 @@ def content(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}; expected a file of texts") from None
+        raise BadInput(f"{path} cannot be read: {error.strerror}; expected a text file") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -63,10 +63,7 @@ def content(path: Path) -> str:
 
 
 def _csv(path: Path, content: str, wanted: list["_Column"]) -> Iterator[Row]:
-    if "\0" in content:
-        line = content[: content.index("\0")].count("\n") + 1
-        raise BadInput(f"{path} line {line} has a NUL character: expected text")
-    found = _records(path, content)
+    found = records(path, content)
     _, header = next(found, (1, []))
     if not header:
         names = " and ".join(repr(column.name) for column in wanted)
@@ -82,10 +79,19 @@ def _csv(path: Path, content: str, wanted: list["_Column"]) -> Iterator[Row]:
         yield Row(line, **row | {"label": row["label"].strip()})
 
 
-def _records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not empty, each with its first line; a quoted field may go over many."""
+def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The records of a .csv or .tsv that are not empty, each with its first line; a quoted field may go over many.
+
+    Raises:
+        BadInput: what is wrong, with the line.
+    """
+    if "\0" in content:
+        line = content[: content.index("\0")].count("\n") + 1
+        raise BadInput(f"{path} line {line} has a NUL character: expected text; save the file as UTF-8")
     # strict: a stray quote would otherwise swallow the examples after it without a word.
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    reader = csv.reader(
+        io.StringIO(content, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+    )
     first = 1
     try:
         for fields in reader:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.errors import BadInput
+from zoo.predict import inputs, shown, text_inputs
 from zoo.predict import page as pages
-from zoo.predict import shown, text_inputs
 from zoo.predict.explain import Explainer, Explanation
 from zoo.predict.gaps import GapPredictor
 from zoo.predict.predictor import Predictor
@@ -151,7 +151,7 @@ def check(
             if getattr(flags, name):
                 raise BadInput(
                     f"--{name} is for runs on texts; {workdir} holds a model for arrays of shape {predictor.shape}: "
-                    "expected .npy, .npz, .png or -"
+                    f"expected {', '.join(inputs.SUFFIXES)} or -"
                 )
         return
     if flags.pair_column and not predictor.pair_column:

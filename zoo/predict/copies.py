@@ -32,7 +32,7 @@ def reading(predictor: Classifier, tensor: Any) -> Classifier:
 
 def _with(predictor: Classifier, model: keras.Model, classes: tuple[str, ...]) -> Classifier:
     if isinstance(predictor, Predictor):
-        return Predictor(model, classes, predictor.largest)
+        return Predictor(model, classes, predictor.largest, predictor.features)
     reads = predictor.tokenizer, predictor.max_length, predictor.cut, predictor.text_column
     return TextPredictor(model, classes, *reads, predictor.frame, predictor.pair_column)
 

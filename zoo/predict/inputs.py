@@ -1,16 +1,17 @@
-"""Examples to predict: from .npy, .npz and .png files, and from lines of JSON."""
+"""Examples to predict: from .npy, .npz and .png files, from tables, and from lines of JSON."""
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.data import csv_tables
 from zoo.errors import BadInput
 
-SUFFIXES = (".npy", ".npz", ".png")
+SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
 
 
 class Line(NamedTuple):
@@ -22,21 +23,26 @@ class Line(NamedTuple):
     error: str = ""
 
 
-def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str] = ()) -> np.ndarray:
     """Reads the examples of one file.
 
     Args:
-        path: a .npy or .npz file with one example or a stack of them, or a .png file with one.
+        path: a .npy or .npz file with one example or a stack of them, a .png file with one, or a .csv or .tsv with one
+            in each row.
         shape: of one example.
         dtype: that the model takes.
+        features: names of the columns that are read of a table, in the model's order; other columns are passed over.
+            Without names the table has as many columns as an example has numbers.
 
     Returns:
         `[examples, *shape]` of that dtype.
 
     Raises:
-        BadInput: names the file, what is wrong and what was expected.
+        BadInput: names the file, what is wrong and what was expected; of a table also the line and the column.
     """
     path = Path(path)
+    if path.suffix.lower() in csv_tables.SUFFIXES:
+        return _table(path, shape, dtype, features)
     readers = {".npy": _npy, ".npz": _npz, ".png": lambda path: _png(path, shape)}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -139,6 +145,23 @@ def _npz(path: Path) -> np.ndarray:
         if "x" not in names and len(names) != 1:
             raise BadInput(f"has the arrays {', '.join(names) or '(none)'}; expected one named x, or only one")
         return np.asarray(arrays["x" if "x" in names else names[0]])
+
+
+def _table(path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str]) -> np.ndarray:
+    """All rows or none, as of the other files: where one is bad, the numbers of the answers would no longer fit."""
+    if len(shape) != 1:
+        raise BadInput(f"{path}: is a table, expected examples of shape {shape}; give a .npy or .npz file")
+    table = csv_tables.read(path)
+    if not features and len(table.header) != shape[0]:
+        raise BadInput(
+            f"{path}: has {len(table.header)} columns, and the run keeps no names to choose by; expected the "
+            f"{shape[0]} columns that it was trained on, in their order"
+        )
+    found = table.numbers(features or table.header)
+    try:
+        return numbers(found, dtype)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 def _png(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import functools
 import math
 import statistics
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tensorflow as tf
 import zoo.models.layers  # noqa: F401
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import additions, images, splits, tables
+from zoo.data import additions, csv_tables, images, splits, tables
 from zoo.data.batches import Batches
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput, NonFinite
@@ -54,6 +55,7 @@ def load(
         task, classes = about["task"], about.get("classes", [])
         classes = tuple(str(name) for name in classes)
         largest = float(about.get("largest", 0.0))
+        features = tuple(str(name) for name in about.get("features", []))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadInput(
             f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
@@ -73,7 +75,7 @@ def load(
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
             "classes; expected the two files of one run"
         )
-    found = texts.load(workdir, about, model, classes) if reads_text else Predictor(model, classes, largest)
+    found = texts.load(workdir, about, model, classes) if reads_text else Predictor(model, classes, largest, features)
     found.lite = runtimes.lite(workdir, workdir / folders.MODEL, runtime)
     return found
 
@@ -86,12 +88,16 @@ class Predictor:
         classes: names in the order of the logits.
         shape: of one example.
         largest: intensity of a pixel that the model was trained on, 0 for features of any scale.
+        features: names of the columns of a table that the model was trained on; empty where none were kept.
         dtype: of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
         lite: what may answer for one example at a time.
     """
 
-    def __init__(self, model: keras.Model, classes: tuple[str, ...], largest: float = 0.0):
+    def __init__(
+        self, model: keras.Model, classes: tuple[str, ...], largest: float = 0.0, features: tuple[str, ...] = ()
+    ):
         self.model = model
+        self.features = features
         self.largest = largest
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
@@ -135,7 +141,7 @@ class Predictor:
 
     def read(self, path: str | Path) -> np.ndarray:
         """The examples of a file; see `inputs.read`."""
-        return inputs.read(path, self.shape, self.dtype)
+        return inputs.read(path, self.shape, self.dtype, self.features)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[inputs.Line]:
         """The examples of a stream; see `inputs.lines`."""
@@ -164,16 +170,19 @@ def evaluate(
     text_column: str | None = None,
     label_column: str | None = None,
     pair_column: str | None = None,
+    weight_column: str | None = None,
 ) -> dict[str, float]:
     """Judges a run's model on examples that it was not trained on.
 
     Args:
         workdir: of the run.
         dataset: None for the test split of the run's own data set. Else a name, whose test split is used, or a file of
-            one's own, all of whose examples are used (unless the run was trained on it: then its test split).
+            one's own, all of whose examples are used (unless the run was trained on it: then its test split). A
+            table's columns are found by name; what is passed over is said on stderr. It may lack classes of the model.
         text_column: of such a file, for a run on texts; None for the run's own.
-        label_column: likewise.
+        label_column: likewise, and of a table.
         pair_column: likewise, for a run on pairs of texts.
+        weight_column: of a table; None for the run's own where the table has it, empty for no weights.
 
     Returns:
         `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
@@ -188,8 +197,12 @@ def evaluate(
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
     columns = {"text_column": text_column, "label_column": label_column, "pair_column": pair_column}
+    if weight_column is not None and not isinstance(predictor, Predictor):
+        raise BadInput(f"{workdir} holds no model for tables: expected no --weight_column")
     if isinstance(predictor, (TextPredictor, ValuePredictor)):
         return text_evaluation.evaluate(predictor, run, dataset, **columns)
+    if isinstance(predictor, Predictor):
+        columns.pop("label_column")
     if any(columns.values()):
         given = " and ".join(f"no --{name}" for name in columns)
         raise BadInput(f"{workdir} holds no model for texts with labels: expected {given}")
@@ -202,8 +215,7 @@ def evaluate(
     dataset = dataset or run["config"].get("dataset")
     if not dataset:
         raise BadInput(f"{configs.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
-    parts, classes = _examples(dataset, run)
-    _check_classes(dataset, classes, predictor.classes)
+    parts = _examples(dataset, run, predictor, label_column, weight_column)
     try:
         judged = [_judged(predictor, columns) for columns in parts]
     except BadInput as error:
@@ -241,24 +253,40 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _examples(dataset: str, run: dict[str, Any]) -> tuple[list[Columns], tuple[str, ...]]:
-    """The parts of a data set to judge by, and its classes."""
+def _examples(
+    dataset: str, run: dict[str, Any], predictor: Predictor, label_column: str | None, weight_column: str | None
+) -> list[Columns]:
+    """The parts of a data set to judge by, their labels as places among the model's classes."""
     config = run["config"]
-    columns = config.get("label_column", "label"), config.get("weight_column", "")
-    if dataset not in images.NAMES and dataset == config.get("dataset"):
-        # As it was typed, in the folder where it was typed.
-        dataset = str(Path(run.get("folder", "."), Path(dataset).expanduser()))
-        loaded = images.load(dataset, *columns)
-        return [loaded.test], loaded.classes
-    path = configs.absolute(dataset)
-    if dataset in images.NAMES or not path.exists():
-        loaded = images.load(dataset, *columns)
-        return [loaded.test], loaded.classes
-    loaded = tables.load(path, *columns)
+    own = dataset == config.get("dataset")
+    # The run's own as it was typed, in the folder where it was typed.
+    path = Path(run.get("folder", "."), Path(dataset).expanduser()) if own else configs.absolute(dataset)
+    if dataset in images.NAMES or path.suffix not in csv_tables.SUFFIXES:
+        for name, given in (("label_column", label_column), ("weight_column", weight_column)):
+            if given is not None:
+                raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
+    if dataset in images.NAMES:
+        loaded = images.load(dataset)
+        places = tables.places(f"--dataset {dataset}", loaded.classes, predictor.classes)
+        return [loaded.test | {"y": places[loaded.test["y"]]}]
+    run_weights = config.get("weight_column", "") if weight_column is None else ""
+    known = tables.Known(predictor.classes, predictor.features, run_weights)
+    columns = label_column or config.get("label_column", "label"), weight_column or ""
+    if own or not path.exists():
+        parts = [images.load(str(path) if own else dataset, *columns, known).test]
+    else:
+        parts = _of_file(path, columns, known, run)
+    for note in known.notes:
+        print(f"zoo: {note}", file=sys.stderr)
+    return parts
+
+
+def _of_file(path: Path, columns: tuple[str, str], known: tables.Known, run: dict[str, Any]) -> list[Columns]:
+    loaded = tables.load(path, *columns, known)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):
-        return [distinct.test], loaded.classes
-    return [loaded.train, loaded.validation, loaded.test], loaded.classes
+        return [distinct.test]
+    return [loaded.train, loaded.validation, loaded.test]
 
 
 def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
@@ -270,22 +298,10 @@ def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
         except BadInput:
             # Of other shapes or classes than what the run has learned from.
             return False
+    if not len(loaded.train["y"]):
+        return False
     batches = Batches(loaded.train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
     return batches.fingerprint() == run.get("identity", {}).get("training data")
-
-
-def _check_classes(dataset: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    # The labels of .npz and .npy files are numbers without names.
-    numbered = tuple(str(label) for label in range(len(expected)))
-    if found not in (expected, numbered):
-        raise BadInput(
-            f"--dataset {dataset} has the {len(found)} classes {_few(found)}; expected the model's {len(expected)}: "
-            f"{_few(expected)}"
-        )
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _judged(predictor: Predictor, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -65,7 +65,7 @@ def _other(dataset: str, config: dict[str, Any]) -> tuple[Sentences, str]:
         found = tagging.load(dataset)
         return found.test, found.scheme
     if not path.exists():
-        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, tagging.NAMES)} Or a CoNLL file")
+        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, tagging.NAMES, 'a CoNLL file')}")
     sentences, scheme, _ = to_iob2(path, conll.read(path, **_columns(config)))
     return Sentences([each.words for each in sentences], [each.tags for each in sentences]), scheme
 

@@ -105,7 +105,7 @@ def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]
         return found.test
     if path.suffix not in text_files.SUFFIXES and not path.exists():
         raise BadInput(
-            f"--dataset is {dataset!r}: {configs.nearest(dataset, reviews.NAMES)} Or a .csv, .tsv or .jsonl of your own"
+            f"--dataset is {dataset!r}: {configs.nearest(dataset, reviews.NAMES, 'a .csv, .tsv or .jsonl of your own')}"
         )
     return of_file(path, columns, classes)
 
