@@ -7,12 +7,12 @@ from scipy import stats
 
 from zoo.predict import guards
 from zoo.predict.copies import Classifier, compiled
-from zoo.predict.source import Source, two_sided
+from zoo.predict.source import two_sided
 
 # Examples on either side of a change; of fewer, chance would tell of changes.
 _FEWEST = 32
 # The probability that an example is further from what is usual than one from before the change, or the reverse: 0.5
-# where nothing has changed, and so large by chance in one of 1e9 comparisons of 32 with 32.
+# where nothing has changed, and so large by chance in one of ten million comparisons of 32 with 32.
 _SURE = 0.9
 
 
@@ -27,13 +27,12 @@ class Drift:
 
     Args:
         predictor: of the trained model.
-        source: the data that it was trained for.
+        judge: of the data that it was trained for.
         memory: how many examples are remembered.
     """
 
-    def __init__(self, predictor: Classifier, source: Source, memory: int):
-        self._predictor, self._memory = compiled(predictor), memory
-        self._guards = guards.Guards(source)
+    def __init__(self, predictor: Classifier, judge: guards.Guards, memory: int):
+        self._predictor, self._guards, self._memory = compiled(predictor), judge, memory
         self._far = np.zeros(0)
 
     def follow(self, batch: Any) -> int:

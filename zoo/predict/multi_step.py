@@ -210,7 +210,7 @@ class Refiner:
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
         # Only what begins anew with each batch is fitted to all that is remembered, and fails where that is a mixture.
-        self._drift = Drift(predictor, source, memory) if any(stage.anew for stage in plan) else None
+        self._drift = Drift(predictor, self._guards, memory) if any(stage.anew for stage in plan) else None
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
         for stage in plan:
