@@ -31,7 +31,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# The peers are large and no dependency; Orbit needs an environment of its own, see benchmarks/mlp.py.
+# The peers are large and no dependency; Orbit needs an environment of its own, see benchmarks/mlp/__main__.py.
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench,export]'
 	$(BIN)/python -m benchmarks.mlp

@@ -64,7 +64,7 @@ setup(
         "export": EXPORT,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },
-    entry_points={"console_scripts": ["zoo = zoo.cli:main"]},
+    entry_points={"console_scripts": ["zoo = zoo.cli.main:main"]},
     # No classifier for the license: `license` says it, and PEP 639 has retired the other way.
     classifiers=[
         "Development Status :: 3 - Alpha",

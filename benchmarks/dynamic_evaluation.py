@@ -49,12 +49,12 @@ MEASURED = 100
 
 def streams(split: str, characters: int) -> dict[str, str]:
     """The two streams of a split, "validation" or "test"."""
-    from zoo.data import corpus, prepared
+    from zoo.data.datasets import running_text, tfds
 
-    own = getattr(corpus.load("tiny_shakespeare"), split)
+    own = getattr(running_text.load("tiny_shakespeare"), split)
     # The files are in a random order, of both classes.
     part = {"validation": "train[:100]", "test": "test[:100]"}[split]
-    found, _ = prepared.read("imdb_reviews", (part,), instead="none: this study needs it")
+    found, _ = tfds.read("imdb_reviews", (part,), instead="none: this study needs it")
     reviews = "\n".join(text.decode() for text in found[part]["text"])
     pieces = [
         source[i * PIECE : (i + 1) * PIECE]
@@ -67,7 +67,7 @@ def streams(split: str, characters: int) -> dict[str, str]:
 
 def tokens(model, text: str) -> np.ndarray:
     """A token for each character, [UNK] for one that training had not."""
-    from zoo.data import corpus
+    from zoo.data.datasets import running_text as corpus
 
     ids = corpus.stored(text, model.tokenizer, None).astype(np.int32)
     if len(ids) != len(text):
@@ -91,25 +91,28 @@ def measured(model, found, ids: np.ndarray) -> dict:
 
 def gain(found, gains: np.ndarray, places: np.ndarray) -> list[float]:
     """Bits per character and the ends of the interval, segments being drawn."""
-    from zoo.report import metrics
+    from zoo.metrics import classification
 
     starts = [one.first - 1 for one in found.trace]
     sums, counts = (np.add.reduceat(values.astype(float), starts) for values in (np.where(places, gains, 0.0), places))
     compute = lambda drawn: {"gain": drawn @ sums / (drawn @ counts)}  # noqa: E731
     with np.errstate(invalid="ignore"):
-        return [float(sums.sum() / counts.sum()), *metrics.bootstrap(compute, len(starts), 1000, 0, 0.95)["gain"]]
+        return [
+            float(sums.sum() / counts.sum()),
+            *classification.bootstrap(compute, len(starts), 1000, 0, 0.95)["gain"],
+        ]
 
 
 def tune(workdirs: list[str], characters: int, base, names: list[str]) -> None:
     """Prints a table of the grid on streams of validation."""
-    from zoo.data import corpus
-    from zoo.predict import language
-    from zoo.predict.dynamic_evaluation import DynamicEvaluation
+    from zoo.data.datasets import running_text as corpus
+    from zoo.predict.language_models import language_model
+    from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
     print("| run | stream | optimizer | rate | decay | static | dynamic | mixed |\n|---|---|---|---|---|---|---|---|")
     texts = streams("validation", characters)
     for optimizer, workdir in itertools.product(GRID, workdirs):
-        model = language.load(workdir)
+        model = language_model.load(workdir)
         evaluation = DynamicEvaluation(model, base._replace(optimizer=optimizer))
         if optimizer == "rms":
             training = corpus.load("tiny_shakespeare").train
@@ -124,9 +127,9 @@ def tune(workdirs: list[str], characters: int, base, names: list[str]) -> None:
 
 def test(workdirs: list[str], characters: int, base, out: str) -> None:
     """Prints a table of all runs on the streams of test."""
-    from zoo.data import corpus
-    from zoo.predict import language
-    from zoo.predict.dynamic_evaluation import DynamicEvaluation
+    from zoo.data.datasets import running_text as corpus
+    from zoo.predict.language_models import language_model as language
+    from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
     texts, rows = streams("test", characters), []
     print("| run | stream | characters | [UNK] | static | dynamic | mixed | gain, dynamic | gain, mixed | resets |")
@@ -173,7 +176,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import tensorflow as tf
 
-    from zoo.predict.dynamic_evaluation import Settings
+    from zoo.predict.language_models.dynamic_evaluation import Settings
 
     # Segments are small: a second thread mostly waits for the first.
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -29,23 +29,26 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report
-from benchmarks.report import Spread
+from benchmarks.harness import report
+from benchmarks.harness.report import Spread
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.models import recurrent
-from zoo.predict import exits, predictor, source, text_evaluation
-from zoo.predict.early_exit import EarlyExit
-from zoo.predict.early_reading import EarlyReading
-from zoo.predict.source import two_sided
+from zoo.models import lstm_layers
+from zoo.predict.early_exit import exit_heads
+from zoo.predict.early_exit.lstm_exit import EarlyReading
+from zoo.predict.early_exit.transformer_exit import EarlyExit
+from zoo.predict.evaluation import held_out
+from zoo.predict.evaluation import texts as text_evaluation
+from zoo.predict.evaluation.held_out import two_sided
+from zoo.predict.predictors import array_classifier
 
 _BATCH = 256
 
 
 def main() -> None:
     options = _parser().parse_args()
-    found = predictor.load(options.workdir)
-    known = source.load(options.workdir, found)
+    found = array_classifier.load(options.workdir)
+    known = held_out.load(options.workdir, found)
     start = time.perf_counter()
     early = _early(options, found, known)
     print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
@@ -75,9 +78,9 @@ def main() -> None:
 
 def _early(options, found, known) -> EarlyExit | EarlyReading:
     first = {"risk": float(options.risks.split(",")[0]), "delta": options.delta, "kind": options.kind}
-    if any(isinstance(layer, recurrent.Lstm) for layer in found.model.layers):
+    if any(isinstance(layer, lstm_layers.Lstm) for layer in found.model.layers):
         return EarlyReading(found, known, chunk=options.chunk, **first)
-    return EarlyExit(found, known, exits.of_run(options.workdir, found), **first)
+    return EarlyExit(found, known, exit_heads.of_run(options.workdir, found), **first)
 
 
 def _judged(early: EarlyExit | EarlyReading, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:

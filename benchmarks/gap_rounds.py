@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", help="folder of a finished run of experiments.bert_pretrain")
     options = parser.parse_args(arguments)
     import zoo
-    from zoo.data import reviews
-    from zoo.predict.mask_predict import MaskPredict
+    from zoo.data.datasets import text_classification
+    from zoo.predict.predictors.mask_predict import MaskPredict
 
     model = zoo.load(options.run)
-    texts = reviews.load("imdb_reviews").test.texts
+    texts = text_classification.load("imdb_reviews").test.texts
     chosen = np.random.default_rng(0).permutation(len(texts))[:_REVIEWS].tolist()
     print(
         "| hidden | rounds | found | difference (95 %) | log P of a guess | reviews kept |\n|---|---|---|---|---|---|"
@@ -78,12 +78,12 @@ def _found(filler: Any, hidden: Sequence[tuple[str, list[str]]]) -> dict[str, np
 
 
 def _row(share: float, rounds: int, one: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
-    from zoo.report import metrics
+    from zoo.metrics import classification
 
     gaps, words = found["right"] - one["right"], found["words"]
-    low, high = metrics.bootstrap(lambda counts: {"gap": counts @ gaps / (counts @ words)}, len(gaps), 5000, 0, 0.95)[
-        "gap"
-    ]
+    low, high = classification.bootstrap(
+        lambda counts: {"gap": counts @ gaps / (counts @ words)}, len(gaps), 5000, 0, 0.95
+    )["gap"]
     return (
         f"| {100 * share:.0f} % | {rounds} | {100 * found['right'].sum() / words.sum():.2f} % | "
         f"{100 * gaps.sum() / words.sum():+.2f} ({100 * low:+.2f} to {100 * high:+.2f}) | "

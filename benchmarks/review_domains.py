@@ -11,8 +11,8 @@ without an average of the weights, which would keep most of them as they were: s
 round without these sentences, as more training alone may change something.
 
 `adaptation`: runs of `experiments.bert_finetune --dataset=glue/sst2` meet IMDB. 2,000 reviews of its unsupervised split
-are learned from by masked words (`zoo.predict.adaptation`, its defaults); judged on 2,000 others of its test split, by
-accuracy and by cross-entropy.
+are learned from by masked words (`zoo.adaptation.task_adaptive_pretraining`, its defaults); judged on 2,000 others
+of its test split, by accuracy and by cross-entropy.
 
 Nothing is chosen on what is reported: all settings are the defaults, chosen before. The intervals (95 %) are of a
 paired bootstrap over the judged examples: which of them are right before and after. The last row is of all seeds
@@ -69,10 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def interval(before: np.ndarray, after: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of mean(after) - mean(before) by a paired bootstrap over examples (Efron, 1979)."""
-    from zoo.report import metrics
+    from zoo.metrics import classification
 
     gaps = after.astype(np.float64) - before
-    found = metrics.bootstrap(lambda counts: {"gap": counts @ gaps / len(gaps)}, len(gaps), RESAMPLES, seed, 0.95)
+    found = classification.bootstrap(
+        lambda counts: {"gap": counts @ gaps / len(gaps)}, len(gaps), RESAMPLES, seed, 0.95
+    )
     return found["gap"]
 
 
@@ -108,21 +110,21 @@ def _kept(study: Callable, run: str, options: argparse.Namespace) -> dict[str, A
 
 def _feedback(run: str, options: argparse.Namespace) -> dict[str, Any]:
     import zoo
-    from zoo.data import phrases, reviews
-    from zoo.predict import feedback
+    from zoo.adaptation import pseudo_labels
+    from zoo.data.datasets import sst2_phrases, text_classification
 
-    sst = reviews.load("glue/sst2")
-    whole = np.flatnonzero(phrases.sentences(sst.train.texts))
+    sst = text_classification.load("glue/sst2")
+    whole = np.flatnonzero(sst2_phrases.sentences(sst.train.texts))
     chosen = np.sort(np.random.default_rng(0).permutation(whole)[:_NEW]).tolist()
     new, truth = [sst.train.texts[place] for place in chosen], sst.train.labels[chosen]
     out = (options.out / f"{Path(run).name}.csv").absolute()
-    found = feedback.collect(run, new, options.share)
-    feedback.write(out, found)
+    found = pseudo_labels.collect(run, new, options.share)
+    pseudo_labels.write(out, found)
     label_of = dict(zip(new, truth.tolist()))
     good = np.mean([label_of[text] == label for text, label in zip(found.examples, found.labels.tolist())])
     right = {"before": _right(zoo.load(run), sst.test)}
     said = f"{len(found.labels):,} of {len(new):,} taken, {100 * good:.1f} % of them right"
-    notes, words = {}, shlex.split(feedback.command(run, out))
+    notes, words = {}, shlex.split(pseudo_labels.command(run, out))
     for change, left in (("feedback", ""), ("control", "--more_file")):
         if change == "control" and not options.control:
             continue
@@ -136,9 +138,10 @@ def _feedback(run: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _adaptation(run: str, options: argparse.Namespace) -> dict[str, Any]:
     import zoo
-    from zoo.data import reviews
-    from zoo.data.text_splits import chosen
-    from zoo.predict import adaptation, source
+    from zoo.adaptation import task_adaptive_pretraining
+    from zoo.data.datasets import text_classification as reviews
+    from zoo.data.datasets.text_splits import chosen
+    from zoo.predict.evaluation import held_out
 
     predictor = zoo.load(run)
     imdb = reviews.load("imdb_reviews", unlabelled=True)
@@ -149,8 +152,12 @@ def _adaptation(run: str, options: argparse.Namespace) -> dict[str, Any]:
     texts = imdb.unlabelled[len(imdb.train.texts) :]
     texts = [texts[place] for place in draw.permutation(len(texts))[:_REVIEWS].tolist()]
     test = chosen(imdb.test, judged)
-    found = adaptation.adapt(
-        predictor, texts, source.load(run, predictor), adaptation.replay(run, predictor), epochs=options.epochs
+    found = task_adaptive_pretraining.adapt(
+        predictor,
+        texts,
+        held_out.load(run, predictor),
+        task_adaptive_pretraining.replay(run, predictor),
+        epochs=options.epochs,
     )
     for line in found.trace:
         print(line, flush=True)

@@ -107,7 +107,7 @@ def _zoo(replicas: int, parts: int, kill: bool, folder: Path) -> None:
 def _fit(replicas: int, parts: int, kill: bool, folder: Path) -> None:
     import keras
 
-    from zoo.data import images
+    from zoo.data.datasets import images
     from zoo.engine import devices
 
     strategy = devices.strategy("auto", replicas)
@@ -153,7 +153,7 @@ def _killing() -> Any:
 
 
 def _end(model: Any, folder: Path) -> None:
-    from zoo.data import images
+    from zoo.data.datasets import images
 
     answers = np.argmax(model.predict(images.load("mnist_5k").test["x"], verbose=0), axis=1)
     weights = {f"{number}": np.asarray(value) for number, value in enumerate(model.trainable_variables)}

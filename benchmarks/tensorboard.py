@@ -36,8 +36,8 @@ def cost(arguments: list[str]) -> dict[str, float]:
     from experiments.mlp_classifier import MlpConfig, build
     from zoo import config as configs
     from zoo.engine.inspection import Inspection
-    from zoo.loop import run
-    from zoo.watch import Watch
+    from zoo.training.run import run
+    from zoo.training.tensorboard_writer import Watch
 
     values = flags.FlagValues()
     configs.define_flags(MlpConfig, "", values)
@@ -89,7 +89,7 @@ def _added(both: list[float], clock=time.thread_time):
 
 def write(folder: Path) -> int:
     """Writes the event files of long runs; how many points they have."""
-    from zoo.report.history import History
+    from zoo.tensorboard.event_files import History
 
     points = 0
     for number in range(RUNS):

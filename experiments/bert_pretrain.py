@@ -22,10 +22,12 @@ from experiments import encoders
 from experiments.encoders import EncoderConfig
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import documents, frames, masking, probes, text
+from zoo.data.datasets import documents, probing
+from zoo.data.text import encoding, masking, special_tokens
 from zoo.errors import BadInput
-from zoo.models import heads
-from zoo.report import baseline, features, looks
+from zoo.metrics import linear_baselines
+from zoo.models import encoder_heads
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 
@@ -91,22 +93,22 @@ def build(config: PretrainConfig) -> Experiment:
     """The documents, their tokens, an encoder with its heads, and the task."""
     if config.probe and config.train_file:
         raise BadInput("--probe with --train_file: its documents have no labels; expected one of the two")
-    begun, notes, cache = encoders.start(config), [], text.cache_folder()
+    begun, notes, cache = encoders.start(config), [], encoding.cache_folder()
     found = documents.load(config.dataset, config.train_file)
     known = encoders.words(config, begun, documents.sample(found.train), cache, notes)
-    frame, shape = frames.of(known), encoders.shape(config, begun, known)
+    frame, shape = special_tokens.of(known), encoders.shape(config, begun, known)
     rules = _rules(config, known, frame)
     base = encoders.encoder(config, begun, shape, notes)
-    model = heads.pretrainer(base, next_sentence=config.next_sentence)
+    model = encoder_heads.pretrainer(base, next_sentence=config.next_sentence)
     columns = {
         name: documents.packed(part, known, frame, config.context, cache, config.next_sentence)
         for name, part in found._asdict().items()
     }
     notes.append(f"{len(columns['train']['tokens']):,} rows of {config.context} tokens to learn from")
     evals = {"eval": Batches(columns["validation"], config.batch_size)}
-    words, classes, views = None, (), heads.embedder(base)
+    words, classes, views = None, (), encoder_heads.embedder(base)
     if config.probe:
-        probe = probes.load(config.dataset, known, config.context, notes)
+        probe = probing.load(config.dataset, known, config.context, notes)
         words, classes = probe.words, probe.classes
         evals["probe"] = Batches(probe.columns, config.batch_size)
     return Experiment(
@@ -117,15 +119,15 @@ def build(config: PretrainConfig) -> Experiment:
         tests={"test": Batches(columns["test"], config.batch_size)},
         objective=("masked_loss", "next_loss") if config.next_sentence else ("masked_loss",),
         judge=_judge,
-        show=looks.gaps(known.tokens),
-        points=features.of_texts(
+        show=task_views.gaps(known.tokens),
+        points=feature_vectors.of_texts(
             views,
             next(reversed(evals.values())).columns,
             lambda batch: [batch["tokens"], tf.zeros_like(batch["tokens"])],
-            looks.decoded(known.decode),
+            task_views.decoded(known.decode),
             classes,
         ),
-        head=heads.HEAD,
+        head=encoder_heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | {"task": "pretraining"},
         files={folders.TOKENIZER: known.to_json()},
@@ -134,7 +136,7 @@ def build(config: PretrainConfig) -> Experiment:
     )
 
 
-def _rules(config: PretrainConfig, known, frame: frames.Frame) -> masking.Rules:
+def _rules(config: PretrainConfig, known, frame: special_tokens.Frame) -> masking.Rules:
     mask = known.id_of("[MASK]")
     if mask is None:
         raise BadInput("the tokenizer has no [MASK]; expected one of a BERT, or one trained here")
@@ -150,7 +152,7 @@ def _judge(means, outputs, columns, final: bool) -> dict[str, float]:
         return {"perplexity": math.exp(min(means["masked_loss"], 80.0))}
     learned = columns["learned"] == 1
     vectors, labels = outputs["vectors"].astype(np.float64), columns["y"]
-    found = {"linear_accuracy": baseline.linear_probe(vectors, labels, learned)}
+    found = {"linear_accuracy": linear_baselines.linear_probe(vectors, labels, learned)}
     if "logits" in outputs:
         right = outputs["logits"].argmax(axis=1) == labels
         found["zero_shot_accuracy"] = float(right[~learned].mean())

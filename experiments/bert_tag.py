@@ -23,9 +23,11 @@ from experiments.bert_finetune import bucketed
 from experiments.encoders import EncoderConfig
 from zoo import Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import alignment, frames, tagging, text
-from zoo.models import heads
-from zoo.report import baseline, entities, features, looks
+from zoo.data.datasets import tagging
+from zoo.data.text import encoding, special_tokens, word_alignment
+from zoo.metrics import entities, linear_baselines
+from zoo.models import encoder_heads
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 
@@ -47,7 +49,7 @@ class TagConfig(EncoderConfig):
 class Part(NamedTuple):
     """A split as rows of tokens, and its sentences."""
 
-    aligned: alignment.Aligned
+    aligned: word_alignment.Aligned
     sentences: tagging.Sentences
 
 
@@ -55,7 +57,7 @@ def forward(model, batch, training: bool) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy over the first pieces of words."""
     tags = batch["tags"]
     logits = model(_inputs(batch), training=training)
-    real = tf.cast(tags != alignment.IGNORED, tf.float32)
+    real = tf.cast(tags != word_alignment.IGNORED, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(tags, 0), logits)
     predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
     accuracy = tf.cast(tf.equal(predicted, tags), tf.float32)
@@ -71,10 +73,10 @@ def build(config: TagConfig) -> Experiment:
     begun = encoders.start(config)
     same = ("train_file", "eval_file", "test_file", "token_column", "tag_column")
     found = tagging.load(config.dataset, **{name: getattr(config, name) for name in same})
-    notes, cache = list(found.notes), text.cache_folder()
+    notes, cache = list(found.notes), encoding.cache_folder()
     known = encoders.words(config, begun, [" ".join(words) for words in found.train.words], cache, notes)
     shape = encoders.shape(config, begun, known)
-    model = heads.tagger(encoders.encoder(config, begun, shape, notes), len(found.tags), dropout=config.dropout)
+    model = encoder_heads.tagger(encoders.encoder(config, begun, shape, notes), len(found.tags), dropout=config.dropout)
     splits = {"train": found.train, "eval": found.validation, "test": found.test}
     parts = {name: _part(config, split, found.tags, known) for name, split in splits.items()}
     notes += [f"{part.aligned.lost} words of {name} have no token" for name, part in parts.items() if part.aligned.lost]
@@ -97,20 +99,22 @@ def build(config: TagConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         judge=_judge(judged, found.tags, found.scheme),
-        show=looks.tagger(found.tags, alignment.IGNORED, known.tokens),
-        points=features.of_tags(model, batches["eval"].columns, found.tags, alignment.IGNORED, _inputs, known.tokens),
-        head=heads.HEAD,
+        show=task_views.tagger(found.tags, word_alignment.IGNORED, known.tokens),
+        points=feature_vectors.of_tags(
+            model, batches["eval"].columns, found.tags, word_alignment.IGNORED, _inputs, known.tokens
+        ),
+        head=encoder_heads.HEAD,
         compile="islands",
         about=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
-        baseline=(lambda: baseline.tags(found)) if config.baseline else None,
+        baseline=(lambda: linear_baselines.tags(found)) if config.baseline else None,
         notes=notes,
         **encoders.starts(config, begun, model),
     )
 
 
 def _part(config: TagConfig, split: tagging.Sentences, tags: Sequence[str], known) -> Part:
-    rows = alignment.aligned(split.words, split.tags, tags, known, config.context, tuple(frames.of(known)))
+    rows = word_alignment.aligned(split.words, split.tags, tags, known, config.context, tuple(special_tokens.of(known)))
     return Part(rows, split)
 
 
@@ -128,7 +132,7 @@ def _judge(parts: Sequence[Part], tags: Sequence[str], scheme: str):
 
     def judge(means, outputs, columns, final: bool) -> dict[str, float]:
         rows = columns["sentence"]
-        predicted = alignment.by_word(outputs["predicted"], [places[row] for row in rows], tags)
+        predicted = word_alignment.by_word(outputs["predicted"], [places[row] for row in rows], tags)
         return entities.judged([true[row] for row in rows], predicted, scheme, final)
 
     return judge

@@ -91,17 +91,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> str:
     """The table of the demo: accuracy on the test split with its 95 % interval over the test examples."""
-    from zoo.predict import predictor
+    from zoo.predict.predictors import array_classifier
 
     names = ("model", "network", "parameters", "data", "test accuracy (95 %)", "linear", "examples/s", "seconds")
     rows = [names]
     linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(found)}
     for member, result in found:
         folder = workdir / member.name
-        size = predictor.load(folder).model.count_params()
+        size = array_classifier.load(folder).model.count_params()
         judged = {name.removeprefix("test/"): value for name, value in result.items()}
         if "accuracy_low" not in judged:
-            judged = predictor.evaluate(folder)
+            judged = array_classifier.evaluate(folder)
         score, low, high = (100 * judged[f"accuracy{end}"] for end in ("", "_low", "_high"))
         speed, seconds = f"{result['train/examples_per_second']:,.0f}", f"{result['seconds']:.0f}"
         spread = f"{score:.1f} % ({low:.1f} - {high:.1f})"
@@ -115,8 +115,8 @@ def damaged_digits(folder: Path) -> list[str]:
     """A stream of test digits that are too bright, which the network was never shown."""
     import numpy as np
 
-    from zoo.data import images
-    from zoo.data.corruptions import corrupted
+    from zoo.data.datasets import images
+    from zoo.data.datasets.image_corruptions import corrupted
 
     test = images.load("mnist_5k").test
     order = np.random.default_rng(0).permutation(len(test["y"]))[:_STREAM]
@@ -151,11 +151,12 @@ def fewer_layers(folder: Path) -> list[str]:
 def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequence[str]) -> list[str]:
     """How many are wrong as trained and refined, one answer that has changed, and what each stage did."""
     import zoo
-    from zoo.predict import plans, source
+    from zoo.adaptation import plans
+    from zoo.predict.evaluation import held_out
 
     predictor = zoo.load(folder)
     batches = [examples[first : first + _BATCH] for first in range(0, len(examples), _BATCH)]
-    known = source.load(folder, predictor)
+    known = held_out.load(folder, predictor)
     refined = zoo.refine(predictor, batches, plans.stages([plan], predictor, folder), known)
     plain, found = predictor.probabilities(examples), refined.probabilities
     was, became = plain.argmax(1) == labels, found.argmax(1) == labels
@@ -173,7 +174,7 @@ def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequen
 
 def _reviews(folder: Path):
     from zoo import workdir as folders
-    from zoo.predict.text_evaluation import own_texts
+    from zoo.predict.evaluation.texts import own_texts
 
     return own_texts(folders.read_json(folder, folders.RUN)).test
 

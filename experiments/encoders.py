@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from zoo import Config, origin, setting
+from zoo import Config, setting
 from zoo import config as configs
-from zoo.data import frames, text, tokenizer
+from zoo.data.text import encoding, special_tokens, tokenizer
 from zoo.engine.state import named
 from zoo.errors import BadInput
-from zoo.models import bert, transformer
-from zoo.models.bert_config import ACTIVATIONS, Shape
-from zoo.origin import Origin
+from zoo.models import transformer
+from zoo.models.hugging_face import weights as bert
+from zoo.models.hugging_face.config import ACTIVATIONS, Shape
+from zoo.training import pretrained_encoder
+from zoo.training.pretrained_encoder import Origin
 
 # Layers, width, heads: Turc et al., "Well-read students learn better" (2019), and BERT itself.
 PRESETS = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
@@ -70,7 +72,7 @@ def start(config: EncoderConfig) -> Origin | None:
         if config.fresh_layers:
             raise BadInput(f"--fresh_layers is {config.fresh_layers} without --init_from: all layers start fresh")
         return None
-    found = origin.read(config.init_from)
+    found = pretrained_encoder.read(config.init_from)
     for name in _SIZES:
         if getattr(config, name) not in (0, getattr(found.shape, name)):
             raise BadInput(
@@ -106,7 +108,7 @@ def words(
         notes.append(f"tokenizer of {config.init_from}")
         found = begun.tokenizer
     elif config.tokenizer in tokenizer.KINDS:
-        found = text.trained(texts, config.tokenizer, config.vocabulary, cache, notes)
+        found = encoding.trained(texts, config.tokenizer, config.vocabulary, cache, notes)
     elif config.tokenizer.endswith(".json"):
         found = tokenizer.load(config.tokenizer)
     else:
@@ -114,7 +116,7 @@ def words(
             f"--tokenizer is {config.tokenizer!r}: "
             f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
         )
-    frames.of(found)
+    special_tokens.of(found)
     return found
 
 
@@ -160,8 +162,13 @@ def starts(config: EncoderConfig, begun: Origin | None, model: keras.Model) -> d
 def about(config: EncoderConfig, begun: Origin | None, found: Shape, known: tokenizer.Tokenizer) -> dict:
     """What model.json says of the encoder."""
     norm_first = config.norm_first if begun is None else begun.norm_first
-    frame = list(frames.of(known))
-    return {"input": "text", "max_length": config.context, "frame": frame, **origin.described(found, norm_first)}
+    frame = list(special_tokens.of(known))
+    return {
+        "input": "text",
+        "max_length": config.context,
+        "frame": frame,
+        **pretrained_encoder.described(found, norm_first),
+    }
 
 
 def _initial(model: keras.Model, weights) -> dict[str, np.ndarray]:

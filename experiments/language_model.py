@@ -20,13 +20,15 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import cache, corpus, tokenizer
-from zoo.data import text as texts
+from zoo.data import cache
+from zoo.data.datasets import running_text
+from zoo.data.text import encoding as texts
+from zoo.data.text import tokenizer
 from zoo.errors import BadInput
-from zoo.models import heads, lstm, transformer
-from zoo.models.bert_config import Shape
-from zoo.predict.language import LanguageModel
-from zoo.report import features, looks
+from zoo.models import encoder_heads, lstm, transformer
+from zoo.models.hugging_face.config import Shape
+from zoo.predict.language_models.language_model import LanguageModel
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 # Characters that a sample of the model begins with, those of the training text, as a model may know no others.
@@ -44,7 +46,7 @@ class LanguageModelConfig(Config):
     warmup_steps: int = setting(100, "Steps of linear warm-up; Adam's first steps are rash.", low=0)
     final_fraction: float = setting(0.1, "Final / peak rate.", low=0, high=1)
     clip_norm: float = setting(1.0, "Largest global norm of the gradient. 0: not clipped.", low=0)
-    dataset: str = setting("people_daily", f"One of {', '.join(corpus.NAMES)}; see --train_file for your own.")
+    dataset: str = setting("people_daily", f"One of {', '.join(running_text.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own text in the place of --dataset.")
     tokenizer: str = setting("character", f"One of {', '.join(tokenizer.EXACT)}; trained on the training text.")
     vocabulary: int = setting(8000, "Most tokens; bytes have 261.", low=6)
@@ -72,11 +74,13 @@ def forward(model, batch, training: bool, byte_counts=None, time_first: bool = F
 
 def build(config: LanguageModelConfig) -> Experiment:
     """The text, its tokens, a network and the task."""
-    found, folder, notes = corpus.load(config.dataset, config.train_file), cache.folder(), []
+    found, folder, notes = running_text.load(config.dataset, config.train_file), cache.folder(), []
     words = texts.trained([found.train], config.tokenizer, config.vocabulary, folder, notes)
-    ids = corpus.stored(found.train, words, folder)
+    ids = running_text.stored(found.train, words, folder)
     judged = {
-        name: Batches({"tokens": corpus.judged(corpus.stored(part, words, folder), config.context)}, config.batch_size)
+        name: Batches(
+            {"tokens": running_text.judged(running_text.stored(part, words, folder), config.context)}, config.batch_size
+        )
         for name, part in (("eval", found.validation), ("test", found.test))
     }
     notes.append(f"{len(ids):,} tokens of training text, {words.vocabulary_size:,} different")
@@ -84,12 +88,12 @@ def build(config: LanguageModelConfig) -> Experiment:
     return Experiment(
         model=model,
         forward=functools.partial(forward, byte_counts=words.byte_counts(), time_first=config.network == "lstm"),
-        train=Batches({"tokens": corpus.windows(ids, config.context)}, config.batch_size, config.seed),
+        train=Batches({"tokens": running_text.windows(ids, config.context)}, config.batch_size, config.seed),
         evals={"eval": judged["eval"]},
         tests={"test": judged["test"]},
         judge=lambda means, outputs, columns, final: {"perplexity": math.exp(min(means["loss"], 80.0))},
-        show=looks.language(looks.decoded(words.decode), _writer(model, words, found.train[:_PROMPT])),
-        points=features.of_vocabulary(model, ids, words.token),
+        show=task_views.language(task_views.decoded(words.decode), _writer(model, words, found.train[:_PROMPT])),
+        points=feature_vectors.of_vocabulary(model, ids, words.token),
         compile="step",
         about={"input": "text", "task": "language_model", "context": config.context, "network": config.network},
         files={folders.TOKENIZER: words.to_json()},
@@ -100,7 +104,7 @@ def build(config: LanguageModelConfig) -> Experiment:
 def _writer(model: keras.Model, words: tokenizer.Tokenizer, prompt: str):
     """Writes the same number of tokens behind the same prompt with the same noise, so that samples compare."""
     speaker = functools.cache(lambda: LanguageModel(model, words))
-    return lambda: looks.verbatim(prompt + speaker().generate(prompt, tokens=200, temperature=0.8)[0].text)
+    return lambda: task_views.verbatim(prompt + speaker().generate(prompt, tokens=200, temperature=0.8)[0].text)
 
 
 def _network(config: LanguageModelConfig, rows: int) -> keras.Model:
@@ -113,7 +117,7 @@ def _network(config: LanguageModelConfig, rows: int) -> keras.Model:
     size = {"width": config.width, "layers": config.layers, "heads": config.heads, "inner": 4 * config.width}
     rates = {"dropout": config.dropout, "attention_dropout": config.dropout}
     shape = Shape(rows, positions=config.context, segments=0, epsilon=1e-5, **size, **rates)
-    return heads.language_model(transformer.encoder(shape, norm_first=True, causal=True))
+    return encoder_heads.language_model(transformer.encoder(shape, norm_first=True, causal=True))
 
 
 if __name__ == "__main__":

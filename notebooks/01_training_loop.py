@@ -53,7 +53,7 @@ import tensorflow as tf
 import zoo
 from experiments import mlp_classifier
 from experiments.mlp_classifier import MlpConfig
-from zoo.data import images
+from zoo.data.datasets import images
 
 runs = Path(tempfile.mkdtemp())
 data = images.load("mnist_5k")  # 5,000 of MNIST's digits (LeCun et al., 1998), which pip brings

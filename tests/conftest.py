@@ -6,8 +6,8 @@ import hypothesis
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-_SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_launch", "test_package")
-_SLOW_FILES += ("test_docs", "test_help")
+_SLOW_FILES = ("test_kills", "test_workers", "test_cli", "test_readme", "test_notebooks", "test_main", "test_package")
+_SLOW_FILES += ("test_docs", "test_flag_help")
 
 
 # The same examples every time: what is green stays so. `--hypothesis-profile=explore` looks for new ones.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from tests.small import SmallConfig
+from tests.helpers.small import SmallConfig
 from zoo import config as configs
 from zoo.config import Config, setting
 from zoo.errors import BadInput

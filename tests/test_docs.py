@@ -22,8 +22,10 @@ from absl import flags
 
 import zoo
 from experiments import bert_finetune, bert_pretrain, bert_tag, language_model, lstm_sentiment, mlp_classifier
-from zoo import cli, config
-from zoo.data import corpus, documents, images, reviews, tagging, tokenizer
+from zoo import config
+from zoo.cli import main
+from zoo.data.datasets import documents, images, running_text, tagging, text_classification
+from zoo.data.text import tokenizer
 from zoo.engine import optimizers
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +40,7 @@ CONFIGS = {
     "bert_tag": (bert_tag.build, bert_tag.TagConfig),
     "language_model": (language_model.build, language_model.LanguageModelConfig),
 }
-DATASETS = {*images.NAMES, *reviews.NAMES, *documents.NAMES, *tagging.NAMES, *corpus.NAMES}
+DATASETS = {*images.NAMES, *text_classification.NAMES, *documents.NAMES, *tagging.NAMES, *running_text.NAMES}
 FENCE = re.compile(r"^([ ]*)```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # Peers of coming_from.md: their blocks run where they are installed.
 PEERS = ("orbit", "torch")
@@ -75,7 +77,7 @@ def run_line(line, folder):
     """Runs a command line: experiments and `zoo` in this process, which has TensorFlow already."""
     words = shlex.split(line, comments=True)
     if words[0] == "zoo":
-        assert cli.main(words[1:]) == 0, line
+        assert main.main(words[1:]) == 0, line
     elif words[:2] == ["python", "-m"] and words[2].startswith("experiments."):
         name = words[2].removeprefix("experiments.")
         made, workdir = parsed_flags(name, words[3:])
@@ -209,7 +211,7 @@ def check(line):
         return "comment"
     if words[0] == "zoo":
         if words[1:] != ["--help"]:
-            cli._parsed(words[1:])
+            main._parsed(words[1:])
         return "zoo"
     if words[:2] == ["python", "-m"]:
         package, _, name = words[2].partition(".")
@@ -259,7 +261,7 @@ def test_commands_are_legal(name, capsys):
 def known_flags():
     fields = [field for _, kind in CONFIGS.values() for field in kind.__dataclass_fields__.values()]
     names = {field.name for field in fields} | {field.metadata.get("alias") for field in fields}
-    actions = [action for verb in cli._parser()[1].choices.values() for action in verb._actions]
+    actions = [action for verb in main._parser()[1].choices.values() for action in verb._actions]
     options = {option for action in actions for option in action.option_strings}
     programs = *(ROOT / "benchmarks").glob("*.py"), ROOT / "notebooks" / "pair.py"
     sources = "".join(path.read_text(encoding="utf8") for path in programs)
@@ -272,7 +274,7 @@ OTHERS = {"--no-deps", "--editable", "--quiet", "--logdir", "--part", "--help", 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_words_in_backquotes_are_there(name):
-    known, verbs = known_flags() | OTHERS, set(cli._parser()[1].choices)
+    known, verbs = known_flags() | OTHERS, set(main._parser()[1].choices)
     for span in inline(name):
         assert [flag for flag in re.findall(r"(?<![\w-])--[\w-]+", span) if flag not in known] == [], f"{name}: {span}"
         if span.startswith("zoo ") and not span.startswith("zoo --"):
@@ -341,7 +343,7 @@ def test_the_site_needs_no_other_host(site):
 
 def test_the_site_has_the_api_and_the_figures(site):
     api = (site / "api" / "run.html").read_text("utf8")
-    assert "zoo.loop.run" in api and "goes on where an earlier run" in api
+    assert "zoo.training.run.run" in api and "goes on where an earlier run" in api
     results = (site / "results.html").read_text("utf8")
     assert 'id="speed"' in results and "README:" not in results
 

@@ -65,7 +65,7 @@ def test_the_sdist_has_what_it_takes_to_build_test_and_document(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "mkdocs.yml"}
-    wanted |= {"tests/test_package.py", "tests/fixtures/tiny_bert.json", "docs/index.md", "benchmarks/mlp.py"}
+    wanted |= {"tests/test_package.py", "tests/fixtures/tiny_bert.json", "docs/index.md", "benchmarks/mlp/__main__.py"}
     assert wanted - names == set()
 
 

@@ -14,16 +14,16 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _PLACES = {
-    "run": "zoo.loop",
-    "main": "zoo.launch",
+    "run": "zoo.training.run",
+    "main": "zoo.training.main",
     "Config": "zoo.config",
     "setting": "zoo.config",
     "Experiment": "zoo.experiment",
     "Term": "zoo.terms",
     "Batches": "zoo.data.batches",
     "Dropout": "zoo.models.layers",
-    "load": "zoo.predict.predictor",
-    "refine": "zoo.predict.multi_step",
+    "load": "zoo.predict.predictors.array_classifier",
+    "refine": "zoo.adaptation.refiner",
 }
 __all__ = list(_PLACES)
 

@@ -9,7 +9,7 @@ import numpy as np
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import Forward
-from zoo.report.views import Points, Show
+from zoo.tensorboard.views import Points, Show
 
 Arrays = Mapping[str, np.ndarray]
 Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
@@ -30,7 +30,7 @@ class Experiment(NamedTuple):
             the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
             intervals, `NAME_low` and `NAME_high`.
         show: `show(outputs, columns) -> View` of an evaluation, what TensorBoard gets besides the curves; see
-            `zoo.report.views`.
+            `zoo.tensorboard.views`.
         points: `points(count) -> Points` for the embedding projector, of so many examples at most.
         head: the layers, by name, that may start fresh where `--init_from` has a model without them.
         initial: gives the weights of a fresh run by `engine.state.named`'s names, in the place of what is read from

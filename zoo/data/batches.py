@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data import buckets, order
+from zoo.data import bucketing, shuffling
 from zoo.errors import BadInput
 
 
@@ -21,7 +21,7 @@ class Batches:
     ahead, batch by batch, in the same order.
 
     Where examples are sequences (`lengths` is given), batches hold examples of similar length and are cut to one of a
-    few widths, so that little padding is computed and little is compiled: see `zoo.data.buckets`.
+    few widths, so that little padding is computed and little is compiled: see `zoo.data.bucketing`.
 
     Attributes:
         columns: name -> `[examples, ...]`, all of the same length.
@@ -119,8 +119,8 @@ class Batches:
             first_step, steps = first_step + count, steps - count
 
     @functools.cached_property
-    def _plan(self) -> buckets.Plans:
-        return buckets.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed)
+    def _plan(self) -> bucketing.Plans:
+        return bucketing.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed)
 
     def _epoch_rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         if self.lengths is not None:
@@ -128,7 +128,7 @@ class Batches:
         start, stop = first * self.batch_size, last * self.batch_size
         positions = np.arange(start, min(stop, self.examples), dtype=np.int32)
         if self.seed is not None:
-            positions = order.shuffled(positions, self.examples, self.seed, epoch)
+            positions = shuffling.shuffled(positions, self.examples, self.seed, epoch)
         padded = np.full(stop - start, -1, np.int32)
         padded[: len(positions)] = positions
         return padded.reshape(-1, self.batch_size)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zoo.data import order
+from zoo.data import shuffling
 from zoo.errors import BadInput
 
 Columns = dict[str, np.ndarray]
@@ -43,7 +43,7 @@ def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
         shares: of each part but the last, which gets the rest.
     """
     examples = len(columns["y"])
-    shuffled = order.shuffled(np.arange(examples), examples, seed=0, epoch=0)
+    shuffled = shuffling.shuffled(np.arange(examples), examples, seed=0, epoch=0)
     edges = np.cumsum([round(share * examples) for share in shares])
     return [{name: column[part] for name, column in columns.items()} for part in np.split(shuffled, edges)]
 

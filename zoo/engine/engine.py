@@ -39,7 +39,7 @@ class Engine:
         compile: `loop` makes one XLA program of a whole call (one replica only), `step` one of each micro-batch's
             forward and backward pass, `cores` one for each core's slice of it, side by side, and one of the update
             (on several replicas the same as `step`), `islands` one of the update only, as the model has islands of its
-            own (see `zoo.models.islands`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
+            own (see `zoo.models.xla_islands`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
         cores: slices that `cores` cuts a micro-batch into; 0 for as many as the machine has for this process.
         steps_per_loop: the most steps of one call; any value gives the same run.
     """

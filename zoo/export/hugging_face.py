@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.export.run_model import RunModel, refuse
-from zoo.models import bert, pretrained, transformer
-from zoo.models.pretrained import Pretrained, Shape
+from zoo.export.exported_run import RunModel, refuse
+from zoo.models import transformer
+from zoo.models.hugging_face import folder as pretrained
+from zoo.models.hugging_face import weights as bert
+from zoo.models.hugging_face.folder import Pretrained, Shape
 
 _CLASSES = {
     "classification": "AutoModelForSequenceClassification",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 
 from zoo.models.layers import Dropout
-from zoo.models.recurrent import Guesses, Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
+from zoo.models.lstm_layers import Guesses, Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
 
 
 class Network(NamedTuple):

@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al., 2017) as an encoder (BERT; Devlin et al., 2019) or, with a causal mask, a decoder.
 
 Between layers a batch of texts is `[batch, time, width]`. Padding, id 0, stands at the end, and nobody attends to it.
-A layer is matrix products with islands between them, see `zoo.models.islands`.
+A layer is matrix products with islands between them, see `zoo.models.xla_islands`.
 """
 
 import functools
@@ -11,10 +11,10 @@ import keras
 import tensorflow as tf
 
 from zoo import randomness
-from zoo.models.bert_config import ACTIVATIONS, Shape
-from zoo.models.islands import island
+from zoo.models.hugging_face.config import ACTIVATIONS, Shape
 from zoo.models.layers import NoisyLayer, dropped
-from zoo.models.scan import sizes
+from zoo.models.lstm_scan import sizes
+from zoo.models.xla_islands import island
 
 _ACTIVATIONS = {
     "gelu": functools.partial(tf.nn.gelu, approximate=False),

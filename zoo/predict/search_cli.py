@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.data import cache, text_files
+from zoo.data import cache
+from zoo.data.datasets import text_files
 from zoo.errors import BadInput
-from zoo.predict import sentence_bert, sentences, text_inputs
+from zoo.predict.predictors import text_inputs
+from zoo.predict.retrieval import sentence_encoders, sentence_splitting
 
 if TYPE_CHECKING:
-    from zoo.predict.search import Hit
-    from zoo.predict.summary import Summary
+    from zoo.predict.retrieval.index import Hit
+    from zoo.predict.retrieval.summarization import Summary
 
 # Characters of a text that stand for it in a line.
 _SHORT = 100
@@ -27,19 +29,19 @@ def search(arguments: argparse.Namespace) -> int:
     for query in arguments.query:
         if not query.strip():
             raise BadInput("--query is empty: expected a text to look for")
-    folder = sentence_bert.find(arguments.source)
+    folder = sentence_encoders.find(arguments.source)
     texts = _texts(arguments.file, arguments.text_column)
     numbers = [number for number, text in enumerate(texts) if text.strip()]
     if not numbers:
         raise BadInput(f"{arguments.file} has {len(texts)} texts, none with a word in it; expected some to search in")
     _say([f"left out {len(texts) - len(numbers):,} that have no word in them"] if len(numbers) < len(texts) else [])
     searched = [texts[number] for number in numbers]
-    from zoo.predict import embedding
+    from zoo.predict.retrieval import embedder as embedding
 
     embedder = embedding.load(folder, arguments.max_length)
     if arguments.evaluate:
         return _evaluate(embedder, searched, arguments.json)
-    from zoo.predict.search import Index
+    from zoo.predict.retrieval.index import Index
 
     notes: list[str] = []
     index = Index(embedder, searched, cache.folder(), notes)
@@ -58,14 +60,14 @@ def summarize(arguments: argparse.Namespace) -> int:
     """Prints sentences that stand for each document, beside as many of its first ones."""
     if bool(arguments.text) == bool(arguments.files):
         raise BadInput("expected either FILE or --text")
-    folder = sentence_bert.find(arguments.source)
+    folder = sentence_encoders.find(arguments.source)
     documents = _documents(arguments)
-    cut = [sentences.split(text) for _, text in documents]
+    cut = [sentence_splitting.split(text) for _, text in documents]
     for (name, _), found in zip(documents, cut):
         if not found:
             raise BadInput(f"{name} has no word in it; expected a text to summarize")
-    from zoo.predict import embedding
-    from zoo.predict.summary import summarize
+    from zoo.predict.retrieval import embedder as embedding
+    from zoo.predict.retrieval.summarization import summarize
 
     embedder, notes = embedding.load(folder, arguments.max_length), []
     vectors = embedder.embed([sentence for found in cut for sentence in found], normalized=True, notes=notes)
@@ -101,18 +103,18 @@ def _texts(name: str, column: str) -> list[str]:
 
 
 def _evaluate(embedder: Any, texts: Sequence[str], as_json: bool) -> int:
-    from zoo.predict import retrieval
-    from zoo.predict.search import embedded
+    from zoo.predict.retrieval import evaluation
+    from zoo.predict.retrieval.index import embedded
 
     notes: list[str] = []
-    result = retrieval.evaluate(lambda part: embedded(embedder, part, cache.folder(), notes), texts)
+    result = evaluation.evaluate(lambda part: embedded(embedder, part, cache.folder(), notes), texts)
     _say(notes)
     if not as_json:
         print(f"The first half of each of {result['texts']:,} texts asks for its second half among all.")
         if result["left_out"]:
             print(f"left out  {result['left_out']:,} that stood there before or cannot be cut in two")
         for way in (*_WAYS, "difference"):
-            cells = [f"{name} {_with_interval(result[way], name)}" for name in retrieval.METRICS]
+            cells = [f"{name} {_with_interval(result[way], name)}" for name in evaluation.METRICS]
             print(f"{way:<10}  {'  '.join(cells)}")
     print(json.dumps(result))
     return 0
@@ -157,9 +159,9 @@ def _summary_object(found: "Summary") -> dict[str, Any]:
 
 def _line(text: str, most: int | None = _SHORT) -> str:
     """A text in one line, without what a terminal would take for a command, cut to some characters."""
-    from zoo.predict import shown
+    from zoo.predict.attribution import terminal
 
-    line = " ".join(shown.visible(text).split())
+    line = " ".join(terminal.visible(text).split())
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 

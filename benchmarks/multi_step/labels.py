@@ -1,0 +1,140 @@
+"""Part of `benchmarks.multi_step`: other shares of the classes, calibration, and answers that are withheld."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import workdir as folders
+from zoo.adaptation import guards
+from zoo.adaptation.refiner import refine
+from zoo.adaptation.stages.output import Prior, Temperature
+from zoo.predict.calibration import selective_prediction
+from zoo.predict.evaluation import held_out as sources
+from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.texts import given, own_texts
+from zoo.predict.predictors import array_classifier as predictors
+from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.text_classifier import TextPredictor
+
+# Of the Dirichlet distribution that the shares of a stream are drawn from; None leaves them as they are.
+ALPHAS = (0.1, 1.0, 10.0, None)
+_DRAWS, _BATCH = 10, 100
+
+
+def label_shift(workdir: str, longest: int) -> dict[str, Any]:
+    """Streams whose classes come in other shares, with and without the prior's correction.
+
+    Args:
+        workdir: of a classifier.
+        longest: most examples of a stream.
+
+    Returns:
+        By alpha of each draw the `plain` and `refined` right answers, as lists of 0 and 1.
+    """
+    found, known, y, logits = _answered(workdir)
+    replay = _Replay(found, logits)
+    result: dict[str, Any] = {}
+    for alpha in ALPHAS:
+        draws = []
+        for seed in range(_DRAWS):
+            index = _drawn(y, alpha, longest, seed)
+            refined = refine(replay, _batches(index), [Temperature(), Prior()], known)
+            right = refined.probabilities.argmax(axis=1) == y[index]
+            plain = logits[index].argmax(axis=1) == y[index]
+            draws.append({"plain": plain.astype(int).tolist(), "refined": right.astype(int).tolist()})
+        result[str(alpha)] = draws
+        means = [np.mean([np.mean(draw[kind]) for draw in draws]) for kind in ("plain", "refined")]
+        print(workdir, alpha, *(f"{mean:.4f}" for mean in means), flush=True)
+    return result
+
+
+def calibration(workdir: str) -> dict[str, float]:
+    """Expected calibration error (15 bins) and log loss on the test split, as trained and with a temperature."""
+    found, known, y, logits = _answered(workdir)
+    stage = Temperature()
+    stage.begin(found, known)
+    result = {}
+    for name, made in (("plain", logits), ("temperature", stage.logits(logits, np.asarray))):
+        probabilities = guards.probabilities(made)
+        result[f"{name} ece"] = _ece(probabilities, y)
+        result[f"{name} log loss"] = float(-np.log(probabilities[np.arange(len(y)), y]).mean())
+    # What a promised risk comes to.
+    sure = guards.probabilities(known.logits)
+    chosen = selective_prediction.choose(
+        sure.max(axis=1), sure.argmax(axis=1) == known.labels, risk=max(0.005, _risk(known) / 2)
+    )
+    answered = chosen.answers(guards.probabilities(logits).max(axis=1))
+    wrong = logits.argmax(axis=1) != y
+    result |= {
+        "promised risk": chosen.risk,
+        "coverage": float(answered.mean()),
+        "risk": float(wrong[answered].mean()) if answered.any() else 0.0,
+        "error": float(wrong.mean()),
+    }
+    print(workdir, result, flush=True)
+    return result
+
+
+class _Replay:
+    """A predictor of examples by their index, whose logits are known: the output's stages need no more."""
+
+    def __init__(self, predictor: Classifier, logits: np.ndarray):
+        self.model, self.classes, self._logits = predictor.model, predictor.classes, logits
+
+    def logits(self, index: np.ndarray) -> np.ndarray:
+        return self._logits[np.asarray(index)]
+
+
+@functools.cache
+def _answered(workdir: str) -> tuple[Classifier, Source, np.ndarray, np.ndarray]:
+    """A run's predictor, what it knows of its data, and the test split's labels and logits; both parts need them."""
+    found = predictors.load(workdir)
+    known = sources.load(workdir, found)
+    x, y = _test(workdir, found)
+    return found, known, y, two_sided(found.logits(x))
+
+
+def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
+    run = folders.read_json(Path(workdir), folders.RUN)
+    if isinstance(found, TextPredictor):
+        test = own_texts(run).test
+        return given(found, test), test.labels
+    from zoo.data.datasets import images
+
+    test = images.load(run["config"]["dataset"]).test
+    return test["x"], test["y"]
+
+
+def _drawn(y: np.ndarray, alpha: float | None, longest: int, seed: int) -> np.ndarray:
+    """Indices of a stream, without repetition."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(y))
+    if alpha is None:
+        return order[:longest]
+    classes = int(y.max()) + 1
+    shares = draw.dirichlet(np.full(classes, alpha))
+    counts = np.bincount(y, minlength=classes)
+    # As many as there are in these shares.
+    total = min(longest, int(np.min(counts / np.maximum(shares, 1e-9))), len(y))
+    total = max(total, min(longest, 200))
+    parts = [order[y[order] == label][: round(total * shares[label])] for label in range(classes)]
+    return draw.permutation(np.concatenate(parts))
+
+
+def _ece(probabilities: np.ndarray, y: np.ndarray) -> float:
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    gaps = [
+        abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in set(bins.tolist())
+    ]
+    return float(sum(gaps))
+
+
+def _risk(known: Source) -> float:
+    return float((known.logits.argmax(axis=1) != known.labels).mean())
+
+
+def _batches(index: np.ndarray) -> list[np.ndarray]:
+    return [index[first : first + _BATCH] for first in range(0, len(index), _BATCH)]

@@ -1,0 +1,202 @@
+"""What single stages of prediction in several steps are worth: learners, views and perturbations.
+
+    python -m benchmarks.multi_step.stages runs/multi_step                  # test data, three seeds, then the section
+    python -m benchmarks.multi_step.stages runs/multi_step --split=train    # what choices are made on
+    python -m benchmarks.multi_step.stages runs/multi_step --parts=section  # the section from what was measured
+
+The folder has the runs of `benchmarks.multi_step`, which trains them, or --runs names another that has. Images: noise
+and rotation of severity 3, and the clean ones, in random order; noise also sorted by class. Texts: the LSTMs of IMDB on
+sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder and not
+measured again; `section-stages.md` has the table. About four minutes a run on two cores.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.adaptation import plans
+from zoo.adaptation.refiner import Refiner
+from zoo.adaptation.stages.losses import LEARNERS
+from zoo.data.datasets import images, text_classification
+from zoo.data.datasets.image_corruptions import corrupted
+from zoo.predict.evaluation import held_out as sources
+from zoo.predict.evaluation.held_out import two_sided
+from zoo.predict.predictors import array_classifier as predictors
+from zoo.predict.predictors.cloning import digest
+
+_SEEDS = (0, 1, 2)
+_IMAGES, _TEXTS = ("mnist", "fashion_mnist"), ("imdb_reviews", "glue-sst2")
+_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+_TITLES |= {"imdb_reviews": "IMDB's model on SST-2", "glue-sst2": "SST-2's model on IMDB"}
+_SEVERITY, _BATCH, _EXAMPLES = 3, 200, 400
+# What statistics mend and what they do not; and what comes sorted by class as well.
+_DAMAGE, _SORTED = ("noise", "rotation"), ("noise",)
+# Words of a review that a model of sentences is shown: about two sentences.
+_WORDS = 40
+_BOOTSTRAP = 2000
+_IMAGE_PLANS = {
+    "statistics": (["statistics"], "tent"),
+    "auto": (["auto"], "tent"),
+    "views": (["views"], "tent"),
+    "perturbation": (["perturbation"], "tent"),
+    **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in LEARNERS},
+}
+_TEXT_PLANS = {name: ([name], "tent") for name in ("statistics", "auto", "perturbation")}
+
+
+def main() -> None:
+    """Measures what is missing, and writes the section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path, help="folder of the figures")
+    parser.add_argument("--runs", type=Path, help="folder of the runs, DATASET-SEED (default: the figures' own)")
+    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--parts", default="images,texts,section")
+    arguments = parser.parse_args()
+    runs, parts = arguments.runs or arguments.work, arguments.parts.split(",")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    wanted = [*(_IMAGES if "images" in parts else ()), *(_TEXTS if "texts" in parts else ())]
+    for seed in _SEEDS:
+        for dataset in wanted:
+            place = arguments.work / f"stages-{arguments.split}-{dataset}-{seed}.json"
+            if not place.exists():
+                place.write_text(json.dumps(_measured(runs / f"{dataset}-{seed}", dataset, arguments.split)))
+    if "section" in parts:
+        (arguments.work / "section-stages.md").write_text(section(arguments.work, arguments.split))
+
+
+def section(work: Path, split: str = "test") -> str:
+    """The table in Markdown, of what was measured; empty where nothing was."""
+    found = {
+        dataset: [json.loads(path.read_text()) for path in sorted(work.glob(f"stages-{split}-{dataset}-*.json"))]
+        for dataset in (*_IMAGES, *_TEXTS)
+    }
+    if not any(found.values()):
+        return ""
+    head = (
+        "## Single stages\n\nErrors in percent, mean of the seeds: damaged images "
+        f"({', '.join(_DAMAGE)}, severity {_SEVERITY}) in random order, sorted by class ({', '.join(_SORTED)}), and "
+        "clean ones; of texts another data set than the model's. *Gain*: points by which the error of the damaged, or "
+        "of the other data set, is less than that of the plan named, with its paired bootstrap interval (95 %). "
+        "*Always*: the error without the guards. *Kept*: share of the changes that the guards let pass.\n"
+    )
+    rows = [row for dataset, runs in found.items() if runs for row in _rows(dataset, runs)]
+    columns = ("data, seeds", "plan", "error", "sorted", "clean", "gain on plain", "on statistics", "always", "kept")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *rows]
+    return head + "\n" + "\n".join(lines) + "\n"
+
+
+def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
+    """Wrong answers by plan and cell, `plan: {cell: [0, 1, ...]}`; the same without guards; and shares kept."""
+    start = time.perf_counter()
+    predictor = predictors.load(run)
+    known, before = sources.load(run, predictor), digest(predictor.model)
+    cells = list((_damaged if dataset in _IMAGES else _other)(dataset, split))
+    wanted = _IMAGE_PLANS if dataset in _IMAGES else _TEXT_PLANS
+    wrong: dict[str, Any] = {"plain": {}}
+    always: dict[str, Any] = {}
+    kept: dict[str, float] = {}
+    for name, x, y in cells:
+        wrong["plain"][name] = _mistakes(two_sided(predictor.logits(x)), y)
+    for title, (names, learner) in wanted.items():
+        # One for all cells: a learner is compiled once.
+        stages = plans.stages(names, predictor, run, learner)
+        refiner = Refiner(predictor, stages, known)
+        wrong[title] = {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
+        if names != ["auto"]:
+            kept[title] = float(np.mean([line.accepted for line in refiner.trace if line.stage == stages[-1].name]))
+        if names[-1] in ("views", "perturbation"):
+            always[title] = _unguarded(refiner, stages, [cell for cell in cells if cell[0].startswith("iid")])
+        print(run.name, title, f"{np.mean([np.mean(each) for each in wrong[title].values()]):.4f}", end=" ", flush=True)
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+    assert digest(predictor.model) == before, "the source weights have changed"
+    return {"wrong": wrong, "always": always, "kept": kept}
+
+
+def _unguarded(refiner: Refiner, stages: list[Any], cells: list[tuple]) -> dict[str, list[int]]:
+    """The last stage's changes are kept whatever the guards say of them; the others' as ever."""
+    last = stages[-1]
+    last.limit, propose = None, last.propose
+    last.propose = lambda seen: propose(seen) and ""
+    return {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
+
+
+def _answers(refiner: Refiner, x: Any) -> np.ndarray:
+    refiner.reset()
+    return np.concatenate([refiner.answer(x[first : first + _BATCH]) for first in range(0, len(x), _BATCH)])
+
+
+def _mistakes(found: np.ndarray, y: np.ndarray) -> list[int]:
+    return (found.argmax(axis=1) != y).astype(int).tolist()
+
+
+def _damaged(dataset: str, split: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    part = getattr(images.load(dataset), split)
+    # Not the draw of `benchmarks.multi_step.images`.
+    chosen = np.random.default_rng(7).permutation(len(part["y"]))[:_EXAMPLES]
+    x, y = part["x"][chosen], part["y"][chosen]
+    order = np.argsort(y, kind="stable")
+    yield "clean", x, y
+    for name in _DAMAGE:
+        yield f"iid {name}", corrupted(x, name, _SEVERITY), y
+    for name in _SORTED:
+        yield f"sorted {name}", corrupted(x, name, _SEVERITY)[order], y[order]
+
+
+def _other(dataset: str, split: str) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    for name, label in (("glue/sst2", "glue-sst2"), ("imdb_reviews", "imdb_reviews")):
+        part = getattr(text_classification.load(name), split)
+        chosen = np.random.default_rng(7).permutation(len(part.labels))[:_EXAMPLES]
+        texts = [part.texts[index] for index in chosen.tolist()]
+        if label == dataset:
+            yield "clean", texts, part.labels[chosen]
+        else:
+            cut = [" ".join(text.split()[:_WORDS]) if name == "imdb_reviews" else text for text in texts]
+            yield f"iid {name}", cut, part.labels[chosen]
+
+
+def _rows(dataset: str, runs: list[dict[str, Any]]) -> Iterator[str]:
+    plain, fitted = _by_example(runs, "plain", "iid"), _by_example(runs, "statistics", "iid")
+    for number, plan in enumerate(runs[0]["wrong"]):
+        errors = [f"{100 * each.mean():.1f}" if each.size else "" for each in _groups(runs, "wrong", plan)]
+        found = _by_example(runs, plan, "iid")
+        gains = ["" if plan == against else _gain(of, found) for against, of in _against(plan, plain, fitted)]
+        always = _groups(runs, "always", plan)[0] if plan in runs[0]["always"] else None
+        others = ["" if always is None else f"{100 * always.mean():.1f}"]
+        others += [f"{np.mean([run['kept'][plan] for run in runs]):.0%}" if plan in runs[0]["kept"] else ""]
+        name = f"{_TITLES[dataset]}, {len(runs)}" if not number else ""
+        yield f"| {' | '.join([name, plan, *errors, *gains, *others])} |"
+
+
+def _against(plan: str, plain: np.ndarray, fitted: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [("plain", plain), ("statistics" if plan != "plain" else "plain", fitted)]
+
+
+def _groups(runs: list[dict[str, Any]], kind: str, plan: str) -> list[np.ndarray]:
+    """Wrong answers of all seeds to damaged, sorted and clean examples."""
+    return [
+        np.array([cell for run in runs for name, cell in run[kind][plan].items() if name.startswith(group)])
+        for group in ("iid", "sorted", "clean")
+    ]
+
+
+def _by_example(runs: list[dict[str, Any]], plan: str, group: str) -> np.ndarray:
+    """The share of seeds and kinds of damage in which an example is answered wrongly, `[examples]`."""
+    return np.mean(
+        [cell for run in runs for name, cell in run["wrong"][plan].items() if name.startswith(group)], axis=0
+    )
+
+
+def _gain(before: np.ndarray, after: np.ndarray) -> str:
+    gains = before - after
+    draw = np.random.default_rng(0).integers(0, len(gains), (_BOOTSTRAP, len(gains)))
+    low, high = np.quantile(gains[draw].mean(axis=1), [0.025, 0.975])
+    return f"{100 * gains.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+if __name__ == "__main__":
+    main()

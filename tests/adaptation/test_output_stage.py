@@ -1,0 +1,124 @@
+"""Stages on the output: temperature and the classes' shares, on logits of a predictor that needs no training."""
+
+import keras
+import numpy as np
+import pytest
+
+from zoo.adaptation import guards
+from zoo.adaptation.refiner import refine
+from zoo.adaptation.stages.output import Prior, Temperature
+from zoo.adaptation.stages.statistics import Statistics
+from zoo.errors import BadInput
+from zoo.predict.evaluation.held_out import Source
+from zoo.predict.predictors.array_classifier import Predictor
+
+CLASSES = 4
+# Too sure by half: the truth is a normal distribution of unit variance around each class' corner.
+SURE = 1.5
+GAP = 1.6
+
+
+@pytest.fixture(scope="module")
+def known():
+    inputs = keras.Input((CLASSES,))
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(inputs))
+    model.set_weights([SURE * GAP * np.eye(CLASSES, dtype=np.float32), np.zeros(CLASSES, np.float32)])
+    found = Predictor(model, tuple("abcd"))
+    x, y = drawn(2000, np.full(CLASSES, 1 / CLASSES), 0)
+    return found, Source(x, y, found.logits(x))
+
+
+def drawn(examples, shares, seed):
+    draw = np.random.default_rng(seed)
+    y = draw.choice(CLASSES, examples, p=shares).astype(np.int32)
+    return (GAP * np.eye(CLASSES)[y] + draw.normal(size=(examples, CLASSES))).astype(np.float32), y
+
+
+def batches(x, size=100):
+    return [x[first : first + size] for first in range(0, len(x), size)]
+
+
+def log_loss(probabilities, y):
+    return float(-np.log(probabilities[np.arange(len(y)), y]).mean())
+
+
+def test_temperature_comes_true_and_changes_no_answer(known):
+    found, source = known
+    x, y = drawn(2000, np.full(CLASSES, 1 / CLASSES), 1)
+    plain = guards.probabilities(found.logits(x))
+    refined = refine(found, batches(x), [Temperature()], source)
+    np.testing.assert_array_equal(refined.probabilities.argmax(axis=1), plain.argmax(axis=1))
+    stage = Temperature()
+    stage.begin(found, source)
+    assert stage.logits(np.array([[3.0, 0.0, 0.0, 0.0]]), np.asarray)[0, 0] == pytest.approx(3.0 / SURE, rel=0.1)
+    assert log_loss(refined.probabilities, y) < log_loss(plain, y)
+
+
+def test_other_shares_are_found_and_corrected(known):
+    found, source = known
+    x, y = drawn(3000, np.array([0.85, 0.05, 0.05, 0.05]), 2)
+    plain = guards.probabilities(found.logits(x))
+    refined = refine(found, batches(x), [Temperature(), Prior()], source)
+    wrong = (refined.probabilities.argmax(axis=1) != y).mean(), (plain.argmax(axis=1) != y).mean()
+    assert wrong[0] < 0.7 * wrong[1]
+    accepted = [line for line in refined.trace if line.stage == "prior" and line.accepted]
+    assert len(accepted) > 25 and all(line.reason == "on evidence of its own" for line in accepted)
+
+
+def test_the_same_shares_are_left_alone(known):
+    found, source = known
+    x, _ = drawn(3000, np.full(CLASSES, 1 / CLASSES), 3)
+    refined = refine(found, batches(x), [Prior()], source)
+    assert not any(line.accepted for line in refined.trace)
+    plain = np.concatenate([guards.probabilities(found.logits(batch)) for batch in batches(x)])
+    np.testing.assert_array_equal(refined.probabilities, plain)
+
+
+def test_other_inputs_are_not_taken_for_other_shares(known):
+    found, source = known
+    x, _ = drawn(1000, np.full(CLASSES, 1 / CLASSES), 5)
+    # All of a class, by far, which shares would explain.
+    moved = x + np.array([6.0, 0, 0, 0], np.float32)
+    refined = refine(found, batches(moved), [Prior()], source)
+    assert all("not only the shares" in line.reason for line in refined.trace)
+    plain = np.concatenate([guards.probabilities(found.logits(batch)) for batch in batches(moved)])
+    np.testing.assert_array_equal(refined.probabilities, plain)
+
+
+class Moves:
+    """A stage that changes the model a little, for the better by its own account."""
+
+    name, on, limit, anew = "moves", "model", 1.0, False
+
+    def begin(self, predictor, source):
+        self._dense = predictor.model.layers[-1]
+
+    def propose(self, seen):
+        self._dense.bias.assign_add(np.array([0.01, 0, 0, 0], np.float32))
+        return ""
+
+    def logits(self, examples, inner):
+        return inner(examples)
+
+    def state(self):
+        return self._dense.bias.numpy()
+
+    def load(self, state):
+        self._dense.bias.assign(state)
+
+
+def test_shares_are_not_told_from_a_model_that_has_changed(known):
+    found, source = known
+    # Away from the corners, where any bias is more typical or less.
+    x, _ = drawn(1000, np.array([0.85, 0.05, 0.05, 0.05]), 4)
+    refined = refine(found, batches(x - np.array([0.5, 0, 0, 0], np.float32)), [Moves(), Prior()], source)
+    moved = [line.accepted for line in refined.trace if line.stage == "moves"]
+    first = moved.index(True)
+    later = [line for line in refined.trace if line.stage == "prior" and line.batch >= first]
+    assert later and all("model has changed" in line.reason for line in later)
+
+
+def test_the_model_comes_before_its_output(known):
+    found, source = known
+    with pytest.raises(BadInput, match=r"prior \(output\), statistics \(model\): expected stages on the model before"):
+        refine(found, [], [Prior(), Statistics()], source)

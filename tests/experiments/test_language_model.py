@@ -1,0 +1,94 @@
+"""The language model's experiment: it learns a text, keeps the engine's promises, and refuses what cannot be."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from experiments import language_model
+from experiments.language_model import LanguageModelConfig
+from tests.helpers.small import furthest
+from tests.training.test_resume import as_if_killed, final_state
+from zoo.data.text import tokenizer
+from zoo.engine import devices
+from zoo.errors import BadInput
+from zoo.training.run import make_engine, total_steps
+
+TEXT = "Second Citizen:\nOne word, good citizens.\n\nFirst Citizen:\nWe are accounted poor citizens.\n\n" * 30
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "mine.txt"
+    path.write_text(TEXT, encoding="utf8")
+    return LanguageModelConfig(
+        train_file=str(path), context=12, layers=2, width=16, heads=2, steps=60, warmup_steps=5, learning_rate=0.01,
+        log_every=20,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "steps"), [("transformer", 150), ("lstm", 400)])
+def test_learns_a_text(config, network, steps, tmp_path):
+    config = config.replace(network=network, steps=steps, width=32, layers=1)
+    found = zoo.run(language_model.build, config, tmp_path)
+    # It is asked for a character in 25; a repeated text leaves little to guess.
+    assert found["test/perplexity"] < 3
+    words = tokenizer.load(tmp_path / "tokenizer.json")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    logits = model(words.encode(["First Citize"]).ids[None].astype(np.int32)).numpy()
+    last = logits[0, -1] if network == "transformer" else logits[-1, 0]
+    assert words.decode([int(last.argmax())]) == "n"
+    assert json.loads((tmp_path / "model.json").read_text())["task"] == "language_model"
+
+
+def test_bits_per_byte_are_those_of_the_loss(config, tmp_path):
+    """Of characters of one byte each, nats over ln 2."""
+    found = zoo.run(language_model.build, config.replace(steps=6), tmp_path)
+    assert found["test/bits_per_byte"] == pytest.approx(found["test/loss"] / np.log(2), rel=1e-5)
+    assert found["test/perplexity"] == pytest.approx(np.exp(found["test/loss"]), rel=1e-5)
+
+
+def trained(config, replicas):
+    strategy = devices.mirrored_cpus(replicas) if replicas > 1 else devices.strategy("cpu")
+    with strategy.scope():
+        keras.utils.set_random_seed(config.seed)
+        experiment = language_model.build(config)
+    engine = make_engine(strategy, config, experiment, total_steps(config, experiment))
+    engine.train(experiment.train, 0, 4)
+    return engine, engine.evaluate(experiment.evals["eval"])
+
+
+@pytest.mark.parametrize("network", ["transformer", "lstm"])
+def test_the_same_run(config, network):
+    """On replicas and in micro-batches, with dropout."""
+    config = config.replace(network=network, batch_size=7, dropout=0.2, compile="none")
+    one, means = trained(config, 1)
+    for replicas, accumulate in ((2, 1), (1, 3)):
+        other, found = trained(config.replace(accumulate=accumulate), replicas)
+        assert furthest(one.state(), other.state()) < 1e-5
+        assert found == pytest.approx(means, abs=1e-5)
+
+
+def test_resumes_bitwise(config, tmp_path):
+    config = config.replace(steps=9, checkpoint_every=3, dropout=0.2)
+    zoo.run(language_model.build, config, tmp_path / "whole")
+    folder = as_if_killed(tmp_path / "whole", tmp_path, 3)
+    zoo.run(language_model.build, config, folder)
+    whole, cut = final_state(tmp_path / "whole", 9).state, final_state(folder, 9).state
+    assert whole.keys() == cut.keys() and all(np.array_equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"heads": 3}, "--width is 16 and --heads is 3"),
+        ({"tokenizer": "words"}, "tokenizer kind is 'words'"),
+        ({"context": 3000}, "expected more than the context, 3000"),
+        ({"dataset": "shakespeare", "train_file": ""}, "did you mean tiny_shakespeare"),
+    ],
+)
+def test_what_is_refused(config, change, said):
+    with pytest.raises(BadInput, match=said):
+        language_model.build(config.replace(**change))

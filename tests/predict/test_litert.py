@@ -1,0 +1,135 @@
+"""LiteRT answers for single examples only where it was asked for, agrees, and is faster; refinement never uses it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.helpers import finished
+from zoo.cli import main
+from zoo.errors import BadInput
+from zoo.predict.predictors import litert
+
+pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, of the extra `export`")
+TEXTS = ["a good film", "", "not so good, but a film"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _in_cache(cache, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return finished.image(tmp_path_factory.mktemp("runs") / "image")
+
+
+@pytest.fixture(scope="module")
+def converted(run, cache):
+    """The run, once converted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(cache))
+        assert zoo.load(run).lite is None
+        assert zoo.load(run, runtime="litert").lite is not None
+    return run
+
+
+@pytest.fixture
+def fresh(cache):
+    """What was found of a file before is forgotten."""
+    for path in cache.glob("*.json"):
+        path.unlink()
+
+
+def examples(count=9):
+    return np.random.default_rng(0).integers(0, 256, (count, 4, 3)).astype(np.uint8)
+
+
+def test_after_some_real_examples_it_answers(converted, fresh, cache, monkeypatch, capsys):
+    # The clock is what decides; here LiteRT takes no time.
+    ticks = iter([0.0, 1.0, 1.0] * 5)
+    monkeypatch.setattr(litert.time, "perf_counter", lambda: next(ticks))
+    found, plain = zoo.load(converted), zoo.load(converted, runtime="compiled")
+    wanted = plain.probabilities(examples())
+    answers = []
+    for number, one in enumerate(examples()):
+        assert found.lite.in_use is (None if number < 5 else True)
+        answers.append(found.probabilities(one[None])[0])
+    np.testing.assert_allclose(answers, wanted, atol=1e-5)
+    assert 0 < found.lite.difference < 1e-5 and np.ptp(wanted) > 0.1
+    assert capsys.readouterr().err == ""
+    # A batch is the model's own.
+    np.testing.assert_array_equal(found.probabilities(examples()), wanted)
+    # The next process need not compare.
+    assert zoo.load(converted).lite.in_use is True
+
+
+def test_a_slower_one_is_not_used_and_that_is_said_once(converted, fresh, monkeypatch, capsys):
+    ticks = iter([0.0, 1.0, 3.0] * 5)
+    monkeypatch.setattr(litert.time, "perf_counter", lambda: next(ticks))
+    found = zoo.load(converted)
+    for one in examples():
+        found.probabilities(one[None])
+    said = capsys.readouterr().err.splitlines()
+    assert found.lite.in_use is False and len(said) == 1
+    assert "takes 2000.00 ms for an example, the compiled model 1000.00 ms: the compiled model stays" in said[0]
+    found = zoo.load(converted)
+    assert found.lite.in_use is False and not capsys.readouterr().err
+
+
+def test_one_that_disagrees_is_not_used(converted, fresh, tmp_path, capsys):
+    other = finished.image(tmp_path / "other", norm="none")
+    found = zoo.load(converted)
+    found.lite = litert.Lite(litert._converted(other), tmp_path / "record.json")
+    plain = zoo.load(converted, runtime="compiled")
+    for one in examples(3):
+        np.testing.assert_array_equal(found.probabilities(one[None]), plain.probabilities(one[None]))
+    assert found.lite.in_use is False and json.loads((tmp_path / "record.json").read_text())["in_use"] is False
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "LiteRT differs from the compiled model by" in said[0]
+
+
+def test_refinement_is_compared_with_the_compiled_model(converted):
+    """Zero steps are bit for bit the plain forward pass, though LiteRT answers for single examples otherwise."""
+    found, plain = zoo.load(converted), zoo.load(converted, runtime="compiled")
+    found.lite.in_use = True
+    refined = zoo.refine(found, [one[None] for one in examples()], [], None)
+    one_by_one = np.concatenate([plain.logits(one[None]) for one in examples()])
+    assert not np.array_equal(np.concatenate([found.logits(one[None]) for one in examples()]), one_by_one)
+    from zoo.adaptation import guards
+
+    np.testing.assert_array_equal(refined.probabilities, guards.probabilities(one_by_one))
+
+
+def test_texts(tmp_path):
+    run = finished.reviews(tmp_path / "run", bidirectional=True, pooling="concat", classes=3)
+    found, plain = zoo.load(run, runtime="litert"), zoo.load(run, runtime="compiled")
+    found.lite.in_use = True
+    one_by_one = np.concatenate([found.logits([text]) for text in TEXTS])
+    np.testing.assert_allclose(one_by_one, plain.logits(TEXTS), atol=1e-5)
+    assert not np.array_equal(one_by_one, plain.logits(TEXTS))
+
+
+def test_a_damaged_file_is_made_anew(converted, capsys):
+    path = zoo.load(converted).lite._record.with_suffix(".safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + b"123456789")
+    assert zoo.load(converted).lite is not None
+    assert "is damaged: made anew" in capsys.readouterr().err
+    assert len(path.read_bytes()) == len(content)
+
+
+def test_what_it_needs(converted, run, monkeypatch, capsys):
+    with pytest.raises(BadInput, match="runtime is 'tpu': expected one of auto, compiled, litert"):
+        zoo.load(run, runtime="tpu")
+    monkeypatch.setattr(litert.importlib.util, "find_spec", lambda name: None)
+    assert zoo.load(converted).lite is None
+    np.save(run / "x.npy", examples(1))
+    assert main.main(["predict", str(run), str(run / "x.npy"), "--runtime=litert"]) == 2
+    assert "needs ai-edge-litert: run `pip install" in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""`zoo score`: how probable texts are."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli import score_dynamic
+from zoo.cli.parser import add_verb, fail, positive, require_run
+from zoo.errors import BadInput, ZooError
+
+if TYPE_CHECKING:
+    from zoo.predict.language_models.language_model import LanguageModel
+    from zoo.predict.language_models.perplexity import Score
+
+# Texts of a file that are scored before the first is printed.
+_AT_ONCE = 256
+
+
+def add(verbs: Any) -> None:
+    """`zoo score WORKDIR --text "..."`, and with --dynamic `zoo score WORKDIR FILE`."""
+    verb = add_verb(
+        verbs,
+        "score",
+        "Print how probable a language model finds texts.",
+        "That is log P (natural logarithm) of each token given those before it, their sum, perplexity and bits per "
+        "byte. The first token is given, not predicted: the models have no token for the beginning of a text.",
+    )
+    verb.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="a .txt with a text in each line (empty lines are passed over), a .csv, .tsv or .jsonl, or - for lines of "
+        'text or {"text": "...", "id": ...} on stdin, each answered by a JSON object',
+    )
+    verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a text; may be repeated")
+    verb.add_argument("--text_column", metavar="NAME", help="column of the texts in a file (default: the run's)")
+    verb.add_argument("--whole", action="store_true", help="take a .txt as one text")
+    verb.add_argument(
+        "--stride",
+        metavar="N",
+        type=positive,
+        help="a text longer than a Transformer's context is read in windows, each N tokens further than the one "
+        "before; each token is predicted once, with at least context - N tokens before it (default: half the context; "
+        "1: the most exact and the slowest). An LSTM reads a text of any length whole",
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON object per text, with its tokens")
+    score_dynamic.add(verb)
+    verb.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    require_run(arguments.workdir)
+    if not arguments.files and not arguments.text:
+        raise BadInput("nothing to score: expected FILE, --text, or - for stdin")
+    score_dynamic.check(arguments)
+    from zoo.predict.language_models.language_model import load
+
+    model = load(arguments.workdir)
+    # Refused before the first line of output, not after some.
+    model.stride(arguments.stride)
+    if arguments.dynamic:
+        return score_dynamic.run(model, arguments)
+    code = _texts(model, arguments, "", arguments.text)
+    for name in arguments.files:
+        if name == "-":
+            code = max(code, _stream(model, arguments))
+            continue
+        try:
+            texts = _read(model, name, arguments)
+        except ZooError as error:
+            code = max(code, fail(error))
+        else:
+            code = max(code, _texts(model, arguments, name, texts))
+    return code
+
+
+def _read(model: "LanguageModel", name: str, arguments: argparse.Namespace) -> list[str]:
+    from zoo.data.datasets import text_files
+    from zoo.predict.predictors import text_inputs
+
+    if not arguments.whole:
+        return text_inputs.read(name, arguments.text_column or model.text_column)
+    if not name.endswith(".txt"):
+        raise BadInput(f"{name}: --whole is for .txt files; expected one, or no --whole")
+    return [text_files.content(Path(name))]
+
+
+def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, texts: Sequence[str]) -> int:
+    """Prints the answers to the texts of a file, or of the command line where it is ""; the exit code."""
+    code, found = 0, []
+    for first in range(0, len(texts), _AT_ONCE):
+        good = []
+        for index in range(first, min(first + _AT_ONCE, len(texts))):
+            if not texts[index] and file.endswith(".txt"):
+                continue
+            try:
+                model.ids(texts[index], least=2)
+                good.append(index)
+            except ZooError as error:
+                place = f"{file}[{index}]" if file else f"text {index + 1}"
+                code = max(code, fail(type(error)(f"{place}: {error}")))
+        scores = model.score([texts[index] for index in good], arguments.stride)
+        found += scores
+        for index, score in zip(good, scores):
+            if arguments.json:
+                about = {"file": file, "index": index} if file else {"text": texts[index]}
+                print(json.dumps(about | _object(model, score, arguments.stride)))
+            else:
+                _print(file and f"{file}[{index}]", texts[index], score)
+    if len(found) > 1 and not arguments.json:
+        print(f"{file or 'together'}: {len(found)} texts\t{_numbers(found)}")
+    return code
+
+
+def _stream(model: "LanguageModel", arguments: argparse.Namespace) -> int:
+    """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
+    from zoo.predict.predictors import text_inputs
+
+    code = 0
+    for line in text_inputs.lines(sys.stdin.buffer):
+        answer = {"line": line.number} if line.id is None else {"line": line.number, "id": line.id}
+        try:
+            if line.examples is None:
+                raise BadInput(line.error)
+            [score] = model.score(line.examples, arguments.stride)
+            answer |= _object(model, score, arguments.stride)
+        except ZooError as error:
+            answer["error"] = str(error)
+            code = max(code, error.exit_code)
+        print(json.dumps(answer), flush=True)
+    return code
+
+
+def _object(model: "LanguageModel", score: "Score", stride: int | None) -> dict[str, Any]:
+    given, *predicted = score.tokens
+    values = score.log_probabilities.tolist()
+    found = {
+        "log_probability": score.log_probability,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+        "predicted": len(predicted),
+        "unknown": score.unknown,
+        "context": model.context,
+        "stride": model.stride(stride),
+        "given": given,
+        "tokens": [{"token": token, "log_probability": value} for token, value in zip(predicted, values)],
+    }
+    # An LSTM has no context to run out of, and of some tokenizers nobody can tell the bytes.
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _print(label: str, text: str, score: "Score") -> None:
+    """One line; of a text of the command line, which has no label, also one for each token."""
+    from zoo.cli import predict_output
+
+    if not label:
+        given, *predicted = score.tokens
+        print(f"{given!r}\tgiven")
+        for token, value in zip(predicted, score.log_probabilities):
+            print(f"{token!r}\t{value:.4f}")
+    unknown = f"\t{score.unknown} unknown tokens" if score.unknown else ""
+    print(f"{label or predict_output.short(text)}\t{_numbers([score])}{unknown}")
+
+
+def _numbers(scores: Sequence["Score"]) -> str:
+    from zoo.predict.language_models import perplexity
+
+    total, bits = sum(score.log_probability for score in scores), perplexity.bits_per_byte(scores)
+    said = f"log P {total:.4f}\tperplexity {perplexity.perplexity(scores):.4f}"
+    return said if bits is None else f"{said}\tbits per byte {bits:.4f}"

@@ -1,0 +1,195 @@
+"""Finished models as folders that other runtimes read: SavedModel, Keras, LiteRT, ONNX, Hugging Face."""
+
+import contextlib
+import importlib.util
+import inspect
+import io
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+
+from zoo import config as configs
+from zoo import workdir as folders
+from zoo.errors import BadInput
+from zoo.export import example_script, exported_run, hugging_face, model_card
+from zoo.export.exported_run import RunModel
+
+SIGNATURE = "signature.json"
+
+
+class Format(NamedTuple):
+    """One of `FORMATS`.
+
+    Attributes:
+        write: puts the model into a folder.
+        model: what it is named there.
+        run: the function of `example` that runs it; None where the format has a pipeline of its own.
+        needs: what must be installed to run it, as `pip install` names it.
+        made_by: packages that make it, besides TensorFlow.
+    """
+
+    write: Callable[[RunModel, Path], None]
+    model: str
+    run: Callable | None
+    needs: str
+    made_by: tuple[str, ...] = ()
+
+
+def export(workdir: str | Path, format: str, out: str | Path | None = None) -> Path:
+    """Writes a finished run's model as a folder for another runtime.
+
+    Beside the model lie `signature.json` (inputs, outputs, classes), `README.md`, `example.py`, which needs no zoo, and
+    the tokenizer of a run on texts. Weights are float32, whatever the run was trained in.
+
+    Args:
+        workdir: of the run.
+        format: one of `FORMATS`.
+        out: folder, new, empty or an earlier export; None is `WORKDIR/export/FORMAT`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BadInput: there is no such run or format, the format cannot hold the run, a package is missing, or the folder
+            has something else in it or cannot be written.
+    """
+    workdir = configs.absolute(workdir)
+    chosen = check(format)
+    folder = (configs.absolute(out) if out else workdir / "export" / format).resolve()
+    _check_place(folder)
+    run = exported_run.read(workdir)
+    aside = folder.with_name(f".partial-{folder.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        chosen.write(run, aside)
+        _describe(run, format, chosen, aside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}; make room or choose another folder") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def check(format: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        BadInput: there is none, or what makes it is not installed.
+    """
+    if format not in FORMATS:
+        raise BadInput(f"--format is {format!r}: {configs.nearest(format, tuple(FORMATS))}")
+    missing = [name for name in FORMATS[format].made_by if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"--format={format} needs {' and '.join(missing)}: run `pip install zoo-keras[export]`")
+    return FORMATS[format]
+
+
+def litert(network: keras.Model, path: Path) -> None:
+    """Writes a .tflite file of a network that is `plain`."""
+    named, specs = _named(network), None
+    if _has_lstm(network):
+        # LiteRT keeps an LSTM's outputs in a list of tensors whose size it must know.
+        specs = [keras.InputSpec(shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name) for x in named.inputs]
+    with quiet():
+        named.export(str(path), format="litert", verbose=False, input_signature=specs)
+
+
+def onnx(network: keras.Model, path: Path) -> None:
+    """Writes a .onnx file of a network that is `plain`."""
+    named = _named(network)
+    # Keras exports what has been called.
+    named(network.inputs)
+    with quiet():
+        named.export(str(path), format="onnx", verbose=False)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without what converters print of their own work."""
+    logger, said = logging.getLogger("tf2onnx"), io.StringIO()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _savedmodel(run: RunModel, folder: Path) -> None:
+    with quiet():
+        _named(run.network).export(str(folder / "model"), format="tf_saved_model", verbose=False)
+
+
+def _keras(run: RunModel, folder: Path) -> None:
+    run.network.save(folder / "model.keras")
+
+
+def _litert(run: RunModel, folder: Path) -> None:
+    litert(run.network, folder / "model.tflite")
+
+
+def _onnx(run: RunModel, folder: Path) -> None:
+    onnx(run.network, folder / "model.onnx")
+
+
+def _named(network: keras.Model) -> keras.Model:
+    """With a name for the output."""
+    return keras.Model(network.inputs, {"logits": network.output})
+
+
+def _has_lstm(network: keras.Model) -> bool:
+    return any(isinstance(layer, keras.layers.LSTM) for layer in network.layers)
+
+
+FORMATS = {
+    "savedmodel": Format(_savedmodel, "model", example_script.run_savedmodel, "tensorflow"),
+    "keras": Format(_keras, "model.keras", example_script.run_keras, "keras tensorflow"),
+    "litert": Format(_litert, "model.tflite", example_script.run_litert, "ai-edge-litert"),
+    "onnx": Format(_onnx, "model.onnx", example_script.run_onnx, "onnxruntime", ("onnx", "tf2onnx")),
+    "huggingface": Format(hugging_face.write, "model.safetensors", None, "transformers torch"),
+}
+
+
+def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
+    """Puts what one must know beside a model."""
+    signature = {"format": format, "model": chosen.model, **run.signature}
+    if format == "huggingface":
+        signature |= hugging_face.signature(run)
+    elif format == "litert" and _has_lstm(run.network):
+        for each in (*signature["inputs"], *signature["outputs"]):
+            each["shape"] = [1, *each["shape"][1:]]
+    folders.write(folder / SIGNATURE, json.dumps(signature, indent=1, ensure_ascii=False) + "\n")
+    if run.tokenizer is not None and format != "huggingface":
+        folders.write(folder / folders.TOKENIZER, run.tokenizer.to_json())
+    folders.write(folder / "example.py", _example(run, chosen) if chosen.run else hugging_face.EXAMPLE)
+    folders.write(folder / "README.md", model_card.text(signature, chosen.needs))
+
+
+def _example(run: RunModel, chosen: Format) -> str:
+    """A program that predicts with the artefact, made of functions that are tested as they stand."""
+    inputs = example_script.arrays_in if run.tokenizer is None else example_script.texts_in
+    parts = [inspect.getsource(part) for part in (inputs, chosen.run, example_script.answers, example_script.main)]
+    about = f'"""Predicts with {chosen.model}; README.md says how to call it."""\n'
+    last = f'if __name__ == "__main__":\n    main({inputs.__name__}, {chosen.run.__name__})\n'
+    return "\n\n".join(["\n".join([about, example_script.HEAD]), *parts, last])
+
+
+def _check_place(folder: Path) -> None:
+    """Refuses to write where something else would be lost."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {folder} is a file; expected a folder to write: choose another")
+    if folder.exists() and any(folder.iterdir()) and not (folder / SIGNATURE).is_file():
+        raise BadInput(f"--out {folder} has something else in it; expected a new folder or an earlier export")

@@ -1,0 +1,215 @@
+"""Examples to predict: from .npy, .npz and .png files, from tables, and from lines of JSON."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo.data.datasets import csv_tables
+from zoo.errors import BadInput
+
+SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
+
+
+class Line(NamedTuple):
+    """A line: its number from 1, its `id` if it has one, and either examples `[1, *shape]` or `[text]`, or an error."""
+
+    number: int
+    id: Any
+    examples: np.ndarray | list[str] | None
+    error: str = ""
+
+
+def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str] = ()) -> np.ndarray:
+    """Reads the examples of one file.
+
+    Args:
+        path: a .npy or .npz file with one example or a stack of them, a .png file with one, or a .csv or .tsv with one
+            in each row.
+        shape: of one example.
+        dtype: that the model takes.
+        features: names of the columns that are read of a table, in the model's order; other columns are passed over.
+            Without names the table has as many columns as an example has numbers.
+
+    Returns:
+        `[examples, *shape]` of that dtype.
+
+    Raises:
+        BadInput: names the file, what is wrong and what was expected; of a table also the line and the column.
+    """
+    path = Path(path)
+    if path.suffix.lower() in csv_tables.SUFFIXES:
+        return _table(path, shape, dtype, features)
+    readers = {".npy": _npy, ".npz": _npz, ".png": lambda path: _png(path, shape)}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BadInput(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}, or - for JSON lines on stdin")
+    try:
+        values = _decoded(reader, path)
+        if values.shape != shape and not _is_stack(values, shape):
+            raise BadInput(f"shape {values.shape}, expected {shape} or {_text(shape)}")
+        return numbers(values, dtype).reshape(-1, *shape)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Line]:
+    """Reads one example from each line, as a nested list or as `{"x": [...], "id": ...}`; empty lines are skipped.
+
+    A line that cannot be used becomes a `Line` with an error, and the reading goes on.
+    """
+    for number, text in enumerate(stream, 1):
+        if not text.strip():
+            continue
+        name = None
+        try:
+            value = _parsed(text)
+            if isinstance(value, dict):
+                name = value.get("id")
+                value = _member(value)
+            yield Line(number, name, numbers(_one(value, shape), dtype)[None])
+        except BadInput as error:
+            yield Line(number, name, None, str(error))
+
+
+def check_shape(examples: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuses what is not a stack `[examples, *shape]`."""
+    if not _is_stack(examples, shape):
+        raise BadInput(f"shape {examples.shape}, expected {_text(shape)}")
+
+
+def numbers(values: np.ndarray, dtype: np.dtype, first: int = 0) -> np.ndarray:
+    """The same numbers in another dtype, or an error where it cannot hold them.
+
+    Args:
+        values: of any shape.
+        dtype: floating or whole numbers.
+        first: what the error adds to the first index: where in a larger array these values begin.
+
+    Raises:
+        BadInput: NaN or infinite, or for whole numbers a fraction or a value out of range; names the place.
+    """
+    if values.dtype == dtype and dtype.kind in "iu":
+        return values
+    if values.dtype.kind not in "fiub":
+        raise BadInput(f"holds {values.dtype.name}, expected numbers")
+    # What the cast makes of values that do not fit is looked for below, and told with its place.
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = values.astype(dtype, copy=False)
+    if dtype.kind in "iu":
+        # Compared before the cast: a fraction or 256 would quietly become another pixel.
+        limits = np.iinfo(dtype)
+        good = (values >= limits.min) & (values <= limits.max) & (converted == values)
+        expected = f"whole numbers from {limits.min} to {limits.max}"
+    else:
+        good, expected = np.isfinite(converted), f"finite {dtype.name} numbers"
+    if not good.all():
+        place = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise BadInput(f"{values[place]} at {[first + place[0], *place[1:]]}, expected {expected}")
+    return converted
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _decoded(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
+    try:
+        return reader(path)
+    except BadInput:
+        raise
+    except Exception as error:
+        # A damaged header surfaces as nearly anything: MemoryError, TokenError, NotImplementedError, struct.error.
+        if isinstance(error, OSError) and error.strerror:
+            raise BadInput(f"cannot be read: {error.strerror}") from error
+        raise BadInput(f"cannot be read: {one_line(error)}; expected a whole {path.suffix.lower()} file") from error
+
+
+def _npy(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _npz(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise BadInput("is not in the format of .npz, expected what numpy.savez(path, x=...) writes")
+        # Not the path: NumPy leaves the file open where its directory is damaged.
+        file.seek(0)
+        arrays = np.load(file, allow_pickle=False)
+        names = list(arrays.files)
+        if "x" not in names and len(names) != 1:
+            raise BadInput(f"has the arrays {', '.join(names) or '(none)'}; expected one named x, or only one")
+        return np.asarray(arrays["x" if "x" in names else names[0]])
+
+
+def _table(path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str]) -> np.ndarray:
+    """All rows or none, as of the other files: where one is bad, the numbers of the answers would no longer fit."""
+    if len(shape) != 1:
+        raise BadInput(f"{path}: is a table, expected examples of shape {shape}; give a .npy or .npz file")
+    table = csv_tables.read(path)
+    if not features and len(table.header) != shape[0]:
+        raise BadInput(
+            f"{path}: has {len(table.header)} columns, and the run keeps no names to choose by; expected the "
+            f"{shape[0]} columns that it was trained on, in their order"
+        )
+    found = table.numbers(features or table.header)
+    try:
+        return numbers(found, dtype)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def _png(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    # Only images need it.
+    from PIL import Image
+
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
+        raise BadInput(f"is an image, expected examples of shape {shape}; give a .npy or .npz file")
+    with Image.open(path, formats=["PNG"]) as image:
+        if image.size[::-1] != shape[:2]:
+            raise BadInput(f"{_size(image.size[::-1])} pixels, expected {_size(shape[:2])}; resize the image first")
+        if image.mode[0] in "IF":
+            raise BadInput("more than 8 bits per pixel, expected 8; convert the image first")
+        if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            raise BadInput("has transparent pixels, expected opaque ones; put it on a background first")
+        return np.asarray(image.convert("RGB" if shape[2:] == (3,) else "L")).reshape(shape)
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return f"{size[1]} x {size[0]} (width x height)"
+
+
+def _is_stack(values: np.ndarray, shape: tuple[int, ...]) -> bool:
+    return values.ndim == 1 + len(shape) and values.shape[1:] == shape
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"[n, {', '.join(map(str, shape))}]"
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"is not JSON: {one_line(error)}") from None
+
+
+def _member(value: dict[str, Any]) -> Any:
+    if "x" not in value:
+        raise BadInput(f'has {", ".join(map(repr, value)) or "nothing"}, expected {{"x": [...]}}')
+    return value["x"]
+
+
+def _one(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        values = np.array(value)
+    except ValueError:
+        raise BadInput(f"lists of different lengths, expected an array of shape {shape}") from None
+    if values.shape != shape:
+        raise BadInput(f"shape {values.shape}, expected {shape}")
+    return values

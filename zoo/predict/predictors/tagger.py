@@ -1,0 +1,228 @@
+"""A trained tagger: the words of a text, a tag for each, and the entities that the tags mean."""
+
+import functools
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import workdir as folders
+from zoo.data.datasets import tag_schemes
+from zoo.data.text import word_alignment
+from zoo.data.text.special_tokens import Frame
+from zoo.data.text.tokenizer import Tokenizer
+from zoo.errors import BadInput
+from zoo.predict.attribution import terminal
+from zoo.predict.predictors import text_inputs, text_preprocessing
+from zoo.predict.predictors.array_inputs import Line
+from zoo.predict.predictors.compiled_forward import Forward
+
+# How words are found; see `words_of`.
+WORDS = ("characters", "spaces", "signs")
+# A row best ends where a sentence does: sentences are what the tagger has learned from.
+_STOPS = frozenset("。！？.!?")
+
+
+class Entity(NamedTuple):
+    """A name in a text and the characters that it stands at, `text[start:end]`."""
+
+    type: str
+    text: str
+    start: int
+    end: int
+
+
+class Tagged(NamedTuple):
+    """A text with its tags.
+
+    Attributes:
+        text: as it was given.
+        words: of the text.
+        spans: of each word, `text[start:end]`.
+        tags: of each word.
+        entities: that the tags mean; None where each word is judged by itself.
+    """
+
+    text: str
+    words: list[str]
+    spans: list[tuple[int, int]]
+    tags: list[str]
+    entities: list[Entity] | None
+
+
+class TagPredictor:
+    """A tagger of words.
+
+    Attributes:
+        model: from tokens, and segments, int32 `[batch, time]`, to logits `[batch, time, tags]`.
+        names: all tags in the order of the labels; the first is given to a word that has no token.
+        scheme: `tags.IOB2`, where tags mean entities, or `tags.PLAIN`.
+        words: how the words of a text are found; one of `WORDS`.
+        max_length: most tokens of a row, [CLS] and [SEP] included; a longer text is several rows.
+        text_column: where a file of several columns has its texts.
+    """
+
+    pair_column = ""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        names: tuple[str, ...],
+        scheme: str,
+        words: str,
+        tokenizer: Tokenizer,
+        frame: Frame,
+        max_length: int,
+        text_column: str = "text",
+    ):
+        self.model, self.names, self.scheme, self.words = model, names, scheme, words
+        self.max_length, self.text_column = max_length, text_column
+        self._tokenizer, self._frame = tokenizer, frame
+        then = functools.partial(tf.argmax, axis=-1, output_type=tf.int32)
+        self._forward = Forward(model, max_length, exactly=True, then=then)
+
+    def tag(self, texts: Sequence[str]) -> list[Tagged]:
+        """The words of texts and their tags; no word of a long text is lost.
+
+        Raises:
+            BadInput: there is one string in the place of a list, or a text is not Unicode.
+            NonFinite: the model's output is.
+        """
+        text_inputs.check(texts)
+        spans = [words_of(text, self.words) for text in texts]
+        found = self.tags_of([[text[start:end] for start, end in each] for text, each in zip(texts, spans)])
+        return [self._tagged(*one) for one in zip(texts, spans, found)]
+
+    def tags_of(self, sentences: Sequence[Sequence[str]], whole: bool = True) -> list[list[str]]:
+        """The tags of sentences that are cut into words already.
+
+        Args:
+            sentences: the words of each.
+            whole: whether to cut a long sentence into several rows; else, as in training, the words behind
+                `max_length` get the first tag unread.
+        """
+        rows = [self._rows(words) if whole else [list(words)] for words in sentences]
+        owners = np.repeat(np.arange(len(rows)), list(map(len, rows)))
+        flat = [row for each in rows for row in each]
+        if not flat:
+            return [[] for _ in sentences]
+        room = self.max_length, tuple(self._frame)
+        columns, places = word_alignment.aligned(flat, None, self.names, self._tokenizer, *room)
+        predicted = np.zeros(columns["tokens"].shape, np.int32)
+        for chosen, [labels] in self._forward.batches(columns, owners):
+            width = min(labels.shape[1], predicted.shape[1])
+            predicted[chosen, :width] = labels[:, :width]
+        found: list[list[str]] = [[] for _ in sentences]
+        for owner, row in zip(owners.tolist(), word_alignment.by_word(predicted, places, self.names)):
+            found[owner] += row
+        return found
+
+    def read(self, path: str | Path, text_column: str | None = None) -> list[str]:
+        """The texts of a file; see `text_inputs.read`."""
+        return text_inputs.read(path, text_column or self.text_column)
+
+    def lines(self, stream: Iterable[bytes]) -> Iterator[Line]:
+        """The texts of a stream; see `text_inputs.lines`."""
+        return text_inputs.lines(stream)
+
+    def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """Of each text what is said as JSON, and in a line."""
+        for found in self.tag(texts):
+            said = {"words": found.words, "spans": found.spans, "tags": found.tags}
+            if found.entities is not None:
+                said["entities"] = [entity._asdict() for entity in found.entities]
+            yield said, [terminal.visible(_marked(found))]
+
+    def _rows(self, words: Sequence[str]) -> list[list[str]]:
+        """A sentence in parts that fit a row, each as long as can be, cut behind a stop where there is one."""
+        room = self.max_length - 2
+        counts = np.diff(self._tokenizer.encode(words).starts)
+        # Of one word that fills more than a row its beginning is read.
+        words = [self._beginning(word, room) if count > room else word for word, count in zip(words, counts)]
+        ends = np.cumsum(np.minimum(counts, room))
+        rows, first = [], 0
+        while first < len(words):
+            begins = ends[first - 1] if first else 0
+            stop = int(np.searchsorted(ends, begins + room, side="right"))
+            if stop < len(words):
+                stop = next((place for place in range(stop, first, -1) if words[place - 1] in _STOPS), stop)
+            rows.append(words[first:stop])
+            first = stop
+        return rows
+
+    def _beginning(self, word: str, pieces: int) -> str:
+        return word[: self._tokenizer.pieces(word)[pieces - 1].end]
+
+    def _tagged(self, text: str, spans: list[tuple[int, int]], found: list[str]) -> Tagged:
+        entities = None
+        if self.scheme == tag_schemes.IOB2:
+            ends = ((spans[start][0], spans[stop - 1][1], kind) for start, stop, kind in tag_schemes.spans(found))
+            entities = [Entity(kind, text[start:end], start, end) for start, end, kind in ends]
+        return Tagged(text, [text[start:end] for start, end in spans], spans, found, entities)
+
+
+def words_of(text: str, how: str) -> list[tuple[int, int]]:
+    """Where the words of a text begin and end; what is between them is white space.
+
+    Args:
+        text: any.
+        how: "characters": each by itself, as in `people_daily.names`; "spaces": what white space separates; "signs":
+            letters and digits in a row are a word, each other sign is one, and so is each Chinese character.
+    """
+    if how == "characters":
+        return [(place, place + 1) for place, character in enumerate(text) if not character.isspace()]
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    if how == "spaces":
+        return words
+    found = []
+    for start, end in words:
+        for alone, group in itertools.groupby(range(start, end), lambda place: _alone(text[place])):
+            places = list(group)
+            found += [(place, place + 1) for place in places] if alone else [(places[0], places[-1] + 1)]
+    return found
+
+
+def _alone(character: str) -> bool:
+    """Whether a character is a word by itself: a sign, or Chinese. Marks belong to the letters before them."""
+    return unicodedata.category(character)[0] not in "LNM" or unicodedata.name(character, "").startswith("CJK ")
+
+
+def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> TagPredictor:
+    """Puts the tagger of a run together.
+
+    Args:
+        workdir: of the run.
+        about: its model.json.
+        model: its model.
+
+    Raises:
+        BadInput: the tokenizer is missing or damaged, or the files do not belong together.
+    """
+    names, scheme, words = about.get("tags"), about.get("scheme"), about.get("words")
+    listed = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not listed or scheme not in (tag_schemes.IOB2, tag_schemes.PLAIN) or words not in WORDS:
+        raise BadInput(f"{workdir / folders.ABOUT} does not say tags, scheme and words; restore it or train again")
+    if model.output_shape[-1] != len(names):
+        raise BadInput(
+            f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(names)} tags; "
+            "expected the two files of one run"
+        )
+    reads = text_preprocessing.of_encoder(workdir, about, model)
+    return TagPredictor(model, tuple(names), scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
+
+
+def _marked(found: Tagged) -> str:
+    """The text with its entities in brackets, or its words with their tags."""
+    if found.entities is None:
+        return " ".join(f"{word}/{tag}" for word, tag in zip(found.words, found.tags))
+    parts, done = [], 0
+    for entity in found.entities:
+        parts += [found.text[done : entity.start], f"[{entity.type} {entity.text}]"]
+        done = entity.end
+    return "".join([*parts, found.text[done:]])

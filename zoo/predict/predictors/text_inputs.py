@@ -1,0 +1,133 @@
+"""Texts to predict, or pairs of them: from .txt, .csv, .tsv and .jsonl files, from lines of a stream, from flags."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.data.datasets import text_files
+from zoo.errors import BadInput
+from zoo.predict.predictors.array_inputs import Line, one_line
+
+SUFFIXES = (".txt", *text_files.SUFFIXES)
+
+_OF_PAIRS = '{"text": "...", "pair": "..."}'
+# A text, or the two of a pair.
+Example = str | tuple[str, str]
+
+
+def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
+    """Reads the texts of one file, in its order.
+
+    Args:
+        path: a .txt with a text in each line (an empty line is an empty text), a .csv or .tsv with a header, or a
+            .jsonl with an object in each line.
+        column: of the texts, in a file of several.
+        pair_column: of the second texts of pairs; empty for single texts. Then a .txt is none that could be read.
+
+    Raises:
+        BadInput: names the file, the line, what is wrong and what was expected.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise BadInput(
+            f"{path}: unknown kind of file for a run on texts; expected {', '.join(SUFFIXES)}, --text, or - for lines "
+            "on stdin"
+        )
+    if path.suffix != ".txt":
+        rows = text_files.read(path, column, None, pair_column)
+        return [(row.text, row.pair) if pair_column else row.text for row in rows]
+    if pair_column:
+        raise BadInput(f"{path} has single texts, the run judges pairs; expected {', '.join(text_files.SUFFIXES)}")
+    lines = text_files.content(path).split("\n")
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[Line]:
+    """Reads one text from each line; empty lines are skipped.
+
+    A line that begins with `{` is JSON, `{"text": "...", "id": ...}`, and so is a line that is one JSON string; any
+    other line is itself the text. A line that cannot be used becomes a `Line` with an error, and the reading goes on.
+
+    Args:
+        stream: its lines.
+        pairs: whether pairs are wanted: then each line is `{"text": "...", "pair": "...", "id": ...}`.
+    """
+    for number, raw in enumerate(stream, 1):
+        if not raw.strip():
+            continue
+        name = None
+        try:
+            value = _parsed(raw)
+            if isinstance(value, dict):
+                name = value.get("id")
+                value = _example(value, pairs)
+            elif pairs:
+                raise BadInput(f"is one text, the run judges pairs; expected {_OF_PAIRS}")
+            yield Line(number, name, [value])
+        except BadInput as error:
+            yield Line(number, name, None, str(error))
+
+
+def given(texts: Sequence[str], second: Sequence[str], pairs: bool) -> list[Example]:
+    """The examples of the flags --text and --pair.
+
+    Raises:
+        BadInput: a second text is missing, or there is one where single texts are read.
+    """
+    if not pairs and second:
+        raise BadInput("--pair: the run is on single texts; expected --text alone")
+    if pairs and len(texts) != len(second):
+        raise BadInput(f"{len(texts)} --text and {len(second)} --pair: the run judges pairs; expected as many of both")
+    return list(zip(texts, second)) if pairs else list(texts)
+
+
+def check(texts: Sequence[Example], pairs: bool = False) -> None:
+    """Refuses what is no list of texts, or of pairs.
+
+    Raises:
+        BadInput: it is none.
+    """
+    if pairs:
+        good = not isinstance(texts, str) and all(_is_pair(each) for each in texts)
+    else:
+        good = not isinstance(texts, str) and all(isinstance(each, str) for each in texts)
+    if not good:
+        raise BadInput(f"texts are {texts!r:.60}: expected a list of {'pairs of ' if pairs else ''}strings")
+
+
+def _is_pair(example: Any) -> bool:
+    return isinstance(example, tuple) and len(example) == 2 and all(isinstance(text, str) for text in example)
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        line = raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"is not text in UTF-8 ({error.reason}); expected UTF-8") from None
+    start = line.lstrip()[:1]
+    if start not in ("{", '"'):
+        return line
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if start == '"':
+            # A review may begin with a quotation; whoever writes JSON closes it.
+            return line
+        raise BadInput(f'is not JSON: {one_line(error)}; expected {{"text": "...", "id": ...}} or a text') from None
+
+
+def _example(value: dict[str, Any], pairs: bool) -> Example:
+    if pairs:
+        return _member(value, "text", _OF_PAIRS), _member(value, "pair", _OF_PAIRS)
+    if "pair" in value:
+        raise BadInput('has a pair, the run is on single texts; expected "text" alone')
+    return _member(value, "text", '{"text": "..."}')
+
+
+def _member(value: dict[str, Any], name: str, expected: str) -> str:
+    if name not in value:
+        raise BadInput(f"has {', '.join(map(repr, value)) or 'nothing'}, expected {expected}")
+    if not isinstance(value[name], str):
+        raise BadInput(f"{name} is {text_files.shown(value[name])}, expected a string")
+    return value[name]

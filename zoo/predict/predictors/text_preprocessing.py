@@ -1,0 +1,90 @@
+"""What the runs of an encoder say of the texts that they read, checked: tokenizer, frame and longest row."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+# Registers the layers that a saved model may have.
+import zoo.models.encoder_heads
+import zoo.models.lstm_layers
+from zoo import workdir as folders
+from zoo.data.text import tokenizer as tokenizers
+from zoo.data.text.special_tokens import Frame
+from zoo.data.text.tokenizer import Tokenizer
+from zoo.errors import BadInput
+from zoo.models.transformer import Embedding
+
+
+class Framed(NamedTuple):
+    """How a run reads texts.
+
+    Attributes:
+        tokenizer: that the model was trained with.
+        frame: ids of [CLS] and [SEP]; None where texts have no frame.
+        max_length: most tokens of a row, those of the frame included.
+    """
+
+    tokenizer: Tokenizer
+    frame: Frame | None
+    max_length: int
+
+
+def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
+    """How the model of a run reads texts.
+
+    Args:
+        workdir: of the run.
+        about: its model.json.
+        model: its model.
+
+    Raises:
+        BadInput: model.json does not say it, or its files do not belong together.
+    """
+    max_length, frame = about.get("max_length"), about.get("frame")
+    tokenizer, tables = tokenizers.load(workdir / folders.TOKENIZER), embeddings(model)
+    rows = min((layer.vocabulary for layer in tables), default=tokenizer.vocabulary_size)
+    if tokenizer.vocabulary_size > rows:
+        raise BadInput(
+            f"{workdir}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the "
+            "two files of one run"
+        )
+    positions = [layer.positions for layer in tables if isinstance(layer, Embedding)]
+    if not positions:
+        return Framed(tokenizer, None, max_length)
+    ids = frame if isinstance(frame, list) and len(frame) == 2 else [None]
+    if not all(type(id) is int and 0 < id < rows for id in ids) or type(max_length) is not int:
+        raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and frame; restore it or train again")
+    if not 3 <= max_length <= min(positions):
+        raise BadInput(
+            f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {min(positions)} "
+            "positions; restore it or train again"
+        )
+    return Framed(tokenizer, Frame(*frame), max_length)
+
+
+def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
+    """As `read`, of a model that must be an encoder's.
+
+    Raises:
+        BadInput: it is not.
+    """
+    found = read(workdir, about, model)
+    if found.frame is None:
+        raise BadInput(f"{workdir}: {folders.MODEL} has no encoder; expected the files of one run")
+    return found
+
+
+def embeddings(model: keras.Model) -> list["zoo.models.lstm_layers.TokenEmbedding | Embedding"]:
+    """The layers that look tokens up."""
+    kinds = (zoo.models.lstm_layers.TokenEmbedding, Embedding)
+    return [layer for layer in model.layers if isinstance(layer, kinds)]
+
+
+def columns_of_run(workdir: Path) -> tuple[str, str]:
+    """Where files of several columns have their texts, and the second ones of pairs: as the run had them."""
+    # A model may be copied to where it is used without the record of its run.
+    run = folders.read_json(workdir, folders.RUN) if (workdir / folders.RUN).exists() else {}
+    config = run.get("config") if isinstance(run, dict) else None
+    config = config if isinstance(config, dict) else {}
+    return str(config.get("text_column") or "text"), str(config.get("pair_column") or "pair")

@@ -1,0 +1,72 @@
+"""Encoders that runs of this project leave: model.json, model.keras and tokenizer.json of a workdir."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+# Registers the layers that a saved model may have.
+import zoo.models.encoder_heads  # noqa: F401
+from zoo import workdir as folders
+from zoo.data.text import tokenizer as tokenizers
+from zoo.data.text.tokenizer import Tokenizer
+from zoo.errors import BadInput
+from zoo.models import transformer
+from zoo.models.hugging_face import weights
+from zoo.models.hugging_face.config import Shape
+from zoo.predict.predictors import array_classifier
+
+
+def is_one(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / folders.ABOUT).is_file()
+
+
+def read(folder: Path) -> tuple[keras.Model, Tokenizer, tuple[int, int]]:
+    """The encoder inside of a run's model, the tokenizer, and the ids that stand before and after a text.
+
+    Args:
+        folder: with a model.json that has `"network": "encoder"`, the fields of `Shape` as `"shape"`, and
+            `"frame": [first id, last id]`; model.keras has the encoder's layers by their names, and perhaps more.
+
+    Raises:
+        BadInput: a file is missing or damaged, the model is another, or the files do not belong together.
+    """
+    about = folders.read_json(folder, folders.ABOUT)
+    if not isinstance(about, dict) or about.get("network") != "encoder":
+        raise BadInput(f'{folder / folders.ABOUT} has no "network": "encoder"; expected a run that trained an encoder')
+    shape, frame = _described(folder, about)
+    tokenizer = tokenizers.load(folder / folders.TOKENIZER)
+    if tokenizer.vocabulary_size > shape.vocabulary:
+        raise BadInput(
+            f"{folder}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the encoder reads {shape.vocabulary}; "
+            "expected the two files of one run"
+        )
+    return _encoder(folder, shape), tokenizer, frame
+
+
+def _described(folder: Path, about: dict[str, Any]) -> tuple[Shape, tuple[int, int]]:
+    try:
+        shape = Shape(**about["shape"])
+        first, last = about["frame"]
+        fits = all(type(id) is int and 0 <= id < shape.vocabulary for id in (first, last))
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise BadInput(f"{folder / folders.ABOUT} does not say shape and frame; restore it or train again")
+    return shape, (first, last)
+
+
+def _encoder(folder: Path, shape: Shape) -> keras.Model:
+    """The encoder alone, with the weights of the layers that have its layers' names."""
+    found = array_classifier.read_model(folder / folders.MODEL)
+    try:
+        block = found.get_layer("block0")
+        encoder = transformer.encoder(shape, norm_first=block.norm_first, causal=block.causal)
+        weights.assign(encoder, weights.weights(found))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"{folder}: {folders.MODEL} is not the encoder of {folders.ABOUT} ({reason}); expected two files of one run"
+        ) from None
+    return encoder

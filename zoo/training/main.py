@@ -1,0 +1,62 @@
+"""The four-line `main` of an experiment: flags in, one run, one JSON line out."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from zoo import config as configs
+from zoo.errors import BadInput, ZooError
+from zoo.training import flag_help
+
+
+def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdir: str) -> None:
+    """Runs an experiment from the command line, and exits.
+
+    Logs go to stderr; the last line on stdout is a JSON object with the final metrics. Exit codes: 0 done, 2 bad
+    input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n.
+
+    Args:
+        build: the experiment's.
+        config_class: its fields become flags.
+        workdir: default of `--workdir`.
+    """
+    configs.define_flags(config_class, workdir)
+
+    def entry(arguments: list[str]) -> int:
+        # Imported after the flags are parsed: --help and a wrong flag need no TensorFlow.
+        from zoo.training.run import run
+
+        if len(arguments) > 1:
+            raise BadInput(f"argument {arguments[1]!r} is not a flag: expected --name=value")
+        result = run(build, configs.from_flags(config_class), flags.FLAGS.workdir)
+        print(json.dumps(result), flush=True)
+        return 0
+
+    def guarded(arguments: list[str]) -> int:
+        try:
+            return entry(arguments)
+        except ZooError as error:
+            print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+            return error.exit_code
+
+    def parse(arguments: list[str]) -> list[str]:
+        # absl's own --help is long, in the order of the alphabet, and its exit code is 1.
+        if not flag_help.ASKED.isdisjoint(arguments):
+            print(flag_help.text(sys.modules["__main__"].__doc__ or "", config_class, workdir))
+            sys.exit(0)
+        return _parse(arguments)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        text = str(error).splitlines()[0].removeprefix("FATAL Flags parsing error:").strip()
+        print(f"{Path(sys.argv[0]).stem}: {text}; see --help", file=sys.stderr)
+        sys.exit(BadInput.exit_code)

@@ -1,0 +1,88 @@
+"""What an encoder starts from: an earlier run of this project, or a folder as Hugging Face's transformers writes it."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo import workdir as folders
+from zoo.data.text import tokenizer as tokenizers
+from zoo.data.text.tokenizer import Tokenizer
+from zoo.errors import BadInput
+from zoo.models.hugging_face import config
+from zoo.models.hugging_face import folder as pretrained
+from zoo.models.hugging_face.config import Shape
+
+ENCODER = "encoder"
+
+
+class Origin(NamedTuple):
+    """A pretrained encoder.
+
+    Attributes:
+        shape: of the network.
+        norm_first: whether its blocks are pre-norm.
+        tokenizer: that its ids come from.
+        weights: of a folder, as `Pretrained` names them, heads included; None of a run, whose checkpoint has them.
+    """
+
+    shape: Shape
+    norm_first: bool
+    tokenizer: Tokenizer
+    weights: Mapping[str, np.ndarray] | None = None
+
+
+def read(source: str) -> Origin:
+    """Reads what is needed to build the network that a source has weights for.
+
+    Args:
+        source: a workdir, a folder with config.json and safetensors, or `pretrained.MINILM`.
+
+    Raises:
+        BadInput: it is neither, or its files do not belong together.
+    """
+    folder = pretrained.folder(source)
+    if (folder / folders.ABOUT).is_file():
+        return _run(folder)
+    if folder.is_dir() and not (folder / config.FILE).exists():
+        raise BadInput(
+            f"--init_from {folder} has neither {folders.ABOUT} nor {config.FILE}: expected the folder of a "
+            f"finished run, of a BERT with config.json and model.safetensors, or {pretrained.MINILM}"
+        )
+    found = pretrained.read(folder)
+    if found.tokenizer is None:
+        raise BadInput(
+            f"--init_from {folder} has no tokenizer: expected tokenizer.json or vocab.txt beside the weights"
+        )
+    words = Tokenizer.from_json(pretrained.tokenizer_json(found.tokenizer.parent), str(found.tokenizer))
+    return Origin(found.shape, False, _fitting(words, found.shape, folder), found.weights | found.extra)
+
+
+def described(shape: Shape, norm_first: bool) -> dict:
+    """What model.json says of an encoder, for `read`."""
+    return {"network": ENCODER, "shape": dataclasses.asdict(shape), "norm_first": norm_first}
+
+
+def _run(folder: Path) -> Origin:
+    about = folders.read_json(folder, folders.ABOUT)
+    try:
+        if about["network"] != ENCODER:
+            raise BadInput(f"--init_from {folder} holds a network of another kind; expected an encoder")
+        shape, norm_first = Shape(**about["shape"]), bool(about["norm_first"])
+    except (KeyError, TypeError):
+        raise BadInput(
+            f"--init_from {folder}: {folders.ABOUT} describes no encoder; expected a run of bert_*"
+        ) from None
+    words = tokenizers.load(folder / folders.TOKENIZER)
+    return Origin(shape, norm_first, _fitting(words, shape, folder))
+
+
+def _fitting(words: Tokenizer, shape: Shape, folder: Path) -> Tokenizer:
+    if words.vocabulary_size > shape.vocabulary:
+        raise BadInput(
+            f"--init_from {folder}: the tokenizer has {words.vocabulary_size} ids, the weights {shape.vocabulary}; "
+            "expected the files of one model"
+        )
+    return words

@@ -1,0 +1,167 @@
+"""What a run shows in TensorBoard, and when.
+
+It stands between the engine, which knows no file, and the report, which knows no engine:
+
+engine.train, engine.examine -> metrics ----------------------> History.scalars
+engine.examine -> outputs -> experiment.show -> View ---------> History.view
+inspection -> weights, gradients, graph ----------------------> History.histograms, .graphs
+experiment.points -> Points ----------------------------------> projector.write
+what is said of the run (resumed, stopped, not finite, ...) --> History.happened
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from zoo import config as configs
+from zoo.engine.engine import Engine
+from zoo.engine.inspection import Inspection
+from zoo.engine.optimizers import describe
+from zoo.experiment import Arrays, Experiment
+from zoo.metrics import evaluation_report
+from zoo.tensorboard import projector
+from zoo.tensorboard.event_files import History
+
+_MEGABYTE = 1 << 20
+
+
+class Watch:
+    """Writes to TensorBoard's files what is due; closed until `open` is called, which only the chief does."""
+
+    def __init__(self, config: configs.Config, experiment: Experiment, engine: Engine, workdir: Path):
+        self._config, self._experiment, self._engine, self._workdir = config, experiment, engine, workdir
+        self._inspection = Inspection(engine)
+        self._history: History | None = None
+        self._told: list[tuple[int, str]] = []
+        self._window = configs.steps_range(config.profile)
+        self._profiling = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._history is not None
+
+    def open(self, begun: bool, step: int) -> None:
+        """Opens the files; those of a run that was begun are cut to the step that it goes on from."""
+        runs, final = ["train", *self._experiment.evals], list(self._experiment.tests)
+        self._history = History(self._workdir, runs, step if begun else None, final)
+        if not step:
+            self._begin()
+        for at, what in self._told:
+            self._history.happened(at, what)
+
+    def tell(self, step: int, what: str) -> None:
+        """Notes what happened to the run."""
+        if self._history is None:
+            self._told.append((step, what))
+        else:
+            self._history.happened(step, what)
+
+    def scalars(self, run: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds points to the curves of a run; the ends of intervals and cells of a matrix are no curves."""
+        if self._history is not None:
+            ends = {
+                end
+                for name, _ in evaluation_report.lows(metrics)
+                for end in (name, f"{name.removesuffix('_low')}_high")
+            }
+            shown = {n: v for n, v in metrics.items() if n not in ends and not n.startswith("confusion/")}
+            self._history.scalars(run, step, shown)
+
+    def state(self, step: int) -> float:
+        """Adds points of the layers' norms and of the memory; the norm of all weights."""
+        squares = self._inspection.squares()
+        if self._history is not None:
+            norms = {f"weight_norm/{layer}": value**0.5 for layer, value in squares.items()}
+            self._history.scalars("train", step, norms | memory())
+        return sum(squares.values()) ** 0.5
+
+    def look(self, run: str, step: int, evaluations: int, outputs: Arrays, columns: Arrays, last: bool) -> None:
+        """Shows what the evaluation of a data set looks like.
+
+        Args:
+            run: name of the data set.
+            step: of the run.
+            evaluations: how many there have been, this one included.
+            outputs: of the evaluation.
+            columns: of the data set.
+            last: whether no other comes.
+        """
+        if self._history is None or self._experiment.show is None:
+            return
+        power_of_four = evaluations.bit_count() == 1 and evaluations.bit_length() % 2 == 1
+        due = {"auto": last or power_of_four, "evaluations": True, "end": last, "none": False}
+        if due[self._config.show]:
+            self._history.view(run, step, self._experiment.show(outputs, columns))
+
+    def histograms(self, step: int) -> None:
+        """The distributions of the weights and of the gradient that the next step will take, and its layers' norms."""
+        if self._history is None:
+            return
+        gradients = self._inspection.gradients(self._experiment.train, step)
+        found = {f"weights/{name}": value for name, value in self._inspection.weights().items()}
+        found |= {f"gradients/{name}": value for name, value in gradients.items()}
+        # A gradient that is not finite has no distribution; the engine says where the run went wrong.
+        self._history.histograms("train", step, {n: v for n, v in found.items() if np.isfinite(v).all()})
+        squares: dict[str, float] = {}
+        for name, value in gradients.items():
+            layer = name.partition("/")[0]
+            squares[layer] = squares.get(layer, 0.0) + float(np.sum(np.square(value, dtype=np.float64)))
+        self._history.scalars("train", step, {f"gradient_norm/{layer}": v**0.5 for layer, v in squares.items()})
+
+    def points(self) -> None:
+        """Vectors of some examples for the projector, with the weights that are exported."""
+        if self._history is not None and self._config.projector and self._experiment.points is not None:
+            run = next(iter(self._experiment.evals), "train")
+            projector.write(self._workdir / run, self._experiment.points(self._config.projector))
+
+    def until_profile(self, step: int) -> int | None:
+        """Steps until the profiler starts or stops; None where it has nothing more to do."""
+        ahead = [edge - step for edge in self._window or () if edge > step]
+        return min(ahead) if ahead else None
+
+    @contextlib.contextmanager
+    def profiled(self, step: int):
+        """Traces the calls of the engine inside the window of `--profile`, into the folder of the run `train`."""
+        inside = self._history is not None and bool(self._window) and self._window[0] <= step < self._window[1]
+        if inside and not self._profiling:
+            tf.profiler.experimental.start(str(self._workdir / "train"))
+        elif self._profiling and not inside:
+            tf.profiler.experimental.stop()
+        self._profiling = inside
+        with tf.profiler.experimental.Trace("train", step_num=step, _r=1) if inside else contextlib.nullcontext():
+            yield
+
+    def flush(self) -> None:
+        if self._history is not None:
+            self._history.flush()
+
+    def close(self) -> None:
+        if self._profiling:
+            tf.profiler.experimental.stop()
+            self._profiling = False
+        if self._history is not None:
+            self._history.close()
+            self._history = None
+
+    def _begin(self) -> None:
+        """What the run is: its config, its model, who learns how."""
+        learners = describe(self._engine.model, self._engine.groups)
+        self._history.config(configs.as_dict(self._config), {"config": self._config.flags(), "groups": learners})
+        operations = self._inspection.graph(self._experiment.train) if self._config.graph else b""
+        self._history.graphs("train", operations, self._experiment.model.to_json())
+
+
+def memory() -> dict[str, float]:
+    """Megabytes that the process holds, and that TensorFlow holds on each GPU."""
+    found = {}
+    with contextlib.suppress(OSError):  # Linux has it; elsewhere the curve is missing.
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        found["memory_mb/process"] = pages * os.sysconf("SC_PAGE_SIZE") / _MEGABYTE
+    for device in tf.config.list_logical_devices("GPU"):
+        number = device.name.rpartition(":")[2]
+        found[f"memory_mb/gpu{number}"] = tf.config.experimental.get_memory_info(f"GPU:{number}")["current"] / _MEGABYTE
+    return found
