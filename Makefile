@@ -23,6 +23,7 @@ test: $(VENV)/.installed
 	failed=0; for part in $(PARTS); do $(BIN)/python -m pytest --part=$$part || failed=1; done; exit $$failed
 
 lint: $(VENV)/.installed
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

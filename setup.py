@@ -56,6 +56,7 @@ setup(
             "nbformat>=5.10,<6",
             "ipykernel>=6.29",
             "jupytext>=1.19,<2",  # notebooks from their texts
+            "import-linter>=2.17,<3",  # arrows of imports point down; brings grimp, which draws them
             "playwright>=1.50,<2",  # TensorBoard's tabs, with a Chromium that is there
             *EXPORT,
         ],

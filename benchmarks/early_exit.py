@@ -31,31 +31,30 @@ import numpy as np
 
 from benchmarks.harness import report
 from benchmarks.harness.report import Spread
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
+from zoo.metrics.logits import two_class_logits
 from zoo.models import lstm_layers
 from zoo.predict.early_exit import exit_heads
 from zoo.predict.early_exit.lstm_exit import EarlyReading
 from zoo.predict.early_exit.transformer_exit import EarlyExit
-from zoo.predict.evaluation import held_out
-from zoo.predict.evaluation import texts as text_evaluation
-from zoo.predict.evaluation.held_out import two_sided
-from zoo.predict.predictors import array_classifier
+from zoo.predict.evaluation import held_out, run_data
+from zoo.predict.predictors import loading
 
 _BATCH = 256
 
 
 def main() -> None:
     options = _parser().parse_args()
-    found = array_classifier.load(options.workdir)
+    found = loading.load(options.workdir)
     known = held_out.load(options.workdir, found)
     start = time.perf_counter()
     early = _early(options, found, known)
     print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
-    run = folders.read_json(configs.absolute(options.workdir), folders.RUN)
-    test = text_evaluation.own_texts(run).test
-    texts, labels = text_evaluation.given(found, test)[: options.texts], test.labels[: options.texts]
-    full = two_sided(found.logits(texts)).argmax(axis=1)
+    run = folders.read_json(files.absolute(options.workdir), folders.RUN)
+    test = run_data.own_texts(run).test
+    texts, labels = run_data.given(found, test)[: options.texts], test.labels[: options.texts]
+    full = two_class_logits(found.logits(texts)).argmax(axis=1)
     whole = early.saved.whole or float(np.maximum(found.columns(texts)["length"], 1).mean())
     record = {
         "machine": report.machine(),

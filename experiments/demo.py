@@ -68,6 +68,7 @@ def trained(member: Member, workdir: Path) -> dict[str, float]:
     """The result of a run, with its `seconds`; a finished one of the same config is only read."""
     import zoo
     from zoo import config as configs
+    from zoo import files
     from zoo import workdir as folders
 
     folder, clock = workdir / member.name, workdir / member.name / "seconds.json"
@@ -78,7 +79,7 @@ def trained(member: Member, workdir: Path) -> dict[str, float]:
     start = time.perf_counter()
     result = zoo.run(member.build, member.config, folder)
     spent = {"seconds": time.perf_counter() - start}
-    folders.write(clock, json.dumps(spent) + "\n")
+    files.write(clock, json.dumps(spent) + "\n")
     return result | spent
 
 
@@ -91,17 +92,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> str:
     """The table of the demo: accuracy on the test split with its 95 % interval over the test examples."""
-    from zoo.predict.predictors import array_classifier
+    from zoo.predict.evaluation import evaluate
+    from zoo.predict.predictors import loading
 
     names = ("model", "network", "parameters", "data", "test accuracy (95 %)", "linear", "examples/s", "seconds")
     rows = [names]
     linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(found)}
     for member, result in found:
         folder = workdir / member.name
-        size = array_classifier.load(folder).model.count_params()
+        size = loading.load(folder).model.count_params()
         judged = {name.removeprefix("test/"): value for name, value in result.items()}
         if "accuracy_low" not in judged:
-            judged = array_classifier.evaluate(folder)
+            judged = evaluate.evaluate(folder)
         score, low, high = (100 * judged[f"accuracy{end}"] for end in ("", "_low", "_high"))
         speed, seconds = f"{result['train/examples_per_second']:,.0f}", f"{result['seconds']:.0f}"
         spread = f"{score:.1f} % ({low:.1f} - {high:.1f})"
@@ -174,7 +176,7 @@ def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequen
 
 def _reviews(folder: Path):
     from zoo import workdir as folders
-    from zoo.predict.evaluation.texts import own_texts
+    from zoo.predict.evaluation.run_data import own_texts
 
     return own_texts(folders.read_json(folder, folders.RUN)).test
 

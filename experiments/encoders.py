@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from zoo import Config, setting
+from zoo import Config, errors, setting
 from zoo import config as configs
 from zoo.data.text import encoding, special_tokens, tokenizer
 from zoo.engine.state import named
@@ -114,7 +114,7 @@ def words(
     else:
         raise BadInput(
             f"--tokenizer is {config.tokenizer!r}: "
-            f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
+            f"{errors.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
         )
     special_tokens.of(found)
     return found

@@ -18,8 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from zoo import Batches, Config, Experiment, Term, setting
-from zoo import config as configs
+from zoo import Batches, Config, Experiment, Term, errors, files, setting
 from zoo import workdir as folders
 from zoo.data import bucketing
 from zoo.data.datasets import extra_examples, text_classification
@@ -214,7 +213,7 @@ def build(config: LstmConfig) -> Experiment:
 
 def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.Tokenizer:
     """The tokenizer of the run that is started from, a user's own, or one trained on the training split."""
-    source = configs.absolute(config.init_from) / folders.TOKENIZER if config.init_from else None
+    source = files.absolute(config.init_from) / folders.TOKENIZER if config.init_from else None
     if source is not None and source.is_file() and config.tokenizer in tokenizer.KINDS:
         notes.append(f"tokenizer of {config.init_from}")
         return tokenizer.load(source)
@@ -222,7 +221,7 @@ def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.
         if not config.tokenizer.endswith(".json"):
             raise BadInput(
                 f"--tokenizer is {config.tokenizer!r}: "
-                f"{configs.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
+                f"{errors.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
             )
         return tokenizer.load(config.tokenizer)
     return encoding.trained(texts, config.tokenizer, config.vocabulary, cache, notes)

@@ -157,7 +157,7 @@ errors
 from experiments import lstm_sentiment
 from zoo import workdir as folders
 from zoo.adaptation.stages.output import Prior, Temperature
-from zoo.predict.evaluation.texts import own_texts
+from zoo.predict.evaluation.run_data import own_texts
 
 config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")

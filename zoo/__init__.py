@@ -6,6 +6,8 @@ Names are imported where they are first used: TensorFlow takes seconds to import
 import importlib
 import os
 
+from zoo.layer_registration import register_with_keras
+
 __version__ = "0.1.0"
 
 # Keras reads it once, on import; the engine is a tf.GradientTape engine.
@@ -22,7 +24,7 @@ _PLACES = {
     "Term": "zoo.terms",
     "Batches": "zoo.data.batches",
     "Dropout": "zoo.models.layers",
-    "load": "zoo.predict.predictors.array_classifier",
+    "load": "zoo.predict.predictors.loading",
     "refine": "zoo.adaptation.refiner",
 }
 __all__ = list(_PLACES)
@@ -34,3 +36,6 @@ def __getattr__(name: str):
     value = getattr(importlib.import_module(_PLACES[name]), name)
     globals()[name] = value
     return value
+
+
+register_with_keras()

@@ -1,19 +1,17 @@
 """Config: one flat frozen dataclass per experiment, one absl flag per field."""
 
 import dataclasses
-import difflib
 import math
 import operator
 import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from zoo.errors import BadInput
+from zoo.errors import BadInput, nearest
 
 SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
 _SMALLER_IS_BETTER = ("loss", "log_loss", "ece", "perplexity", "bits_per_byte")
@@ -251,20 +249,6 @@ def as_dict(config: Config) -> dict[str, Any]:
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
-def nearest(name: str, known: Sequence[str], other: str = "") -> str:
-    """A question: did you mean one of the nearest names? Or all known names where none is near.
-
-    Args:
-        name: that is not known.
-        known: names.
-        other: what may be given besides these names, like "a file of your own".
-    """
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?{f' Or {other}' if other else ''}"
-    return f"expected one of {', '.join(known)}{f', or {other}' if other else ''}"
-
-
 def steps_range(text: str) -> tuple[int, int] | None:
     """The steps of `--profile`, FIRST:LAST, the last one excluded; None where it is empty.
 
@@ -337,8 +321,3 @@ def _plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return ",".join(str(item) for item in value) if isinstance(value, (tuple, list)) else f"{value}"
-
-
-def absolute(path: str | Path) -> Path:
-    """A path as a user types it, with ~ and from the current folder."""
-    return Path(path).expanduser().absolute()

@@ -9,10 +9,8 @@ import numpy as np
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import Forward
+from zoo.metrics.evaluation_report import Judge
 from zoo.tensorboard.views import Points, Show
-
-Arrays = Mapping[str, np.ndarray]
-Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 
 class Experiment(NamedTuple):

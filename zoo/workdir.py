@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import config as configs
+from zoo import files
 from zoo.errors import BadInput
 
 CHECKPOINTS = "checkpoints"
@@ -86,26 +87,8 @@ def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) ->
         path.unlink()
     # The current folder, because a path in the config is kept as it was typed.
     about = {"config": configs.as_dict(config), "identity": dict(identity), "folder": os.getcwd()}
-    write(workdir / RUN, json.dumps(about, indent=1) + "\n")
-    write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Replaces a file in one stroke; a text is written in UTF-8.
-
-    Raises:
-        BadInput: it cannot be written; the old file stays.
-    """
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        with aside.open("wb") as file:
-            file.write(content.encode("utf8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path}: {error.strerror}") from error
+    files.write(workdir / RUN, json.dumps(about, indent=1) + "\n")
+    files.write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
 def read_json(workdir: Path, name: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from benchmarks.inference.data import TIME, inference
 from benchmarks.lstm import data
 from benchmarks.mlp import data as mlp_data
 from benchmarks.transformer import engine as transformer_engine
-from zoo.export import formats
-from zoo.models import lstm, mlp
+from zoo.models import converters, lstm, mlp
 from zoo.models.keras_only import plain
 from zoo.predict.predictors.litert import Lite
 
@@ -44,7 +43,7 @@ def onnx(work: str, batch_size: int) -> Training:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        formats.onnx(plain(_network(work, "float32")), Path(folder) / "model.onnx")
+        converters.onnx(plain(_network(work, "float32")), Path(folder) / "model.onnx")
         session = onnxruntime.InferenceSession(Path(folder) / "model.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return inference(work, lambda batch: session.run(None, {name: batch})[0], batch_size)
@@ -69,7 +68,7 @@ def _lite(work: str) -> Lite:
     """Of the same weights as the program: they are drawn from one seed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        formats.litert(plain(_network(work, "float32")), path)
+        converters.litert(plain(_network(work, "float32")), path)
         return Lite(path.read_bytes(), Path(folder) / "gone" / "none.json")
 
 

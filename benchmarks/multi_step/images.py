@@ -12,7 +12,7 @@ from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import NAMES, corrupted
 from zoo.predict.evaluation import held_out as sources
 from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors import array_classifier as predictors
+from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import copied, digest
 
 # Cells of the corruptions that are also sent in an order sorted by class.
@@ -35,7 +35,7 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
         `cells`: names like "iid noise 3"; `labels`; of each cell the `plain`, `unguarded` (batch statistics of each
         batch, whatever they are) and `refined` answers; `kept`: shares of the batches whose change each stage kept.
     """
-    found = predictors.load(workdir)
+    found = loading.load(workdir)
     known = sources.load(workdir, found)
     before = digest(found.model)
     test = images.load(dataset).test
@@ -66,7 +66,7 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
 
 def streams(workdir: str, dataset: str) -> dict[str, Any]:
     """Streams that unguarded adaptation collapses on: one class only, a thousand batches, one image at a time."""
-    found = predictors.load(workdir)
+    found = loading.load(workdir)
     known = sources.load(workdir, found)
     test = images.load(dataset).test
     draw = np.random.default_rng(1)
@@ -93,7 +93,7 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
 
 def changes(workdir: str, dataset: str) -> dict[str, Any]:
     """A stream whose kind changes at once, and again: errors of each kind in turn, and the trace."""
-    found = predictors.load(workdir)
+    found = loading.load(workdir)
     known = sources.load(workdir, found)
     test = images.load(dataset).test
     chosen = np.random.default_rng(2).permutation(len(test["y"]))[: len(CHANGING) * _EACH]

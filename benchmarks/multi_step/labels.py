@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from zoo import workdir as folders
-from zoo.adaptation import guards
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.output import Prior, Temperature
+from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.calibration import selective_prediction
 from zoo.predict.evaluation import held_out as sources
-from zoo.predict.evaluation.held_out import Source, two_sided
-from zoo.predict.evaluation.texts import given, own_texts
-from zoo.predict.predictors import array_classifier as predictors
+from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.run_data import given, own_texts
+from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.text_classifier import TextPredictor
 
@@ -57,15 +57,15 @@ def calibration(workdir: str) -> dict[str, float]:
     stage.begin(found, known)
     result = {}
     for name, made in (("plain", logits), ("temperature", stage.logits(logits, np.asarray))):
-        probabilities = guards.probabilities(made)
+        probabilities = class_probabilities(made)
         result[f"{name} ece"] = _ece(probabilities, y)
         result[f"{name} log loss"] = float(-np.log(probabilities[np.arange(len(y)), y]).mean())
     # What a promised risk comes to.
-    sure = guards.probabilities(known.logits)
+    sure = class_probabilities(known.logits)
     chosen = selective_prediction.choose(
         sure.max(axis=1), sure.argmax(axis=1) == known.labels, risk=max(0.005, _risk(known) / 2)
     )
-    answered = chosen.answers(guards.probabilities(logits).max(axis=1))
+    answered = chosen.answers(class_probabilities(logits).max(axis=1))
     wrong = logits.argmax(axis=1) != y
     result |= {
         "promised risk": chosen.risk,
@@ -90,10 +90,10 @@ class _Replay:
 @functools.cache
 def _answered(workdir: str) -> tuple[Classifier, Source, np.ndarray, np.ndarray]:
     """A run's predictor, what it knows of its data, and the test split's labels and logits; both parts need them."""
-    found = predictors.load(workdir)
+    found = loading.load(workdir)
     known = sources.load(workdir, found)
     x, y = _test(workdir, found)
-    return found, known, y, two_sided(found.logits(x))
+    return found, known, y, two_class_logits(found.logits(x))
 
 
 def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:

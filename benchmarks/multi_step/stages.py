@@ -24,9 +24,9 @@ from zoo.adaptation.refiner import Refiner
 from zoo.adaptation.stages.losses import LEARNERS
 from zoo.data.datasets import images, text_classification
 from zoo.data.datasets.image_corruptions import corrupted
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation import held_out as sources
-from zoo.predict.evaluation.held_out import two_sided
-from zoo.predict.predictors import array_classifier as predictors
+from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import digest
 
 _SEEDS = (0, 1, 2)
@@ -93,7 +93,7 @@ def section(work: Path, split: str = "test") -> str:
 def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
     """Wrong answers by plan and cell, `plan: {cell: [0, 1, ...]}`; the same without guards; and shares kept."""
     start = time.perf_counter()
-    predictor = predictors.load(run)
+    predictor = loading.load(run)
     known, before = sources.load(run, predictor), digest(predictor.model)
     cells = list((_damaged if dataset in _IMAGES else _other)(dataset, split))
     wanted = _IMAGE_PLANS if dataset in _IMAGES else _TEXT_PLANS
@@ -101,7 +101,7 @@ def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
     always: dict[str, Any] = {}
     kept: dict[str, float] = {}
     for name, x, y in cells:
-        wrong["plain"][name] = _mistakes(two_sided(predictor.logits(x)), y)
+        wrong["plain"][name] = _mistakes(two_class_logits(predictor.logits(x)), y)
     for title, (names, learner) in wanted.items():
         # One for all cells: a learner is compiled once.
         stages = plans.stages(names, predictor, run, learner)

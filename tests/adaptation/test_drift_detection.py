@@ -12,14 +12,14 @@ from zoo.adaptation.guards import Guards
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.statistics import Statistics
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import loading
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     # Without label smoothing a network this small is as sure of damaged digits as of others.
     folder = run(tmp_path_factory.mktemp("digits") / "run", label_smoothing=0.1, dropout=0.3, steps=600)
-    found = array_classifier.load(folder)
+    found = loading.load(folder)
     return found, held_out.load(folder, found), *unseen()
 
 

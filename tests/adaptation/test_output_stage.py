@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.adaptation import guards
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.adaptation.stages.statistics import Statistics
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.array_classifier import Predictor
 
@@ -45,7 +45,7 @@ def log_loss(probabilities, y):
 def test_temperature_comes_true_and_changes_no_answer(known):
     found, source = known
     x, y = drawn(2000, np.full(CLASSES, 1 / CLASSES), 1)
-    plain = guards.probabilities(found.logits(x))
+    plain = class_probabilities(found.logits(x))
     refined = refine(found, batches(x), [Temperature()], source)
     np.testing.assert_array_equal(refined.probabilities.argmax(axis=1), plain.argmax(axis=1))
     stage = Temperature()
@@ -57,7 +57,7 @@ def test_temperature_comes_true_and_changes_no_answer(known):
 def test_other_shares_are_found_and_corrected(known):
     found, source = known
     x, y = drawn(3000, np.array([0.85, 0.05, 0.05, 0.05]), 2)
-    plain = guards.probabilities(found.logits(x))
+    plain = class_probabilities(found.logits(x))
     refined = refine(found, batches(x), [Temperature(), Prior()], source)
     wrong = (refined.probabilities.argmax(axis=1) != y).mean(), (plain.argmax(axis=1) != y).mean()
     assert wrong[0] < 0.7 * wrong[1]
@@ -70,7 +70,7 @@ def test_the_same_shares_are_left_alone(known):
     x, _ = drawn(3000, np.full(CLASSES, 1 / CLASSES), 3)
     refined = refine(found, batches(x), [Prior()], source)
     assert not any(line.accepted for line in refined.trace)
-    plain = np.concatenate([guards.probabilities(found.logits(batch)) for batch in batches(x)])
+    plain = np.concatenate([class_probabilities(found.logits(batch)) for batch in batches(x)])
     np.testing.assert_array_equal(refined.probabilities, plain)
 
 
@@ -81,7 +81,7 @@ def test_other_inputs_are_not_taken_for_other_shares(known):
     moved = x + np.array([6.0, 0, 0, 0], np.float32)
     refined = refine(found, batches(moved), [Prior()], source)
     assert all("not only the shares" in line.reason for line in refined.trace)
-    plain = np.concatenate([guards.probabilities(found.logits(batch)) for batch in batches(moved)])
+    plain = np.concatenate([class_probabilities(found.logits(batch)) for batch in batches(moved)])
     np.testing.assert_array_equal(refined.probabilities, plain)
 
 

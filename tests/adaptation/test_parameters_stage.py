@@ -7,15 +7,16 @@ import tensorflow as tf
 
 from tests.helpers import early
 from tests.helpers.digits import batches, bright, error, run, unseen
-from zoo.adaptation import guards, labelled_examples, plans
+from zoo.adaptation import labelled_examples, plans
 from zoo.adaptation import refiner as multi_step
 from zoo.adaptation.refiner import Refiner, refine
 from zoo.adaptation.stages import losses, statistics, views
 from zoo.adaptation.stages.parameters import Parameters
 from zoo.cli import main, refine_flags
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import array_classifier, loading
 from zoo.predict.predictors.cloning import copied, digest
 
 
@@ -23,7 +24,7 @@ from zoo.predict.predictors.cloning import copied, digest
 def trained(tmp_path_factory):
     """A network with batch normalisation that reads digits, and what it knows of its source."""
     folder = run(tmp_path_factory.mktemp("digits") / "run")
-    found = array_classifier.load(folder)
+    found = loading.load(folder)
     return folder, found, held_out.load(folder, found)
 
 
@@ -162,8 +163,8 @@ def test_views_are_averaged_by_probabilities(trained, noisy):
     stage.begin(copied(found), known)
     np.testing.assert_array_equal(stage.logits(x, found.logits), found.logits(x))
     assert stage.propose(seen(found, x)) == ""
-    expected = np.mean([guards.probabilities(found.logits(view.of(x))) for view in stage._views], axis=0)
-    np.testing.assert_allclose(guards.probabilities(stage.logits(x, found.logits)), expected, atol=1e-12)
+    expected = np.mean([class_probabilities(found.logits(view.of(x))) for view in stage._views], axis=0)
+    np.testing.assert_allclose(class_probabilities(stage.logits(x, found.logits)), expected, atol=1e-12)
 
 
 def test_views_are_of_images(trained):

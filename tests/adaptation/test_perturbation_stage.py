@@ -10,9 +10,9 @@ from zoo.adaptation import refiner
 from zoo.adaptation.stages import perturbation
 from zoo.adaptation.stages.perturbation import Perturbation
 from zoo.errors import BadInput
+from zoo.metrics.logits import two_class_logits
 from zoo.models import mlp
 from zoo.predict.evaluation import held_out
-from zoo.predict.evaluation.held_out import two_sided
 from zoo.predict.predictors import array_classifier
 
 
@@ -26,11 +26,11 @@ def images():
 
 
 def begun(found, examples, **settings):
-    logits = two_sided(found.logits(examples))
+    logits = two_class_logits(found.logits(examples))
     stage = Perturbation(**settings)
     stage.begin(found, held_out.Source(examples, logits.argmax(axis=1), logits))
     # Off it is the plain forward pass.
-    np.testing.assert_array_equal(stage.logits(examples, lambda asked: two_sided(found.logits(asked))), logits)
+    np.testing.assert_array_equal(stage.logits(examples, lambda asked: two_class_logits(found.logits(asked))), logits)
     assert stage.propose(refiner.Seen(examples, examples, logits, found.logits, False)) == ""
     return stage
 
@@ -59,7 +59,7 @@ def test_an_image_changes_little_and_its_views_agree_more(images):
 @pytest.mark.parametrize("make", [early.reader, early.encoder])
 def test_a_text_is_changed_by_itself(make):
     found, (texts, _) = make(), early.texts(12, seed=3)
-    plain = two_sided(found.logits(texts))
+    plain = two_class_logits(found.logits(texts))
     stage = begun(found, texts, size=0.3)
     together = stage.logits(texts, found.logits)
     assert np.abs(together - plain).max() > 1e-3

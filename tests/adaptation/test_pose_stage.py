@@ -11,14 +11,14 @@ from zoo.adaptation.stages.pose import Pose, warped
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.errors import BadInput
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import array_classifier, loading
 from zoo.predict.predictors.cloning import digest
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = run(tmp_path_factory.mktemp("pose") / "run", hidden=(128, 128), steps=600)
-    found = array_classifier.load(folder)
+    found = loading.load(folder)
     return found, held_out.load(folder, found)
 
 

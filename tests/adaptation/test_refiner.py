@@ -12,8 +12,9 @@ from zoo.adaptation import refiner as multi_step
 from zoo.adaptation.refiner import Budget, Refiner, refine
 from zoo.adaptation.stages import losses, output, parameters, statistics
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import array_classifier, loading
 from zoo.predict.predictors.cloning import copied, digest
 
 
@@ -21,7 +22,7 @@ from zoo.predict.predictors.cloning import copied, digest
 def trained(tmp_path_factory):
     """A network with batch normalisation that reads digits, and what it knows of its source."""
     folder = run(tmp_path_factory.mktemp("digits") / "run")
-    found = array_classifier.load(folder)
+    found = loading.load(folder)
     return folder, found, held_out.load(folder, found)
 
 
@@ -31,7 +32,7 @@ def digits():
 
 
 def plain(found, stream):
-    return np.concatenate([guards.probabilities(found.logits(batch)) for batch in stream])
+    return np.concatenate([class_probabilities(found.logits(batch)) for batch in stream])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_scores_are_compared_by_their_product():
 def test_typical_and_answered_have_their_values():
     assert guards.answered(np.eye(4)) == pytest.approx(4.0)
     assert guards.answered(np.eye(4)[[0, 0]]) == pytest.approx(1.0)
-    np.testing.assert_allclose(guards.probabilities(np.array([[1000.0, 0.0]])), [[1.0, 0.0]])
+    np.testing.assert_allclose(class_probabilities(np.array([[1000.0, 0.0]])), [[1.0, 0.0]])
 
 
 def test_what_was_learned_goes_on_from_a_file(trained, digits, tmp_path):

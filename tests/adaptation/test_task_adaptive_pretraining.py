@@ -14,6 +14,7 @@ from zoo.adaptation.task_adaptive_pretraining import adapt
 from zoo.data.text import special_tokens
 from zoo.data.text import tokenizer as tokenizers
 from zoo.errors import BadInput
+from zoo.metrics.logits import two_class_logits
 from zoo.models import encoder_heads, transformer
 from zoo.models.hugging_face.config import Shape
 from zoo.predict.evaluation import held_out
@@ -132,7 +133,7 @@ def test_pairs_and_two_classes():
     tokenizer = tokenizers.train([part for pair in texts for part in pair], "word", 60)
     model = encoder_heads.classifier(transformer.encoder(Shape(60, 16, 1, 2, 32, 24), norm_first=True), 2)
     predictor = TextPredictor(model, ("no", "yes"), tokenizer, 24, "head", "text", special_tokens.of(tokenizer), "pair")
-    known = Source(texts, np.arange(40) % 2, held_out.two_sided(predictor.logits(texts)))
+    known = Source(texts, np.arange(40) % 2, two_class_logits(predictor.logits(texts)))
     found = adapt(predictor, texts, known, texts, warm_steps=2, rounds=1, tolerance=0.9, batch_size=8)
     assert found.trace[0].step == 5 and np.isfinite(found.trace[0].masked_loss)
     assert found.predictor.logits(texts).shape == (40, 1)

@@ -21,6 +21,7 @@ from zoo.data.batches import Batches
 from zoo.data.datasets import images, tables
 from zoo.errors import BadInput
 from zoo.models import mlp
+from zoo.predict.evaluation import evaluate
 from zoo.predict.predictors import array_classifier
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
@@ -141,7 +142,7 @@ def test_evaluate_repeats_the_test_of_the_run(workdir, test_split, capsys):
 @pytest.mark.parametrize("successes, trials", [(0, 7), (7, 7), (1, 1), (500, 1000)])
 def test_wilson(successes, trials):
     interval = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert array_classifier.wilson(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert evaluate.wilson(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 
 def test_evaluate_reads_all_of_another_file(workdir, digits, tmp_path, capsys):
@@ -178,7 +179,7 @@ def test_evaluate_weighs_as_the_training_does(weighted):
     model = keras.models.load_model(weighted / "model.keras", compile=False)
     rows = softmax_by_hand(np.asarray(model(test["x"]), np.float64))
     correct, weight = rows.argmax(axis=1) == test["y"], test["weight"]
-    result = array_classifier.evaluate(weighted)
+    result = evaluate.evaluate(weighted)
     assert result["examples"] == len(weight) == 20
     assert result["accuracy"] == pytest.approx((correct * weight).sum() / weight.sum(), abs=1e-6)
     losses = -np.log(rows[np.arange(20), test["y"]])
@@ -192,9 +193,9 @@ def test_evaluate_weighs_as_the_training_does(weighted):
 def test_the_training_data_under_another_name_is_no_new_data(weighted, tmp_path):
     text = (tmp_path / "table.csv").read_text()
     (tmp_path / "copy.csv").write_text(text)
-    assert array_classifier.evaluate(weighted, str(tmp_path / "copy.csv")) == array_classifier.evaluate(weighted)
+    assert evaluate.evaluate(weighted, str(tmp_path / "copy.csv")) == evaluate.evaluate(weighted)
     (tmp_path / "other.csv").write_text(text.rsplit("\n", 5)[0])
-    assert array_classifier.evaluate(weighted, str(tmp_path / "other.csv"))["examples"] == 195
+    assert evaluate.evaluate(weighted, str(tmp_path / "other.csv"))["examples"] == 195
 
 
 def rows_of(path):
@@ -214,24 +215,24 @@ ORDERED = {name: name for name in ("a", "b", "c", "answer", "weight")}
 
 
 def test_columns_are_found_by_name(weighted, tmp_path, capsys):
-    wanted = array_classifier.evaluate(weighted, some_table(tmp_path / "ordered.csv", weighted, ORDERED))
+    wanted = evaluate.evaluate(weighted, some_table(tmp_path / "ordered.csv", weighted, ORDERED))
     turned = {name: name for name in ("weight", "c", "answer", "a", "b")}
-    assert array_classifier.evaluate(weighted, some_table(tmp_path / "turned.csv", weighted, turned)) == wanted
+    assert evaluate.evaluate(weighted, some_table(tmp_path / "turned.csv", weighted, turned)) == wanted
     assert wanted["examples"] == 50 and capsys.readouterr().err == ""
     more = some_table(tmp_path / "more.csv", weighted, {"id": "c", **turned, "day": "a"})
-    assert array_classifier.evaluate(weighted, more) == wanted
+    assert evaluate.evaluate(weighted, more) == wanted
     [note] = capsys.readouterr().err.splitlines()
     assert note == f"zoo: {more}: passed over the columns that the model was not trained on: 'id', 'day'"
     less = some_table(tmp_path / "less.csv", weighted, {"a": "a", "answer": "answer", "x": "b"})
     with pytest.raises(BadInput, match=r"less\.csv lacks the columns 'b', 'c'; expected the columns a, b, c that"):
-        array_classifier.evaluate(weighted, less)
+        evaluate.evaluate(weighted, less)
     twice = some_table(tmp_path / "twice.csv", weighted, ORDERED)
     (tmp_path / "twice.csv").write_text("a,b,b,answer,weight\n" + (tmp_path / "ordered.csv").read_text()[20:])
     with pytest.raises(BadInput, match="names the column 'b' twice"):
-        array_classifier.evaluate(weighted, twice)
+        evaluate.evaluate(weighted, twice)
     # The training table is known again whatever the order of its columns.
     again = some_table(tmp_path / "again.csv", weighted, turned, 200)
-    assert array_classifier.evaluate(weighted, again) == array_classifier.evaluate(weighted)
+    assert evaluate.evaluate(weighted, again) == evaluate.evaluate(weighted)
 
 
 def test_a_table_is_predicted_by_name(weighted, tmp_path, capsys):
@@ -275,11 +276,11 @@ def test_each_bad_table_is_one_line_and_the_others_are_answered(weighted, workdi
 
 
 def test_runs_without_names_take_the_columns_in_their_order(weighted, tmp_path, capsys):
-    named = array_classifier.evaluate(weighted, some_table(tmp_path / "t.csv", weighted, ORDERED))
+    named = evaluate.evaluate(weighted, some_table(tmp_path / "t.csv", weighted, ORDERED))
     about = json.loads((weighted / "model.json").read_text())
     about.pop("features")
     (weighted / "model.json").write_text(json.dumps(about))
-    assert array_classifier.evaluate(weighted, str(tmp_path / "t.csv")) == named
+    assert evaluate.evaluate(weighted, str(tmp_path / "t.csv")) == named
     assert (
         "the run keeps no names of its columns, so these are taken in their order: a, b, c" in capsys.readouterr().err
     )
@@ -289,7 +290,7 @@ def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_pat
     known = some_table(tmp_path / "known.csv", weighted, ORDERED)
     other = {"a": "a", "b": "b", "c": "c", "kind": "answer", "w": "weight"}
     named = some_table(tmp_path / "named.csv", weighted, other)
-    wanted = array_classifier.evaluate(weighted, known)
+    wanted = evaluate.evaluate(weighted, known)
     code, out, err = run(
         capsys, "evaluate", weighted, "--dataset", named, "--label_column=kind", "--weight_column=w", "--json"
     )
@@ -321,16 +322,16 @@ def test_a_file_may_lack_classes(weighted, workdir, digits, tmp_path):
     rows = rows_of(weighted.parent / "table.csv")[1][:60]
     alone = [[row["a"], row["b"], row["c"], f" {row['answer']} "] for row in rows if row["answer"] == "yes"]
     write_table(tmp_path / "yes.csv", "a,b,c,answer", alone)
-    found = array_classifier.evaluate(weighted, str(tmp_path / "yes.csv"))
+    found = evaluate.evaluate(weighted, str(tmp_path / "yes.csv"))
     x = np.array([row[:3] for row in alone], np.float32)
     model = keras.models.load_model(weighted / "model.keras", compile=False)
     assert found["accuracy"] == pytest.approx((np.asarray(model(x)).argmax(axis=1) == 1).mean())
     write_table(tmp_path / "new.csv", "a,b,c,answer", [*alone, [1, 2, 3, "perhaps"]])
     with pytest.raises(BadInput, match="has the class 'perhaps' that the model does not know; expected some of its 2"):
-        array_classifier.evaluate(weighted, str(tmp_path / "new.csv"))
+        evaluate.evaluate(weighted, str(tmp_path / "new.csv"))
     # Few rows with large labels, which are places among the model's classes.
     np.savez(tmp_path / "few.npz", x=digits[:2], y=np.array([7, 9]))
-    found, expected = array_classifier.evaluate(workdir, str(tmp_path / "few.npz")), by_hand(workdir, digits[:2])
+    found, expected = evaluate.evaluate(workdir, str(tmp_path / "few.npz")), by_hand(workdir, digits[:2])
     assert found["loss"] == pytest.approx(-np.log(expected[[0, 1], [7, 9]]).mean(), abs=1e-5)
 
 

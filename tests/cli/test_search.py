@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import bert_folders as folders
 from zoo.cli import main
-from zoo.predict import search_cli
+from zoo.predict.predictors.printable import one_line
 from zoo.predict.retrieval import bm25, embedder
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
@@ -226,10 +226,10 @@ def test_bad_input_is_refused_without_tensorflow(bert, tmp_path):
     command = [sys.executable, "-X", "importtime", *ZOO[1:], "search", str(bert), str(tmp_path / "a.txt"), "--query=a"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     imported = {line.rsplit("|", 1)[-1].strip() for line in found.stderr.splitlines()}
-    assert found.returncode == 2 and "zoo.predict.search_cli" in imported
+    assert found.returncode == 2 and "zoo.cli.search" in imported
     assert not {"tensorflow", "keras", "bm25s"} & imported
     assert f"zoo: {tmp_path / 'a.txt'} has 0 texts" in found.stderr
 
 
 def test_a_line_is_a_line():
-    assert search_cli._line("a\n b\t\x07c") == "a b c"
+    assert one_line("a\n b\t\x07c") == "a b c"

@@ -16,7 +16,7 @@ from zoo.cli import main
 from zoo.errors import BadInput
 from zoo.export import exported_run, formats
 from zoo.models import lstm_layers
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import loading
 
 KINDS = {
     "image": finished.image,
@@ -74,7 +74,7 @@ def process(command, **options):
 
 def own(workdir, feed):
     """The logits of the run's own model, float32, batch first."""
-    model = array_classifier.read_model(workdir / "model.keras")
+    model = loading.read_model(workdir / "model.keras")
     feed = dict(feed)
     for each in model.inputs[1:]:
         feed.setdefault(each.name, np.zeros_like(feed["tokens"]))
@@ -123,9 +123,7 @@ def test_bfloat16_becomes_float32(tmp_path):
     """The twin of a network in bfloat16 is that of the same weights in float32, not the rounded one."""
     narrow = finished.encoder(tmp_path / "narrow", "tagging", precision="bfloat16")
     wide = finished.encoder(tmp_path / "wide", "tagging")
-    for source, copy in zip(
-        array_classifier.read_model(narrow / "model.keras").weights, (made := _model(wide)).weights
-    ):
+    for source, copy in zip(loading.read_model(narrow / "model.keras").weights, (made := _model(wide)).weights):
         copy.assign(source)
     made.save(wide / "model.keras")
     run = exported_run.read(narrow)
@@ -136,7 +134,7 @@ def test_bfloat16_becomes_float32(tmp_path):
 
 
 def _model(workdir):
-    return array_classifier.read_model(workdir / "model.keras")
+    return loading.read_model(workdir / "model.keras")
 
 
 @pytest.mark.parametrize("format", ["savedmodel", "keras"])
@@ -151,7 +149,7 @@ def test_tensorflow_without_the_zoo(runs, played, format):
 def test_litert(runs, kind):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, of the extra `export`")
     folder = formats.export(runs[kind], "litert")
-    runs_alike(runs[kind], folder, formats.example.run_litert, kind != "lstm")
+    runs_alike(runs[kind], folder, formats.example_script.run_litert, kind != "lstm")
 
 
 @pytest.mark.parametrize("kind", ["table", "lstm", "language"])
@@ -159,7 +157,7 @@ def test_onnx(runs, kind):
     for name in ("onnxruntime", "tf2onnx"):
         pytest.importorskip(name, reason=f"needs {name}, of the extra `export`")
     folder = formats.export(runs[kind], "onnx")
-    runs_alike(runs[kind], folder, formats.example.run_onnx)
+    runs_alike(runs[kind], folder, formats.example_script.run_onnx)
 
 
 def runs_alike(workdir, folder, run, any_batch=True):
@@ -192,7 +190,7 @@ def test_ids_in_a_frame(runs, kind):
 def assert_same_ids(workdir, texts, typed):
     loaded = zoo.load(workdir)
     wanted = getattr(loaded, "network", loaded).columns(texts)
-    found = formats.example.texts_in(exported_run.read(workdir).signature, workdir, typed)
+    found = formats.example_script.texts_in(exported_run.read(workdir).signature, workdir, typed)
     for name, each in found.items():
         np.testing.assert_array_equal(each, wanted[name])
 

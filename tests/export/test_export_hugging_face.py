@@ -17,7 +17,7 @@ from tests.helpers import finished
 from zoo.errors import BadInput
 from zoo.export import exported_run, formats
 from zoo.models.hugging_face import folder as pretrained
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import loading
 
 TASKS = ("classification", "regression", "tagging", "pretraining")
 
@@ -34,7 +34,7 @@ def exported(tmp_path_factory):
 
 
 def own(workdir, feed):
-    model = array_classifier.read_model(workdir / "model.keras")
+    model = loading.read_model(workdir / "model.keras")
     found = model([feed[each.name] for each in model.inputs])
     return np.asarray(found[0] if isinstance(found, list) else found)
 
@@ -42,7 +42,7 @@ def own(workdir, feed):
 @pytest.mark.parametrize("task", TASKS)
 def test_in_plain_numpy(exported, task):
     workdir, folder = exported[task]
-    feed = finished.feed(array_classifier.read_model(workdir / "model.keras"))
+    feed = finished.feed(loading.read_model(workdir / "model.keras"))
     # BERT itself would see nothing of an empty text.
     feed["tokens"][feed["tokens"][:, 0] == 0, 0] = 2
     made, seen = pretrained.read(folder), feed["tokens"] != 0
@@ -87,7 +87,7 @@ def test_its_example_in_transformers(exported):
         else:
             about = exported_run.read(workdir).signature
             for text, logits in zip(texts, found):
-                feed = formats.example.texts_in(about, workdir, [text])
+                feed = formats.example_script.texts_in(about, workdir, [text])
                 segments = np.zeros_like(feed["tokens"])
                 np.testing.assert_allclose(logits, own(workdir, {**feed, "segments": segments})[0], atol=1e-4)
 

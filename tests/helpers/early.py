@@ -5,9 +5,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from zoo.data.text import special_tokens, tokenizer
+from zoo.metrics.logits import two_class_logits
 from zoo.models import encoder_heads, lstm, transformer
 from zoo.models.hugging_face.config import Shape
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.text_classifier import TextPredictor
 
 LONGEST = 24
@@ -81,4 +82,4 @@ def fitted(predictor: TextPredictor) -> TextPredictor:
 
 def source(predictor: TextPredictor, count: int = 400, seed: int = 2) -> Source:
     some, labels = texts(count, len(predictor.classes), seed)
-    return Source(some, labels, two_sided(predictor.logits(some)))
+    return Source(some, labels, two_class_logits(predictor.logits(some)))

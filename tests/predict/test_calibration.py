@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.calibration.temperature_scaling import Calibration
 
@@ -167,7 +167,7 @@ def test_the_identity_is_the_plain_softmax():
     logits = np.random.default_rng(7).normal(size=(100, 3)).astype(np.float32) * 10
     found = temperature_scaling.identity(3).apply(logits)
     assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, evaluation_report.probabilities(logits))
+    np.testing.assert_array_equal(found, class_probabilities(logits))
     assert temperature_scaling.identity(3).apply(logits[:0]).shape == (0, 3)
     # By hand: half the logits, and a bias that makes the first class three times as likely.
     by_hand = Calibration(2.0, (np.log(3), 0.0)).apply(np.array([[2.0, 2.0], [0.0, 2 * np.log(3)]]))
@@ -186,10 +186,10 @@ def test_a_search_that_goes_astray_does_no_harm(monkeypatch):
 
 def test_one_logit_becomes_two():
     logits = np.array([[0.5], [-3.0]], np.float32)
-    both = temperature_scaling.per_class(logits)
+    both = two_class_logits(logits)
     np.testing.assert_array_equal(both, np.array([[0, 0.5], [0, -3]], np.float32))
-    np.testing.assert_array_equal(temperature_scaling.identity(2).apply(both), evaluation_report.probabilities(logits))
-    assert temperature_scaling.per_class(both) is both
+    np.testing.assert_array_equal(temperature_scaling.identity(2).apply(both), class_probabilities(logits))
+    assert two_class_logits(both) is both
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -229,7 +229,7 @@ GOOD = {"logits": np.array([[0.2, 0.8], [0.6, 0.4]]), "labels": np.array([1, 0])
     ("change", "message"),
     [
         ({"logits": np.zeros(2)}, r"float64 \[2\]: expected numbers \[examples, classes\]"),
-        ({"logits": np.zeros((2, 1))}, r"float64 \[2, 1\].*per_class makes two logits of one"),
+        ({"logits": np.zeros((2, 1))}, r"float64 \[2, 1\].*two_class_logits makes two logits of one"),
         ({"logits": np.array([["a", "b"]] * 2)}, "expected numbers"),
         ({"logits": np.array([[0.0, 1.0], [np.nan, 0.0]])}, "logits of example 1 are not finite"),
         ({"logits": np.array([[np.inf, 1.0], [0.0, 0.0]])}, "logits of example 0 are not finite"),

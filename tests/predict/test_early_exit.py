@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from tests.helpers import early
-from zoo.adaptation import guards
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.compute import Compute
 from zoo.adaptation.stages.output import Temperature
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import exit_heads, layerwise_encoder, transformer_exit
 from zoo.predict.early_exit.transformer_exit import EarlyExit
-from zoo.predict.evaluation.held_out import two_sided
 from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.cloning import digest
 
@@ -39,7 +38,7 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
     found, _, _, texts = made
     exiting.choose(1e-6, rule=rule)
     answers = exiting.answers(texts)
-    np.testing.assert_array_equal(answers.logits, two_sided(found.logits(texts)))
+    np.testing.assert_array_equal(answers.logits, two_class_logits(found.logits(texts)))
     _, logits = layerwise_encoder.Layered(found.model).everything(found, texts)
     np.testing.assert_array_equal(logits, found.logits(texts))
     assert set(answers.depths) == {4} and answers.logits.dtype == np.float32
@@ -50,7 +49,7 @@ def test_in_bfloat16_too():
     found = early.encoder(layers=2, norm_first=True, pooling="first", policy="mixed_bfloat16")
     texts, labels = early.texts(40, seed=3)
     exiting = EarlyExit(found, early.source(found, 40), exit_heads.fit(found, texts, labels), risk=1e-6)
-    np.testing.assert_array_equal(exiting.logits(texts), two_sided(found.logits(texts)))
+    np.testing.assert_array_equal(exiting.logits(texts), two_class_logits(found.logits(texts)))
     _, logits = layerwise_encoder.Layered(found.model).everything(found, texts)
     # Three digits are all that bfloat16 has.
     np.testing.assert_allclose(logits, found.logits(texts), rtol=1e-2, atol=1e-2)
@@ -85,7 +84,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     calibrated = [
         one.logits(learned.logits(k, each)) for k, (one, each) in enumerate(zip(exiting._calibrations, pooled))
     ]
-    calibrated = np.stack([*calibrated, two_sided(logits)])
+    calibrated = np.stack([*calibrated, two_class_logits(logits)])
     for text, (answer, depth) in enumerate(zip(*answers)):
         np.testing.assert_allclose(answer, calibrated[depth - 1, text], rtol=2e-4, atol=2e-4)
         assert depth == expected(calibrated[:, text], rule, exiting.stopping.threshold)
@@ -107,7 +106,7 @@ def expected(logits, rule, threshold):
 def test_depth_falls_with_the_risk_and_the_promise_holds(made, exiting):
     found, _, _, _ = made
     texts, _ = early.texts(600, seed=5)
-    full, depths = two_sided(found.logits(texts)).argmax(axis=1), []
+    full, depths = two_class_logits(found.logits(texts)).argmax(axis=1), []
     for risk in (0.02, 0.1, 0.5):
         exiting.choose(risk)
         answers = exiting.answers(texts)
@@ -200,7 +199,7 @@ def test_as_a_stage_it_answers_a_stream(made, monkeypatch):
     refined = refine(found, [texts[:100], texts[100:]], [Compute("run", risk=0.1), Temperature()], known)
     stage = Temperature()
     stage.begin(found, known._replace(logits=alone.logits(known.examples)))
-    expected = guards.probabilities(stage.logits(texts, alone.logits))
+    expected = class_probabilities(stage.logits(texts, alone.logits))
     np.testing.assert_allclose(refined.probabilities, expected, atol=1e-5)
     assert "so far" in refined.trace[-2].reason and refined.trace[-2].stage == "compute"
 

@@ -20,7 +20,7 @@ from zoo.models import encoder_heads, transformer
 from zoo.models.hugging_face.config import Shape
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import Explainer
-from zoo.predict.predictors import array_classifier
+from zoo.predict.evaluation import evaluate
 from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
 
 folder = experiments.folder
@@ -182,7 +182,7 @@ def test_values_are_in_their_own_units(values, say):
 
 def test_evaluate_on_other_files(pairs, values, folder, tmp_path, say):
     (tmp_path / "p.csv").write_text("a,b,same\nthe red house new,red is it,yes\nthe red house newer,blue is it,no\n")
-    result = array_classifier.evaluate(pairs, str(tmp_path / "p.csv"), text_column="a", pair_column="b")
+    result = evaluate.evaluate(pairs, str(tmp_path / "p.csv"), text_column="a", pair_column="b")
     probabilities = zoo.load(pairs).probabilities(
         [("the red house new", "red is it"), ("the red house newer", "blue is it")]
     )
@@ -190,12 +190,12 @@ def test_evaluate_on_other_files(pairs, values, folder, tmp_path, say):
     assert (result["examples"], result["left_out"], result["accuracy"]) == (2, 0, right.mean())
     rows = [("brand new good film", 2.5), ("another film", -4.0), ("good new film", 0.25)]
     (tmp_path / "v.csv").write_text("text,label\n" + "".join(f"{text},{value}\n" for text, value in rows))
-    result = array_classifier.evaluate(values, str(tmp_path / "v.csv"))
+    result = evaluate.evaluate(values, str(tmp_path / "v.csv"))
     errors = zoo.load(values).values([text for text, _ in rows]) - [value for _, value in rows]
     assert result["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
     assert result["mae_low"] <= result["mae"] <= result["mae_high"]
-    own = array_classifier.evaluate(values)
-    again = array_classifier.evaluate(values, str(folder / "values.jsonl"))
+    own = evaluate.evaluate(values)
+    again = evaluate.evaluate(values, str(folder / "values.jsonl"))
     assert again["left_out"] > 200 and again["mse"] == pytest.approx(own["mse"], rel=1e-4)
     (tmp_path / "bad.csv").write_text("text,label\nnew,many\n")
     cases = {

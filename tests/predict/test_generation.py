@@ -14,6 +14,7 @@ from tests.helpers import language_models
 from tests.helpers.language_models import NETWORKS, plain, speaker
 from zoo.cli import main
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics.logits import log_softmax
 from zoo.predict.language_models import language_model, sampling
 from zoo.predict.language_models.sampling import Settings
 
@@ -119,7 +120,7 @@ def test_the_filters_are_applied_in_their_order(monkeypatch):
         left[[not piece for piece in model.tokenizer.bytes_of_ids()] + [True]] = -np.inf
         chances = sampling.probabilities(left, settings["temperature"], settings["top_k"], settings["top_p"])
         assert chosen == sampling.drawn(chances, numbers.random())
-        total += sampling.log_softmax(logits)[chosen]
+        total += log_softmax(logits)[chosen]
         ids.append(chosen)
     assert found.log_probability == pytest.approx(total, abs=1e-4)
 

@@ -7,11 +7,11 @@ from scipy import special
 
 from tests.helpers import early
 from zoo.errors import BadInput
+from zoo.metrics.logits import two_class_logits
 from zoo.models import lstm_layers, lstm_scan
 from zoo.predict.early_exit import chunked_lstm
 from zoo.predict.early_exit.lstm_exit import EarlyReading
 from zoo.predict.evaluation import held_out
-from zoo.predict.evaluation.held_out import two_sided
 from zoo.predict.predictors.cloning import digest
 
 TEXTS = [*early.texts(57, seed=4)[0], "", "fine", "awful " * 40]
@@ -72,7 +72,7 @@ def test_texts_are_left_where_the_plain_model_is_sure_of_their_beginnings(made, 
     for index in range(0, len(texts), 20):
         split = texts[index].split()
         parts = [" ".join(split[: 4 * (k + 1)]) for k in range(-(-len(split) // 4))]
-        logits = two_sided(found.logits(parts)) / np.append(reading._temperatures, 1.0)[: len(parts), None]
+        logits = two_class_logits(found.logits(parts)) / np.append(reading._temperatures, 1.0)[: len(parts), None]
         stop = first(special.softmax(logits, axis=1), rule, reading.stopping.threshold)
         assert answers.depths[index] == min(4 * (stop + 1), lengths[index])
         if stop < len(parts) - 1:
@@ -91,7 +91,7 @@ def first(probabilities, rule, threshold):
 
 def test_reading_shortens_with_the_risk_and_the_promise_holds(made, reading):
     found, _, texts = made
-    full, depths = two_sided(found.logits(texts)).argmax(axis=1), []
+    full, depths = two_class_logits(found.logits(texts)).argmax(axis=1), []
     for risk in (0.02, 0.1, 0.6):
         reading.choose(risk)
         answers = reading.answers(texts)

@@ -17,7 +17,7 @@ from tests.experiments import test_bert_experiments as experiments
 from zoo.cli import main
 from zoo.data.datasets import tag_schemes, tagging
 from zoo.data.text import tokenizer, word_alignment
-from zoo.predict.predictors import array_classifier
+from zoo.predict.evaluation import evaluate
 from zoo.predict.predictors import tagger as taggers
 from zoo.predict.predictors.tagger import TagPredictor, words_of
 
@@ -186,7 +186,7 @@ def test_evaluate_on_a_file_of_ones_own(workdir, model, folder, tmp_path, say):
     right = np.equal(model.tags_of(new[:1])[0], true[0])
     assert result["accuracy"] == pytest.approx(right.mean()) and result["f1/MISC"] == 0
     assert any("left out  1" in line for line in out)
-    again = array_classifier.evaluate(workdir, str(folder / "tags.conll"))
+    again = evaluate.evaluate(workdir, str(folder / "tags.conll"))
     # Of its 120 sentences some are copies of those of the test split.
     seen = {" ".join(words) for part in (own.train, own.validation) for words in part.words}
     read = [" ".join(words) for words in _sentences(folder / "tags.conll")]

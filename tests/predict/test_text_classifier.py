@@ -21,7 +21,7 @@ from zoo.data.text import encoding
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import evaluation_report
 from zoo.models import mlp
-from zoo.predict.predictors import array_classifier
+from zoo.predict.evaluation import evaluate
 from zoo.predict.predictors.text_classifier import TextPredictor
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
@@ -269,11 +269,11 @@ def test_evaluate_leaves_out_what_the_run_has_seen(workdir, table, tmp_path, say
     assert (code, err, result["examples"], result["left_out"]) == (0, [], 2, 2)
     assert "left out  2, which the run was trained on or chosen by" in out
     # Of the run's own file the test split is left.
-    again = array_classifier.evaluate(workdir, str(table))
+    again = evaluate.evaluate(workdir, str(table))
     known = {same(one) for part in (own.train, own.validation) for one in part.texts}
     rows = table.read_text(encoding="utf8").splitlines()[1:]
     assert again["left_out"] == sum(same(row.rpartition(",")[0]) in known for row in rows)
-    assert again["accuracy"] == pytest.approx(array_classifier.evaluate(workdir)["accuracy"])
+    assert again["accuracy"] == pytest.approx(evaluate.evaluate(workdir)["accuracy"])
 
 
 def _changed(source, folder, **changed):

@@ -7,11 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 import zoo
 from experiments import bert_finetune, language_model, lstm_sentiment, mlp_classifier
+from zoo import config as configs
 from zoo.cli.main import main as command
-from zoo.training import flag_help
+from zoo.tensorboard import event_files
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "run_0.1.0"
 EXPERIMENTS = {
@@ -84,5 +86,5 @@ def test_predicted(recorded, capsys):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_exported_and_loaded(recorded, name):
-    assert command(["export", name, "--format=keras", "--output=exported"]) == 0
+    assert command(["export", name, "--format=keras", "--out=exported"]) == 0
     assert keras.models.load_model(recorded / name / "model.keras", compile=False).count_params()

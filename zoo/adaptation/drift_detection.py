@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from zoo.adaptation import guards
-from zoo.predict.evaluation.held_out import two_sided
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.predictors.cloning import Classifier, compiled
 
 # Examples on either side of a change; of fewer, chance would tell of changes.
@@ -45,7 +45,7 @@ class Drift:
             How many of the last examples are to be remembered: where the stream has changed, those of the new kind (at
             least the batch), else all.
         """
-        found = self._guards.departures(two_sided(self._predictor.logits(batch)))
+        found = self._guards.departures(two_class_logits(self._predictor.logits(batch)))
         # Not finite is further than anything.
         found = np.nan_to_num(found, nan=np.inf, posinf=np.inf)
         self._far = np.concatenate([self._far, found])[-max(self._memory, len(found)) :]

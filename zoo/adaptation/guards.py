@@ -13,8 +13,8 @@ not have.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
+from zoo.metrics.logits import softmax
 from zoo.predict.evaluation.held_out import Source
 
 # The classes that are answered, as a number, may not fall below this share of what it was before.
@@ -160,13 +160,8 @@ def answered(logits: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-300)))))
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """float64 `[examples, classes]`."""
-    return special.softmax(logits.astype(np.float64), axis=1)
-
-
 def _confidences(logits: np.ndarray) -> np.ndarray:
-    return probabilities(logits).max(axis=1)
+    return softmax(logits).max(axis=1)
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.data.datasets import tables, text_classification, text_files
 from zoo.errors import BadInput
-from zoo.predict.evaluation import texts
+from zoo.predict.evaluation import run_data, texts
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.text_classifier import TextPredictor
 
@@ -29,7 +29,7 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
     Raises:
         BadInput: the file is not understood, has no labels or no example, or they do not suit the model.
     """
-    place = configs.absolute(path)
+    place = files.absolute(path)
     try:
         if isinstance(predictor, TextPredictor):
             return _texts(place, workdir, predictor)
@@ -41,11 +41,11 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
 def _texts(place: Path, workdir: str | Path, predictor: TextPredictor) -> tuple[Any, np.ndarray]:
     if place.suffix not in text_files.SUFFIXES:
         raise BadInput(f"{place} is no file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
-    config = (folders.read_json(configs.absolute(workdir), folders.RUN) or {}).get("config") or {}
+    config = (folders.read_json(files.absolute(workdir), folders.RUN) or {}).get("config") or {}
     label_column = config.get("label_column") or "label"
     columns = (predictor.text_column, label_column, predictor.pair_column)
     found = texts.of_file(place, columns, predictor.classes)
-    return texts.given(predictor, found), found.labels
+    return run_data.given(predictor, found), found.labels
 
 
 def _arrays(place: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:

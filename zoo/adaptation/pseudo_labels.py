@@ -25,19 +25,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.data import splits
 from zoo.data.datasets import images, text_classification, text_files
 from zoo.data.datasets.text_splits import same
 from zoo.data.text.special_tokens import PAIR
 from zoo.errors import BadInput
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
-from zoo.predict.evaluation import held_out
-from zoo.predict.evaluation import texts as text_evaluation
-from zoo.predict.evaluation.held_out import two_sided
-from zoo.predict.predictors.array_classifier import Predictor, load
+from zoo.predict.evaluation import run_data
+from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.loading import load
 from zoo.predict.predictors.text_classifier import TextPredictor
 
 # By a field of the run's config that no other has.
@@ -131,7 +131,7 @@ def collect(
         NonFinite: the model's output is.
     """
     check(share, min_confidence)
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     predictor, run = load(workdir), _run(workdir)
     if not isinstance(predictor, (Predictor, TextPredictor)):
         raise BadInput(f"{workdir} holds no classifier: expected a run on classes of texts, images or tables")
@@ -143,8 +143,8 @@ def collect(
     examples = (
         examples[new] if isinstance(examples, np.ndarray) else [each for each, keep in zip(examples, new) if keep]
     )
-    fitted = temperature_scaling.temperature(two_sided(predictor.logits(own.examples)), own.labels)
-    probabilities = fitted.apply(two_sided(predictor.logits(examples)))
+    fitted = temperature_scaling.temperature(two_class_logits(predictor.logits(own.examples)), own.labels)
+    probabilities = fitted.apply(two_class_logits(predictor.logits(examples)))
     predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(predictor.classes))
     taken = quota(probabilities, share, min_confidence)
     labels = probabilities[taken].argmax(axis=1).astype(np.int32)
@@ -170,11 +170,11 @@ def write(path: Path, found: Feedback) -> None:
     """
     check_path(path, found.columns is not None)
     if found.columns is None:
-        folders.write(path, _npz(found))
+        files.write(path, _npz(found))
     elif path.suffix == ".jsonl":
-        folders.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(found)))
+        files.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(found)))
     else:
-        folders.write(path, _csv(found, "\t" if path.suffix == ".tsv" else ","))
+        files.write(path, _csv(found, "\t" if path.suffix == ".tsv" else ","))
 
 
 def check_path(path: Path, texts: bool) -> None:
@@ -192,13 +192,13 @@ def command(workdir: str | Path, path: Path) -> str:
     Raises:
         BadInput: the run is of no experiment that has --more_file.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     run = _run(workdir)
     config = run["config"]
     name = next((module for field, module in _EXPERIMENTS.items() if field in config), None)
     if name is None:
         raise BadInput(f"{workdir} is of no experiment with --more_file: add {path} to its training data yourself")
-    given = {"flagfile": workdir / folders.FLAGS, "more_file": configs.absolute(path), "init_from": workdir}
+    given = {"flagfile": workdir / folders.FLAGS, "more_file": files.absolute(path), "init_from": workdir}
     for field in ("dataset", "train_file", "eval_file"):
         # As it was typed, in the folder where it was typed.
         place = Path(run.get("folder", "."), Path(config.get(field) or "").expanduser())
@@ -234,18 +234,18 @@ class _Own(NamedTuple):
 def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
     try:
         if isinstance(predictor, Predictor):
-            found = held_out.own_arrays(run)
+            found = run_data.own_arrays(run)
             judged = [*splits.keys(found.validation["x"]), *splits.keys(found.test["x"])]
             validation = found.validation["x"], found.validation["y"]
             return _Own(*validation, set(judged), set(splits.keys(found.train["x"])))
         # Pseudo-labels of an earlier round are no knowledge: they are made anew.
-        found, config = text_evaluation.own_texts(run, more=False), run["config"]
+        found, config = run_data.own_texts(run, more=False), run["config"]
         if config.get("share", 1.0) != 1.0:
             found = text_classification.fewer(found, config["share"], config["seed"])
     except BadInput as error:
         raise BadInput(f"{workdir}: what must not be learned from cannot be told without its data: {error}") from None
     judged = {same(text) for part in (found.validation, found.test) for text in part.texts}
-    validation = text_evaluation.given(predictor, found.validation), found.validation.labels
+    validation = run_data.given(predictor, found.validation), found.validation.labels
     return _Own(*validation, judged, set(map(same, found.train.texts)))
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from zoo.adaptation import guards, state_file
 from zoo.adaptation.drift_detection import Drift
 from zoo.errors import BadInput
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.metrics.logits import class_probabilities, two_class_logits
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.cloning import Classifier, compiled, copied, digest
 
 # From examples to logits `[examples, classes]`.
@@ -242,7 +243,7 @@ class Refiner:
 
     def forward(self, examples: Any) -> np.ndarray:
         """The probabilities `[examples, classes]` as things stand; nothing is learned."""
-        return guards.probabilities(self._forward()(examples))
+        return class_probabilities(self._forward()(examples))
 
     def reset(self) -> None:
         """Forgets the stream: all is as it was trained. The trace stays, and what is spent."""
@@ -319,7 +320,7 @@ class Refiner:
         return forward
 
     def _model(self, examples: Any) -> np.ndarray:
-        return two_sided(self._predictor.logits(examples))
+        return two_class_logits(self._predictor.logits(examples))
 
     def _right(self) -> float | None:
         """The accuracy on the labelled examples, where there are some."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import workdir as folders
+from zoo import files
 from zoo.errors import BadInput
 
 _FORMAT = 1
@@ -24,7 +24,7 @@ def write(path: str | Path, kept: Any, model: str) -> None:
     Raises:
         BadInput: it cannot be written; an older one stays.
     """
-    folders.write(Path(path), json.dumps({"format": _FORMAT, "model": model, "kept": _plain(kept)}) + "\n")
+    files.write(Path(path), json.dumps({"format": _FORMAT, "model": model, "kept": _plain(kept)}) + "\n")
 
 
 def read(path: str | Path, model: str) -> Any:

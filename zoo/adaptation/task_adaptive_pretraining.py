@@ -25,23 +25,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import Batches, Term
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.adaptation import guards
 from zoo.data import bucketing
+from zoo.data.batches import Batches
 from zoo.data.text import masking
 from zoo.engine import optimizers, schedules
 from zoo.engine.engine import Engine, means
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.models import encoder_heads
 from zoo.models.transformer import Block
-from zoo.predict.evaluation import texts as text_evaluation
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation import run_data
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors import text_inputs
 from zoo.predict.predictors.cloning import copied
 from zoo.predict.predictors.text_classifier import TextPredictor
 from zoo.predict.predictors.text_inputs import Example
+from zoo.terms import Term
 
 # Of the head of masked words, which starts from nothing beneath the embedding's matrix: BERT's own layer has no
 # pretrained weights after fine-tuning, and learns alone at a rate that would ruin the encoder.
@@ -165,10 +167,10 @@ def replay(workdir: str | Path, predictor: TextPredictor, most: int = 5000, seed
     Raises:
         BadInput: the run's data set cannot be read any more.
     """
-    run = folders.read_json(configs.absolute(workdir), folders.RUN)
+    run = folders.read_json(files.absolute(workdir), folders.RUN)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
-    found = text_evaluation.given(predictor, text_evaluation.own_texts(run, more=False).train)
+        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    found = run_data.given(predictor, run_data.own_texts(run, more=False).train)
     chosen = np.random.default_rng(seed).permutation(len(found))[:most]
     return [found[place] for place in chosen.tolist()]
 
@@ -180,12 +182,12 @@ class _Judge:
         self._work, self._source, self._guards = work, source, guards.Guards(source)
         chosen = np.random.default_rng(seed).permutation(len(texts))[:_JUDGED]
         self._texts = [texts[place] for place in chosen.tolist()]
-        self._before = two_sided(predictor.logits(self._texts))
+        self._before = two_class_logits(predictor.logits(self._texts))
         self._least = _accuracy(source.logits, source.labels) - tolerance
 
     def __call__(self) -> tuple[float, float, bool, str]:
-        logits = two_sided(self._work.logits(self._source.examples))
-        after, accuracy = two_sided(self._work.logits(self._texts)), _accuracy(logits, self._source.labels)
+        logits = two_class_logits(self._work.logits(self._source.examples))
+        after, accuracy = two_class_logits(self._work.logits(self._texts)), _accuracy(logits, self._source.labels)
         if accuracy < self._least:
             reason = f"accuracy on the validation split falls to {accuracy:.4f}, expected {self._least:.4f} or more"
             return accuracy, guards.answered(after), False, reason
@@ -250,7 +252,7 @@ def _forward(model, batch, training: bool, *, rules, classifier=None, replay_wei
     found = {"masked": Term(loss, hidden.weights)}
     if classifier is not None:
         logits = classifier([batch["replayed"], batch["replayed_segments"]], training=training)
-        logits = tf.concat([tf.zeros_like(logits), logits], axis=1) if logits.shape[-1] == 1 else logits
+        logits = two_class_logits(logits)
         gap = tf.math.log(tf.maximum(batch["taught"], 1e-12)) - tf.nn.log_softmax(logits)
         divergence = tf.reduce_sum(batch["taught"] * gap, axis=-1)
         found |= {"replay": Term(divergence), "pull": Term(replay_weight * divergence)}
@@ -262,7 +264,7 @@ def _columns(predictor: TextPredictor, texts: Sequence[Example], replayed: Seque
     draw = np.random.default_rng(seed)
     chosen = draw.choice(len(replayed), len(texts), replace=len(replayed) < len(texts))
     old = predictor.columns([replayed[place] for place in chosen.tolist()])
-    taught = guards.probabilities(two_sided(predictor.logits([replayed[place] for place in chosen.tolist()])))
+    taught = class_probabilities(predictor.logits([replayed[place] for place in chosen.tolist()]))
     return {
         **predictor.columns(texts),
         "replayed": old["tokens"],

@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo.cli.parser import add_verb, require_run
 
-# The names of `artefacts.FORMATS`, which takes seconds to import.
+# The names of `formats.FORMATS`, which takes seconds to import.
 FORMATS = ("savedmodel", "keras", "litert", "onnx", "huggingface")
 
 

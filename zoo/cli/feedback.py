@@ -48,12 +48,12 @@ def add(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
-    from zoo import config as configs
+    from zoo import files
     from zoo.adaptation import pseudo_labels
 
-    out = configs.absolute(arguments.out)
+    out = files.absolute(arguments.out)
     pseudo_labels.check(arguments.share, arguments.min_confidence)
-    if out.resolve() == configs.absolute(arguments.file).resolve():
+    if out.resolve() == files.absolute(arguments.file).resolve():
         raise BadInput(f"--out is {out}: that is the file to read; choose another")
     command = pseudo_labels.command(arguments.workdir, out)
     found = pseudo_labels.collect(

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import BadInput, ZooError
-
-EXIT_CODES = """\
-exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
+from zoo.errors import EXIT_CODES, BadInput, ZooError
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,3 +84,9 @@ def fail(error: ZooError) -> int:
     """Says what went wrong in one line on stderr; the exit code."""
     print(f"zoo: {error}", file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Says on stderr what a user should know of an answer, each note once."""
+    for note in dict.fromkeys(notes):
+        print(f"zoo: {note}", file=sys.stderr, flush=True)

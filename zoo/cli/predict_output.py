@@ -17,12 +17,10 @@ from zoo.predict.attribution.integrated_gradients import Explainer, Explanation
 from zoo.predict.predictors import array_inputs, text_inputs
 from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.fill_mask import GapPredictor
+from zoo.predict.predictors.printable import short
 from zoo.predict.predictors.tagger import TagPredictor
 from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
 from zoo.predict.predictors.text_inputs import Example
-
-# Characters of a text that stand for it in a line.
-_SHORT = 60
 
 
 class Answer(NamedTuple):
@@ -164,9 +162,3 @@ def check(
         )
     if flags.top > 1 and isinstance(predictor, (ValuePredictor, TagPredictor)):
         raise BadInput(f"--top is for classes and gaps; {workdir} holds another model: leave the flag out")
-
-
-def short(text: str) -> str:
-    """The beginning of a text in one line."""
-    line = " ".join(terminal.visible(text).split())
-    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"

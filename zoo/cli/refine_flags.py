@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.parser import positive
+from zoo.cli.parser import positive, tell
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,7 +160,7 @@ class Session:
             lines = [line for line in trace if line.stage == name]
             kept = sum(line.accepted for line in lines)
             seconds = sum(line.seconds for line in lines)
-            _say(f"{name}: kept {kept:,} of {len(lines):,}, {seconds:.1f} s; last: {lines[-1].reason}")
+            tell([f"{name}: kept {kept:,} of {len(lines):,}, {seconds:.1f} s; last: {lines[-1].reason}"])
 
     def _made(self, known: Any) -> "Refiner":
         from pathlib import Path
@@ -183,28 +183,23 @@ class Session:
         return refiner
 
     def _chosen(self, known: Any) -> "Abstention":
-        from zoo.adaptation import guards
         from zoo.predict.calibration import selective_prediction
 
-        found = self._refiner.forward(known.examples) if self._refiner else guards.probabilities(known.logits)
+        found = self._refiner.forward(known.examples) if self._refiner else class_probabilities(known.logits)
         confidence, correct = found.max(axis=1), found.argmax(axis=1) == known.labels
         chosen = selective_prediction.choose(confidence, correct, self._arguments.abstain_risk)
         if self._arguments.curve:
             selective_prediction.draw(self._arguments.curve, selective_prediction.curve(confidence, correct), chosen)
-        _say(chosen.line())
+        tell([chosen.line()])
         return chosen
-
-
-def _say(line: str) -> None:
-    print(f"zoo: {line}", file=sys.stderr, flush=True)
 
 
 def _write(path: str, text: str) -> None:
     from pathlib import Path
 
-    from zoo import workdir as folders
+    from zoo import files
 
-    folders.write(Path(path), text)
+    files.write(Path(path), text)
 
 
 def _budget(kind: Callable[[str], Any]) -> Callable[[str], Any]:

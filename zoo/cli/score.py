@@ -154,7 +154,7 @@ def _object(model: "LanguageModel", score: "Score", stride: int | None) -> dict[
 
 def _print(label: str, text: str, score: "Score") -> None:
     """One line; of a text of the command line, which has no label, also one for each token."""
-    from zoo.cli import predict_output
+    from zoo.predict.predictors import printable
 
     if not label:
         given, *predicted = score.tokens
@@ -162,7 +162,7 @@ def _print(label: str, text: str, score: "Score") -> None:
         for token, value in zip(predicted, score.log_probabilities):
             print(f"{token!r}\t{value:.4f}")
     unknown = f"\t{score.unknown} unknown tokens" if score.unknown else ""
-    print(f"{label or predict_output.short(text)}\t{_numbers([score])}{unknown}")
+    print(f"{label or printable.short(text)}\t{_numbers([score])}{unknown}")
 
 
 def _numbers(scores: Sequence["Score"]) -> str:

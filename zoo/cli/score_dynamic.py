@@ -156,14 +156,14 @@ def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
     Raises:
         BadInput: it cannot be read any more.
     """
-    from zoo import config as configs
+    from zoo import files
     from zoo import workdir as folders
     from zoo.data.datasets import running_text
 
-    run = folders.read_json(configs.absolute(workdir), folders.RUN)
+    run = folders.read_json(files.absolute(workdir), folders.RUN)
     config = run.get("config") if isinstance(run, dict) else None
     if not isinstance(config, dict) or "dataset" not in config:
-        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} names no text; use --optimizer=sgd")
+        raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no text; use --optimizer=sgd")
     own = config.get("train_file", "")
     # As it was typed, in the folder where it was typed.
     own = str(Path(run.get("folder", "."), Path(own).expanduser())) if own else ""

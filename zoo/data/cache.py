@@ -9,14 +9,14 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from zoo import config as configs
+from zoo import files
 
 Arrays = dict[str, np.ndarray]
 
 
 def folder() -> Path:
     """Where results are kept: `$ZOO_CACHE`, else ~/.cache/zoo. It may be deleted at any time."""
-    return configs.absolute(os.environ.get("ZOO_CACHE") or "~/.cache/zoo")
+    return files.absolute(os.environ.get("ZOO_CACHE") or "~/.cache/zoo")
 
 
 def kept(place: Path | None, name: str, compute: Callable[[], Arrays], notes: list[str] | None = None) -> Arrays:

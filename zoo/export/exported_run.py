@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import keras
 
 import zoo
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.data.text.tokenizer import PADDING, Tokenizer
 from zoo.data.text.tokenizer import load as load_tokenizer
 from zoo.errors import BadInput
 from zoo.models.keras_only import plain
 from zoo.predict.language_models import language_model
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import loading
 from zoo.predict.predictors.fill_mask import MASK
 
 _MEANINGS = {
@@ -55,12 +55,12 @@ def read(workdir: str | Path) -> RunModel:
     Raises:
         BadInput: there is no model, it cannot be read, or it is of a kind that is not exported.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     about = folders.read_json(workdir, folders.ABOUT)
     # What loads a run for prediction finds all that may be wrong with it.
     is_language_model = isinstance(about, dict) and about.get("task") == "language_model"
     # Without LiteRT, which may be just what this is read for.
-    loaded = language_model.load(workdir) if is_language_model else array_classifier.load(workdir, runtime="compiled")
+    loaded = language_model.load(workdir) if is_language_model else loading.load(workdir, runtime="compiled")
     source = getattr(loaded, "network", loaded).model
     reads_text = about.get("input") == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None

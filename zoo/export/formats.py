@@ -1,25 +1,20 @@
 """Finished models as folders that other runtimes read: SavedModel, Keras, LiteRT, ONNX, Hugging Face."""
 
-import contextlib
 import importlib.util
 import inspect
-import io
 import json
-import logging
 import os
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
-
-from zoo import config as configs
+from zoo import errors, files
 from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.export import example_script, exported_run, hugging_face, model_card
 from zoo.export.exported_run import RunModel
+from zoo.models import converters
 
 SIGNATURE = "signature.json"
 
@@ -60,9 +55,9 @@ def export(workdir: str | Path, format: str, out: str | Path | None = None) -> P
         BadInput: there is no such run or format, the format cannot hold the run, a package is missing, or the folder
             has something else in it or cannot be written.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     chosen = check(format)
-    folder = (configs.absolute(out) if out else workdir / "export" / format).resolve()
+    folder = (files.absolute(out) if out else workdir / "export" / format).resolve()
     _check_place(folder)
     run = exported_run.read(workdir)
     aside = folder.with_name(f".partial-{folder.name}-{os.getpid()}")
@@ -88,49 +83,16 @@ def check(format: str) -> Format:
         BadInput: there is none, or what makes it is not installed.
     """
     if format not in FORMATS:
-        raise BadInput(f"--format is {format!r}: {configs.nearest(format, tuple(FORMATS))}")
+        raise BadInput(f"--format is {format!r}: {errors.nearest(format, tuple(FORMATS))}")
     missing = [name for name in FORMATS[format].made_by if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(f"--format={format} needs {' and '.join(missing)}: run `pip install zoo-keras[export]`")
     return FORMATS[format]
 
 
-def litert(network: keras.Model, path: Path) -> None:
-    """Writes a .tflite file of a network that is `plain`."""
-    named, specs = _named(network), None
-    if _has_lstm(network):
-        # LiteRT keeps an LSTM's outputs in a list of tensors whose size it must know.
-        specs = [keras.InputSpec(shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name) for x in named.inputs]
-    with quiet():
-        named.export(str(path), format="litert", verbose=False, input_signature=specs)
-
-
-def onnx(network: keras.Model, path: Path) -> None:
-    """Writes a .onnx file of a network that is `plain`."""
-    named = _named(network)
-    # Keras exports what has been called.
-    named(network.inputs)
-    with quiet():
-        named.export(str(path), format="onnx", verbose=False)
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without what converters print of their own work."""
-    logger, said = logging.getLogger("tf2onnx"), io.StringIO()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _savedmodel(run: RunModel, folder: Path) -> None:
-    with quiet():
-        _named(run.network).export(str(folder / "model"), format="tf_saved_model", verbose=False)
+    with converters.quiet():
+        converters.with_named_output(run.network).export(str(folder / "model"), format="tf_saved_model", verbose=False)
 
 
 def _keras(run: RunModel, folder: Path) -> None:
@@ -138,20 +100,11 @@ def _keras(run: RunModel, folder: Path) -> None:
 
 
 def _litert(run: RunModel, folder: Path) -> None:
-    litert(run.network, folder / "model.tflite")
+    converters.litert(run.network, folder / "model.tflite")
 
 
 def _onnx(run: RunModel, folder: Path) -> None:
-    onnx(run.network, folder / "model.onnx")
-
-
-def _named(network: keras.Model) -> keras.Model:
-    """With a name for the output."""
-    return keras.Model(network.inputs, {"logits": network.output})
-
-
-def _has_lstm(network: keras.Model) -> bool:
-    return any(isinstance(layer, keras.layers.LSTM) for layer in network.layers)
+    converters.onnx(run.network, folder / "model.onnx")
 
 
 FORMATS = {
@@ -168,14 +121,14 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
     signature = {"format": format, "model": chosen.model, **run.signature}
     if format == "huggingface":
         signature |= hugging_face.signature(run)
-    elif format == "litert" and _has_lstm(run.network):
+    elif format == "litert" and converters.has_lstm(run.network):
         for each in (*signature["inputs"], *signature["outputs"]):
             each["shape"] = [1, *each["shape"][1:]]
-    folders.write(folder / SIGNATURE, json.dumps(signature, indent=1, ensure_ascii=False) + "\n")
+    files.write(folder / SIGNATURE, json.dumps(signature, indent=1, ensure_ascii=False) + "\n")
     if run.tokenizer is not None and format != "huggingface":
-        folders.write(folder / folders.TOKENIZER, run.tokenizer.to_json())
-    folders.write(folder / "example.py", _example(run, chosen) if chosen.run else hugging_face.EXAMPLE)
-    folders.write(folder / "README.md", model_card.text(signature, chosen.needs))
+        files.write(folder / folders.TOKENIZER, run.tokenizer.to_json())
+    files.write(folder / "example.py", _example(run, chosen) if chosen.run else hugging_face.EXAMPLE)
+    files.write(folder / "README.md", model_card.text(signature, chosen.needs))
 
 
 def _example(run: RunModel, chosen: Format) -> str:

@@ -1,12 +1,15 @@
 """What the evaluations of a classifier say besides its losses, and how its final report reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from zoo.experiment import Judge
 from zoo.metrics import classification
 from zoo.metrics import regression as values
+from zoo.metrics.logits import class_probabilities
+
+Arrays = Mapping[str, np.ndarray]
+Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 _LOW, _HIGH, _CONFUSION = classification.LOW, classification.HIGH, "confusion/"
 
@@ -20,7 +23,7 @@ def classifier(classes: Sequence[str]) -> Judge:
     classes = [label.replace("/", "|") for label in classes]
 
     def judge(means, outputs, columns, final: bool) -> dict[str, float]:
-        given = probabilities(outputs["logits"]), columns["y"], classes, columns.get("weight")
+        given = class_probabilities(outputs["logits"]), columns["y"], classes, columns.get("weight")
         found = classification.classification(*given)
         if not final:
             return found
@@ -45,15 +48,6 @@ def regression(scale: float = 1.0, centre: float = 0.0) -> Judge:
         return values.judged(*given, final=final)
 
     return judge
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Float64 `[examples, classes]`; one logit is that of the second of two classes."""
-    logits = np.asarray(logits, np.float64)
-    if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def report(found: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard.task_views import Images, Texts
 from zoo.tensorboard.views import Arrays, Points
 
@@ -39,7 +39,7 @@ def of_classes(
     def points(count: int) -> Points:
         some = spread(len(columns["y"]), count)
         vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, some)])
-        predicted = evaluation_report.probabilities(logits).argmax(axis=1)
+        predicted = class_probabilities(logits).argmax(axis=1)
         labels = {"class": [classes[i] for i in columns["y"][some]], "predicted": [classes[i] for i in predicted]}
         if texts is not None:
             labels["text"] = [text[:200] for text in texts(columns, some)]

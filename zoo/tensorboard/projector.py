@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zoo import workdir as folders
+from zoo import files
 from zoo.tensorboard.views import Points
 
 _FOLDER = "projector"
@@ -26,8 +26,8 @@ def write(folder: Path, points: Points) -> None:
     inside = folder / _FOLDER
     inside.mkdir(parents=True, exist_ok=True)
     rows = ("\t".join(f"{number:.5g}" for number in row) for row in np.asarray(points.vectors, np.float64))
-    folders.write(inside / "vectors.tsv", "\n".join(rows) + "\n")
-    folders.write(inside / "labels.tsv", _labels(points))
+    files.write(inside / "vectors.tsv", "\n".join(rows) + "\n")
+    files.write(inside / "labels.tsv", _labels(points))
     config = ProjectorConfig()
     embedding = config.embeddings.add(tensor_name="features", tensor_path=f"{_FOLDER}/vectors.tsv")
     embedding.tensor_shape.extend(points.vectors.shape)
@@ -36,7 +36,7 @@ def write(folder: Path, points: Points) -> None:
         height, width = _sprite(inside / "images.png", points.images)
         embedding.sprite.image_path = f"{_FOLDER}/images.png"
         embedding.sprite.single_image_dim.extend((width, height))
-    folders.write(folder / "projector_config.pbtxt", text_format.MessageToString(config))
+    files.write(folder / "projector_config.pbtxt", text_format.MessageToString(config))
 
 
 def _labels(points: Points) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard import images as pictures
 from zoo.tensorboard.views import Arrays, Curve, Show, View
 
@@ -29,7 +29,7 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
     """
 
     def show(outputs: Arrays, columns: Arrays) -> View:
-        found, labels, weights = evaluation_report.probabilities(outputs["logits"]), columns["y"], columns.get("weight")
+        found, labels, weights = class_probabilities(outputs["logits"]), columns["y"], columns.get("weight")
         predicted = found.argmax(axis=1)
         matrix = _matrix(labels, predicted, len(classes), weights)
         view = View({"confusion": pictures.confusion(matrix, classes)}, {}, _curves(found, labels, classes, weights))
@@ -55,7 +55,13 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
 
 
 def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Show:
-    """Shows where the output `logits` `[examples, 1]` is furthest from the column `y`; see `judge.regression`."""
+    """Shows where the output `logits` `[examples, 1]` is furthest from the column `y`.
+
+    Args:
+        texts: what the examples say.
+        scale: what one unit of both is in the values' own units.
+        centre: the value that 0 stands for.
+    """
 
     def show(outputs: Arrays, columns: Arrays) -> View:
         found, true = (

@@ -5,8 +5,8 @@ import shutil
 import textwrap
 from typing import Any
 
-from zoo.cli.parser import EXIT_CODES
 from zoo.config import Config
+from zoo.errors import EXIT_CODES
 
 ASKED = frozenset(("-h", "--h", "-help", "--help", "--helpshort"))
 # What stands in front of a flag's help; a longer flag has a line of its own.

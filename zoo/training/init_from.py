@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.engine import checkpoints
 from zoo.engine.engine import Engine
@@ -29,7 +29,7 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
     Raises:
         BadInput: nothing is there, it cannot be read, or the weights do not fit.
     """
-    path = configs.absolute(source)
+    path = files.absolute(source)
     if experiment.initial is not None:
         said, weights = f"weights from {source}", experiment.initial()
     elif path.suffix == ".keras":

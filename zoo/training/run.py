@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.engine import devices, optimizers, regularization, schedules
 from zoo.engine.engine import Engine
@@ -39,7 +40,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
     Raises:
         ZooError: see `zoo.errors`; each has one line of text and an exit code.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     strategy = devices.strategy(config.strategy, config.cpu_devices)
     chief = devices.is_chief(strategy)
     with contextlib.ExitStack() as stack:

@@ -21,8 +21,9 @@ from zoo import config as configs
 from zoo.engine.engine import Engine
 from zoo.engine.inspection import Inspection
 from zoo.engine.optimizers import describe
-from zoo.experiment import Arrays, Experiment
+from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
+from zoo.metrics.evaluation_report import Arrays
 from zoo.tensorboard import projector
 from zoo.tensorboard.event_files import History
 

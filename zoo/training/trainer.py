@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo import workdir as folders
 from zoo.engine import checkpoints, health, optimizers
 from zoo.engine.engine import Engine, means, ratios
@@ -158,7 +158,7 @@ class Training:
                 self._progress.line(self.step, name, evaluation_report.brief(found))
                 if evaluation_report.lows(found):
                     self._progress.say(evaluation_report.report(found))
-            folders.write(self._workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
+            files.write(self._workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
     def tell_end(self, what: str) -> None:
@@ -239,7 +239,7 @@ class Training:
         run = next(iter(self._experiment.evals))
         found = {tag.partition("/")[2]: value for tag, value in self._metrics.items() if tag.startswith(f"{run}/")}
         if self._config.metric not in found:
-            raise BadInput(f"--metric is {self._config.metric!r}: {configs.nearest(self._config.metric, list(found))}")
+            raise BadInput(f"--metric is {self._config.metric!r}: {errors.nearest(self._config.metric, list(found))}")
         return found[self._config.metric]
 
     def _averaged(self):
@@ -295,8 +295,8 @@ class Training:
             aside.unlink(missing_ok=True)
             raise BadInput(f"cannot write {self._workdir / folders.MODEL}: {error}") from error
         for name, text in self._experiment.files.items():
-            folders.write(self._workdir / name, text)
-        folders.write(self._workdir / folders.ABOUT, json.dumps(dict(self._experiment.about), indent=1) + "\n")
+            files.write(self._workdir / name, text)
+        files.write(self._workdir / folders.ABOUT, json.dumps(dict(self._experiment.about), indent=1) + "\n")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from zoo import Term
+from zoo.terms import Term
 
 _TINY = 1e-12
 

@@ -13,17 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import Batches
 from zoo.adaptation import guards
 from zoo.adaptation.refiner import Forward, Seen
 from zoo.adaptation.stages import views
 from zoo.adaptation.stages.losses import TENT, Learner, Teacher
+from zoo.data.batches import Batches
 from zoo.engine import optimizers, schedules
 from zoo.engine.engine import Engine
 from zoo.engine.state import array
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.models.layers import BatchNorm
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.cloning import Classifier, copied
 
@@ -136,7 +137,7 @@ class Parameters:
             return
         entropy = float(found["loss/numerator"].sum() / found["loss/weight"].sum())
         self._entropy = _KEPT * self._entropy + (1 - _KEPT) * entropy if self._entropy else entropy
-        answers = guards.probabilities(seen.logits).mean(axis=0)
+        answers = class_probabilities(seen.logits).mean(axis=0)
         self._answers = _KEPT * self._answers + (1 - _KEPT) * answers if self._answers.any() else answers
         if self._entropy < self._learner.floor * math.log(len(self._answers)):
             self._forget()
@@ -157,7 +158,7 @@ class Parameters:
             # The statistics are fitted to the stream on the model that answers.
             for own, other in zip(self._model.non_trainable_variables, self._predictor.model.non_trainable_variables):
                 own.assign(array(other))
-            logits = lambda images: two_sided(self._predictor.logits(images))  # noqa: E731
+            logits = lambda images: two_class_logits(self._predictor.logits(images))  # noqa: E731
             columns["wanted"] = views.averaged(self._views, recent, logits).astype(np.float32)
         else:
             columns["wanted"] = np.tile(self._answers.astype(np.float32), (len(examples), 1))

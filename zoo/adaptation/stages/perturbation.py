@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from zoo.adaptation.refiner import Forward, Seen
 from zoo.errors import BadInput
+from zoo.metrics.logits import two_class_logits
 from zoo.models.transformer import Block
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.text_classifier import TextPredictor
@@ -137,7 +138,7 @@ class Perturbation:
         found = np.zeros((len(texts), self._predictor.model.output_shape[-1]), np.float32)
         for chosen, inputs in self._predictor.fed(texts):
             found[chosen] = self._change(list(map(tf.constant, inputs))).numpy()[: len(chosen)]
-        return two_sided(found)
+        return two_class_logits(found)
 
 
 def _repeated(step: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, times: int) -> tf.Tensor:
@@ -149,15 +150,11 @@ def _slope(logits: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, views: int) -
     """The gradient of the divergence of the views' answers, summed over the examples: each has its own."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        logs = tf.nn.log_softmax(_two(tf.cast(logits(x), tf.float32)))
+        logs = tf.nn.log_softmax(two_class_logits(tf.cast(logits(x), tf.float32)))
         logs = tf.reshape(logs, [views, -1, logs.shape[-1]])
         mean = tf.reduce_logsumexp(logs, axis=0) - math.log(views)
         divergence = tf.reduce_sum(tf.reduce_mean(tf.exp(logs) * (logs - mean), axis=0))
     return tape.gradient(divergence, x)
-
-
-def _two(logits: tf.Tensor) -> tf.Tensor:
-    return tf.concat([tf.zeros_like(logits), logits], axis=1) if logits.shape[-1] == 1 else logits
 
 
 def _moved(x: tf.Tensor) -> list[tf.Tensor]:

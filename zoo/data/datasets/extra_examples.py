@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import files
 from zoo.data import splits
 from zoo.data.datasets import tables, text_classification, text_files, text_splits
 from zoo.data.datasets.text_splits import Reviews, Texts
@@ -30,7 +30,7 @@ def texts(found: Reviews, path: str, text_column: str, label_column: str, pair_c
     Raises:
         BadInput: the file is not understood, has a class that the data set does not, or nothing new.
     """
-    place = configs.absolute(path)
+    place = files.absolute(path)
     rows = text_files.read(place, text_column, label_column, pair_column)
     text_classification.check_classes(rows, found.classes, f"--more_file {place}", label_column, "the data set")
     more = text_classification.labelled(rows, found.classes, place, (text_column, label_column, pair_column))
@@ -57,7 +57,7 @@ def arrays(found: Splits, path: str) -> Splits:
     Raises:
         BadInput: the file is not understood, its examples are of another shape, or nothing is new.
     """
-    place, train = configs.absolute(path), found.train
+    place, train = files.absolute(path), found.train
     if isinstance(train["x"], np.memmap):
         raise BadInput(f"--more_file {place}: the data set is read from disk; add the examples to its files")
     more = tables.more(place)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage, special
 
-from zoo import config as configs
+from zoo import errors
 from zoo.errors import BadInput
 
 # Strengths by severity. Lengths are shares of the image's smaller side, so that they suit any size.
@@ -62,7 +62,7 @@ def corrupted(images: np.ndarray, name: str, severity: int, seed: int = 0, first
         BadInput: for an unknown name, a severity that is not from 1 to 5, or images of another type or shape.
     """
     if name not in NAMES:
-        raise BadInput(f"the corruption is {name!r}: {configs.nearest(str(name), NAMES)}")
+        raise BadInput(f"the corruption is {name!r}: {errors.nearest(str(name), NAMES)}")
     if severity not in range(1, 6):
         raise BadInput(f"the severity of {name} is {severity!r}: expected a whole number from 1 (light) to 5 (strong)")
     if first < 0:

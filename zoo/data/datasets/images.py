@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data import splits
 from zoo.data.datasets import tables, tfds
 from zoo.data.splits import Splits
@@ -29,14 +29,14 @@ def load(name: str, label_column: str = "label", weight_column: str = "", known:
     Raises:
         BadInput: what was not found or not understood, and how to mend it.
     """
-    path = configs.absolute(name)
+    path = files.absolute(name)
     if name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
     elif tables.is_own(path):
         loaded = tables.load(path, label_column, weight_column, known)
     else:
         own = "a .npz, .csv or .tsv file of your own, or a folder of x.npy and y.npy"
-        raise BadInput(f"--dataset is {name!r}: {configs.nearest(name, NAMES, own)}")
+        raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded, name)
     # Files on disk may be too large to hash at every start; their owner vouches for the split.
     if not isinstance(loaded.train["x"], np.memmap):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data import cache as caches
 from zoo.data.datasets import people_daily, text_files, tfds
 from zoo.data.text import encoding as texts
@@ -38,14 +38,14 @@ def load(dataset: str, train_file: str = "") -> Corpus:
         BadInput: what was not found, where, and how to mend it.
     """
     if train_file:
-        return _blocks(text_files.content(configs.absolute(train_file)), train_file)
+        return _blocks(text_files.content(files.absolute(train_file)), train_file)
     if dataset == "people_daily":
         lines = ("".join(word.text for word in paragraph) for paragraph in people_daily.paragraphs())
         return _blocks("\n".join(lines), dataset)
     if dataset == "tiny_shakespeare":
         parts, _ = tfds.read("tiny_shakespeare", ("train", "validation", "test"), instead="people_daily")
         return Corpus(*(parts[name]["text"][0].decode() for name in ("train", "validation", "test")))
-    raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with your own text')}")
+    raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with your own text')}")
 
 
 def stored(text: str, tokenizer: Tokenizer, cache: Path | None) -> np.ndarray:

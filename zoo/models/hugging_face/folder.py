@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from zoo import config as configs
+from zoo import files
 from zoo.errors import BadInput
 from zoo.files import flush
 from zoo.models.hugging_face import config as bert_config
@@ -62,7 +62,7 @@ def folder(source: str | Path) -> Path:
         BadInput: the package is not installed.
     """
     if str(source) != MINILM:
-        return configs.absolute(source)
+        return files.absolute(source)
     # Importing it would load PyTorch.
     package = importlib.util.find_spec(_MINILM_PACKAGE)
     if package is None:
@@ -76,7 +76,7 @@ def read(folder: str | Path) -> Pretrained:
     Raises:
         BadInput: a file is missing or damaged, it is no BERT, or tensors are missing, unexpected or of another shape.
     """
-    folder = configs.absolute(folder)
+    folder = files.absolute(folder)
     if not folder.is_dir():
         raise BadInput(
             f"{folder} is no folder; expected one with config.json, model.safetensors and tokenizer.json or vocab.txt"
@@ -110,7 +110,7 @@ def write(folder: str | Path, pretrained: Pretrained, tokenizer: str | None = No
         BadInput: weights, shape and tokenizer do not belong together, or the folder cannot be written.
     """
     # Resolved, or a link to a folder would be replaced by a folder.
-    folder = configs.absolute(folder).resolve()
+    folder = files.absolute(folder).resolve()
     tensors, texts = _exported(pretrained, tokenizer)
     aside, old = (folder.with_name(f".partial-{folder.name}-{os.getpid()}{end}") for end in ("", "-old"))
     try:

@@ -6,8 +6,8 @@ from typing import Any
 
 import tokenizers
 
-from zoo import config as configs
 from zoo.errors import BadInput
+from zoo.files import absolute
 from zoo.models.hugging_face import config
 
 FILE = "tokenizer.json"
@@ -34,7 +34,7 @@ def tokenizer_json(folder: str | Path) -> str:
     Raises:
         BadInput: there is neither file, or one is damaged or contradicts itself.
     """
-    folder = configs.absolute(folder)
+    folder = absolute(folder)
     path, settings = find(folder), _settings(folder)
     if path.name == VOCABULARY:
         return _from_vocabulary(path, settings).to_str()

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import config as configs
+from zoo import files
 from zoo.data import cache
 from zoo.errors import BadInput
 from zoo.predict.attribution import terminal
@@ -60,7 +60,7 @@ def check(path: str | Path) -> Path:
     Raises:
         BadInput: it does not end in .html, which keeps a slip from replacing another file, or has no folder.
     """
-    place = configs.absolute(path)
+    place = files.absolute(path)
     if place.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"--html is {path}: expected a file that ends in .html")
     if not place.parent.is_dir():

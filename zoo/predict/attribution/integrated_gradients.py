@@ -20,7 +20,7 @@ import tensorflow as tf
 from zoo.data.text import encoding as arrays
 from zoo.data.text.tokenizer import Encoded, Piece
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.predict.predictors import text_preprocessing
 from zoo.predict.predictors.text_classifier import TextPredictor
@@ -124,7 +124,7 @@ class Explainer:
             NonFinite: the model's output is not finite.
         """
         logits = self._predictor.logits(texts)
-        probabilities = evaluation_report.probabilities(logits).astype(np.float32)
+        probabilities = class_probabilities(logits).astype(np.float32)
         return [self._one(text, *rows) for text, *rows in zip(texts, logits, probabilities)]
 
     def _one(self, text: str, logits: np.ndarray, probabilities: np.ndarray) -> Explanation:

@@ -1,9 +1,9 @@
 """An explanation on a terminal and as JSON; `zoo.predict.attribution.html` has it as HTML."""
 
-import unicodedata
 from typing import Any, NamedTuple
 
 from zoo.predict.attribution.integrated_gradients import Explanation
+from zoo.predict.predictors.printable import visible
 
 # Toward the predicted class green, against it red; bold from a third of the largest on, dim what was not read.
 _TOWARD, _AGAINST, _BOLD, _DIM, _END = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -91,11 +91,6 @@ def as_json(found: Explanation) -> dict[str, Any]:
             "steps": found.steps,
         },
     }
-
-
-def visible(text: str) -> str:
-    """A text in one line, in which no control character reaches the terminal."""
-    return "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
 
 
 def _painted(part: Segment, most: float) -> str:

@@ -34,7 +34,7 @@ class Calibration:
         """Calibrated probabilities, float64 `[examples, classes]`; temperature 1 without biases is the plain softmax.
 
         Args:
-            logits: `[examples, classes]`, finite; also no examples. One logit for two classes: see `per_class`.
+            logits: `[examples, classes]`, finite; also no examples. One logit for two classes: see `two_class_logits`.
 
         Raises:
             ValueError: the logits are of other classes, or not finite.
@@ -148,18 +148,6 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(_losses(logits, labels)))
 
 
-def per_class(logits: np.ndarray) -> np.ndarray:
-    """Of a model's logits one per class: `[examples, 1]`, the logit of the second of two classes, becomes `[0, logit]`.
-
-    Returns:
-        `[examples, classes]`; two logits or more are returned as they are.
-    """
-    logits = np.asarray(logits)
-    if logits.ndim == 2 and logits.shape[1] == 1:
-        return np.concatenate([np.zeros_like(logits), logits], axis=1)
-    return logits
-
-
 def _objective(parameters: np.ndarray, logits: np.ndarray, labels: np.ndarray, unit: float) -> tuple[float, np.ndarray]:
     """Penalised log loss of `bias_corrected`, and its gradient by `unit / T` and the biases: `[1 + classes]`."""
     inverse, biases, examples = parameters[0] / unit, parameters[1:], len(labels)
@@ -188,7 +176,7 @@ def _checked(logits: np.ndarray, labels: np.ndarray | None = None) -> Any:
     if logits.ndim != 2 or logits.shape[1] < 2 or logits.dtype.kind not in "fiu":
         raise ValueError(
             f"logits are {logits.dtype} {list(logits.shape)}: expected numbers [examples, classes] with two classes or "
-            "more; calibration.per_class makes two logits of one"
+            "more; metrics.logits.two_class_logits makes two logits of one"
         )
     logits = logits.astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.early_exit.layerwise_encoder import Layered
-from zoo.predict.evaluation import texts as text_evaluation
+from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.cloning import digest
 from zoo.predict.predictors.text_classifier import TextPredictor
 from zoo.predict.predictors.text_inputs import Example
@@ -69,7 +70,7 @@ class Exits:
         """
         found = {"model": self.model, "examples": self.examples}
         found |= {"weights": self.weights.tolist(), "biases": self.biases.tolist()}
-        folders.write(configs.absolute(workdir) / NAME, json.dumps(found) + "\n")
+        files.write(files.absolute(workdir) / NAME, json.dumps(found) + "\n")
 
 
 def load(workdir: str | Path, predictor: TextPredictor) -> Exits:
@@ -82,7 +83,7 @@ def load(workdir: str | Path, predictor: TextPredictor) -> Exits:
     Raises:
         BadInput: there are none, or they are damaged or another model's.
     """
-    path = configs.absolute(workdir) / NAME
+    path = files.absolute(workdir) / NAME
     found = folders.read_json(path.parent, NAME)
     try:
         weights, biases = (np.array(found[name], np.float64) for name in ("weights", "biases"))
@@ -111,12 +112,12 @@ def of_run(workdir: str | Path, predictor: TextPredictor, save: bool = False) ->
     Raises:
         BadInput: the run's data cannot be read any more, the model has no layers to leave out, or the file is damaged.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     if os.path.lexists(workdir / NAME):
         return load(workdir, predictor)
     Layered(predictor.model)
-    train = text_evaluation.own_texts(folders.read_json(workdir, folders.RUN)).train
-    found = fit(predictor, text_evaluation.given(predictor, train), train.labels)
+    train = run_data.own_texts(folders.read_json(workdir, folders.RUN)).train
+    found = fit(predictor, run_data.given(predictor, train), train.labels)
     if save:
         found.save(workdir)
     return found
@@ -160,7 +161,7 @@ def _regression(pooled: np.ndarray, labels: np.ndarray, classes: int) -> tuple[n
     kernel, bias = fitted.coef_.T, fitted.intercept_
     if kernel.shape[1] == 1:
         # Of two classes there is the second one's.
-        kernel, bias = (np.concatenate([np.zeros_like(each), each], axis=-1) for each in (kernel, bias))
+        kernel, bias = two_class_logits(kernel), two_class_logits(bias)
     weights, biases = np.zeros((pooled.shape[1], classes)), np.full(classes, _ABSENT)
     weights[:, fitted.classes_] = kernel / scale[:, None]
     biases[fitted.classes_] = bias - mean @ (kernel / scale[:, None])

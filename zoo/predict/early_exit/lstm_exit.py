@@ -18,11 +18,12 @@ import numpy as np
 from scipy import special
 
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
 from zoo.predict.early_exit.chunked_lstm import Chunks
 from zoo.predict.early_exit.transformer_exit import Early, Stopper
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.text_classifier import TextPredictor
 from zoo.predict.predictors.text_inputs import Example
 
@@ -107,7 +108,7 @@ class EarlyReading(Stopper):
             return stop
 
         if self.stopping.threshold == stopping_rule.NEVER:
-            found = two_sided(self._predictor.logits(texts))
+            found = two_class_logits(self._predictor.logits(texts))
         else:
             self._read(columns["tokens"], last, judge)
         self._count(depths, int(lengths.sum()))
@@ -141,7 +142,7 @@ class EarlyReading(Stopper):
             wrong = chosen[~np.isfinite(logits).all(axis=1)]
             if len(wrong):
                 raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
-            batch.leave(judge(chosen, stages, two_sided(logits)) | (stages == last[chosen]))
+            batch.leave(judge(chosen, stages, two_class_logits(logits)) | (stages == last[chosen]))
 
 
 def _temperatures(logits: np.ndarray, labels: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.errors import NonFinite
+from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
 from zoo.predict.early_exit.exit_heads import Exits
 from zoo.predict.early_exit.layerwise_encoder import Hidden, Layered, joined
-from zoo.predict.evaluation.held_out import Source, two_sided
+from zoo.predict.evaluation.held_out import Source
 from zoo.predict.predictors.text_classifier import TextPredictor
 from zoo.predict.predictors.text_inputs import Example
 
@@ -150,7 +151,7 @@ class EarlyExit(Stopper):
         found = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
         depths = np.full(len(texts), self._layered.layers)
         if self.stopping.threshold == stopping_rule.NEVER:
-            found = two_sided(self._predictor.logits(texts))
+            found = two_class_logits(self._predictor.logits(texts))
         else:
             for chosen, inputs in self._predictor.fed(texts):
                 self._batch(chosen, inputs, found, depths)
@@ -181,7 +182,7 @@ class EarlyExit(Stopper):
         wrong = chosen[left[~np.isfinite(logits).all(axis=1)]]
         if len(wrong):
             raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
-        found[chosen[left]] = two_sided(logits)
+        found[chosen[left]] = two_class_logits(logits)
 
 
 def compacted(parts: list[Hidden], places: np.ndarray) -> tuple[list[Hidden], np.ndarray]:

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
-from zoo.data.datasets import images
-from zoo.data.splits import Splits
 from zoo.errors import BadInput
-from zoo.predict.evaluation import texts
+from zoo.metrics.logits import two_class_logits
+from zoo.predict.evaluation import run_data
+from zoo.predict.evaluation.run_data import own_arrays
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.text_classifier import TextPredictor
 
@@ -39,14 +39,14 @@ def load(workdir: str | Path, predictor: Classifier) -> Source:
     Raises:
         BadInput: the run's data set cannot be read any more.
     """
-    run = folders.read_json(configs.absolute(workdir), folders.RUN)
+    run = folders.read_json(files.absolute(workdir), folders.RUN)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{configs.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
     try:
         examples, labels = _validation(predictor, run)
     except BadInput as error:
         raise BadInput(f"what is refined is judged by the run's validation split: {error}") from None
-    return Source(examples, labels, two_sided(predictor.logits(examples)))
+    return Source(examples, labels, two_class_logits(predictor.logits(examples)))
 
 
 def halves(source: Source) -> tuple[Source, Source]:
@@ -56,28 +56,13 @@ def halves(source: Source) -> tuple[Source, Source]:
     return tuple(Source(_chosen(source.examples, part), source.labels[part], source.logits[part]) for part in parts)
 
 
-def two_sided(logits: np.ndarray) -> np.ndarray:
-    """Logits `[examples, classes]`, also of a model with one logit, that of the second of two classes."""
-    return logits if logits.shape[1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=1)
-
-
 def _chosen(examples: Any, part: np.ndarray) -> Any:
     return examples[part] if isinstance(examples, np.ndarray) else [examples[index] for index in part.tolist()]
 
 
 def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
     if isinstance(predictor, TextPredictor):
-        found = texts.own_texts(run).validation
-        return texts.given(predictor, found), found.labels
+        found = run_data.own_texts(run).validation
+        return run_data.given(predictor, found), found.labels
     columns = own_arrays(run).validation
     return columns["x"], columns["y"]
-
-
-def own_arrays(run: dict[str, Any]) -> Splits:
-    """The data set of a run on arrays, split as it was for it, without its --more_file."""
-    config = run["config"]
-    dataset = config.get("dataset", "")
-    if dataset not in images.NAMES:
-        # As it was typed, in the folder where it was typed.
-        dataset = str(Path(run.get("folder", "."), Path(dataset).expanduser()))
-    return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))

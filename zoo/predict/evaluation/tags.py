@@ -1,15 +1,15 @@
 """How good a tagger is on sentences that it was not trained on."""
 
-from pathlib import Path
 from typing import Any
 
-from zoo import config as configs
+from zoo import errors, files
 from zoo.data.datasets import conll, tagging
 from zoo.data.datasets.tag_schemes import to_iob2
-from zoo.data.datasets.tagging import Sentences, Tagged
+from zoo.data.datasets.tagging import Sentences
 from zoo.data.datasets.text_splits import same
 from zoo.errors import BadInput
 from zoo.metrics import entities
+from zoo.predict.evaluation.run_data import conll_columns, own_sentences
 from zoo.predict.predictors.tagger import TagPredictor
 
 
@@ -34,13 +34,13 @@ def evaluate(predictor: TagPredictor, run: dict[str, Any], dataset: str | None =
         BadInput: the data set is not found or not understood, none of its tags is the model's, or no sentence is left.
     """
     if dataset is None:
-        own = _own(run)
+        own = own_sentences(run)
         _check(predictor, "the run's data set", own.test, own.scheme)
         return _judged(predictor, own.test)
     found, scheme = _other(dataset, run["config"])
     _check(predictor, f"--dataset {dataset}", found, scheme)
     try:
-        own = _own(run)
+        own = own_sentences(run)
     except BadInput:
         return _judged(predictor, found)
     known = {_key(words) for part in (own.train, own.validation) for words in part.words}
@@ -51,27 +51,15 @@ def evaluate(predictor: TagPredictor, run: dict[str, Any], dataset: str | None =
     return {**_judged(predictor, left), "left_out": new.count(False)}
 
 
-def _own(run: dict[str, Any]) -> Tagged:
-    config = run["config"]
-    given = {name: config[name] for name in ("train_file", "eval_file", "test_file") if config.get(name)}
-    # As they were typed, in the folder where they were typed.
-    paths = {name: str(Path(run.get("folder", "."), Path(value).expanduser())) for name, value in given.items()}
-    return tagging.load(config.get("dataset", ""), **paths, **_columns(config))
-
-
 def _other(dataset: str, config: dict[str, Any]) -> tuple[Sentences, str]:
-    path = configs.absolute(dataset)
+    path = files.absolute(dataset)
     if dataset in tagging.NAMES:
         found = tagging.load(dataset)
         return found.test, found.scheme
     if not path.exists():
-        raise BadInput(f"--dataset is {dataset!r}: {configs.nearest(dataset, tagging.NAMES, 'a CoNLL file')}")
-    sentences, scheme, _ = to_iob2(path, conll.read(path, **_columns(config)))
+        raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, tagging.NAMES, 'a CoNLL file')}")
+    sentences, scheme, _ = to_iob2(path, conll.read(path, **conll_columns(config)))
     return Sentences([each.words for each in sentences], [each.tags for each in sentences]), scheme
-
-
-def _columns(config: dict[str, Any]) -> dict[str, int]:
-    return {name: config[name] for name in ("token_column", "tag_column") if name in config}
 
 
 def _check(predictor: TagPredictor, source: str, found: Sentences, scheme: str) -> None:

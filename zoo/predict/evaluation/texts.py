@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from zoo import config as configs
-from zoo.data.datasets import extra_examples, text_classification, text_files
-from zoo.data.datasets.text_classification import Reviews, Texts
+from zoo import errors, files
+from zoo.data.datasets import text_classification, text_files
+from zoo.data.datasets.text_classification import Texts
 from zoo.data.datasets.text_splits import same
-from zoo.data.text.special_tokens import PAIR
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report
+from zoo.metrics.logits import two_class_logits
+from zoo.predict.evaluation.run_data import given, own_texts
 from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
-from zoo.predict.predictors.text_inputs import Example
 
 
 def evaluate(
@@ -36,10 +36,11 @@ def evaluate(
         pair_column: of that file, for a run on pairs; None for the run's.
 
     Returns:
-        `examples`, `loss` (cross-entropy), and all that `judge.classifier` finds in a final evaluation: accuracy, F1
-        and so on, `NAME_low` and `NAME_high` of each (95 %, bootstrap), and the confusion matrix; of a regression
-        half the squared error of standardised values as `loss`, and all of `judge.regression`. Of another data set
-        also `left_out`, the number of texts; it is missing where the run's own texts cannot be read any more.
+        `examples`, `loss` (cross-entropy), and the metrics of a final `evaluation_report.classifier`: accuracy, F1 and
+        so on, `NAME_low` and `NAME_high` of each (95 %, bootstrap), and the confusion matrix. For a regression, `loss`
+        is half the squared error of standardised values, and the metrics are those of `evaluation_report.regression`.
+        For another data set also `left_out`, the number of texts left out; it is missing where the run's own texts
+        cannot be read any more.
 
     Raises:
         BadInput: the data set is not found or not understood, its classes are others, or no text is left.
@@ -69,33 +70,12 @@ def evaluate(
     return {**_judged(predictor, left), "left_out": int((~new).sum())}
 
 
-def own_texts(run: dict[str, Any], more: bool = True) -> Reviews:
-    """The texts of a run, split as they were for it; `more`: with those of its --more_file."""
-    config, folder = run["config"], run.get("folder", ".")
-    names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
-    given = {name: config[name] for name in names if config.get(name)}
-    for name in ("train_file", "eval_file"):
-        if name in given:
-            # As it was typed, in the folder where it was typed.
-            given[name] = str(Path(folder, Path(given[name]).expanduser()))
-    found = text_classification.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
-    if not more or not config.get("more_file"):
-        return found
-    added = str(Path(folder, Path(config["more_file"]).expanduser()))
-    return extra_examples.texts(found, added, *(config.get(f"{name}_column", "") for name in ("text", "label", "pair")))
-
-
-def given(predictor: TextPredictor | ValuePredictor, found: Texts) -> list[Example]:
-    """Texts, or pairs of them, as the predictor takes them."""
-    return [tuple(text.split(PAIR)) for text in found.texts] if predictor.pair_column else found.texts
-
-
 def _classes(predictor: TextPredictor | ValuePredictor) -> tuple[str, ...]:
     return predictor.classes if isinstance(predictor, TextPredictor) else ()
 
 
 def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
-    path = configs.absolute(dataset)
+    path = files.absolute(dataset)
     if dataset in text_classification.NAMES:
         if columns[2] or not classes:
             wanted = "pairs" if columns[2] else "values"
@@ -106,7 +86,7 @@ def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]
     if path.suffix not in text_files.SUFFIXES and not path.exists():
         raise BadInput(
             f"--dataset is {dataset!r}: "
-            + configs.nearest(dataset, text_classification.NAMES, "a .csv, .tsv or .jsonl of your own")
+            + errors.nearest(dataset, text_classification.NAMES, "a .csv, .tsv or .jsonl of your own")
         )
     return of_file(path, columns, classes)
 
@@ -147,7 +127,7 @@ def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[
         )
     else:
         logits, labels = predictor.logits(texts).astype(np.float64), examples.labels
-        two = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+        two = two_class_logits(logits)  # [examples, classes]
         losses = np.logaddexp.reduce(two, axis=1) - two[np.arange(len(two)), labels]
         judged = evaluation_report.classifier(predictor.classes)
     return {"examples": len(losses), "loss": float(losses.mean())} | judged({}, {"logits": logits}, {"y": labels}, True)

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import Batches, Term
+from zoo.data.batches import Batches
 from zoo.engine import optimizers
 from zoo.engine.engine import Engine
 from zoo.errors import BadInput, NonFinite
@@ -33,6 +33,7 @@ from zoo.predict.language_models.dynamic_optimizer import Returning
 from zoo.predict.language_models.fixed_share import Mixture
 from zoo.predict.language_models.language_model import LanguageModel
 from zoo.predict.language_models.perplexity import Window
+from zoo.terms import Term
 
 OPTIMIZERS = ("sgd", "rms")
 # By optimizer, of Transformer and LSTM, from benchmarks.dynamic_evaluation on validation text with seed 0: sgd's are

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.metrics.logits import log_softmax
 from zoo.predict.language_models import sampling
 from zoo.predict.language_models.incremental_decoding import Reader, Reading
 from zoo.predict.language_models.sampling import Settings
@@ -57,7 +58,7 @@ def sampled(
             np.where(silent, -np.inf, logits), settings.temperature, settings.top_k, settings.top_p
         )
         ids.append(sampling.drawn(chances, draw.random()))
-        total += float(sampling.log_softmax(reading.logits[0])[ids[-1]])
+        total += float(log_softmax(reading.logits[0])[ids[-1]])
         new = written.add(pieces[ids[-1]], final=len(ids) == settings.tokens)
         clock.tick()
         if new:
@@ -157,8 +158,8 @@ def _extended(
     live: list[_Beam], reading: Reading, silent: np.ndarray, pieces: Sequence[bytes], settings: Settings
 ) -> tuple[list[_Beam], list[_Beam]]:
     """The best continuations, the best first: those that go on, and those that have met a stop string."""
-    plain = sampling.log_softmax(reading.logits)
-    scores = plain if settings.repetition_penalty == 1 else sampling.log_softmax(_penalised(reading, settings))
+    plain = log_softmax(reading.logits)
+    scores = plain if settings.repetition_penalty == 1 else log_softmax(_penalised(reading, settings))
     scores = np.where(silent, -np.inf, scores + np.array([[one.score] for one in live]))
     found, stopped = [], []
     for rank, (row, token) in enumerate(_largest(scores, 2 * settings.beams)):

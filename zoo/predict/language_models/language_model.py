@@ -7,9 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-# Registers the layers that a saved model may have.
-import zoo.models.encoder_heads  # noqa: F401
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.data.datasets import running_text
 from zoo.data.text import tokenizer
@@ -20,7 +18,7 @@ from zoo.predict.language_models.generation import Generated
 from zoo.predict.language_models.incremental_decoding import Reader
 from zoo.predict.language_models.perplexity import Score
 from zoo.predict.language_models.sampling import Settings
-from zoo.predict.predictors import array_classifier, text_preprocessing
+from zoo.predict.predictors import loading, text_preprocessing
 
 
 class LanguageModel:
@@ -168,7 +166,7 @@ def load(workdir: str | Path) -> LanguageModel:
     Raises:
         BadInput: there is no model, it cannot be read, or it is no language model.
     """
-    workdir = configs.absolute(workdir)
+    workdir = files.absolute(workdir)
     about = folders.read_json(workdir, folders.ABOUT)
     task = about.get("task") if isinstance(about, dict) else None
     if not isinstance(task, str):
@@ -180,7 +178,7 @@ def load(workdir: str | Path) -> LanguageModel:
             f"{workdir} holds two language models, one in each direction, to start others from; expected one that "
             "reads forwards: train without --bidirectional"
         )
-    model = array_classifier.read_model(workdir / folders.MODEL)
+    model = loading.read_model(workdir / folders.MODEL)
     words = tokenizer.load(workdir / folders.TOKENIZER)
     try:
         found = LanguageModel(

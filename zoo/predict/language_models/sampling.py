@@ -119,12 +119,6 @@ def drawn(chances: np.ndarray, number: float) -> int:
     return min(int(np.searchsorted(sums, number * sums[-1], side="right")), last)
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """In float64, over the last axis."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def _finite(value, above: float) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > above
 

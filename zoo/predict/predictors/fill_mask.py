@@ -12,8 +12,7 @@ from zoo import workdir as folders
 from zoo.data.text.special_tokens import Frame
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
-from zoo.predict.attribution import terminal
-from zoo.predict.predictors import text_inputs, text_preprocessing
+from zoo.predict.predictors import printable, text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import Line
 from zoo.predict.predictors.compiled_forward import Forward
 
@@ -145,7 +144,7 @@ class GapPredictor:
 
 def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
     """The guesses for a text's gaps as JSON, and in a line."""
-    each = (" ".join(f"{terminal.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
+    each = (" ".join(f"{printable.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
     return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
 
 

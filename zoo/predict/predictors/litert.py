@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from zoo.data import cache
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities
+from zoo.models import converters, keras_only
 
 RUNTIMES = ("auto", "compiled", "litert")
 # Of probabilities; in float32 both differ by 1e-6 or so, and bfloat16's rounding is no agreement.
@@ -65,7 +67,7 @@ class Lite:
         return wanted
 
     def _compare(self, wanted: np.ndarray, found: np.ndarray) -> None:
-        difference = np.abs(evaluation_report.probabilities(wanted) - evaluation_report.probabilities(found)).max()
+        difference = np.abs(class_probabilities(wanted) - class_probabilities(found)).max()
         self.difference = max(self.difference, float(difference)) if np.isfinite(difference) else float("inf")
         if self.difference > TOLERANCE:
             self._decide(False, f"differs from the compiled model by {self.difference:.2g} in a probability")
@@ -114,13 +116,14 @@ class Lite:
         return interpreter, places, output
 
 
-def lite(workdir: Path, model: Path, runtime: str) -> Lite | None:
+def lite(model: keras.Model, path: Path, runtime: str, segments: bool = False) -> Lite | None:
     """LiteRT's version of a run's classifier; None where the compiled model is to answer all.
 
     Args:
-        workdir: of the run.
-        model: its model.keras, by whose content the kept file is found.
+        model: the run's, as it was loaded.
+        path: its model.keras, by whose content the kept file is found.
         runtime: "litert" makes the file where there is none; "auto" uses one that was made.
+        segments: whether it reads pairs of texts.
 
     Raises:
         BadInput: an unknown runtime, or "litert" where it is not installed.
@@ -132,24 +135,21 @@ def lite(workdir: Path, model: Path, runtime: str) -> Lite | None:
         raise BadInput("--runtime=litert needs ai-edge-litert: run `pip install zoo-keras[export]`")
     if runtime == "compiled" or not installed:
         return None
-    name = cache.name_of(b"litert", _FORMAT, model.read_bytes())
+    name = cache.name_of(b"litert", _FORMAT, path.read_bytes())
     place = cache.folder()
     if runtime == "auto" and not (place / f"{name}.safetensors").exists():
         return None
     notes: list[str] = []
-    found = cache.kept(place, name, lambda: {"model": np.frombuffer(_converted(workdir), np.uint8)}, notes)
+    found = cache.kept(place, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
     return Lite(found["model"].tobytes(), place / f"{name}.json")
 
 
-def _converted(workdir: Path) -> bytes:
-    # It loads a run itself.
-    from zoo.export import exported_run, formats
-
+def _converted(model: keras.Model, segments: bool) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        formats.litert(exported_run.read(workdir).network, path)
+        converters.litert(keras_only.plain(model, segments), path)
         return path.read_bytes()
 
 

@@ -18,8 +18,7 @@ from zoo.data.text import word_alignment
 from zoo.data.text.special_tokens import Frame
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
-from zoo.predict.attribution import terminal
-from zoo.predict.predictors import text_inputs, text_preprocessing
+from zoo.predict.predictors import printable, text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import Line
 from zoo.predict.predictors.compiled_forward import Forward
 
@@ -137,7 +136,7 @@ class TagPredictor:
             said = {"words": found.words, "spans": found.spans, "tags": found.tags}
             if found.entities is not None:
                 said["entities"] = [entity._asdict() for entity in found.entities]
-            yield said, [terminal.visible(_marked(found))]
+            yield said, [printable.visible(_marked(found))]
 
     def _rows(self, words: Sequence[str]) -> list[list[str]]:
         """A sentence in parts that fit a row, each as long as can be, cut behind a stop where there is one."""

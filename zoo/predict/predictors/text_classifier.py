@@ -13,7 +13,7 @@ from zoo.data.text import special_tokens
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import Frame
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.predictors import text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import Line
 from zoo.predict.predictors.compiled_forward import Forward
@@ -64,7 +64,7 @@ class TextPredictor:
 
     def probabilities(self, texts: Sequence[Example]) -> np.ndarray:
         """The probability of each class, float32 `[texts, classes]`; see `logits` for what it takes and raises."""
-        return evaluation_report.probabilities(self.logits(texts)).astype(np.float32)
+        return class_probabilities(self.logits(texts)).astype(np.float32)
 
     def logits(self, texts: Sequence[Example]) -> np.ndarray:
         """The model's output, in batches of texts of similar length; who shares a batch changes nothing.

@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 
 import keras
 
-# Registers the layers that a saved model may have.
-import zoo.models.encoder_heads
-import zoo.models.lstm_layers
 from zoo import workdir as folders
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import Frame
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.models.lstm_layers import TokenEmbedding
 from zoo.models.transformer import Embedding
 
 
@@ -75,9 +73,9 @@ def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> Fram
     return found
 
 
-def embeddings(model: keras.Model) -> list["zoo.models.lstm_layers.TokenEmbedding | Embedding"]:
+def embeddings(model: keras.Model) -> list[TokenEmbedding | Embedding]:
     """The layers that look tokens up."""
-    kinds = (zoo.models.lstm_layers.TokenEmbedding, Embedding)
+    kinds = (TokenEmbedding, Embedding)
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
 

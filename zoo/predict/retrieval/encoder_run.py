@@ -5,8 +5,6 @@ from typing import Any
 
 import keras
 
-# Registers the layers that a saved model may have.
-import zoo.models.encoder_heads  # noqa: F401
 from zoo import workdir as folders
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.tokenizer import Tokenizer
@@ -14,7 +12,7 @@ from zoo.errors import BadInput
 from zoo.models import transformer
 from zoo.models.hugging_face import weights
 from zoo.models.hugging_face.config import Shape
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import loading
 
 
 def is_one(folder: Path) -> bool:
@@ -59,7 +57,7 @@ def _described(folder: Path, about: dict[str, Any]) -> tuple[Shape, tuple[int, i
 
 def _encoder(folder: Path, shape: Shape) -> keras.Model:
     """The encoder alone, with the weights of the layers that have its layers' names."""
-    found = array_classifier.read_model(folder / folders.MODEL)
+    found = loading.read_model(folder / folders.MODEL)
     try:
         block = found.get_layer("block0")
         encoder = transformer.encoder(shape, norm_first=block.norm_first, causal=block.causal)

