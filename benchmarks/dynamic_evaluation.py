@@ -116,7 +116,7 @@ def tune(workdirs: list[str], characters: int, base, names: list[str]) -> None:
         evaluation = DynamicEvaluation(model, base._replace(optimizer=optimizer))
         if optimizer == "rms":
             training = corpus.load("tiny_shakespeare").train
-            evaluation.measure(tokens(model, training[: MEASURED * base.segment]))
+            evaluation.measure_gradients(tokens(model, training[: MEASURED * base.segment]))
         for (rate, decay), name in itertools.product(GRID[optimizer], names):
             evaluation.settings = evaluation.settings._replace(learning_rate=rate, decay=decay)
             ids = tokens(model, texts[name])
@@ -138,7 +138,9 @@ def test(workdirs: list[str], characters: int, base, out: str) -> None:
         model = language.load(workdir)
         evaluation = DynamicEvaluation(model, base)
         if base.optimizer == "rms":
-            evaluation.measure(tokens(model, corpus.load("tiny_shakespeare").train[: MEASURED * base.segment]))
+            evaluation.measure_gradients(
+                tokens(model, corpus.load("tiny_shakespeare").train[: MEASURED * base.segment])
+            )
         for name, text in texts.items():
             ids = tokens(model, text)
             row = measured(model, evaluation.evaluate(ids), ids)
@@ -176,15 +178,17 @@ def main() -> None:
     arguments = parser.parse_args()
     import tensorflow as tf
 
-    from zoo.predict.language_models.dynamic_evaluation import Settings
+    from zoo.predict.language_models.dynamic_evaluation import DynamicConfig
 
     # Segments are small: a second thread mostly waits for the first.
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    given = {name: value for name, value in vars(arguments).items() if name in Settings._fields and value is not None}
+    given = {
+        name: value for name, value in vars(arguments).items() if name in DynamicConfig._fields and value is not None
+    }
     if arguments.tune:
-        tune(arguments.runs, arguments.characters, Settings(**given), arguments.streams.split(","))
+        tune(arguments.runs, arguments.characters, DynamicConfig(**given), arguments.streams.split(","))
     else:
-        test(arguments.runs, arguments.characters, Settings(**given), arguments.out)
+        test(arguments.runs, arguments.characters, DynamicConfig(**given), arguments.out)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from zoo import workdir as folders
 from zoo.metrics.logits import two_class_logits
 from zoo.models import lstm_layers
 from zoo.predict.early_exit import exit_heads
-from zoo.predict.early_exit.lstm_exit import EarlyReading
-from zoo.predict.early_exit.transformer_exit import EarlyExit
+from zoo.predict.early_exit.lstm_exit import LstmExit
+from zoo.predict.early_exit.transformer_exit import TransformerExit
 from zoo.predict.evaluation import held_out, run_data
 from zoo.predict.predictors import loading
 
@@ -52,8 +52,8 @@ def main() -> None:
     early = _early(options, found, known)
     print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
     run = folders.read_json(files.absolute(options.workdir), folders.RUN)
-    test = run_data.own_texts(run).test
-    texts, labels = run_data.given(found, test)[: options.texts], test.labels[: options.texts]
+    test = run_data.run_texts(run).test
+    texts, labels = run_data.as_examples(found, test)[: options.texts], test.labels[: options.texts]
     full = two_class_logits(found.logits(texts)).argmax(axis=1)
     whole = early.saved.whole or float(np.maximum(found.columns(texts)["length"], 1).mean())
     record = {
@@ -75,14 +75,14 @@ def main() -> None:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
 
 
-def _early(options, found, known) -> EarlyExit | EarlyReading:
+def _early(options, found, known) -> TransformerExit | LstmExit:
     first = {"risk": float(options.risks.split(",")[0]), "delta": options.delta, "kind": options.kind}
     if any(isinstance(layer, lstm_layers.Lstm) for layer in found.model.layers):
-        return EarlyReading(found, known, chunk=options.chunk, **first)
-    return EarlyExit(found, known, exit_heads.of_run(options.workdir, found), **first)
+        return LstmExit(found, known, chunk=options.chunk, **first)
+    return TransformerExit(found, known, exit_heads.of_run(options.workdir, found), **first)
 
 
-def _judged(early: EarlyExit | EarlyReading, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:
+def _judged(early: TransformerExit | LstmExit, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:
     """Depth, accuracies and their paired difference."""
     answers = early.answers(texts)
     given = answers.logits.argmax(axis=1)
@@ -100,7 +100,7 @@ def _judged(early: EarlyExit | EarlyReading, texts: list[str], labels: np.ndarra
     }
 
 
-def _timed(found, early: EarlyExit | EarlyReading, texts: list[str], rounds: int) -> dict:
+def _timed(found, early: TransformerExit | LstmExit, texts: list[str], rounds: int) -> dict:
     """Seconds of each round, after one that compiles."""
     contenders = {"full": found.logits, "early": early.logits}
     seconds = {name: [] for name in contenders}

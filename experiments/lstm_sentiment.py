@@ -37,8 +37,10 @@ _TESTED = 10
 class LstmConfig(Config):
     """The run's config, the texts' and the network's."""
 
-    epochs: float = setting(8.0, "Passes over the training data. 0: from --steps.", low=0, free=True)
-    batch_size: int = setting(32, "Examples per step, over all devices; small batches need fewer epochs here.", low=1)
+    epochs: float = setting(8.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
+    batch_size: int = setting(
+        32, "Examples per step, over all devices; small batches need fewer epochs here.", minimum=1
+    )
     objective: str = setting(
         "classification",
         "What is learned: the classes, or the next word of texts without classes (for --init_from).",
@@ -57,33 +59,35 @@ class LstmConfig(Config):
         f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or a tokenizer.json of your own; with "
         "--init_from a workdir, that one's.",
     )
-    vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", low=6)
-    max_length: int = setting(256, "Tokens that are kept of a text; more than half of IMDB's reviews fit.", low=1)
+    vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", minimum=6)
+    max_length: int = setting(256, "Tokens that are kept of a text; more than half of IMDB's reviews fit.", minimum=1)
     cut: str = setting("head", "Which tokens of a longer text are kept.", choices=encoding.CUTS)
-    width: int = setting(64, "Of the embedding.", low=1)
-    units: int = setting(64, "Of each LSTM and direction.", low=1)
-    layers: int = setting(1, "LSTMs one upon the other.", low=1)
+    width: int = setting(64, "Of the embedding.", minimum=1)
+    units: int = setting(64, "Of each LSTM and direction.", minimum=1)
+    layers: int = setting(1, "LSTMs one upon the other.", minimum=1)
     bidirectional: bool = setting(False, "Read in both directions.")
     pooling: str = setting("last", "What of the outputs is judged.", choices=lstm_layers.POOLINGS)
-    dropout: float = setting(0.0, "Rate between the LSTMs and before the last layer.", low=0, below=1)
-    input_dropout: float = setting(0.0, "Rate on the embedding's output, one mask for all steps.", low=0, below=1)
-    embedding_dropout: float = setting(0.0, "Share of the words left out of a step.", low=0, below=1)
-    weight_dropout: float = setting(0.0, "Share of the recurrent matrix left out of a step.", low=0, below=1)
-    activation_penalty: float = setting(
-        0.0, "Times the mean square of the LSTM's outputs (Merity et al., 2017).", low=0
+    dropout: float = setting(0.0, "Rate between the LSTMs and before the last layer.", minimum=0, less_than=1)
+    input_dropout: float = setting(
+        0.0, "Rate on the embedding's output, one mask for all steps.", minimum=0, less_than=1
     )
-    slowness_penalty: float = setting(0.0, "Times the mean square of their change from step to step.", low=0)
+    embedding_dropout: float = setting(0.0, "Share of the words left out of a step.", minimum=0, less_than=1)
+    weight_dropout: float = setting(0.0, "Share of the recurrent matrix left out of a step.", minimum=0, less_than=1)
+    activation_penalty: float = setting(
+        0.0, "Times the mean square of the LSTM's outputs (Merity et al., 2017).", minimum=0
+    )
+    slowness_penalty: float = setting(0.0, "Times the mean square of their change from step to step.", minimum=0)
     tied: bool = setting(True, "Of a language model: the embedding's matrix gives the logits, too.")
     samples: int = setting(
-        1024, "Of a language model: words that the right one is told from in a training step. 0: all.", low=0
+        1024, "Of a language model: words that the right one is told from in a training step. 0: all.", minimum=0
     )
     lstm: str = setting(
         "auto",
         "scan: compiled by XLA; keras: cuDNN on a GPU; auto: keras on a GPU, unless --weight_dropout, else scan.",
         choices=("auto", *lstm_layers.IMPLEMENTATIONS),
-        free=True,
+        may_change=True,
     )
-    baseline: bool = setting(False, "Also fit TF-IDF with logistic regression to the same split.", free=True)
+    baseline: bool = setting(False, "Also fit TF-IDF with logistic regression to the same split.", may_change=True)
 
 
 def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) -> dict[str, Term | Output]:
@@ -199,12 +203,12 @@ def build(config: LstmConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         objective=("loss", "activation") if any(penalties) else ("loss",),
-        judge=_perplexity if learns_words else evaluation_report.classifier(found.classes),
-        show=task_views.language(shown) if learns_words else task_views.classifier(found.classes, texts=shown),
-        points=points,
+        compute_metrics=_perplexity if learns_words else evaluation_report.classifier(found.classes),
+        visualize=task_views.language(shown) if learns_words else task_views.classifier(found.classes, texts=shown),
+        projector_points=points,
         head=lstm.HEAD,
         compile=compile,
-        about=about,
+        model_info=about,
         files={folders.TOKENIZER: words.to_json()},
         baseline=(lambda: linear_baselines.tfidf(found)) if config.baseline and not learns_words else None,
         notes=notes,

@@ -31,7 +31,10 @@ class MlpConfig(Config):
     """The run's config and the network's."""
 
     epochs: float = setting(
-        30.0, "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.", low=0, free=True
+        30.0,
+        "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.",
+        minimum=0,
+        may_change=True,
     )
     dataset: str = setting(
         "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy."
@@ -42,14 +45,18 @@ class MlpConfig(Config):
         "", "A .npz with x, y and perhaps weight that is only learned from; `zoo feedback` writes one."
     )
     hidden: tuple[int, ...] = setting(
-        (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", low=1
+        (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", minimum=1
     )
-    dropout: float = setting(0.0, "Rate after each hidden layer; 0, as the default network is small.", low=0, below=1)
+    dropout: float = setting(
+        0.0, "Rate after each hidden layer; 0, as the default network is small.", minimum=0, less_than=1
+    )
     norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
     label_smoothing: float = setting(
-        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", low=0, below=1
+        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
     )
-    baseline: bool = setting(False, "Also fit logistic regression to the same split; minutes on MNIST.", free=True)
+    baseline: bool = setting(
+        False, "Also fit logistic regression to the same split; minutes on MNIST.", may_change=True
+    )
 
 
 def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term | Output]:
@@ -93,9 +100,9 @@ def build(config: MlpConfig) -> Experiment:
         train=Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
-        show=task_views.classifier(data.classes, images=shown),
-        points=feature_vectors.of_classes(model, data.validation, data.classes, images=shown),
-        about=about,
+        visualize=task_views.classifier(data.classes, images=shown),
+        projector_points=feature_vectors.of_classes(model, data.validation, data.classes, images=shown),
+        model_info=about,
         baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
         notes=data.notes,
     )

@@ -50,7 +50,7 @@ import numpy as np
 import zoo
 from experiments.mlp_classifier import MlpConfig, build
 from zoo.adaptation.stages.pose import Pose
-from zoo.adaptation.stages.statistics import Statistics
+from zoo.adaptation.stages.statistics import BatchStatistics
 from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.predict.evaluation import held_out
@@ -76,7 +76,7 @@ x, y = corrupted(test["x"][order], "brightness", 5), test["y"][order]
 stream = [x[first : first + 100] for first in range(0, 500, 100)]
 
 before = digest(predictor.model)
-refined = zoo.refine(predictor, stream, [Statistics()], known)
+refined = zoo.refine(predictor, stream, [BatchStatistics()], known)
 plain = predictor.probabilities(x)
 errors = {
     "plain": float((plain.argmax(1) != y).mean()),
@@ -113,7 +113,7 @@ for line in refined.trace:
 
 # %%
 clean = test["x"][order]
-same = zoo.refine(predictor, [clean[:250], clean[250:]], [Statistics(), Pose()], known)
+same = zoo.refine(predictor, [clean[:250], clean[250:]], [BatchStatistics(), Pose()], known)
 assert not any(line.accepted for line in same.trace)
 {line.stage: line.reason for line in same.trace}
 
@@ -157,13 +157,13 @@ errors
 from experiments import lstm_sentiment
 from zoo import workdir as folders
 from zoo.adaptation.stages.output import Prior, Temperature
-from zoo.predict.evaluation.run_data import own_texts
+from zoo.predict.evaluation.run_data import run_texts
 
 config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
 known = held_out.load(runs / "reviews", reader)
-reviews = own_texts(folders.read_json(runs / "reviews", folders.RUN)).test
+reviews = run_texts(folders.read_json(runs / "reviews", folders.RUN)).test
 draw = np.random.default_rng(0)
 bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
 chosen = draw.permutation(np.concatenate([bad[:540], good[:60]]))

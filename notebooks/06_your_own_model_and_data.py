@@ -141,9 +141,9 @@ assert result["test/bits_per_byte"] < 6
 class ConvConfig(zoo.Config):
     """The run's config and the network's; every field becomes a flag."""
 
-    epochs: float = zoo.setting(3.0, "Passes over the training data.", low=0, free=True)
-    filters: int = zoo.setting(16, "Of the first convolution.", low=1)
-    reconstruct: float = zoo.setting(1.0, "Weight of the reconstruction.", low=0)
+    epochs: float = zoo.setting(3.0, "Passes over the training data.", minimum=0, may_change=True)
+    filters: int = zoo.setting(16, "Of the first convolution.", minimum=1)
+    reconstruct: float = zoo.setting(1.0, "Weight of the reconstruction.", minimum=0)
 
 
 def forward(model, batch, training, reconstruct):

@@ -16,8 +16,8 @@ from zoo.errors import BadInput
 
 @dataclasses.dataclass(frozen=True)
 class Example(Config):
-    epochs: float = setting(1.0, "Passes.", low=0, free=True)
-    hidden: tuple[int, ...] = setting((64, 64), "Widths.", low=1)
+    epochs: float = setting(1.0, "Passes.", minimum=0, may_change=True)
+    hidden: tuple[int, ...] = setting((64, 64), "Widths.", minimum=1)
     fast: bool = setting(False, "A switch.")
     kind: str = setting("a", "A choice.", choices=("a", "b"))
 

@@ -21,11 +21,11 @@ def setting(
     default: Any,
     help: str,
     *,
-    low: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    less_than: float | None = None,
     choices: Sequence[str] = (),
-    free: bool = False,
+    may_change: bool = False,
     alias: str = "",
 ) -> Any:
     """A field of a config.
@@ -33,16 +33,16 @@ def setting(
     Args:
         default: its type is the field's; the help says why it is this one.
         help: for `--help`.
-        low: smallest value.
-        high: largest value.
-        below: the value must be less.
+        minimum: smallest value allowed.
+        maximum: largest value allowed.
+        less_than: bound that the value must stay below.
         choices: the values allowed.
-        free: whether a resumed run may have another value than the saved one.
+        may_change: whether a resumed run may have another value than the saved one.
         alias: a second name of the flag, where other experiments call the same thing so.
     """
-    limits = {"help": help, "low": low, "high": high, "below": below, "choices": tuple(choices), "free": free}
-    limits["alias"] = alias
-    return dataclasses.field(default=default, metadata=limits)
+    limits = {"minimum": minimum, "maximum": maximum, "less_than": less_than, "choices": tuple(choices)}
+    metadata = {"help": help, **limits, "may_change": may_change, "alias": alias}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,88 +52,97 @@ class Config:
     Steps count updates of the weights; `batch_size` is the global one, whatever the number of devices.
     """
 
-    seed: int = setting(0, "Of the order of the examples, the initial weights and all noise.", low=0, high=2**32 - 1)
-    steps: int = setting(0, "Training steps. 0: from --epochs.", low=0, free=True)
-    epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", low=0, free=True)
-    batch_size: int = setting(
-        128, "Examples per step, over all devices; 128 is a common middle for small models.", low=1
+    seed: int = setting(
+        0, "Of the order of the examples, the initial weights and all noise.", minimum=0, maximum=2**32 - 1
     )
-    accumulate: int = setting(1, "Micro-batches per step: the same run in less memory.", low=1, free=True)
+    steps: int = setting(0, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
+    epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
+    batch_size: int = setting(
+        128, "Examples per step, over all devices; 128 is a common middle for small models.", minimum=1
+    )
+    accumulate: int = setting(1, "Micro-batches per step: the same run in less memory.", minimum=1, may_change=True)
 
     optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name is answered with the others.")
-    learning_rate: float = setting(1e-3, "Peak rate; 0.001 is Adam's own default.", low=0)
+    learning_rate: float = setting(1e-3, "Peak rate; 0.001 is Adam's own default.", minimum=0)
     schedule: str = setting(
         "constant",
         "Of the learning rate, after the warm-up.",
         choices=SCHEDULES,
     )
-    warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", low=0)
+    warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", minimum=0)
     warmup_fraction: float = setting(
-        0.0, "Share of the schedule's steps that is warm-up, where --warmup_steps is 0.", low=0, below=1
+        0.0, "Share of the schedule's steps that is warm-up, where --warmup_steps is 0.", minimum=0, less_than=1
     )
-    decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", low=0)
-    final_fraction: float = setting(0.0, "Final / peak rate of linear, cosine and polynomial.", low=0, high=1)
+    decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", minimum=0)
+    final_fraction: float = setting(0.0, "Final / peak rate of linear, cosine and polynomial.", minimum=0, maximum=1)
     decay_rate: float = setting(
-        0.1, "Factor of the step and exponential schedules, once per --decay_every.", low=0, high=1
+        0.1, "Factor of the step and exponential schedules, once per --decay_every.", minimum=0, maximum=1
     )
-    decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule.", low=0)
-    power: float = setting(2.0, "Of the polynomial schedule.", low=0)
+    decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule.", minimum=0)
+    power: float = setting(2.0, "Of the polynomial schedule.", minimum=0)
 
     layer_decay: float = setting(
-        1.0, "Factor of the rate from each layer to the next below; 0.38 is ULMFiT's for fine-tuning. 1: none.", low=0
+        1.0,
+        "Factor of the rate from each layer to the next below; 0.38 is ULMFiT's for fine-tuning. 1: none.",
+        minimum=0,
     )
     unfreeze_every: int = setting(
-        0, "Steps after which one more layer begins to learn, from the output down. 0: all from the start.", low=0
+        0, "Steps after which one more layer begins to learn, from the output down. 0: all from the start.", minimum=0
     )
 
     weight_decay: float | None = setting(
         None,
         "Decoupled decay of matrices, times the rate. Unset: 0.01 for adamw, lamb, lion and muon, 0 for the others.",
-        low=0,
+        minimum=0,
     )
-    l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once.", low=0)
-    clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: not clipped.", low=0)
+    l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once.", minimum=0)
+    clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
     ema: float = setting(
-        0.0, "Decay of a moving average of the weights, used for evaluation and export. 0: none.", low=0, below=1
+        0.0,
+        "Decay of a moving average of the weights, used for evaluation and export. 0: none.",
+        minimum=0,
+        less_than=1,
     )
 
     strategy: str = setting(
         "auto",
         "Devices. auto: the workers in TF_CONFIG, else all GPUs, else the CPU.",
         choices=("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu"),
-        free=True,
+        may_change=True,
     )
-    cpu_devices: int = setting(1, "Logical CPU devices to make: replicas without a GPU.", low=1, high=64, free=True)
+    cpu_devices: int = setting(
+        1, "Logical CPU devices to make: replicas without a GPU.", minimum=1, maximum=64, may_change=True
+    )
     compile: str = setting(
         "auto",
         "XLA program of a whole loop, of one step's forward and backward pass (cores: one for each core's share; "
         "islands: many small ones in it), or none; auto: the fastest for the model.",
         choices=("auto", "loop", "cores", "step", "islands", "none"),
-        free=True,
+        may_change=True,
     )
     steps_per_loop: int = setting(
-        1000, "Most steps per compiled call; fewer are taken where a call would last long.", low=1, free=True
+        1000, "Most steps per compiled call; fewer are taken where a call would last long.", minimum=1, may_change=True
     )
     precision: str = setting(
         "float32", "bfloat16 computes in it and keeps float32 weights.", choices=("float32", "bfloat16")
     )
 
-    log_every: int = setting(100, "Steps between two points of the training curves.", low=1, free=True)
-    eval_every: int = setting(0, "Steps between two evaluations. 0: every epoch.", low=0, free=True)
-    checkpoint_every: int = setting(0, "Steps between two checkpoints. 0: at the end only.", low=0, free=True)
-    keep: int = setting(3, "Newest checkpoints to keep; the best is kept besides.", low=1, free=True)
+    log_every: int = setting(100, "Steps between two points of the training curves.", minimum=1, may_change=True)
+    eval_every: int = setting(0, "Steps between two evaluations. 0: every epoch.", minimum=0, may_change=True)
+    checkpoint_every: int = setting(0, "Steps between two checkpoints. 0: at the end only.", minimum=0, may_change=True)
+    keep: int = setting(3, "Newest checkpoints to keep; the best is kept besides.", minimum=1, may_change=True)
     metric: str = setting("loss", "Of the evaluation, that tells which weights are best.")
     metric_mode: str = setting(
         "auto", "Whether the best is the smallest or the largest; auto knows both.", choices=("auto", "min", "max")
     )
     patience: int = setting(
-        0, "Evaluations without a better --metric after which the run ends. 0: never.", low=0, free=True
+        0, "Evaluations without a better --metric after which the run ends. 0: never.", minimum=0, may_change=True
     )
     export: str = setting(
         "auto",
         "Weights of model.keras: of the last step, or the best by --metric; auto: the best where --patience is set.",
         choices=("auto", "last", "best"),
-        free=True,
+        may_change=True,
     )
     init_from: str = setting("", "Workdir or .keras file whose weights to start from.")
 
@@ -142,27 +151,29 @@ class Config:
         "Evaluations that TensorBoard also gets pictures, texts and precision-recall curves of; auto: the first, "
         "4th, 16th, 64th, ... and the last, so that no run is held up; end: the last and the test.",
         choices=("auto", "evaluations", "end", "none"),
-        free=True,
+        may_change=True,
     )
-    graph: bool = setting(True, "Write the graph of a step's forward and backward pass, once at the start.", free=True)
+    graph: bool = setting(
+        True, "Write the graph of a step's forward and backward pass, once at the start.", may_change=True
+    )
     histograms: int = setting(
         0,
         "Steps between two histograms of weights and gradients, and norms of each layer's gradient. 0: none, as each "
         "takes a step's time and 0.02 s for a million weights, and the first one a compilation.",
-        low=0,
-        free=True,
+        minimum=0,
+        may_change=True,
     )
     projector: int = setting(
         0,
         "Examples whose last features the embedding projector gets at the end. 0: none, as it takes a compilation and "
         "files of about 10 bytes a number.",
-        low=0,
-        free=True,
+        minimum=0,
+        may_change=True,
     )
     profile: str = setting(
         "",
         "FIRST:LAST, the steps that are traced for the Profile tab (100:110); they run slower. Empty: none.",
-        free=True,
+        may_change=True,
     )
 
     def __post_init__(self):
@@ -235,7 +246,7 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """How a config contradicts a saved one (its `dataclasses.asdict`), in the fields that a resumed run must keep."""
-    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata.get("free")]
+    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
     now = {name: _plain(getattr(config, name)) for name in fixed}
     return [
         f"--{name} was {_text(saved.get(name))}, is {_text(now[name])}"
@@ -298,9 +309,9 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 def _out_of_bounds(number: float, limits: Mapping[str, Any]) -> list[str]:
     """What a number should have been."""
     checks = {
-        ">=": (limits.get("low"), operator.ge),
-        "<=": (limits.get("high"), operator.le),
-        "<": (limits.get("below"), operator.lt),
+        ">=": (limits.get("minimum"), operator.ge),
+        "<=": (limits.get("maximum"), operator.le),
+        "<": (limits.get("less_than"), operator.lt),
     }
     wrong = [
         f"{sign} {bound:g}" for sign, (bound, holds) in checks.items() if bound is not None and not holds(number, bound)

@@ -8,9 +8,9 @@ import numpy as np
 
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
-from zoo.engine.step import Forward
-from zoo.metrics.evaluation_report import Judge
-from zoo.tensorboard.views import Points, Show
+from zoo.engine.step import ForwardFn
+from zoo.metrics.evaluation_report import ComputeMetrics
+from zoo.tensorboard.views import ProjectorPoints, Visualize
 
 
 class Experiment(NamedTuple):
@@ -19,43 +19,44 @@ class Experiment(NamedTuple):
     Attributes:
         model: a Keras model, built, made inside `build`.
         forward: `forward(model, batch, training) -> dict[str, Term]`, the whole task on one replica's rows.
-        train: batches to learn from.
-        evals: batches to watch and to choose by, name -> batches; the first one's loss decides which weights are best.
-        tests: batches that are read once, at the end, with the weights that are exported.
-        objective: terms whose means are added up to the loss.
-        optimizer: a Keras optimizer, groups of variables with one each, or None for the config's.
-        judge: `judge(means, outputs, columns, final) -> metrics` of an evaluation, for metrics that are no mean: from
-            the terms' means, outputs and columns `[examples, ...]`; `final` where the result is written, which is worth
-            intervals, `NAME_low` and `NAME_high`.
-        show: `show(outputs, columns) -> View` of an evaluation, what TensorBoard gets besides the curves; see
-            `zoo.tensorboard.views`.
-        points: `points(count) -> Points` for the embedding projector, of so many examples at most.
-        head: the layers, by name, that may start fresh where `--init_from` has a model without them.
-        initial: gives the weights of a fresh run by `engine.state.named`'s names, in the place of what is read from
-            `--init_from`; the head's may be missing.
-        fresh: layers, by name, that start fresh even where `--init_from` has weights for them.
+        train: training batches.
+        evals: validation batches by name; the first one's `--metric` decides which weights are best.
+        tests: test batches by name, evaluated once, at the end, with the weights that are exported.
+        objective: the terms whose means are summed into the loss.
+        optimizer: a Keras optimizer, groups of variables with an optimizer each, or None for the config's.
+        compute_metrics: `compute_metrics(means, outputs, columns, final) -> metrics`, for metrics that are not the mean
+            of a term. It gets the terms' means, the outputs and the columns `[examples, ...]` of an evaluation; `final`
+            is True at the end of the run, where intervals (`NAME_low`, `NAME_high`) are worth their time.
+        visualize: `visualize(outputs, columns) -> EvaluationView`, what TensorBoard shows of an evaluation besides
+            curves; see `zoo.tensorboard.views`.
+        projector_points: `projector_points(count) -> ProjectorPoints`, at most `count` examples for the embedding
+            projector.
+        head: names of the layers that may start from fresh weights where `--init_from` has a model without them.
+        initial_weights: returns the weights of a new run by the names of `engine.state.named`, instead of those of
+            `--init_from`; weights of the head may be missing.
+        reinitialize: names of the layers that start from fresh weights even where `--init_from` has weights for them.
         compile: what --compile=auto means for this model; see `Engine`.
-        about: what `zoo predict` must know besides the model; written to model.json.
-        files: name -> text, written to the workdir beside model.json (a tokenizer).
-        baseline: a simpler model's metrics on the same splits, computed at the end and added to the result.
-        notes: what happened to the data, to be said at the start.
+        model_info: what `zoo predict` must know besides the model; written to model.json.
+        files: texts by file name, written to the workdir beside model.json (a tokenizer).
+        baseline: returns a simpler model's metrics on the same splits; called at the end and added to the result.
+        notes: what happened to the data; printed at the start.
     """
 
     model: keras.Model
-    forward: Forward
+    forward: ForwardFn
     train: Batches
     evals: Mapping[str, Batches] = {}
     tests: Mapping[str, Batches] = {}
     objective: Sequence[str] = ("loss",)
     optimizer: keras.optimizers.Optimizer | Sequence[Group] | None = None
-    judge: Judge | None = None
-    show: Show | None = None
-    points: Callable[[int], Points] | None = None
+    compute_metrics: ComputeMetrics | None = None
+    visualize: Visualize | None = None
+    projector_points: Callable[[int], ProjectorPoints] | None = None
     head: Sequence[str] = ()
-    initial: Callable[[], Mapping[str, np.ndarray]] | None = None
-    fresh: Sequence[str] = ()
+    initial_weights: Callable[[], Mapping[str, np.ndarray]] | None = None
+    reinitialize: Sequence[str] = ()
     compile: str = "auto"
-    about: Mapping[str, Any] = {}
+    model_info: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
     baseline: Callable[[], Mapping[str, float]] | None = None
     notes: Sequence[str] = ()

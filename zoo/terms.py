@@ -30,14 +30,14 @@ class Output(NamedTuple):
     values: tf.Tensor
 
 
-class Sums(NamedTuple):
+class WeightedSum(NamedTuple):
     """The two scalars of a term that may be added over micro-batches, replicas and batches."""
 
     numerator: tf.Tensor
     weight: tf.Tensor
 
 
-def sums(name: str, term: Term, row_weights: tf.Tensor) -> Sums:
+def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
     """Adds a term up over the rows at hand.
 
     Args:
@@ -65,4 +65,4 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> Sums:
     weights = tf.broadcast_to(weights * tf.reshape(row_weights, by_row), tf.shape(values))
     # Where the weight is 0 the value may be anything, NaN included: 0 * NaN would be NaN.
     weighted = tf.where(weights == 0.0, tf.zeros_like(values), values) * weights
-    return Sums(tf.reduce_sum(weighted), tf.reduce_sum(weights))
+    return WeightedSum(tf.reduce_sum(weighted), tf.reduce_sum(weights))

@@ -7,11 +7,11 @@ import numpy as np
 
 from zoo.adaptation.plans import stages
 from zoo.adaptation.refiner import Budget, refine
-from zoo.adaptation.stages.normalization import Norms
+from zoo.adaptation.stages.normalization import NormalizationFit
 from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import NAMES, corrupted
 from zoo.predict.evaluation import held_out as sources
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import copied, digest
 
@@ -117,10 +117,10 @@ def _cells() -> Iterator[tuple[str, str, int]]:
         yield from ((order, name, severity) for severity in severities for name in NAMES)
 
 
-def _unguarded(found: Any, known: Source, x: np.ndarray) -> np.ndarray:
+def _unguarded(found: Any, known: HeldOut, x: np.ndarray) -> np.ndarray:
     """Each batch's own statistics for each batch: Schneider et al. (2020), without a prior."""
     copy = copied(found)
-    norms = Norms(copy, known.examples, known.labels)
+    norms = NormalizationFit(copy, known.examples, known.labels)
     shares = np.bincount(known.labels, minlength=norms.classes) / len(known.labels)
     answers = []
     for batch in _batches(x):

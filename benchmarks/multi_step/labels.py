@@ -12,11 +12,11 @@ from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.calibration import selective_prediction
 from zoo.predict.evaluation import held_out as sources
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.evaluation.run_data import given, own_texts
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.evaluation.run_data import as_examples, run_texts
 from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 # Of the Dirichlet distribution that the shares of a stream are drawn from; None leaves them as they are.
 ALPHAS = (0.1, 1.0, 10.0, None)
@@ -88,7 +88,7 @@ class _Replay:
 
 
 @functools.cache
-def _answered(workdir: str) -> tuple[Classifier, Source, np.ndarray, np.ndarray]:
+def _answered(workdir: str) -> tuple[Classifier, HeldOut, np.ndarray, np.ndarray]:
     """A run's predictor, what it knows of its data, and the test split's labels and logits; both parts need them."""
     found = loading.load(workdir)
     known = sources.load(workdir, found)
@@ -98,9 +98,9 @@ def _answered(workdir: str) -> tuple[Classifier, Source, np.ndarray, np.ndarray]
 
 def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
     run = folders.read_json(Path(workdir), folders.RUN)
-    if isinstance(found, TextPredictor):
-        test = own_texts(run).test
-        return given(found, test), test.labels
+    if isinstance(found, TextClassifier):
+        test = run_texts(run).test
+        return as_examples(found, test), test.labels
     from zoo.data.datasets import images
 
     test = images.load(run["config"]["dataset"]).test
@@ -132,7 +132,7 @@ def _ece(probabilities: np.ndarray, y: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def _risk(known: Source) -> float:
+def _risk(known: HeldOut) -> float:
     return float((known.logits.argmax(axis=1) != known.labels).mean())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.multi_step.images import CHANGING
 from zoo.adaptation import trace_plot
 from zoo.adaptation.guards import Score
-from zoo.adaptation.refiner import Line
+from zoo.adaptation.refiner import TraceEntry
 from zoo.data.datasets.image_corruptions import NAMES
 
 _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "glue-sst2": "SST-2", "imdb_reviews": "IMDB"}
@@ -227,8 +227,8 @@ def _changes(work: Path, page: Path) -> Iterator[str]:
     yield "\n![The trace of the first run](multi_step_trace.png)\n"
 
 
-def _line(before: dict[str, float], after: dict[str, float], **fields: Any) -> Line:
-    return Line(before=Score(**before), after=Score(**after), **fields)
+def _line(before: dict[str, float], after: dict[str, float], **fields: Any) -> TraceEntry:
+    return TraceEntry(before=Score(**before), after=Score(**after), **fields)
 
 
 def _label_shift(work: Path) -> Iterator[str]:

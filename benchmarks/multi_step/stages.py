@@ -120,7 +120,7 @@ def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
 def _unguarded(refiner: Refiner, stages: list[Any], cells: list[tuple]) -> dict[str, list[int]]:
     """The last stage's changes are kept whatever the guards say of them; the others' as ever."""
     last = stages[-1]
-    last.limit, propose = None, last.propose
+    last.max_score_ratio, propose = None, last.propose
     last.propose = lambda seen: propose(seen) and ""
     return {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
 

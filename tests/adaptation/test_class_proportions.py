@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from zoo.adaptation.stages.class_proportions import Mixture, _correlations
+from zoo.adaptation.stages.class_proportions import CorrelationModel, _correlations
 
 CLASSES, CHANNELS = 5, 40
 _DRAW = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def drawn(shares, examples, seed):
 
 @pytest.fixture(scope="module")
 def source():
-    return Mixture(*drawn(np.full(CLASSES, 1 / CLASSES), 5000, 1), CLASSES)
+    return CorrelationModel(*drawn(np.full(CLASSES, 1 / CLASSES), 5000, 1), CLASSES)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -61,5 +61,5 @@ def test_the_gradient_is_that_of_differences(source):
 def test_constant_channels_do_no_harm():
     values, labels = drawn(np.full(CLASSES, 1 / CLASSES), 500, 5)
     values[:, ::2] = 0
-    found = Mixture(values, labels, CLASSES).shares(values)
+    found = CorrelationModel(values, labels, CLASSES).shares(values)
     assert np.isfinite(found.shares).all() and found.similarity > 0.95

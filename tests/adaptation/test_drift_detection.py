@@ -10,7 +10,7 @@ from tests.helpers.digits import batches, bright, run, unseen
 from zoo.adaptation.drift_detection import Drift
 from zoo.adaptation.guards import Guards
 from zoo.adaptation.refiner import refine
-from zoo.adaptation.stages.statistics import Statistics
+from zoo.adaptation.stages.statistics import BatchStatistics
 from zoo.predict.evaluation import held_out
 from zoo.predict.predictors import loading
 
@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
 
 
 def sizes(drift, stream):
-    return [drift.follow(batch) for batch in stream]
+    return [drift.update(batch) for batch in stream]
 
 
 @settings(max_examples=20, deadline=None)
@@ -59,7 +59,7 @@ def test_the_statistic_is_the_share_of_pairs(trained):
     """Of those in which the late example is further away: that of pairs counted one by one."""
     found, known, x, _ = trained
     guard = Guards(known)
-    near, far = (guard.departures(found.logits(part)) for part in (x[:100], bright(x[100:200])))
+    near, far = (guard.relative_distances(found.logits(part)) for part in (x[:100], bright(x[100:200])))
     share = (far[:, None] > near[None]).mean()
     assert stats.mannwhitneyu(far, near, method="asymptotic").statistic / 1e4 == pytest.approx(share, abs=1e-4)
     assert share > 0.9
@@ -69,7 +69,7 @@ def test_after_a_change_statistics_are_fitted_to_what_comes(trained):
     """Together with what was before, no fit of the first batch would be sure enough."""
     found, known, x, y = trained
     stream = batches(np.concatenate([x[:300], bright(x[300:500])]))
-    refined = refine(found, stream, [Statistics()], known)
+    refined = refine(found, stream, [BatchStatistics()], known)
     assert [line.accepted for line in refined.trace] == [False, False, False, True, True]
     assert [line.recent for line in refined.trace] == [100, 200, 300, 100, 200]
     assert [line.new_kind for line in refined.trace] == [False, False, False, True, False]

@@ -6,11 +6,11 @@ import pytest
 
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.output import Prior, Temperature
-from zoo.adaptation.stages.statistics import Statistics
+from zoo.adaptation.stages.statistics import BatchStatistics
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 
 CLASSES = 4
 # Too sure by half: the truth is a normal distribution of unit variance around each class' corner.
@@ -23,9 +23,9 @@ def known():
     inputs = keras.Input((CLASSES,))
     model = keras.Model(inputs, keras.layers.Dense(CLASSES)(inputs))
     model.set_weights([SURE * GAP * np.eye(CLASSES, dtype=np.float32), np.zeros(CLASSES, np.float32)])
-    found = Predictor(model, tuple("abcd"))
+    found = ArrayClassifier(model, tuple("abcd"))
     x, y = drawn(2000, np.full(CLASSES, 1 / CLASSES), 0)
-    return found, Source(x, y, found.logits(x))
+    return found, HeldOut(x, y, found.logits(x))
 
 
 def drawn(examples, shares, seed):
@@ -88,7 +88,7 @@ def test_other_inputs_are_not_taken_for_other_shares(known):
 class Moves:
     """A stage that changes the model a little, for the better by its own account."""
 
-    name, on, limit, anew = "moves", "model", 1.0, False
+    name, target, max_score_ratio, restarts_each_batch = "moves", "model", 1.0, False
 
     def begin(self, predictor, source):
         self._dense = predictor.model.layers[-1]
@@ -121,4 +121,4 @@ def test_shares_are_not_told_from_a_model_that_has_changed(known):
 def test_the_model_comes_before_its_output(known):
     found, source = known
     with pytest.raises(BadInput, match=r"prior \(output\), statistics \(model\): expected stages on the model before"):
-        refine(found, [], [Prior(), Statistics()], source)
+        refine(found, [], [Prior(), BatchStatistics()], source)

@@ -43,7 +43,7 @@ def begun(trained, **settings):
 
 
 def seen(copy, x):
-    return multi_step.Seen(x, x, copy.logits(x), copy.logits, False)
+    return multi_step.StreamContext(x, x, copy.logits(x), copy.logits, False)
 
 
 def scales(model):
@@ -55,8 +55,8 @@ def test_each_learner_does_no_harm_and_is_the_same_again(trained, noisy, name):
     _, found, known = trained
     x, y = noisy
     before = digest(found.model)
-    fitted = refine(found, batches(x), [statistics.Statistics()], known)
-    refiner = Refiner(found, [statistics.Statistics(), Parameters(losses.LEARNERS[name], steps=3)], known)
+    fitted = refine(found, batches(x), [statistics.BatchStatistics()], known)
+    refiner = Refiner(found, [statistics.BatchStatistics(), Parameters(losses.LEARNERS[name], steps=3)], known)
     answers = []
     for _ in range(2):
         answers.append(np.concatenate([refiner.answer(batch) for batch in batches(x)]))
@@ -68,7 +68,7 @@ def test_each_learner_does_no_harm_and_is_the_same_again(trained, noisy, name):
 
 def test_what_was_learned_outlives_the_next_fit_of_the_statistics(trained, noisy):
     _, found, known = trained
-    plan = [statistics.Statistics(), Parameters(losses.TENT._replace(learning_rate=0.01))]
+    plan = [statistics.BatchStatistics(), Parameters(losses.TENT._replace(learning_rate=0.01))]
     refiner = Refiner(found, plan, known)
     first = plan[0].state()
     plan[1].propose(seen(refiner._predictor, noisy[0][:200]))
@@ -80,7 +80,7 @@ def test_what_was_learned_outlives_the_next_fit_of_the_statistics(trained, noisy
 
 
 def test_the_sharpness_aware_gradient_is_that_of_the_moved_weights(trained, noisy):
-    learner = losses.Entropy("sgd", 0.1, radius=0.05)
+    learner = losses.EntropyLoss("sgd", 0.1, radius=0.05)
     copy, stage = begun(trained, learner=learner, memory=100)
     x, model = noisy[0][:100], copied(trained[1]).model
     for layer, other in zip(model.layers, copy.model.layers):
@@ -170,7 +170,7 @@ def test_views_are_averaged_by_probabilities(trained, noisy):
 def test_views_are_of_images(trained):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     with pytest.raises(BadInput, match="the model takes none"):
-        views.Views().begin(array_classifier.Predictor(model, tuple("abc")), trained[2])
+        views.Views().begin(array_classifier.ArrayClassifier(model, tuple("abc")), trained[2])
 
 
 def test_labelled_examples_may_forbid_what_the_guards_allow(trained, tmp_path, capsys):

@@ -22,16 +22,16 @@ def images():
     keras.utils.set_random_seed(0)
     model = mlp.mlp((8, 8), 3, (16,), dtype="uint8", preprocessing=mlp.scaling(255.0))
     x = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
-    return array_classifier.Predictor(model, tuple("abc"), 255.0), x
+    return array_classifier.ArrayClassifier(model, tuple("abc"), 255.0), x
 
 
 def begun(found, examples, **settings):
     logits = two_class_logits(found.logits(examples))
     stage = Perturbation(**settings)
-    stage.begin(found, held_out.Source(examples, logits.argmax(axis=1), logits))
+    stage.begin(found, held_out.HeldOut(examples, logits.argmax(axis=1), logits))
     # Off it is the plain forward pass.
     np.testing.assert_array_equal(stage.logits(examples, lambda asked: two_class_logits(found.logits(asked))), logits)
-    assert stage.propose(refiner.Seen(examples, examples, logits, found.logits, False)) == ""
+    assert stage.propose(refiner.StreamContext(examples, examples, logits, found.logits, False)) == ""
     return stage
 
 
@@ -78,4 +78,4 @@ def test_words_are_left_out_one_view_after_the_other():
 def test_other_inputs_are_refused():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     with pytest.raises(BadInput, match="expected a model of images or of texts"):
-        Perturbation().begin(array_classifier.Predictor(model, tuple("abc")), None)
+        Perturbation().begin(array_classifier.ArrayClassifier(model, tuple("abc")), None)

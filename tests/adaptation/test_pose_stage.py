@@ -72,6 +72,6 @@ def test_what_no_turn_explains_is_left_alone(trained, digits):
 
 def test_only_images_can_be_turned(trained):
     inputs = keras.Input((4,))
-    other = array_classifier.Predictor(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))
+    other = array_classifier.ArrayClassifier(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))
     with pytest.raises(BadInput, match="takes no images"):
         refine(other, [], [Pose()], trained[1])

@@ -20,11 +20,11 @@ from tests.experiments import test_bert_experiments as experiments
 from zoo.adaptation import pseudo_labels
 from zoo.cli import main
 from zoo.data.datasets import extra_examples, images, text_classification, text_files
-from zoo.data.datasets.text_splits import same
+from zoo.data.datasets.text_splits import normalized_key
 from zoo.errors import BadInput
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors.text_classifier import ValuePredictor
+from zoo.predict.predictors.text_classifier import TextRegressor
 
 ROOT = Path(__file__).parents[2]
 folder = experiments.folder
@@ -158,9 +158,9 @@ def test_two_rounds_on_texts(chinese, capsys):
     mixed = [row["review"] for row in [*rows[1200:], *rows[:300]]]
     (place / "mixed.jsonl").write_text("".join(json.dumps({"review": text}) + "\n" for text in mixed))
     own = text_classification.load("", train_file=config.train_file, text_column="review", label_column="mood")
-    judged = {same(text) for part in (own.validation, own.test) for text in part.texts}
-    trained = set(map(same, own.train.texts))
-    leaks, known = (sum(same(text) in some for text in mixed) for some in (judged, trained))
+    judged = {normalized_key(text) for part in (own.validation, own.test) for text in part.texts}
+    trained = set(map(normalized_key, own.train.texts))
+    leaks, known = (sum(normalized_key(text) in some for text in mixed) for some in (judged, trained))
     assert leaks > 20 and known > 200
     workdir = place / "run"
     for number, out in ((2, place / "pseudo.csv"), (3, place / "pseudo.jsonl")):
@@ -168,7 +168,7 @@ def test_two_rounds_on_texts(chinese, capsys):
         assert code == 0, err
         assert said[0].startswith(f"left out: {leaks} stand in its validation or test split, {known} in its training")
         found = text_files.read(out, "review", "mood")
-        assert not {same(row.text) for row in found} & (judged | trained)
+        assert not {normalized_key(row.text) for row in found} & (judged | trained)
         assert np.mean([moods[row.text] == row.label for row in found]) > 0.65
         # The experiment takes it.
         flags = dict(word.removeprefix("--").split("=", 1) for word in shlex.split(said[-1])[3:])
@@ -264,7 +264,7 @@ def test_bad_files(digits, chinese, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(pseudo_labels, "load", lambda workdir: model)
     with pytest.raises(BadInput, match=r"cannot be told without its data: .*no such file"):
         pseudo_labels.collect(tmp_path, x[:1])
-    monkeypatch.setattr(pseudo_labels, "load", lambda workdir: ValuePredictor(zoo.load(chinese[0] / "run"), 0.0, 1.0))
+    monkeypatch.setattr(pseudo_labels, "load", lambda workdir: TextRegressor(zoo.load(chinese[0] / "run"), 0.0, 1.0))
     with pytest.raises(BadInput, match="holds no classifier"):
         pseudo_labels.collect(tmp_path, ["a"])
 

@@ -37,7 +37,11 @@ def plain(found, stream):
 
 @pytest.mark.parametrize(
     ("plan", "budget"),
-    [([], Budget()), ([statistics.Statistics()], Budget(steps=0)), ([statistics.Statistics()], Budget(seconds=0.0))],
+    [
+        ([], Budget()),
+        ([statistics.BatchStatistics()], Budget(steps=0)),
+        ([statistics.BatchStatistics()], Budget(seconds=0.0)),
+    ],
 )
 def test_nothing_to_spend_is_the_plain_forward_pass(trained, digits, plan, budget):
     _, found, known = trained
@@ -51,7 +55,7 @@ def test_a_shift_of_the_inputs_is_mended(trained, digits):
     _, found, known = trained
     x, y = digits
     before = digest(found.model)
-    refined = refine(found, batches(bright(x)), [statistics.Statistics()], known)
+    refined = refine(found, batches(bright(x)), [statistics.BatchStatistics()], known)
     clean = float((found.logits(x).argmax(axis=1) != y).mean())
     assert float((found.logits(bright(x)).argmax(axis=1) != y).mean()) > 0.5
     assert error(refined, y) < clean + 0.03
@@ -62,7 +66,7 @@ def test_a_shift_of_the_inputs_is_mended(trained, digits):
 def test_what_did_not_shift_is_left_alone(trained, digits):
     _, found, known = trained
     stream = batches(digits[0])
-    refined = refine(found, stream, [statistics.Statistics()], known)
+    refined = refine(found, stream, [statistics.BatchStatistics()], known)
     assert not any(line.accepted for line in refined.trace)
     np.testing.assert_array_equal(refined.probabilities, plain(found, stream))
 
@@ -72,14 +76,14 @@ def test_a_stream_sorted_by_class_does_no_harm(trained, digits, shift):
     _, found, known = trained
     order = np.argsort(digits[1], kind="stable")
     x, y = shift(digits[0][order]), digits[1][order]
-    refined = refine(found, batches(x, 25), [statistics.Statistics()], known, memory=100)
+    refined = refine(found, batches(x, 25), [statistics.BatchStatistics()], known, memory=100)
     assert error(refined, y) <= float((found.logits(x).argmax(axis=1) != y).mean()) + 0.01
 
 
 def test_one_example_at_a_time(trained, digits):
     _, found, known = trained
     x, y = bright(digits[0][:160]), digits[1][:160]
-    refined = refine(found, batches(x, 1), [statistics.Statistics()], known, memory=100)
+    refined = refine(found, batches(x, 1), [statistics.BatchStatistics()], known, memory=100)
     assert refined.probabilities.shape == (160, 10)
     later = slice(100, None)
     assert float((refined.probabilities.argmax(axis=1) != y)[later].mean()) < 0.25
@@ -92,16 +96,16 @@ def test_one_example_at_a_time(trained, digits):
 def test_a_budget_ends_the_changes_and_not_the_answers(trained, digits):
     _, found, known = trained
     stream = batches(bright(digits[0]))
-    refined = refine(found, stream, [statistics.Statistics()], known, Budget(steps=2))
+    refined = refine(found, stream, [statistics.BatchStatistics()], known, Budget(steps=2))
     assert len(refined.trace) == 2 and refined.probabilities.shape == (len(digits[0]), 10)
-    by_examples = refine(found, stream, [statistics.Statistics()], known, Budget(examples=150))
+    by_examples = refine(found, stream, [statistics.BatchStatistics()], known, Budget(examples=150))
     assert [line.batch for line in by_examples.trace] == [0, 1]
 
 
 class Wrong:
     """A stage that would do harm: it moves all logits to one side, or to nowhere."""
 
-    name, on, limit, anew = "wrong", "model", 1.0, False
+    name, target, max_score_ratio, restarts_each_batch = "wrong", "model", 1.0, False
 
     def __init__(self, shift):
         self.shift, self.now = shift, np.zeros(10)
@@ -139,7 +143,7 @@ def test_no_change_may_lower_the_accuracy_on_labelled_examples(trained, digits):
     # More typical than without: all logits grow by what leads to the mean of their class in validation; but the labels
     # say that it is wrong.
     refined = refine(
-        found, batches(bright(x)), [statistics.Statistics()], known, labelled=(bright(x), _wrong(found, x, y))
+        found, batches(bright(x)), [statistics.BatchStatistics()], known, labelled=(bright(x), _wrong(found, x, y))
     )
     assert not any(line.accepted for line in refined.trace)
     assert any("labelled" in line.reason for line in refined.trace)
@@ -151,11 +155,11 @@ def _wrong(found, x, y):
 
 def test_statistics_are_those_of_numpy(trained, digits):
     """One layer, in even shares: the affine change that leads from the source's moments to those that are seen."""
-    from zoo.adaptation.stages.normalization import Norms
+    from zoo.adaptation.stages.normalization import NormalizationFit
 
     _, found, known = trained
     copy = copied(found)
-    norms = Norms(copy, known.examples, known.labels)
+    norms = NormalizationFit(copy, known.examples, known.labels)
     kernel = next(layer for layer in copy.model.layers if isinstance(layer, keras.layers.Dense)).kernel.numpy()
     z = known.examples.reshape(len(known.examples), -1) / 255.0 @ kernel
     mean = np.stack([z[known.labels == label].mean(0) for label in range(10)])
@@ -176,8 +180,8 @@ def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
     x, y = digits
     noisy = np.clip(x + np.random.default_rng(0).normal(0, 70, x.shape), 0, 255).astype(np.uint8)
     before = digest(found.model)
-    first = refine(found, batches(noisy), [statistics.Statistics()], known)
-    second = refine(found, batches(noisy), [statistics.Statistics(), parameters.Parameters()], known)
+    first = refine(found, batches(noisy), [statistics.BatchStatistics()], known)
+    second = refine(found, batches(noisy), [statistics.BatchStatistics(), parameters.Parameters()], known)
     assert {line.stage for line in second.trace} == {"statistics", "parameters"}
     assert error(second, y) <= error(first, y) + 0.01
     assert digest(found.model) == before
@@ -189,7 +193,7 @@ def test_only_scales_and_shifts_are_learned(trained, digits):
     stage.begin(copy, known)
     weights, state = copy.model.get_weights(), stage.state()
     recent = bright(digits[0][:100])
-    stage.propose(multi_step.Seen(recent, recent, copy.logits(recent), copy.logits, False))
+    stage.propose(multi_step.StreamContext(recent, recent, copy.logits(recent), copy.logits, False))
     changed = [not np.array_equal(a, b) for a, b in zip(weights, copy.model.get_weights())]
     names = [weight.path.split("/")[-1] for weight, moved in zip(copy.model.weights, changed) if moved]
     assert set(names) == {"gamma", "beta"} and len(names) == 4
@@ -199,17 +203,17 @@ def test_only_scales_and_shifts_are_learned(trained, digits):
 
 def test_without_batch_normalisation_the_last_features_are_brought_back(trained):
     """Features that are scaled and moved, as by a shift: the new last layer makes the same logits of them."""
-    from zoo.adaptation.stages.normalization import Norms
+    from zoo.adaptation.stages.normalization import NormalizationFit
 
     draw = np.random.default_rng(0)
     inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
-    found = array_classifier.Predictor(model, tuple("abc"))
+    found = array_classifier.ArrayClassifier(model, tuple("abc"))
     labels = draw.integers(0, 3, 900).astype(np.int32)
     x = (draw.normal(size=(900, 6)) + 3 * np.eye(6)[labels]).astype(np.float32)
     before = found.logits(x)
     copy = copied(found)
-    norms = Norms(copy, x, labels)
+    norms = NormalizationFit(copy, x, labels)
     moved = (x * np.float32([2, 0.5, 1, 3, 1, 1]) + np.float32([1, 0, -2, 0, 5, 0])).astype(np.float32)
     norms.set(moved, np.bincount(labels) / 900)
     np.testing.assert_allclose(copy.logits(moved), before, atol=1e-4)
@@ -220,7 +224,7 @@ def test_the_score_knows_only_differences_of_logits(seed, classes):
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, 60).astype(np.int32)
     logits = draw.normal(size=(60, classes)) + 4 * np.eye(classes)[labels]
-    known = guards.Guards(held_out.Source(None, labels, logits))
+    known = guards.Guards(held_out.HeldOut(None, labels, logits))
     some = logits[:20]
     np.testing.assert_allclose(known.score(some + draw.normal(size=(20, 1))), known.score(some), atol=1e-6)
     assert known.score(some) == known.score(some[draw.permutation(20)])
@@ -231,17 +235,17 @@ def test_the_expected_error_of_validation_is_its_error():
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, 2000).astype(np.int32)
     logits = 2 * np.eye(4)[labels] + draw.normal(size=(2000, 4))
-    score = guards.Guards(held_out.Source(None, labels, logits)).score(logits)
+    score = guards.Guards(held_out.HeldOut(None, labels, logits)).score(logits)
     assert score.error == pytest.approx((logits.argmax(axis=1) != labels).mean(), abs=1e-3)
     assert score.distance == pytest.approx(1.0)
 
 
 def test_scores_are_compared_by_their_product():
     before = guards.Score(0.35, 4.0)
-    assert guards.Score(0.15, 2.0).by(before) == pytest.approx(0.25)
+    assert guards.Score(0.15, 2.0).ratio_to(before) == pytest.approx(0.25)
     # Below the usual distance nothing is gained.
-    assert guards.Score(0.35, 0.2).by(before) == guards.Score(0.35, 1.0).by(before) == pytest.approx(0.25)
-    assert guards.Score(1.0, float("inf")).by(before) == float("inf")
+    assert guards.Score(0.35, 0.2).ratio_to(before) == guards.Score(0.35, 1.0).ratio_to(before) == pytest.approx(0.25)
+    assert guards.Score(1.0, float("inf")).ratio_to(before) == float("inf")
 
 
 def test_typical_and_answered_have_their_values():
@@ -252,12 +256,12 @@ def test_typical_and_answered_have_their_values():
 
 def test_what_was_learned_goes_on_from_a_file(trained, digits, tmp_path):
     _, found, known = trained
-    stream, plan = batches(bright(digits[0])), [statistics.Statistics(), parameters.Parameters(), output.Prior()]
+    stream, plan = batches(bright(digits[0])), [statistics.BatchStatistics(), parameters.Parameters(), output.Prior()]
     whole = refine(found, stream, plan, known)
     first = Refiner(found, plan, known)
     before = [first.answer(batch) for batch in stream[:2]]
     first.save(tmp_path / "state.json")
-    second = Refiner(found, [statistics.Statistics(), parameters.Parameters(), output.Prior()], known)
+    second = Refiner(found, [statistics.BatchStatistics(), parameters.Parameters(), output.Prior()], known)
     second.load(tmp_path / "state.json")
     after = [second.answer(batch) for batch in stream[2:]]
     np.testing.assert_allclose(np.concatenate(before + after), whole.probabilities, atol=1e-6)
@@ -278,7 +282,7 @@ def test_a_state_that_does_not_fit_is_refused(trained, tmp_path, text, says):
     _, found, known = trained
     path = tmp_path / "state.json"
     path.write_text(text)
-    refiner = Refiner(found, [statistics.Statistics()], known)
+    refiner = Refiner(found, [statistics.BatchStatistics()], known)
     with pytest.raises(BadInput, match=says):
         refiner.load(path)
     refiner.save(path)

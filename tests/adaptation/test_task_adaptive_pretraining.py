@@ -18,9 +18,9 @@ from zoo.metrics.logits import two_class_logits
 from zoo.models import encoder_heads, transformer
 from zoo.models.hugging_face.config import Shape
 from zoo.predict.evaluation import held_out
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import digest
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 folder = experiments.folder
 FAST = {"learning_rate": 1e-3, "batch_size": 16, "warm_steps": 20}
@@ -110,7 +110,8 @@ def test_the_losses_are_those_of_numpy(trained):
     with randomness.scope(0, tf.constant(0), tf.constant(0)):
         terms = task_adaptive_pretraining._forward(
             lambda inputs, training: np.zeros((*inputs[2].shape, 80), np.float32), batch, True,
-            rules=task_adaptive_pretraining.masking.Rules(4, (2, 3), 80), classifier=classifier, replay_weight=2.0,
+            rules=task_adaptive_pretraining.masking.MaskingRules(4, (2, 3), 80), classifier=classifier,
+            replay_weight=2.0,
         )  # fmt: skip
     # Logits that are all the same.
     np.testing.assert_allclose(terms["masked"].values, np.log(80), rtol=1e-6)
@@ -132,8 +133,10 @@ def test_pairs_and_two_classes():
     texts = [(f"red house {number % 7}", f"is it blue {number % 5}") for number in range(40)]
     tokenizer = tokenizers.train([part for pair in texts for part in pair], "word", 60)
     model = encoder_heads.classifier(transformer.encoder(Shape(60, 16, 1, 2, 32, 24), norm_first=True), 2)
-    predictor = TextPredictor(model, ("no", "yes"), tokenizer, 24, "head", "text", special_tokens.of(tokenizer), "pair")
-    known = Source(texts, np.arange(40) % 2, two_class_logits(predictor.logits(texts)))
+    predictor = TextClassifier(
+        model, ("no", "yes"), tokenizer, 24, "head", "text", special_tokens.from_tokenizer(tokenizer), "pair"
+    )
+    known = HeldOut(texts, np.arange(40) % 2, two_class_logits(predictor.logits(texts)))
     found = adapt(predictor, texts, known, texts, warm_steps=2, rounds=1, tolerance=0.9, batch_size=8)
     assert found.trace[0].step == 5 and np.isfinite(found.trace[0].masked_loss)
     assert found.predictor.logits(texts).shape == (40, 1)
@@ -151,7 +154,7 @@ def test_bad_input(trained):
     for name, value in (("epochs", 0), ("rounds", 0), ("learning_rate", -1.0), ("tolerance", 1.0)):
         with pytest.raises(BadInput, match=f"{name} is {value:g}: expected"):
             adapt(predictor, texts, known, own, **FAST | {name: value})
-    reader = TextPredictor(predictor.model, predictor.classes, predictor.tokenizer, 16)
+    reader = TextClassifier(predictor.model, predictor.classes, predictor.tokenizer, 16)
     with pytest.raises(BadInput, match=r"expected that of a run of experiments/bert_finetune\.py"):
         adapt(reader, texts, known, own)
     with pytest.raises(BadInput, match="is not a folder"):

@@ -268,7 +268,7 @@ def test_each_bad_table_is_one_line_and_the_others_are_answered(weighted, workdi
     code, out, err = run(capsys, "predict", workdir, tmp_path / "good.csv")
     assert (code, out, len(err)) == (2, [], 1) and "is a table, expected examples of shape (8, 8)" in err[0]
     # Of a run without names.
-    model = array_classifier.Predictor(zoo.load(weighted).model, ("no", "yes"))
+    model = array_classifier.ArrayClassifier(zoo.load(weighted).model, ("no", "yes"))
     assert model.read(tmp_path / "good.csv").tolist() == [[1, 2, 3]]
     (tmp_path / "more.csv").write_text("b,a,c,d\n1,2,3,4\n")
     with pytest.raises(BadInput, match=r"more\.csv: has 4 columns, and the run keeps no names to choose by"):

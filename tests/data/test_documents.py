@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.data.datasets import documents
-from zoo.data.datasets.documents import Source
+from zoo.data.datasets.documents import DocumentSource
 from zoo.data.text import special_tokens, tokenizer
 from zoo.errors import BadInput
 
 WORDS = tokenizer.train([" ".join(f"w{n}" for n in range(60)) + " "] * 2, "word", 100)
-FRAME = special_tokens.of(WORDS)
+FRAME = special_tokens.from_tokenizer(WORDS)
 
 
 def source(texts, key=b"key"):
-    return Source(key + repr(texts).encode(), lambda: iter(texts))
+    return DocumentSource(key + repr(texts).encode(), lambda: iter(texts))
 
 
 def ids(text):
@@ -74,7 +74,7 @@ def test_files_are_made_once(tmp_path):
         read.append(1)
         yield from ["w1 w2 w3 w4 w5 w6"] * 30
 
-    some = Source(b"some", texts)
+    some = DocumentSource(b"some", texts)
     first = documents.packed(some, WORDS, FRAME, 8, tmp_path)["tokens"]
     again = documents.packed(some, WORDS, FRAME, 8, tmp_path)["tokens"]
     assert len(read) == 1 and np.array_equal(first, again)

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from zoo import randomness
 from zoo.data.text import masking
-from zoo.data.text.masking import Rules
+from zoo.data.text.masking import MaskingRules
 
-RULES = Rules(mask=4, spared=(2, 3), vocabulary=1000)
+RULES = MaskingRules(mask=4, special_ids=(2, 3), vocabulary=1000)
 
 
 def rows(count=400, time=40, seed=0):
@@ -36,25 +36,25 @@ def test_how_many_and_by_what():
     real = ((tokens != 0) & (tokens != 2) & (tokens != 3)).sum(axis=1)
     np.testing.assert_array_equal(found.weights.sum(axis=1), np.maximum(1, np.floor(0.15 * real + 0.5)))
     chosen = found.weights == 1
-    np.testing.assert_array_equal(np.take_along_axis(tokens, found.places, axis=1), found.wanted)
-    read = np.take_along_axis(found.tokens, found.places, axis=1)[chosen]
-    wanted, count = found.wanted[chosen], chosen.sum()
+    np.testing.assert_array_equal(np.take_along_axis(tokens, found.positions, axis=1), found.labels)
+    read = np.take_along_axis(found.tokens, found.positions, axis=1)[chosen]
+    wanted, count = found.labels[chosen], chosen.sum()
     assert not np.isin(wanted, [0, 2, 3]).any() and read.min() > 0 and read.max() < 1000
     # 80 %, 10 % and 10 %, within four standard deviations.
     for share, expected in (((read == 4).mean(), 0.8), ((read == wanted).mean(), 0.1)):
         assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / count)
     # Nothing else has changed, and no place is chosen twice.
     untouched = np.ones_like(tokens, bool)
-    np.put_along_axis(untouched, np.where(chosen, found.places, 0), False, axis=1)
+    np.put_along_axis(untouched, np.where(chosen, found.positions, 0), False, axis=1)
     np.testing.assert_array_equal(found.tokens[untouched], tokens[untouched])
-    assert all(len(set(places[some])) == some.sum() for places, some in zip(found.places, chosen, strict=True))
+    assert all(len(set(places[some])) == some.sum() for places, some in zip(found.positions, chosen, strict=True))
 
 
 def test_every_token_has_the_same_chance():
     tokens = np.full((300, 20), 7, np.int32)
     tokens[:, 0], tokens[:, 19] = 2, 3
     found = masked(tokens)
-    hits = np.bincount(found.places[found.weights == 1], minlength=20)
+    hits = np.bincount(found.positions[found.weights == 1], minlength=20)
     assert hits[0] == hits[19] == 0
     # 3 of 18 each time: 50 hits each, standard deviation 6.5.
     assert np.all(np.abs(hits[1:19] - 50) < 4 * 6.5)
@@ -67,7 +67,7 @@ def test_a_function_of_step_and_place():
         found = masked(tokens[part], first_row=part.start)
         assert all(np.array_equal(one, other[part]) for one, other in zip(found, whole, strict=True))
     assert all(map(np.array_equal, masked(tokens, compile=True), whole))
-    assert not np.array_equal(masked(tokens, step=1).places, whole.places)
+    assert not np.array_equal(masked(tokens, step=1).positions, whole.positions)
 
 
 def test_padding_more_changes_nothing():
@@ -75,7 +75,7 @@ def test_padding_more_changes_nothing():
     wide = masked(np.pad(tokens, [(0, 0), (0, 8)]))
     narrow = masked(tokens)
     some = narrow.weights == 1
-    np.testing.assert_array_equal(wide.places[:, : some.shape[1]][some], narrow.places[some])
+    np.testing.assert_array_equal(wide.positions[:, : some.shape[1]][some], narrow.positions[some])
 
 
 def test_whole_words():
@@ -88,7 +88,7 @@ def test_whole_words():
     chosen = np.zeros_like(tokens, bool)
     some = found.weights == 1
     for row in range(len(tokens)):
-        chosen[row, found.places[row][some[row]]] = True
+        chosen[row, found.positions[row][some[row]]] = True
     word = np.cumsum(~continues[tokens], axis=1)
     # A word that is longer than all that may be hidden is the exception.
     lengths = np.array([np.bincount(row[some], minlength=50) for row, some in zip(word, free)])

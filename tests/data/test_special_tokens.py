@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.data.text import special_tokens, tokenizer
-from zoo.data.text.special_tokens import Frame
+from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Encoded
 from zoo.errors import BadInput
 
-FRAME = Frame(2, 3)
+FRAME = SpecialTokens(2, 3)
 TEXTS = st.lists(st.lists(st.integers(5, 30), max_size=12), min_size=1, max_size=6)
 
 
@@ -23,7 +23,7 @@ def encoded(texts) -> Encoded:
 @given(TEXTS, st.integers(3, 16))
 @settings(max_examples=60, deadline=None)
 def test_framed(texts, most):
-    found = special_tokens.framed(encoded(texts), FRAME, most)
+    found = special_tokens.add_special_tokens(encoded(texts), FRAME, most)
     rows = [[2, *text[: most - 2], 3] for text in texts]
     assert found["length"].tolist() == list(map(len, rows))
     assert found["tokens"].shape[1] >= max(map(len, rows)) and found["tokens"].dtype == np.int32
@@ -46,7 +46,9 @@ def cut(one, other, room):
 )
 @settings(max_examples=100, deadline=None)
 def test_paired(pairs, most):
-    found = special_tokens.paired(*(encoded([list(pair[side]) for pair in pairs]) for side in (0, 1)), FRAME, most)
+    found = special_tokens.add_special_tokens_to_pairs(
+        *(encoded([list(pair[side]) for pair in pairs]) for side in (0, 1)), FRAME, most
+    )
     for row, kinds, length, (one, other) in zip(*map(np.ndarray.tolist, found.values()), pairs, strict=True):
         one, other = cut(one, other, most - 3)
         wanted = [2, *one, 3, *other, 3]
@@ -58,11 +60,11 @@ def test_paired(pairs, most):
 
 def test_of_a_tokenizer():
     trained = tokenizer.train(["one two three one two three"], "word", 20)
-    assert special_tokens.of(trained) == (2, 3)
+    assert special_tokens.from_tokenizer(trained) == (2, 3)
     assert trained.id_of("[MASK]") == 4 and trained.id_of("[NONE]") is None
     bare = tokenizer.Tokenizer.from_json('{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}')
     with pytest.raises(BadInput, match=r"no \[CLS\] and \[SEP\]"):
-        special_tokens.of(bare)
+        special_tokens.from_tokenizer(bare)
 
 
 def test_pieces_inside_of_words():
@@ -73,6 +75,6 @@ def test_pieces_inside_of_words():
 
 def test_no_room():
     with pytest.raises(BadInput, match="longest row is 2 tokens: expected 3"):
-        special_tokens.framed(encoded([[7]]), FRAME, 2)
+        special_tokens.add_special_tokens(encoded([[7]]), FRAME, 2)
     with pytest.raises(BadInput, match="longest row is 4 tokens: expected 5"):
-        special_tokens.paired(encoded([[7]]), encoded([[7]]), FRAME, 4)
+        special_tokens.add_special_tokens_to_pairs(encoded([[7]]), encoded([[7]]), FRAME, 4)

@@ -24,7 +24,7 @@ def entities_of(part):
 
 
 def keys_of(part):
-    return {text_splits.same(" ".join(words)) for words in part.words}
+    return {text_splits.normalized_key(" ".join(words)) for words in part.words}
 
 
 def sound(found):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.data.datasets import sst2_phrases, text_classification, text_splits
-from zoo.data.datasets.text_splits import Reviews, Texts
+from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.errors import BadInput
 from zoo.metrics import linear_baselines
 
@@ -20,7 +20,7 @@ def parts_of(found):
 
 
 def disjoint(found):
-    train, validation, test = (set(map(text_splits.same, part.texts)) for part in parts_of(found))
+    train, validation, test = (set(map(text_splits.normalized_key, part.texts)) for part in parts_of(found))
     return not (train & validation or train & test or validation & test)
 
 
@@ -171,11 +171,13 @@ def test_parts_are_a_partition(texts, shares):
 
 def test_overlap_is_removed_and_counted():
     part = lambda *texts: Texts(list(texts), np.zeros(len(texts), np.int32))  # noqa: E731
-    found = Reviews(part("a", "B ", "c", "d  e"), part("b", "f", "g"), part("D E", "F"), ("x", "y"), ["g", "h", " f"])
+    found = TextDataset(
+        part("a", "B ", "c", "d  e"), part("b", "f", "g"), part("D E", "F"), ("x", "y"), ["g", "h", " f"]
+    )
     clean = text_splits.without_overlap(found)
     assert (clean.train.texts, clean.validation.texts, clean.test.texts) == (["a", "c"], ["b", "g"], ["D E", "F"])
     assert clean.notes == ("removed 2 training and 1 validation texts that stand in a later split",)
-    assert text_splits.unjudged(clean) == ["a", "c", "h"]
+    assert text_splits.without_heldout(clean) == ["a", "c", "h"]
 
 
 def test_an_eval_file_is_the_test_split(tmp_path):
@@ -305,7 +307,7 @@ def toy(texts_of):
         Texts([texts_of(i, i % 2) for i in range(first, last)], (np.arange(first, last) % 2).astype(np.int32))
         for first, last in ((0, 300), (300, 340), (340, 400))
     ]
-    return Reviews(*parts, ("negative", "positive"), [])
+    return TextDataset(*parts, ("negative", "positive"), [])
 
 
 @pytest.mark.parametrize(
@@ -325,6 +327,6 @@ def test_tfidf_of_three_classes_and_of_no_words():
         Texts(part.texts, (np.arange(len(part.texts)) + first).astype(np.int32) % 3)
         for part, first in zip(parts_of(found), (0, 300, 340))
     ]
-    assert linear_baselines.tfidf(Reviews(*parts, ("a", "b", "c"), []))["test/baseline_f1"] == 1.0
+    assert linear_baselines.tfidf(TextDataset(*parts, ("a", "b", "c"), []))["test/baseline_f1"] == 1.0
     with pytest.raises(BadInput, match="no baseline"):
         linear_baselines.tfidf(toy(lambda i, y: ""))

@@ -254,7 +254,7 @@ def test_a_share_of_the_labels(folder):
     """A smaller share is a part of a larger one, and has each class."""
     given = {"train_file": str(folder / "reviews.csv"), "text_column": "review", "label_column": "mood"}
     whole = text_classification.load("", **given)
-    parts = [text_classification.fewer(whole, share, seed=3).train for share in (0.001, 0.1, 0.5, 1.0)]
+    parts = [text_classification.subsample(whole, share, seed=3).train for share in (0.001, 0.1, 0.5, 1.0)]
     for small, large in itertools.pairwise(parts):
         assert set(small.texts) < set(large.texts)
     assert [len(part.texts) for part in parts[1:]] == [-(-len(whole.train.texts) * n // 10) for n in (1, 5, 10)]

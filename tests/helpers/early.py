@@ -8,8 +8,8 @@ from zoo.data.text import special_tokens, tokenizer
 from zoo.metrics.logits import two_class_logits
 from zoo.models import encoder_heads, lstm, transformer
 from zoo.models.hugging_face.config import Shape
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 LONGEST = 24
 WORDS = (["awful", "poor", "dull"], ["fine", "great", "lovely"], ["plain", "usual", "normal"])
@@ -34,7 +34,7 @@ def words() -> tokenizer.Tokenizer:
     return tokenizer.train([" ".join(every)] * 5, "word", 60)
 
 
-def encoder(classes: int = 2, layers: int = 4, norm_first=False, pooling="mean", policy="float32") -> TextPredictor:
+def encoder(classes: int = 2, layers: int = 4, norm_first=False, pooling="mean", policy="float32") -> TextClassifier:
     """A fresh encoder with a fitted head: all layers know the words, and the last ones are not the best."""
     keras.utils.set_random_seed(1)
     known = words()
@@ -49,10 +49,10 @@ def encoder(classes: int = 2, layers: int = 4, norm_first=False, pooling="mean",
     for variable in model.trainable_variables:
         if "kernel" in variable.path and "block" in variable.path:
             variable.assign(10 * variable)
-    return fitted(TextPredictor(model, names(classes), known, LONGEST, frame=special_tokens.of(known)))
+    return fitted(TextClassifier(model, names(classes), known, LONGEST, frame=special_tokens.from_tokenizer(known)))
 
 
-def reader(classes: int = 2, pooling: str = "mean", layers: int = 1, bidirectional=False) -> TextPredictor:
+def reader(classes: int = 2, pooling: str = "mean", layers: int = 1, bidirectional=False) -> TextClassifier:
     """A fresh LSTM with a fitted head."""
     keras.utils.set_random_seed(1)
     known = words()
@@ -60,14 +60,14 @@ def reader(classes: int = 2, pooling: str = "mean", layers: int = 1, bidirection
         known.vocabulary_size, classes, width=12, units=16, layers=layers, pooling=pooling, dropout=0.1,
         bidirectional=bidirectional,
     ).model  # fmt: skip
-    return fitted(TextPredictor(model, names(classes), known, LONGEST))
+    return fitted(TextClassifier(model, names(classes), known, LONGEST))
 
 
 def names(classes: int) -> tuple[str, ...]:
     return ("bad", "good", "neutral")[:classes]
 
 
-def fitted(predictor: TextPredictor) -> TextPredictor:
+def fitted(predictor: TextClassifier) -> TextClassifier:
     some, labels = texts(400, len(predictor.classes), seed=1)
     head = predictor.model.get_layer("head")
     below = keras.Model(predictor.model.inputs, head.input)
@@ -80,6 +80,6 @@ def fitted(predictor: TextPredictor) -> TextPredictor:
     return predictor
 
 
-def source(predictor: TextPredictor, count: int = 400, seed: int = 2) -> Source:
+def source(predictor: TextClassifier, count: int = 400, seed: int = 2) -> HeldOut:
     some, labels = texts(count, len(predictor.classes), seed)
-    return Source(some, labels, two_class_logits(predictor.logits(some)))
+    return HeldOut(some, labels, two_class_logits(predictor.logits(some)))

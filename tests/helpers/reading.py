@@ -16,12 +16,12 @@ VOCABULARY, LONGEST = 20, 19
 
 @dataclasses.dataclass(frozen=True)
 class ReadingConfig(Config):
-    epochs: float = setting(2.0, "Two.", low=0, free=True)
-    batch_size: int = setting(8, "Three batches of 8, and one of 5.", low=1)
-    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", low=0)
-    examples: int = setting(29, "Prime.", low=1)
-    noise: float = setting(0.3, "Rate of each kind of dropout.", low=0, below=1)
-    penalty: float = setting(0.1, "On the activations.", low=0)
+    epochs: float = setting(2.0, "Two.", minimum=0, may_change=True)
+    batch_size: int = setting(8, "Three batches of 8, and one of 5.", minimum=1)
+    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", minimum=0)
+    examples: int = setting(29, "Prime.", minimum=1)
+    noise: float = setting(0.3, "Rate of each kind of dropout.", minimum=0, less_than=1)
+    penalty: float = setting(0.1, "On the activations.", minimum=0)
     bidirectional: bool = setting(True, "Both directions.")
     pooling: str = setting("concat", "All.")
     layers: int = setting(1, "LSTMs.")
@@ -56,10 +56,10 @@ def build(config: ReadingConfig) -> Experiment:
         evals={"eval": batches(13, 4, classes=config.classes)},
         tests={"test": batches(11, 4, classes=config.classes)},
         objective=("loss", "activation") if config.penalty else ("loss",),
-        judge=evaluation_report.classifier(names),
+        compute_metrics=evaluation_report.classifier(names),
         head=lstm.HEAD,
         compile="cores",
-        about={"task": "classification", "classes": names, "input": "text"},
+        model_info={"task": "classification", "classes": names, "input": "text"},
     )
 
 

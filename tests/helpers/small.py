@@ -16,12 +16,12 @@ WIDTH, CLASSES = 6, 3
 
 @dataclasses.dataclass(frozen=True)
 class SmallConfig(Config):
-    epochs: float = setting(2.0, "Two, so that a run crosses an epoch's edge.", low=0, free=True)
-    batch_size: int = setting(13, "Odd.", low=1)
-    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", low=0)
-    examples: int = setting(29, "Two full batches of 13 and a short one of 3.", low=1)
-    dropout: float = setting(0.0, "Rate.", low=0, below=1)
-    label_smoothing: float = setting(0.0, "Share.", low=0, below=1)
+    epochs: float = setting(2.0, "Two, so that a run crosses an epoch's edge.", minimum=0, may_change=True)
+    batch_size: int = setting(13, "Odd.", minimum=1)
+    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", minimum=0)
+    examples: int = setting(29, "Two full batches of 13 and a short one of 3.", minimum=1)
+    dropout: float = setting(0.0, "Rate.", minimum=0, less_than=1)
+    label_smoothing: float = setting(0.0, "Share.", minimum=0, less_than=1)
     weighted: bool = setting(False, "Weigh the examples.")
     norm: str = setting("", "layer, batch or none.")
 

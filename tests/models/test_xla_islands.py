@@ -24,9 +24,9 @@ VOCABULARY, TIME = 30, 9
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig(Config):
-    epochs: float = setting(2.0, "Two, so that a run crosses an epoch's edge.", low=0, free=True)
-    batch_size: int = setting(13, "Odd.", low=1)
-    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", low=0)
+    epochs: float = setting(2.0, "Two, so that a run crosses an epoch's edge.", minimum=0, may_change=True)
+    batch_size: int = setting(13, "Odd.", minimum=1)
+    learning_rate: float = setting(0.02, "Large, so that a wrong step shows.", minimum=0)
     causal: bool = setting(False, "A language model, not a classifier.")
 
 

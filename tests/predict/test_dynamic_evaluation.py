@@ -17,14 +17,14 @@ from zoo.cli import main
 from zoo.errors import BadInput, NonFinite
 from zoo.models import kv_cache
 from zoo.predict.language_models import language_model as language
-from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation, Evaluated, Segment, Settings
-from zoo.predict.language_models.dynamic_optimizer import Returning
-from zoo.predict.language_models.fixed_share import Mixture
+from zoo.predict.language_models.dynamic_evaluation import DynamicConfig, DynamicEvaluation, Evaluated, EvaluatedSegment
+from zoo.predict.language_models.dynamic_optimizer import DynamicOptimizer
+from zoo.predict.language_models.fixed_share import FixedShareMixture
 from zoo.predict.predictors.cloning import digest
 
 TEXT = "abcbacbbacabcabcaacbcbbacab" * 4
 # Neither the context nor a divisor of the text's length.
-SETTINGS = Settings(segment=10, learning_rate=0.3, clip_norm=0.7)
+SETTINGS = DynamicConfig(segment=10, learning_rate=0.3, clip_norm=0.7)
 
 
 @pytest.fixture(scope="module", params=["pre-norm", "lstm"])
@@ -194,11 +194,11 @@ def test_bad_settings():
     cases = {"segment": 0, "learning_rate": -1.0, "optimizer": "adam", "decay": 2.0, "steps": -1, "patience": -1}
     for name, value in cases.items():
         with pytest.raises(BadInput, match=f"--{name} is {value!r}: expected"):
-            DynamicEvaluation(model, Settings(**{name: value}))
+            DynamicEvaluation(model, DynamicConfig(**{name: value}))
     with pytest.raises(BadInput, match="--stride is 13"):
-        DynamicEvaluation(model, Settings(stride=13))
+        DynamicEvaluation(model, DynamicConfig(stride=13))
     with pytest.raises(BadInput, match="--stride is 5: an LSTM reads a text whole"):
-        DynamicEvaluation(speaker("lstm"), Settings(stride=5))
+        DynamicEvaluation(speaker("lstm"), DynamicConfig(stride=5))
 
 
 def test_steps_by_the_size_of_gradients():
@@ -207,9 +207,9 @@ def test_steps_by_the_size_of_gradients():
     weights = [keras.Variable(draw.normal(size=shape), dtype="float32") for shape in ((3, 2), (4,))]
     source = [weight.numpy() for weight in weights]
     seen = [[draw.normal(size=weight.shape) * scale for weight, scale in zip(weights, (1, 0.01))] for _ in range(5)]
-    optimizer = Returning(0.1, 0.3, normalised=True)
+    optimizer = DynamicOptimizer(0.1, 0.3, normalised=True)
     optimizer.build(weights)
-    optimizer.measure()
+    optimizer.measure_gradients()
     for gradients in seen:
         optimizer.apply([tf.constant(one, tf.float32) for one in gradients], weights)
     optimizer.measured(len(seen))
@@ -234,8 +234,8 @@ def test_rms_measures_first():
     with pytest.raises(BadInput, match="call measure"):
         evaluation.evaluate(ids)
     with pytest.raises(BadInput, match="expected more than a segment"):
-        evaluation.measure(ids[:5])
-    evaluation.measure(ids)
+        evaluation.measure_gradients(ids[:5])
+    evaluation.measure_gradients(ids)
     still = evaluation.evaluate(ids)
     np.testing.assert_array_equal(still.dynamic, still.static)
     evaluation.settings = evaluation.settings._replace(learning_rate=0.003)
@@ -256,7 +256,7 @@ def by_paths(first, second):
 def test_the_mixture_is_one_of_all_ways_to_switch():
     draw = np.random.default_rng(0)
     first, second = np.log(draw.uniform(0.01, 1, (2, 8)))
-    mixture = Mixture()
+    mixture = FixedShareMixture()
     told = [mixture.add(*both) for both in zip(first, second)]
     for n in range(1, 9):
         assert sum(told[:n]) == pytest.approx(by_paths(first[:n], second[:n]), abs=1e-12)
@@ -270,20 +270,22 @@ def test_the_mixture_keeps_its_guarantees():
     gone = np.where(np.arange(3000) % 100 < 5, -np.inf, good)
     for first, second in ((good, bad), (bad, good), (bad, gone), (good[::-1] * 0, bad * 50)):
         for one, other in ((first, second), (np.where(turns, first, bad), np.where(turns, bad, second))):
-            mixture, n = Mixture(), np.arange(1, 3001)
+            mixture, n = FixedShareMixture(), np.arange(1, 3001)
             lost = -np.cumsum([mixture.add(*both) for both in zip(one.tolist(), other.tolist())])
             assert np.isfinite(lost).all()
             assert (lost <= -np.cumsum(one) + math.log(2) + 1e-9).all()
             assert (lost <= -np.cumsum(other) + np.log(4 * n) + 1e-9).all()
             by_turns = -np.cumsum(np.where(turns, one, other))
             assert (lost <= by_turns + np.log(4 * n) + 3 * np.log(n) + 1e-9).all()
-    equal = Mixture()
+    equal = FixedShareMixture()
     assert equal.add(-1.0, -1.0) == pytest.approx(-1.0) and equal.second == pytest.approx(0.25)
 
 
 def test_the_gain_and_its_interval():
     gains = np.random.default_rng(0).normal(0.2, 1, 400)
-    trace = [Segment(1 + 5 * i, 5, -9.0, -9.0, -9.0 + gain, 0.5, "", 1.0, 1.0, 0.0) for i, gain in enumerate(gains)]
+    trace = [
+        EvaluatedSegment(1 + 5 * i, 5, -9.0, -9.0, -9.0 + gain, 0.5, "", 1.0, 1.0, 0.0) for i, gain in enumerate(gains)
+    ]
     value, low, high = Evaluated(*np.zeros((3, 2000)), trace).gain()
     assert value == pytest.approx(gains.mean() / 5)
     # The normal approximation, with equal segments.
@@ -317,7 +319,7 @@ def test_command(run, capsys):
     code, out, err = said(capsys, "score", run / "run", run / "new.txt", *given, "--json")
     [answer] = map(json.loads, out)
     model, text = language.load(run / "run"), (run / "new.txt").read_text()
-    settings = Settings(segment=12, learning_rate=0.2, patience=5)
+    settings = DynamicConfig(segment=12, learning_rate=0.2, patience=5)
     found = DynamicEvaluation(model, settings).evaluate(model.ids(text))
     assert (code, err, answer["file"], answer["predicted"]) == (0, [], str(run / "new.txt"), len(text) - 1)
     for name in ("static", "dynamic", "mixed"):

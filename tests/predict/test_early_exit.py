@@ -15,8 +15,8 @@ from zoo.errors import BadInput, NonFinite
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import exit_heads, layerwise_encoder, transformer_exit
-from zoo.predict.early_exit.transformer_exit import EarlyExit
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.early_exit.transformer_exit import TransformerExit
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import digest
 
 
@@ -30,7 +30,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def exiting(made):
-    return EarlyExit(*made[:3], risk=0.1)
+    return TransformerExit(*made[:3], risk=0.1)
 
 
 @pytest.mark.parametrize("rule", ["confident", "patient"])
@@ -39,7 +39,7 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
     exiting.choose(1e-6, rule=rule)
     answers = exiting.answers(texts)
     np.testing.assert_array_equal(answers.logits, two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.Layered(found.model).everything(found, texts)
+    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
     np.testing.assert_array_equal(logits, found.logits(texts))
     assert set(answers.depths) == {4} and answers.logits.dtype == np.float32
     assert exiting.logits([]).shape == (0, 2)
@@ -48,9 +48,9 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
 def test_in_bfloat16_too():
     found = early.encoder(layers=2, norm_first=True, pooling="first", policy="mixed_bfloat16")
     texts, labels = early.texts(40, seed=3)
-    exiting = EarlyExit(found, early.source(found, 40), exit_heads.fit(found, texts, labels), risk=1e-6)
+    exiting = TransformerExit(found, early.source(found, 40), exit_heads.fit(found, texts, labels), risk=1e-6)
     np.testing.assert_array_equal(exiting.logits(texts), two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.Layered(found.model).everything(found, texts)
+    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
     # Three digits are all that bfloat16 has.
     np.testing.assert_allclose(logits, found.logits(texts), rtol=1e-2, atol=1e-2)
 
@@ -63,7 +63,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     exiting.stopping = dataclasses.replace(exiting.stopping, rule=rule, threshold=threshold)
     rows = {}
     for name in ("begin", "follow", "finish"):
-        call = getattr(layerwise_encoder.Layered, name)
+        call = getattr(layerwise_encoder.LayerwiseEncoder, name)
 
         def counted(self, *given, _call=call, _name=name):
             number = {"begin": 0, "finish": 3}.get(_name, given[0])
@@ -71,7 +71,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
             rows[number] = rows.get(number, 0) + inputs.shape[0]
             return _call(self, *given)
 
-        monkeypatch.setattr(layerwise_encoder.Layered, name, counted)
+        monkeypatch.setattr(layerwise_encoder.LayerwiseEncoder, name, counted)
     answers = exiting.answers(texts)
     monkeypatch.undo()
     reach = [int((answers.depths > number).sum()) for number in range(4)]
@@ -80,7 +80,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     for number in range(4):
         whole = reach[number] == 275
         assert rows[number] == 512 if whole else reach[number] <= rows[number] < reach[number] + 64
-    pooled, logits = layerwise_encoder.Layered(found.model).everything(found, texts)
+    pooled, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
     calibrated = [
         one.logits(learned.logits(k, each)) for k, (one, each) in enumerate(zip(exiting._calibrations, pooled))
     ]
@@ -132,7 +132,7 @@ def test_neighbours_and_order_change_no_answer(made, exiting):
 def test_the_model_stays_as_it_is_and_what_was_saved_is_told(made):
     found, known, learned, texts = made
     before = digest(found.model)
-    exiting = EarlyExit(found, known, learned, risk=0.1)
+    exiting = TransformerExit(found, known, learned, risk=0.1)
     assert exiting.saved == (0.0, 4, 0)
     depths = np.concatenate([exiting.answers(part).depths for part in (texts[:16], texts[16:17])])
     assert exiting.saved == (pytest.approx(depths.mean()), 4, 17)
@@ -166,7 +166,7 @@ def test_three_classes_one_of_which_was_not_learned():
     two = labels < 2
     learned = exit_heads.fit(found, [text for text, keep in zip(texts, two) if keep], labels[two])
     assert learned.weights.shape == (1, 16, 3)
-    pooled, _ = layerwise_encoder.Layered(found.model).everything(found, texts)
+    pooled, _ = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
     given = temperature_scaling.identity(3).apply(learned.logits(0, pooled[0]))
     assert given[:, 2].max() < 1e-6
     assert (given.argmax(axis=1) == labels)[two].mean() > 0.7
@@ -175,14 +175,14 @@ def test_three_classes_one_of_which_was_not_learned():
 def test_refused():
     reader = early.reader()
     with pytest.raises(BadInput, match=r"for classifiers by a Transformer encoder: the model has .*Lstm"):
-        layerwise_encoder.Layered(reader.model)
+        layerwise_encoder.LayerwiseEncoder(reader.model)
     flat = early.encoder(layers=1)
     with pytest.raises(BadInput, match="1 layer, and nothing to leave out"):
         exit_heads.fit(flat, ["a", "b"], np.array([0, 1]))
     with pytest.raises(BadInput, match="3 training texts of one class"):
         exit_heads.fit(early.encoder(layers=2), ["a", "b", "c"], np.zeros(3, int))
     with pytest.raises(NonFinite, match="layer 0 is not finite"):
-        exit_heads.Exits(np.ones((1, 2, 2)), np.zeros((1, 2)), "", 1).logits(0, np.array([[np.nan, 1.0]]))
+        exit_heads.ExitHeads(np.ones((1, 2, 2)), np.zeros((1, 2)), "", 1).logits(0, np.array([[np.nan, 1.0]]))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_sizes_of_what_is_left(rows, sizes):
 def test_as_a_stage_it_answers_a_stream(made, monkeypatch):
     found, known, learned, texts = made
     monkeypatch.setattr(exit_heads, "of_run", lambda workdir, predictor: learned)
-    alone = EarlyExit(found, known, learned, risk=0.1)
+    alone = TransformerExit(found, known, learned, risk=0.1)
     refined = refine(found, [texts[:100], texts[100:]], [Compute("run", risk=0.1), Temperature()], known)
     stage = Temperature()
     stage.begin(found, known._replace(logits=alone.logits(known.examples)))
@@ -206,6 +206,6 @@ def test_as_a_stage_it_answers_a_stream(made, monkeypatch):
 
 def test_a_stage_of_pictures_is_refused(made):
     inputs = keras.Input((4,))
-    other = Predictor(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))
+    other = ArrayClassifier(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))
     with pytest.raises(BadInput, match="--refine=compute: expected an encoder or an LSTM"):
         Compute("run").begin(other, made[1])

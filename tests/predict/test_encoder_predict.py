@@ -21,7 +21,7 @@ from zoo.models.hugging_face.config import Shape
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import Explainer
 from zoo.predict.evaluation import evaluate
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 
 folder = experiments.folder
 LONGEST = 16
@@ -72,7 +72,7 @@ def alone(model, tokens, segments=None):
 
 def test_a_text_is_read_in_its_frame(moods):
     model = zoo.load(moods)
-    assert isinstance(model, TextPredictor) and model.frame == (2, 3) and model.max_length == LONGEST
+    assert isinstance(model, TextClassifier) and model.frame == (2, 3) and model.max_length == LONGEST
     many = TEXTS * 4
     found = model.logits(many)
     rows = [[2, *model.tokenizer.encode([text]).ids[: LONGEST - 2].tolist(), 3] for text in TEXTS]
@@ -166,7 +166,7 @@ def test_a_pair_that_is_missing_or_unexpected(pairs, moods, tmp_path, say, monke
 
 def test_values_are_in_their_own_units(values, say):
     model = zoo.load(values)
-    assert isinstance(model, ValuePredictor)
+    assert isinstance(model, TextRegressor)
     about = json.loads((values / "model.json").read_text())
     texts = ["good good good film", "film", ""]
     found = model.values(texts)
@@ -268,7 +268,7 @@ def test_completeness(classes, pooling, norm_first):
         network(len(classes), pooling, norm_first),
         ["good", "the film 好 of 差", "good film the of a 书 " * 8, ""],
     )
-    made = TextPredictor(model, classes, WORDS, 12, "tail", frame=special_tokens.of(WORDS))
+    made = TextClassifier(model, classes, WORDS, 12, "tail", frame=special_tokens.from_tokenizer(WORDS))
     found, logits = Explainer(made).explain(some), made.logits(some)
     # The baseline by itself: the same network, whose first block reads zeros.
     layer = model.get_layer("embedding")

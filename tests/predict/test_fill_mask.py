@@ -14,7 +14,7 @@ from experiments import bert_pretrain
 from tests.experiments import test_bert_experiments as experiments
 from zoo.cli import main
 from zoo.errors import BadInput
-from zoo.predict.predictors.fill_mask import GapPredictor
+from zoo.predict.predictors.fill_mask import FillMask
 
 folder = experiments.folder
 TEXT = "fine [MASK] awful [MASK] dull"
@@ -55,7 +55,7 @@ def by_hand(workdir, words, gap):
 
 def test_gaps_are_filled_with_the_most_probable_words(workdir, say, monkeypatch, tmp_path):
     model = zoo.load(workdir)
-    assert isinstance(model, GapPredictor)
+    assert isinstance(model, FillMask)
     mask = model._tokenizer.id_of("[MASK]")
     one, other, last = model._tokenizer.encode(["fine", "awful", "dull"]).ids.tolist()
     row = [2, one, mask, other, mask, last, 3]

@@ -16,7 +16,7 @@ from zoo.cli import main
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics.logits import log_softmax
 from zoo.predict.language_models import language_model, sampling
-from zoo.predict.language_models.sampling import Settings
+from zoo.predict.language_models.sampling import SamplingConfig
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
 
@@ -169,7 +169,7 @@ def test_stop_strings_across_tokens(tokens):
     assert len(whole.ids) == 80 and whole.stopped is None
     for place in (0, 9, 30):
         stop = whole.text[place : place + 4]
-        stream = model.stream("a", Settings(tokens=80, seed=3, stop=[stop, "never"]))
+        stream = model.stream("a", SamplingConfig(tokens=80, seed=3, stop=[stop, "never"]))
         pieces = []
         while True:
             try:
@@ -183,7 +183,7 @@ def test_stop_strings_across_tokens(tokens):
 
 def test_text_comes_as_it_is_made():
     model = speaker("lstm", "aé好" * 20, "byte")
-    settings = Settings(tokens=60, seed=3)
+    settings = SamplingConfig(tokens=60, seed=3)
     pieces = list(model.stream("a", settings))
     assert "".join(pieces) == model.generate("a", tokens=60, seed=3)[0].text
     assert len(pieces) > 20 and all(pieces)

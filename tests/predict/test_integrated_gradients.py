@@ -16,7 +16,7 @@ from zoo.models import lstm, lstm_layers
 from zoo.predict.attribution import html as page
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import Explainer
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 # A word must be seen twice to be learned.
 WORDS = tokenizer.train(2 * ["good bad film the of a 好 差 书 k g < > script ( ) ! &"], "word", 60)
@@ -24,7 +24,7 @@ TEXTS = ["good", "the film 好 of 差", "bad bad bad", "good film the of a 书 "
 
 
 def predictor_of(model, classes=("no", "yes"), max_length=40, cut="head", words=WORDS):
-    return TextPredictor(model, classes, words, max_length, cut)
+    return TextClassifier(model, classes, words, max_length, cut)
 
 
 def network(classes=2, scale=1.5, rows=WORDS.vocabulary_size, **settings):

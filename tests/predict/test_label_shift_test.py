@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from zoo.predict.calibration.label_shift_test import Evidence
+from zoo.predict.calibration.label_shift_test import ShiftEProcess
 
 PRIORS = (0.1, 0.5, 2.5, 12.5, 62.5, 312.5)
 
@@ -32,7 +32,7 @@ def unshifted(counts, known):
 @pytest.mark.parametrize("history", [[], [[2, 0, 1]], [[0, 5, 0], [0, 0, 1], [3, 3, 3]]])
 def test_the_game_is_fair_where_nothing_has_shifted(history):
     """The mean of the money after a batch is the money before it, over all batches that there can be."""
-    found = Evidence((4, 1, 7), 10.0)
+    found = ShiftEProcess((4, 1, 7), 10.0)
     assert found.log_money == pytest.approx(0, abs=1e-12)
     for batch in history:
         found = found.add(np.array(batch))
@@ -51,7 +51,7 @@ def test_the_first_batch_by_hand():
     wide, mild = (scipy.stats.dirichlet_multinomial.pmf(counts, prior, 6) for prior in ([0.5, 0.5], 100 * shares))
     # Half is held back; there is no recent stream, so two alternatives each are the same.
     expected = 0.5 + 0.25 * (wide + mild) / unshifted(counts, validation)
-    assert math.exp(Evidence((10, 30), 1000.0).add(counts).log_money) == pytest.approx(expected, rel=1e-9)
+    assert math.exp(ShiftEProcess((10, 30), 1000.0).add(counts).log_money) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_second_batch_by_hand():
@@ -65,28 +65,28 @@ def test_the_second_batch_by_hand():
     ]
     bets = np.full(4, 1 / 8) * chances[0] / unshifted(first, validation) + (1 / 2 - 1 / 3) / 4
     bets = bets * chances[1] / unshifted(second, validation + first)
-    found = Evidence((10, 30), 20.0).add(first).add(second)
+    found = ShiftEProcess((10, 30), 20.0).add(first).add(second)
     assert math.exp(found.log_money) == pytest.approx(1 / 3 + bets.sum(), rel=1e-9)
 
 
 def test_what_is_held_back_is_never_lost():
-    found = Evidence((5, 5), 1000.0)
+    found = ShiftEProcess((5, 5), 1000.0)
     for batch in range(1, 6):
         found = found.add(np.array([5000, 5000]))
         assert 1 / (batch + 2) < math.exp(found.log_money) < 1
 
 
 def test_recent_examples_fade():
-    found = Evidence((10, 10), 20.0).add(np.array([4, 0])).add(np.array([0, 10]))
+    found = ShiftEProcess((10, 10), 20.0).add(np.array([4, 0])).add(np.array([0, 10]))
     assert found.recent == pytest.approx((4 * math.exp(-0.5), 10))
     assert found.seen == (4, 10) and found.batches == 2
-    forever = Evidence((10, 10), math.inf).add(np.array([4, 0])).add(np.array([0, 10]))
+    forever = ShiftEProcess((10, 10), math.inf).add(np.array([4, 0])).add(np.array([0, 10]))
     assert forever.recent == (4, 10)
 
 
 def stream(draw, validation, shares, batches, size, before=0):
     """The largest money of a stream, and after how many batches of the shift it reached 100."""
-    found, most, first = Evidence(tuple(validation), 1000.0), -math.inf, None
+    found, most, first = ShiftEProcess(tuple(validation), 1000.0), -math.inf, None
     source = validation / validation.sum()
     for batch in range(-before, batches):
         found = found.add(draw.multinomial(size, shares if batch >= 0 else source))
@@ -149,7 +149,10 @@ def test_classes_have_no_order():
     draw = np.random.default_rng(4)
     order = draw.permutation(5)
     batches = draw.multinomial(20, np.full(5, 0.2), size=6)
-    one, other = Evidence((3, 1, 4, 1, 5), 30.0), Evidence(tuple(np.array([3, 1, 4, 1, 5])[order].tolist()), 30.0)
+    one, other = (
+        ShiftEProcess((3, 1, 4, 1, 5), 30.0),
+        ShiftEProcess(tuple(np.array([3, 1, 4, 1, 5])[order].tolist()), 30.0),
+    )
     for batch in batches:
         one, other = one.add(batch), other.add(batch[order])
     assert other.log_money == pytest.approx(one.log_money, rel=1e-9)
@@ -157,8 +160,8 @@ def test_classes_have_no_order():
 
 
 def test_it_is_plain_numbers():
-    found = Evidence((3, 4), 30.0).add(np.array([1, 2]))
-    assert found == Evidence(**{name: tuple(v) if isinstance(v, list) else v for name, v in _json(found).items()})
+    found = ShiftEProcess((3, 4), 30.0).add(np.array([1, 2]))
+    assert found == ShiftEProcess(**{name: tuple(v) if isinstance(v, list) else v for name, v in _json(found).items()})
 
 
 def _json(found):

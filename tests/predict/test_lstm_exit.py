@@ -10,7 +10,7 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.models import lstm_layers, lstm_scan
 from zoo.predict.early_exit import chunked_lstm
-from zoo.predict.early_exit.lstm_exit import EarlyReading
+from zoo.predict.early_exit.lstm_exit import LstmExit
 from zoo.predict.evaluation import held_out
 from zoo.predict.predictors.cloning import digest
 
@@ -25,14 +25,14 @@ def made():
 
 @pytest.fixture(scope="module")
 def reading(made):
-    return EarlyReading(*made[:2], risk=0.1, chunk=4)
+    return LstmExit(*made[:2], risk=0.1, chunk=4)
 
 
 @pytest.mark.parametrize("pooling", lstm_layers.POOLINGS)
 def test_where_nothing_may_stop_it_is_the_plain_forward_pass(pooling):
     """Of three classes and two layers, with chunks that do not divide the longest text."""
     found = early.reader(classes=3, pooling=pooling, layers=2)
-    whole = EarlyReading(found, early.source(found, 40), risk=1e-6, chunk=5)
+    whole = LstmExit(found, early.source(found, 40), risk=1e-6, chunk=5)
     answers = whole.answers(TEXTS)
     np.testing.assert_array_equal(answers.logits, found.logits(TEXTS))
     logits, last = whole._everything(TEXTS)
@@ -60,8 +60,10 @@ def test_texts_are_left_where_the_plain_model_is_sure_of_their_beginnings(made, 
     """Against the model's answers to texts that are cut after each chunk."""
     found, _, texts = made
     reading.choose(0.1, rule=rule)
-    rows, call = [], chunked_lstm.Chunks.read
-    monkeypatch.setattr(chunked_lstm.Chunks, "read", lambda self, t, *rest: rows.append(len(t)) or call(self, t, *rest))
+    rows, call = [], chunked_lstm.ChunkedLstm.read
+    monkeypatch.setattr(
+        chunked_lstm.ChunkedLstm, "read", lambda self, t, *rest: rows.append(len(t)) or call(self, t, *rest)
+    )
     answers = reading.answers(texts)
     monkeypatch.undo()
     lengths = found.columns(texts)["length"]
@@ -116,19 +118,17 @@ def test_neighbours_and_order_change_no_answer(made, reading):
 def test_the_model_stays_as_it_is(made):
     found, known, texts = made
     before = digest(found.model)
-    EarlyReading(found, held_out.Source(known.examples[:60], known.labels[:60], known.logits[:60]), chunk=8).logits(
-        texts
-    )
+    LstmExit(found, held_out.HeldOut(known.examples[:60], known.labels[:60], known.logits[:60]), chunk=8).logits(texts)
     assert digest(found.model) == before
 
 
 def test_refused(made):
     _, known, _ = made
     with pytest.raises(BadInput, match=r"reads backwards, too, .* expected one trained without --bidirectional"):
-        EarlyReading(early.reader(bidirectional=True), known)
+        LstmExit(early.reader(bidirectional=True), known)
     with pytest.raises(BadInput, match=r"for classifiers of texts by an LSTM: the model has Block, .*Embedding"):
-        EarlyReading(early.encoder(layers=2), known)
+        LstmExit(early.encoder(layers=2), known)
     with pytest.raises(BadInput, match="chunk is 0 tokens: expected 1 or more"):
-        EarlyReading(made[0], known, chunk=0)
+        LstmExit(made[0], known, chunk=0)
     with pytest.raises(BadInput, match=r"risk 1\.5"):
-        EarlyReading(made[0], known, risk=1.5)
+        LstmExit(made[0], known, risk=1.5)

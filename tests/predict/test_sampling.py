@@ -10,8 +10,8 @@ import pytest
 from zoo.errors import BadInput
 from zoo.metrics.logits import log_softmax
 from zoo.predict.language_models import sampling
-from zoo.predict.language_models.sampling import Settings
-from zoo.predict.language_models.streamer import Written
+from zoo.predict.language_models.sampling import SamplingConfig
+from zoo.predict.language_models.streamer import TextStreamer
 
 numbers = some.floats(-30, 30, width=32)
 logits_of_any_kind = some.lists(numbers, min_size=1, max_size=12)
@@ -126,7 +126,7 @@ WRONG = [
 @pytest.mark.parametrize(("settings", "said"), WRONG)
 def test_settings_that_are_refused(settings, said):
     with pytest.raises(BadInput) as error:
-        Settings(**settings)
+        SamplingConfig(**settings)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -146,7 +146,7 @@ def ended(text, stops):
     some.lists(some.integers(1, 3), min_size=12, max_size=12),
 )
 def test_text_is_the_same_wherever_its_bytes_are_cut(content, stops, lengths):
-    written, told, place = Written(stops), [], 0
+    written, told, place = TextStreamer(stops), [], 0
     for length in lengths:
         told.append(written.add(content[place : place + length]))
         place += length
@@ -158,7 +158,7 @@ def test_text_is_the_same_wherever_its_bytes_are_cut(content, stops, lengths):
 
 
 def test_what_may_become_a_stop_string_waits():
-    written = Written(["ende"])
+    written = TextStreamer(["ende"])
     assert [written.add(one.encode()) for one in ("am e", "n", "d", " en", "de", "x")] == [
         "am ",
         "",
@@ -168,5 +168,5 @@ def test_what_may_become_a_stop_string_waits():
         "",
     ]
     assert (written.text, written.stopped) == ("am end ", "ende")
-    written = Written()
+    written = TextStreamer()
     assert [written.add(bytes([byte])) for byte in "好a".encode()] == ["", "", "好", "a"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import BadInput
 from zoo.predict.calibration import selective_prediction
-from zoo.predict.calibration.selective_prediction import Abstention
+from zoo.predict.calibration.selective_prediction import SelectiveRule
 
 
 def drawn(draw, examples):
@@ -190,7 +190,7 @@ def test_a_picture(tmp_path, risk):
 def test_json():
     for risk in (0.2, 1e-6):
         found = selective_prediction.choose(*drawn(np.random.default_rng(4), 500), risk)
-        assert Abstention.from_json(json.loads(json.dumps(found.as_json()))) == found
+        assert SelectiveRule.from_json(json.loads(json.dumps(found.as_json()))) == found
 
 
 @pytest.mark.parametrize("change", [{"threshold": None}, {"threshold": math.nan}, {"risk": "0.1"}, {"more": 1}])
@@ -198,7 +198,7 @@ def test_damaged_json_is_refused(change):
     good = selective_prediction.choose(*drawn(np.random.default_rng(4), 100), 0.2).as_json()
     for damaged in (good | change, {}, None, []):
         with pytest.raises(BadInput, match=r"abstention: expected numbers named .*choose again") as error:
-            Abstention.from_json(damaged)
+            SelectiveRule.from_json(damaged)
         assert "\n" not in str(error.value)
 
 

@@ -86,7 +86,7 @@ def test_the_promise_holds_on_examples_to_come(rule, kind):
     """Of 200 validation sets at most a share delta ends with a threshold that is too risky on 40,000 other examples."""
     delta, risk, stages = 0.2, 0.08, 5
     probabilities, full, labels = drawn(1, 40_000)
-    watch = stopping_rule.Watch(rule, 40_000)
+    watch = stopping_rule.ExitScores(rule, 40_000)
     scores = np.stack([watch.scores(each) for each in probabilities])
     answers, last = probabilities.argmax(axis=2), np.full(40_000, stages - 1)
     failures, depths = 0, []
@@ -111,7 +111,7 @@ def test_a_larger_risk_stops_no_later(seed, rule):
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=9), st.integers(1, 9))
 def test_patience_is_the_papers(answers, patience):
-    watch = stopping_rule.Watch("patient", 2)
+    watch = stopping_rule.ExitScores("patient", 2)
     scores = np.stack([watch.scores(np.eye(3)[[answer, answer]]) for answer in answers])
     stop = stopping_rule.stops(scores, patience - 1, np.full(2, len(answers) - 1))
     assert stop.tolist() == [patient(answers, patience)] * 2

@@ -19,7 +19,7 @@ from zoo.data.datasets import tag_schemes, tagging
 from zoo.data.text import tokenizer, word_alignment
 from zoo.predict.evaluation import evaluate
 from zoo.predict.predictors import tagger as taggers
-from zoo.predict.predictors.tagger import TagPredictor, words_of
+from zoo.predict.predictors.tagger import Tagger, words_of
 
 folder = experiments.folder
 TEXT = "mister ann smith met3  rome"
@@ -76,7 +76,7 @@ def test_words_of_each_kind():
 
 
 def test_entities_stand_where_they_are(model):
-    assert isinstance(model, TagPredictor) and model.words == "signs" and model.scheme == tag_schemes.IOB2
+    assert isinstance(model, Tagger) and model.words == "signs" and model.scheme == tag_schemes.IOB2
     [found, empty] = model.tag([TEXT, "  "])
     assert found.words == TEXT.split() and empty.words == empty.entities == []
     assert found.tags == ["O", "B-PER", "I-PER", "O", "B-LOC"]
@@ -104,7 +104,7 @@ def test_no_word_of_a_long_text_is_lost(model):
 @given(st.lists(st.sampled_from(["rome", "met1", ".", "。", "x" * 40, "\x00"]), max_size=40), st.integers(3, 20))
 def test_rows_hold_all_words_and_fit(words, longest):
     # Each character is a piece.
-    tagger, room = TagPredictor.__new__(TagPredictor), longest - 2
+    tagger, room = Tagger.__new__(Tagger), longest - 2
     tagger.max_length, tagger._tokenizer = longest, CHARACTERS
     rows = tagger._rows(words)
     assert [word for row in rows for word in row] == [word[:room] for word in words] and all(rows)

@@ -16,13 +16,13 @@ from experiments import lstm_sentiment
 from tests.cli.test_cli import make_run
 from zoo.cli import main
 from zoo.data.datasets import text_classification
-from zoo.data.datasets.text_splits import same
+from zoo.data.datasets.text_splits import normalized_key
 from zoo.data.text import encoding
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import evaluation_report
 from zoo.models import mlp
 from zoo.predict.evaluation import evaluate
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
 GOOD, BAD = ["good", "fine", "lovely", "好"], ["bad", "dull", "awful", "差"]
@@ -90,7 +90,7 @@ def alone(model, some, max_length=48, cut="head"):
 
 
 def test_who_shares_a_batch_changes_nothing(model, many):
-    assert isinstance(model, TextPredictor) and model.classes == ("no", "yes")
+    assert isinstance(model, TextClassifier) and model.classes == ("no", "yes")
     found = model.logits(many)
     assert (found.shape, found.dtype) == ((320, 1), np.float32)
     np.testing.assert_allclose(found[:8], alone(model, many[:8]), atol=1e-6)
@@ -106,13 +106,13 @@ def test_who_shares_a_batch_changes_nothing(model, many):
 
 @pytest.mark.parametrize("cut", encoding.CUTS)
 def test_a_long_text_is_cut_as_in_training(model, many, cut):
-    other = TextPredictor(model.model, model.classes, model.tokenizer, 20, cut)
+    other = TextClassifier(model.model, model.classes, model.tokenizer, 20, cut)
     np.testing.assert_allclose(other.logits(many[:10]), alone(model, many[:10], 20, cut), atol=1e-6)
 
 
 def test_widths_are_few_and_never_too_narrow(model):
     for max_length in (1, 32, 33, 100, 256, 400, 512):
-        one = TextPredictor(model.model, model.classes, model.tokenizer, max_length)
+        one = TextClassifier(model.model, model.classes, model.tokenizer, max_length)
         widths = {one.width(length) for length in range(1, max_length + 1)}
         assert len(widths) <= 5 and all(width % 32 == 0 for width in widths)
         assert all(length <= one.width(length) for length in range(1, max_length + 1))
@@ -270,9 +270,9 @@ def test_evaluate_leaves_out_what_the_run_has_seen(workdir, table, tmp_path, say
     assert "left out  2, which the run was trained on or chosen by" in out
     # Of the run's own file the test split is left.
     again = evaluate.evaluate(workdir, str(table))
-    known = {same(one) for part in (own.train, own.validation) for one in part.texts}
+    known = {normalized_key(one) for part in (own.train, own.validation) for one in part.texts}
     rows = table.read_text(encoding="utf8").splitlines()[1:]
-    assert again["left_out"] == sum(same(row.rpartition(",")[0]) in known for row in rows)
+    assert again["left_out"] == sum(normalized_key(row.rpartition(",")[0]) in known for row in rows)
     assert again["accuracy"] == pytest.approx(evaluate.evaluate(workdir)["accuracy"])
 
 

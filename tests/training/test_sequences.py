@@ -35,7 +35,7 @@ def trained(config, replicas=1):
 @pytest.fixture(scope="module")
 def plain():
     engine, experiment, _ = trained(EVERYTHING)
-    return engine.state(), engine.examine(experiment.evals["eval"])
+    return engine.state(), engine.evaluate_with_outputs(experiment.evals["eval"])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_same_run(replicas, accumulate, compile, plain, monkeypatch):
     engine, experiment, _ = trained(config, replicas)
     assert engine.slices == (2 if compile == "cores" else 1)
     assert furthest(engine.state(), plain[0]) < TOLERANCE
-    means, outputs = engine.examine(experiment.evals["eval"])
+    means, outputs = engine.evaluate_with_outputs(experiment.evals["eval"])
     assert means == pytest.approx(plain[1][0], abs=1e-5)
     np.testing.assert_allclose(outputs["logits"], plain[1][1]["logits"], atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_an_output_for_each_token():
 
     engine = make_engine(strategy, EVERYTHING, experiment._replace(forward=forward), 1)
     batches = experiment.evals["eval"]
-    np.testing.assert_array_equal(engine.examine(batches)[1]["tokens"], batches.columns["tokens"] * 2)
+    np.testing.assert_array_equal(engine.evaluate_with_outputs(batches)[1]["tokens"], batches.columns["tokens"] * 2)
 
 
 def test_noise_does_something(plain):

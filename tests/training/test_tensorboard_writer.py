@@ -24,7 +24,7 @@ from zoo.engine.inspection import Inspection
 from zoo.errors import BadInput
 from zoo.tensorboard import event_files, feature_vectors, fonts, summaries, task_views
 from zoo.tensorboard import images as pictures
-from zoo.tensorboard.views import Curve
+from zoo.tensorboard.views import PrecisionRecallInputs
 from zoo.terms import Output
 from zoo.training import tensorboard_writer
 from zoo.training.run import make_engine
@@ -51,8 +51,10 @@ def shown(config):
 
     return made._replace(
         forward=forward,
-        show=task_views.classifier(NAMES, texts=texts, images=images),
-        points=feature_vectors.of_classes(made.model, made.evals["eval"].columns, NAMES, texts=texts, images=images),
+        visualize=task_views.classifier(NAMES, texts=texts, images=images),
+        projector_points=feature_vectors.of_classes(
+            made.model, made.evals["eval"].columns, NAMES, texts=texts, images=images
+        ),
     )
 
 
@@ -194,7 +196,9 @@ def test_graph_names_layers_and_columns(whole):
 def test_precision_and_recall_are_scikit_learns():
     draw = np.random.default_rng(0)
     labels, scores, weights = draw.random(300) < 0.4, draw.random(300), draw.random(300)
-    found = tensor_util.make_ndarray(summaries.precision_recall("curve", Curve(labels, scores, weights)).tensor)
+    found = tensor_util.make_ndarray(
+        summaries.precision_recall("curve", PrecisionRecallInputs(labels, scores, weights)).tensor
+    )
     precision, recall = found[4], found[5]
     for place in (10, 50, 90):
         given = scores >= place / 100

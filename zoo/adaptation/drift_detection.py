@@ -20,10 +20,10 @@ class Drift:
     """Remembers how usual the answers of the trained model have been, and says where that changes at once.
 
     Two groups of examples are compared by the distances of their answers from the usual ones of the same class
-    (`Guards.departures`), by ranks alone: the statistic is that of Mann and Whitney ("On a test of whether one of two
-    random variables is stochastically larger than the other", 1947). The trained model is asked, not the one that
-    changes, so that a change of the model is never taken for one of the stream; and within the class, so that other
-    shares of the classes are none.
+    (`Guards.relative_distances`), by ranks alone: the statistic is that of Mann and Whitney ("On a test of whether one
+    of two random variables is stochastically larger than the other", 1947). The trained model is asked, not the one
+    that changes, so that a change of the model is never taken for one of the stream; and within the class, so that
+    other shares of the classes are none.
 
     Args:
         predictor: of the trained model.
@@ -35,7 +35,7 @@ class Drift:
         self._predictor, self._guards, self._memory = compiled(predictor), judge, memory
         self._far = np.zeros(0)
 
-    def follow(self, batch: Any) -> int:
+    def update(self, batch: Any) -> int:
         """Takes note of a batch.
 
         Args:
@@ -45,7 +45,7 @@ class Drift:
             How many of the last examples are to be remembered: where the stream has changed, those of the new kind (at
             least the batch), else all.
         """
-        found = self._guards.departures(two_class_logits(self._predictor.logits(batch)))
+        found = self._guards.relative_distances(two_class_logits(self._predictor.logits(batch)))
         # Not finite is further than anything.
         found = np.nan_to_num(found, nan=np.inf, posinf=np.inf)
         self._far = np.concatenate([self._far, found])[-max(self._memory, len(found)) :]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.metrics.logits import softmax
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 
 # The classes that are answered, as a number, may not fall below this share of what it was before.
 _COLLAPSE = 0.5
@@ -36,7 +36,7 @@ class Score(NamedTuple):
     error: float
     distance: float
 
-    def by(self, other: "Score") -> float:
+    def ratio_to(self, other: "Score") -> float:
         """The product of both, by that of another score: below 1 where this one is better."""
         return self.product / other.product
 
@@ -69,9 +69,9 @@ class Guards:
         source: the data that the model was trained for.
     """
 
-    def __init__(self, source: Source):
-        self._answers = _Answers(source.logits, source.labels)
-        far, given = self._answers.far(source.logits), source.logits.argmax(axis=1)
+    def __init__(self, source: HeldOut):
+        self._answers = _ClassMeans(source.logits, source.labels)
+        far, given = self._answers.mahalanobis(source.logits), source.logits.argmax(axis=1)
         self._usual = float(np.median(far))
         classes = range(source.logits.shape[1])
         self._usual_of = np.array([np.median(_first(far[given == label], far)) for label in classes])
@@ -88,19 +88,19 @@ class Guards:
         if not np.isfinite(logits).all():
             return Score(1.0, float("inf"))
         error = float((_confidences(logits) < self._sure).mean())
-        return Score(error, float(np.median(self._answers.far(logits))) / self._usual)
+        return Score(error, float(np.median(self._answers.mahalanobis(logits))) / self._usual)
 
     def times_usual(self, score: Score) -> float:
         """The product of a score by that of validation examples."""
         return score.product / Score(self._wrong, 1.0).product
 
-    def departures(self, logits: np.ndarray) -> np.ndarray:
+    def relative_distances(self, logits: np.ndarray) -> np.ndarray:
         """The distances `[examples]` by what is usual of the same answer: about 1, whatever the classes' shares."""
-        return self._answers.far(logits) / self._usual_of[logits.argmax(axis=1)]
+        return self._answers.mahalanobis(logits) / self._usual_of[logits.argmax(axis=1)]
 
-    def departure(self, logits: np.ndarray) -> float:
-        """The median of `departures`."""
-        return float(np.median(self.departures(logits)))
+    def median_relative_distance(self, logits: np.ndarray) -> float:
+        """The median of `relative_distances`."""
+        return float(np.median(self.relative_distances(logits)))
 
     def judge(
         self,
@@ -117,7 +117,7 @@ class Guards:
             after: likewise.
             right_before: accuracy on labelled examples, where there are some.
             right_after: likewise.
-            limit: what `after.by(before)` has to be less than; None where the change has evidence of its own.
+            limit: what `after.ratio_to(before)` has to be less than; None where the change has evidence of its own.
         """
         scores = self.score(before), self.score(after)
         if not np.isfinite(after).all():
@@ -129,13 +129,13 @@ class Guards:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
         if limit is None:
             return Verdict(*scores, True, "on evidence of its own")
-        by = scores[1].by(scores[0])
+        by = scores[1].ratio_to(scores[0])
         return Verdict(
             *scores, by < limit, f"expected error times distance comes to {by:.2f}, expected less than {limit}"
         )
 
 
-class _Answers:
+class _ClassMeans:
     """Means of the logits by answer, and the covariance around them."""
 
     def __init__(self, logits: np.ndarray, labels: np.ndarray):
@@ -147,7 +147,7 @@ class _Answers:
         spread = np.cov((logits - self._means[answers]).T, bias=True)
         self._inverse = np.linalg.inv(spread + _RIDGE * np.trace(spread) / classes * np.eye(classes))
 
-    def far(self, logits: np.ndarray) -> np.ndarray:
+    def mahalanobis(self, logits: np.ndarray) -> np.ndarray:
         """Squared distances `[examples]` to the mean of the same answer."""
         logits = _centred(logits)
         gaps = logits - self._means[logits.argmax(axis=1)]

@@ -11,7 +11,7 @@ from zoo.data.datasets import tables, text_classification, text_files
 from zoo.errors import BadInput
 from zoo.predict.evaluation import run_data, texts
 from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 
 def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
@@ -31,21 +31,21 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
     """
     place = files.absolute(path)
     try:
-        if isinstance(predictor, TextPredictor):
+        if isinstance(predictor, TextClassifier):
             return _texts(place, workdir, predictor)
         return _arrays(place, predictor)
     except BadInput as error:
         raise BadInput(f"--labelled: {error}") from None
 
 
-def _texts(place: Path, workdir: str | Path, predictor: TextPredictor) -> tuple[Any, np.ndarray]:
+def _texts(place: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[Any, np.ndarray]:
     if place.suffix not in text_files.SUFFIXES:
         raise BadInput(f"{place} is no file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
     config = (folders.read_json(files.absolute(workdir), folders.RUN) or {}).get("config") or {}
     label_column = config.get("label_column") or "label"
     columns = (predictor.text_column, label_column, predictor.pair_column)
     found = texts.of_file(place, columns, predictor.classes)
-    return run_data.given(predictor, found), found.labels
+    return run_data.as_examples(predictor, found), found.labels
 
 
 def _arrays(place: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:

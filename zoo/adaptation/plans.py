@@ -42,11 +42,11 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     from zoo.adaptation.stages.parameters import Parameters
     from zoo.adaptation.stages.perturbation import Perturbation
     from zoo.adaptation.stages.pose import Pose
-    from zoo.adaptation.stages.statistics import Statistics
+    from zoo.adaptation.stages.statistics import BatchStatistics
     from zoo.adaptation.stages.views import Views
 
     of_name = {
-        "statistics": [Statistics],
+        "statistics": [BatchStatistics],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "input": [Pose],
         "views": [Views],

@@ -29,16 +29,16 @@ from zoo import files
 from zoo import workdir as folders
 from zoo.data import splits
 from zoo.data.datasets import images, text_classification, text_files
-from zoo.data.datasets.text_splits import same
-from zoo.data.text.special_tokens import PAIR
+from zoo.data.datasets.text_splits import normalized_key
+from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.evaluation import run_data
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.loading import load
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 # By a field of the run's config that no other has.
 _EXPERIMENTS = {
@@ -133,7 +133,7 @@ def collect(
     check(share, min_confidence)
     workdir = files.absolute(workdir)
     predictor, run = load(workdir), _run(workdir)
-    if not isinstance(predictor, (Predictor, TextPredictor)):
+    if not isinstance(predictor, (ArrayClassifier, TextClassifier)):
         raise BadInput(f"{workdir} holds no classifier: expected a run on classes of texts, images or tables")
     examples = examples(predictor) if callable(examples) else examples
     own = _own(predictor, run, workdir)
@@ -233,28 +233,28 @@ class _Own(NamedTuple):
 
 def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
     try:
-        if isinstance(predictor, Predictor):
-            found = run_data.own_arrays(run)
+        if isinstance(predictor, ArrayClassifier):
+            found = run_data.run_arrays(run)
             judged = [*splits.keys(found.validation["x"]), *splits.keys(found.test["x"])]
             validation = found.validation["x"], found.validation["y"]
             return _Own(*validation, set(judged), set(splits.keys(found.train["x"])))
         # Pseudo-labels of an earlier round are no knowledge: they are made anew.
-        found, config = run_data.own_texts(run, more=False), run["config"]
+        found, config = run_data.run_texts(run, more=False), run["config"]
         if config.get("share", 1.0) != 1.0:
-            found = text_classification.fewer(found, config["share"], config["seed"])
+            found = text_classification.subsample(found, config["share"], config["seed"])
     except BadInput as error:
         raise BadInput(f"{workdir}: what must not be learned from cannot be told without its data: {error}") from None
-    judged = {same(text) for part in (found.validation, found.test) for text in part.texts}
-    validation = run_data.given(predictor, found.validation), found.validation.labels
-    return _Own(*validation, judged, set(map(same, found.train.texts)))
+    judged = {normalized_key(text) for part in (found.validation, found.test) for text in part.texts}
+    validation = run_data.as_examples(predictor, found.validation), found.validation.labels
+    return _Own(*validation, judged, set(map(normalized_key, found.train.texts)))
 
 
 def _new(predictor: Classifier, examples: Any, own: _Own) -> tuple[np.ndarray, LeftOut]:
     """Which examples, bool, are none that the run knows, and come for the first time."""
-    if isinstance(predictor, Predictor):
+    if isinstance(predictor, ArrayClassifier):
         keys = splits.keys(predictor.prepared(examples))
     else:
-        keys = [same(each if isinstance(each, str) else PAIR.join(each)) for each in examples]
+        keys = [normalized_key(each if isinstance(each, str) else PAIR_SEPARATOR.join(each)) for each in examples]
     new, seen, counts = np.zeros(len(keys), bool), set(), [0, 0, 0]
     for place, key in enumerate(keys):
         kinds = (key in own.judged, key in own.trained, key in seen)
@@ -275,7 +275,7 @@ def said(left_out: LeftOut) -> str:
 
 
 def _columns(predictor: Classifier, run: dict[str, Any]) -> tuple[str, str, str] | None:
-    if isinstance(predictor, Predictor):
+    if isinstance(predictor, ArrayClassifier):
         return None
     return predictor.text_column, run["config"].get("label_column") or "label", predictor.pair_column
 

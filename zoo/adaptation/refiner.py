@@ -1,8 +1,8 @@
-"""Prediction in several steps: predict, optimize, evaluate without labels, stop or go on, feed back.
+"""Test-time adaptation: predict, optimize, evaluate without labels, stop or go on, feed back (multi-step prediction).
 
-    predictor = zoo.predict.predictors.array_classifier.load(workdir)
-    plan = [stages.Statistics(), output_stages.Prior()]
-    refined = refine(predictor, stream, plan, source.load(workdir, predictor))
+    predictor = zoo.load(workdir)
+    plan = [BatchStatistics(), Prior()]
+    refined = refine(predictor, stream, plan, held_out.load(workdir, predictor))
 
 Of each batch of a stream the plan's stages are asked in their order for a change: of the model's statistics or
 parameters, or of what is made of its output. A change is kept where the guards agree (see `zoo.adaptation.guards`), and
@@ -22,7 +22,7 @@ from zoo.adaptation import guards, state_file
 from zoo.adaptation.drift_detection import Drift
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier, compiled, copied, digest
 
 # From examples to logits `[examples, classes]`.
@@ -51,7 +51,7 @@ class Budget(NamedTuple):
 UNLIMITED = Budget()
 
 
-class Line(NamedTuple):
+class TraceEntry(NamedTuple):
     """One entry of the trace: what a stage tried on one batch.
 
     Attributes:
@@ -90,10 +90,10 @@ class Refined(NamedTuple):
     """
 
     probabilities: np.ndarray
-    trace: list[Line]
+    trace: list[TraceEntry]
 
 
-class Seen(NamedTuple):
+class StreamContext(NamedTuple):
     """What a stage may learn from: examples as the predictor takes them.
 
     Attributes:
@@ -116,23 +116,23 @@ class Stage(Protocol):
 
     Attributes:
         name: in the trace.
-        on: what it changes: "model", "input" (what of an example the model is shown) or "output".
-        limit: what a change has to bring the score below, as a share of what it was, to be kept (`Score.by`). None
+        target: what it changes: "model", "input" (what of an example the model is shown) or "output".
+        max_score_ratio: a change is kept if score after / score before is below this (`Score.ratio_to`). None
             where a stage brings evidence of its own: of a change of the output, the score says nothing.
-        anew: whether it goes back to its first state before each batch. A change is then compared with none at all,
-            else with what the changes before it have come to. One of the model, fitted to all recent examples, is tried
-            again once a twentieth of them is new.
+        restarts_each_batch: whether it goes back to its first state before each batch. A change is then compared with
+            no change at all, else with what the changes before it have come to. A change of the model, fitted to all
+            recent examples, is tried again once a twentieth of them is new.
     """
 
     name: str
-    on: Literal["model", "input", "output"]
-    limit: float | None
-    anew: bool
+    target: Literal["model", "input", "output"]
+    max_score_ratio: float | None
+    restarts_each_batch: bool
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Called once, with the copy that may be changed; the logits of `source` are as the stages before make them."""
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Makes a change; or changes nothing, and says why."""
 
     def logits(self, examples: Any, inner: Forward) -> np.ndarray:
@@ -149,7 +149,7 @@ def refine(
     predictor: Classifier,
     stream: Iterable[Any],
     plan: Sequence[Stage],
-    source: Source,
+    source: HeldOut,
     budget: Budget = UNLIMITED,
     *,
     memory: int = 400,
@@ -190,20 +190,20 @@ class Refiner:
         self,
         predictor: Classifier,
         plan: Sequence[Stage],
-        source: Source | None,
+        source: HeldOut | None,
         budget: Budget = UNLIMITED,
         *,
         memory: int = 400,
         labelled: tuple[Any, np.ndarray] | None = None,
     ):
-        order = [_ORDER.index(stage.on) for stage in plan]
+        order = [_ORDER.index(stage.target) for stage in plan]
         if order != sorted(order):
-            names = ", ".join(f"{stage.name} ({stage.on})" for stage in plan)
+            names = ", ".join(f"{stage.name} ({stage.target})" for stage in plan)
             raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
-        self.trace: list[Line] = []
+        self.trace: list[TraceEntry] = []
         self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
         # Only such stages change it.
-        self._predictor = copied(predictor) if any(stage.on == "model" for stage in plan) else compiled(predictor)
+        self._predictor = copied(predictor) if any(stage.target == "model" for stage in plan) else compiled(predictor)
         self._digest = digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0
@@ -211,7 +211,9 @@ class Refiner:
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
         # Only what begins anew with each batch is fitted to all that is remembered, and fails where that is a mixture.
-        self._drift = Drift(predictor, self._guards, memory) if any(stage.anew for stage in plan) else None
+        self._drift = (
+            Drift(predictor, self._guards, memory) if any(stage.restarts_each_batch for stage in plan) else None
+        )
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
         for stage in plan:
@@ -226,7 +228,7 @@ class Refiner:
         self._new += len(batch)
         self._new_kind = False
         if self._drift is not None and not self._spent():
-            remembered = self._drift.follow(batch)
+            remembered = self._drift.update(batch)
             self._new_kind = remembered < len(self._recent)
             if self._new_kind:
                 self._recent, self._new = self._recent[-remembered:], remembered
@@ -234,7 +236,7 @@ class Refiner:
         for stage in self._plan:
             if self._spent():
                 break
-            if due or stage.on != "model" or not stage.anew:
+            if due or stage.target != "model" or not stage.restarts_each_batch:
                 self._try(stage, batch)
         self._new = 0 if due else self._new
         self._batches += 1
@@ -282,33 +284,33 @@ class Refiner:
         if self._drift is not None:
             self._drift.forget()
             if self._recent is not None:
-                self._drift.follow(self._recent)
+                self._drift.update(self._recent)
 
     def _try(self, stage: Stage, batch: Any) -> None:
         start = time.perf_counter()
-        if stage.anew:
+        if stage.restarts_each_batch:
             stage.load(self._first[stage.name])
-        self._changed.discard(stage.name if stage.anew else None)
+        self._changed.discard(stage.name if stage.restarts_each_batch else None)
         saved, forward, recent = stage.state(), self._forward(stage), self._recent
         before, right = forward(recent), self._right()
         shown = stage.logits(recent, _known(recent, before, forward))
         changed = bool(self._changed - {stage.name})
-        refused = stage.propose(Seen(batch, recent, before, forward, changed))
+        refused = stage.propose(StreamContext(batch, recent, before, forward, changed))
         if refused:
             score = self._guards.score(before)
             verdict = guards.Verdict(score, score, False, refused)
         else:
-            inner = forward if stage.on == "model" else _known(recent, before, forward)
+            inner = forward if stage.target == "model" else _known(recent, before, forward)
             after = stage.logits(recent, inner)
-            verdict = self._guards.judge(shown, after, right, self._right(), stage.limit)
+            verdict = self._guards.judge(shown, after, right, self._right(), stage.max_score_ratio)
         # Evidence that does not suffice yet is kept all the same.
-        if not verdict.accepted and not (refused and stage.on == "output"):
+        if not verdict.accepted and not (refused and stage.target == "output"):
             stage.load(saved)
-        elif stage.on != "output":
+        elif stage.target != "output":
             self._changed.add(stage.name)
         seconds = time.perf_counter() - start
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
-        self.trace.append(Line(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind))
+        self.trace.append(TraceEntry(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind))
 
     def _forward(self, until: Stage | None = None) -> Forward:
         """What gives logits `[examples, classes]`, by all stages or by those before one."""

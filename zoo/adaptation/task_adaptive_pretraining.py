@@ -38,10 +38,10 @@ from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.models import encoder_heads
 from zoo.models.transformer import Block
 from zoo.predict.evaluation import run_data
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors import text_inputs
 from zoo.predict.predictors.cloning import copied
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 from zoo.terms import Term
 
@@ -54,7 +54,7 @@ _JUDGED = 400
 _WIDTHS = 2
 
 
-class Line(NamedTuple):
+class EpochTrace(NamedTuple):
     """A round of the adaptation.
 
     Attributes:
@@ -86,8 +86,8 @@ class Adapted(NamedTuple):
         trace: of each round that was tried.
     """
 
-    predictor: TextPredictor
-    trace: list[Line]
+    predictor: TextClassifier
+    trace: list[EpochTrace]
 
     @property
     def accepted(self) -> bool:
@@ -96,9 +96,9 @@ class Adapted(NamedTuple):
 
 
 def adapt(
-    predictor: TextPredictor,
+    predictor: TextClassifier,
     texts: Sequence[Example],
-    source: Source,
+    source: HeldOut,
     replayed: Sequence[Example],
     *,
     epochs: float = 1.0,
@@ -136,7 +136,7 @@ def adapt(
     _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance)
     work = copied(predictor)
     words = _with_words(work.model, seed)
-    rules = masking.Rules(
+    rules = masking.MaskingRules(
         predictor.tokenizer.id_of("[MASK]"), predictor.frame, predictor.tokenizer.vocabulary_size, mask_rate
     )
     _warm(words, rules, _batches(predictor.columns(replayed), batch_size, seed), warm_steps, seed)
@@ -152,7 +152,7 @@ def adapt(
         found = means(engine.train(batches, first, last - first))
         accuracy, classes, accepted, reason = judge()
         losses = found["masked"], found["replay"]
-        trace.append(Line(last, *losses, accuracy, classes, accepted, reason, time.perf_counter() - start))
+        trace.append(EpochTrace(last, *losses, accuracy, classes, accepted, reason, time.perf_counter() - start))
         if not accepted:
             break
         kept = work.model.get_weights()
@@ -161,7 +161,7 @@ def adapt(
     return Adapted(adapted, trace)
 
 
-def replay(workdir: str | Path, predictor: TextPredictor, most: int = 5000, seed: int = 0) -> list[Example]:
+def replay(workdir: str | Path, predictor: TextClassifier, most: int = 5000, seed: int = 0) -> list[Example]:
     """Texts of a run's training split, for `adapt`: all, or so many by chance.
 
     Raises:
@@ -170,7 +170,7 @@ def replay(workdir: str | Path, predictor: TextPredictor, most: int = 5000, seed
     run = folders.read_json(files.absolute(workdir), folders.RUN)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
-    found = run_data.given(predictor, run_data.own_texts(run, more=False).train)
+    found = run_data.as_examples(predictor, run_data.run_texts(run, more=False).train)
     chosen = np.random.default_rng(seed).permutation(len(found))[:most]
     return [found[place] for place in chosen.tolist()]
 
@@ -197,7 +197,7 @@ class _Judge:
 
 
 def _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance) -> None:
-    if not isinstance(predictor, TextPredictor) or predictor.frame is None:
+    if not isinstance(predictor, TextClassifier) or predictor.frame is None:
         raise BadInput(
             "the predictor is no encoder with classes: expected that of a run of experiments/bert_finetune.py"
         )
@@ -226,7 +226,7 @@ def _with_words(classifier: keras.Model, seed: int) -> keras.Model:
     return words
 
 
-def _warm(words: keras.Model, rules: masking.Rules, batches: Batches, steps: int, seed: int) -> None:
+def _warm(words: keras.Model, rules: masking.MaskingRules, batches: Batches, steps: int, seed: int) -> None:
     """Trains the head of masked words beneath the embedding's matrix, the encoder standing still."""
     if not steps:
         return
@@ -247,8 +247,8 @@ def _engine(words: keras.Model, forward: Callable, objective: tuple[str, ...], r
 def _forward(model, batch, training: bool, *, rules, classifier=None, replay_weight: float = 0.0) -> dict[str, Term]:
     """Cross-entropy of masked words, and of a classifier the divergence from the answers that it was taught."""
     hidden = masking.masked(batch["tokens"], rules)
-    logits = model([hidden.tokens, batch["segments"], hidden.places], training=training)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(hidden.wanted, logits)
+    logits = model([hidden.tokens, batch["segments"], hidden.positions], training=training)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(hidden.labels, logits)
     found = {"masked": Term(loss, hidden.weights)}
     if classifier is not None:
         logits = classifier([batch["replayed"], batch["replayed_segments"]], training=training)
@@ -259,7 +259,7 @@ def _forward(model, batch, training: bool, *, rules, classifier=None, replay_wei
     return found
 
 
-def _columns(predictor: TextPredictor, texts: Sequence[Example], replayed: Sequence[Example], seed: int) -> dict:
+def _columns(predictor: TextClassifier, texts: Sequence[Example], replayed: Sequence[Example], seed: int) -> dict:
     """Rows of new texts, and beside each a replayed one with the source's answer."""
     draw = np.random.default_rng(seed)
     chosen = draw.choice(len(replayed), len(texts), replace=len(replayed) < len(texts))

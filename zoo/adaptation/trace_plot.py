@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.adaptation.refiner import Line
+from zoo.adaptation.refiner import TraceEntry
 from zoo.errors import BadInput
 
 _KEPT, _REFUSED, _BEFORE, _FORGOTTEN = "tab:green", "tab:red", "tab:grey", "tab:blue"
@@ -13,7 +13,7 @@ _KEPT, _REFUSED, _BEFORE, _FORGOTTEN = "tab:green", "tab:red", "tab:grey", "tab:
 _LEAST = 1e-2
 
 
-def draw(path: str | Path, trace: Sequence[Line], title: str = "") -> None:
+def draw(path: str | Path, trace: Sequence[TraceEntry], title: str = "") -> None:
     """Draws one row for each stage: expected error and distance from usual answers, before and after, by batch.
 
     Args:
@@ -60,7 +60,7 @@ def draw(path: str | Path, trace: Sequence[Line], title: str = "") -> None:
         raise BadInput(f"cannot write {path}: {error}") from error
 
 
-def _changes(axes, lines: Sequence[Line], values: Sequence[tuple[float, float]]) -> None:
+def _changes(axes, lines: Sequence[TraceEntry], values: Sequence[tuple[float, float]]) -> None:
     """A stroke from each value before to the one after, with a mark at its end."""
     for line, (before, after) in zip(lines, values, strict=True):
         colour = _KEPT if line.accepted else _REFUSED
@@ -70,7 +70,7 @@ def _changes(axes, lines: Sequence[Line], values: Sequence[tuple[float, float]])
             axes.plot([line.batch], [after], "o" if line.accepted else "x", color=colour, markersize=5)
 
 
-def _tried(line: Line) -> bool:
+def _tried(line: TraceEntry) -> bool:
     """Whether the stage made a change at all."""
     return line.accepted or line.before != line.after
 

@@ -63,10 +63,10 @@ def add(verbs: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
     # What is out of range is said at once, before TensorFlow is imported.
-    from zoo.predict.language_models.sampling import Settings
+    from zoo.predict.language_models.sampling import SamplingConfig
 
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)}
-    settings = Settings(**given)
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(SamplingConfig)}
+    settings = SamplingConfig(**given)
     from zoo.predict.language_models import generation
     from zoo.predict.language_models.language_model import load
 

@@ -15,11 +15,11 @@ from zoo.predict.attribution import html as pages
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import Explainer, Explanation
 from zoo.predict.predictors import array_inputs, text_inputs
-from zoo.predict.predictors.array_classifier import Predictor
-from zoo.predict.predictors.fill_mask import GapPredictor
+from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.fill_mask import FillMask
 from zoo.predict.predictors.printable import short
-from zoo.predict.predictors.tagger import TagPredictor
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.predict.predictors.tagger import Tagger
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 from zoo.predict.predictors.text_inputs import Example
 
 
@@ -45,7 +45,7 @@ class Answers:
 
     def __init__(
         self,
-        predictor: Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor,
+        predictor: ArrayClassifier | TextClassifier | TextRegressor | Tagger | FillMask,
         top: int,
         as_json: bool,
         explain: bool,
@@ -94,7 +94,7 @@ class Answers:
                 [found] = self._explainer.explain([text])
                 classified = self._classified(found.probabilities)
                 yield Answer(classified.said | terminal.as_json(found), classified.columns, found)
-        elif isinstance(self._predictor, (Predictor, TextPredictor)):
+        elif isinstance(self._predictor, (ArrayClassifier, TextClassifier)):
             yield from map(self._classified, (self._session or self._predictor).probabilities(examples))
         else:
             yield from (Answer(*found) for found in self._predictor.answers(examples, self._top))
@@ -131,7 +131,7 @@ class Answers:
 
 
 def check(
-    predictor: Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor, workdir: str, flags: Any
+    predictor: ArrayClassifier | TextClassifier | TextRegressor | Tagger | FillMask, workdir: str, flags: Any
 ) -> None:
     """Refuses flags that are of no use for what a run has left.
 
@@ -143,9 +143,9 @@ def check(
     Raises:
         BadInput: names the first such flag.
     """
-    if flags.rounds > 1 and not isinstance(predictor, GapPredictor):
+    if flags.rounds > 1 and not isinstance(predictor, FillMask):
         raise BadInput(f"--rounds is for the gaps of a pretrained encoder; {workdir} holds another model: leave it out")
-    if isinstance(predictor, Predictor):
+    if isinstance(predictor, ArrayClassifier):
         for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
             if getattr(flags, name):
                 raise BadInput(
@@ -155,10 +155,10 @@ def check(
         return
     if flags.pair_column and not predictor.pair_column:
         raise BadInput(f"--pair_column is for runs on pairs; {workdir} is on single texts: leave the flag out")
-    if (flags.explain or flags.html) and (not isinstance(predictor, TextPredictor) or predictor.pair_column):
+    if (flags.explain or flags.html) and (not isinstance(predictor, TextClassifier) or predictor.pair_column):
         name = "explain" if flags.explain else "html"
         raise BadInput(
             f"--{name} is for classifiers of single texts; {workdir} holds another model: leave the flag out"
         )
-    if flags.top > 1 and isinstance(predictor, (ValuePredictor, TagPredictor)):
+    if flags.top > 1 and isinstance(predictor, (TextRegressor, Tagger)):
         raise BadInput(f"--top is for classes and gaps; {workdir} holds another model: leave the flag out")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zoo.adaptation.refiner import Refiner
-    from zoo.predict.calibration.selective_prediction import Abstention
+    from zoo.predict.calibration.selective_prediction import SelectiveRule
     from zoo.predict.predictors.cloning import Classifier
 
 # Statistics of two hundred are known to a tenth of a standard deviation or better.
@@ -182,7 +182,7 @@ class Session:
             refiner.load(arguments.state)
         return refiner
 
-    def _chosen(self, known: Any) -> "Abstention":
+    def _chosen(self, known: Any) -> "SelectiveRule":
         from zoo.predict.calibration import selective_prediction
 
         found = self._refiner.forward(known.examples) if self._refiner else class_probabilities(known.logits)

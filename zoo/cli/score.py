@@ -13,7 +13,7 @@ from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
     from zoo.predict.language_models.language_model import LanguageModel
-    from zoo.predict.language_models.perplexity import Score
+    from zoo.predict.language_models.perplexity import TextScore
 
 # Texts of a file that are scored before the first is printed.
 _AT_ONCE = 256
@@ -134,7 +134,7 @@ def _stream(model: "LanguageModel", arguments: argparse.Namespace) -> int:
     return code
 
 
-def _object(model: "LanguageModel", score: "Score", stride: int | None) -> dict[str, Any]:
+def _object(model: "LanguageModel", score: "TextScore", stride: int | None) -> dict[str, Any]:
     given, *predicted = score.tokens
     values = score.log_probabilities.tolist()
     found = {
@@ -152,7 +152,7 @@ def _object(model: "LanguageModel", score: "Score", stride: int | None) -> dict[
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _print(label: str, text: str, score: "Score") -> None:
+def _print(label: str, text: str, score: "TextScore") -> None:
     """One line; of a text of the command line, which has no label, also one for each token."""
     from zoo.predict.predictors import printable
 
@@ -165,7 +165,7 @@ def _print(label: str, text: str, score: "Score") -> None:
     print(f"{label or printable.short(text)}\t{_numbers([score])}{unknown}")
 
 
-def _numbers(scores: Sequence["Score"]) -> str:
+def _numbers(scores: Sequence["TextScore"]) -> str:
     from zoo.predict.language_models import perplexity
 
     total, bits = sum(score.log_probability for score in scores), perplexity.bits_per_byte(scores)

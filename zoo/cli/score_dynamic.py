@@ -11,9 +11,9 @@ from zoo.cli.parser import fail, positive
 from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
-    from zoo.predict.language_models.dynamic_evaluation import Evaluated, Settings
+    from zoo.predict.language_models.dynamic_evaluation import DynamicConfig, Evaluated
     from zoo.predict.language_models.language_model import LanguageModel
-    from zoo.predict.language_models.perplexity import Score
+    from zoo.predict.language_models.perplexity import TextScore
 
 # Of the training text, for the size of its gradients: as many segments as give a mean square its first digit.
 _MEASURED = 200
@@ -86,7 +86,7 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
 
     evaluation, code = DynamicEvaluation(model, _settings(arguments)), 0
     if evaluation.settings.optimizer == "rms":
-        evaluation.measure(_training_ids(model, arguments.workdir, _MEASURED * evaluation.settings.segment))
+        evaluation.measure_gradients(_training_ids(model, arguments.workdir, _MEASURED * evaluation.settings.segment))
     texts = [(f"text {i}", {"text": text}, functools.partial(str, text)) for i, text in enumerate(arguments.text, 1)]
     texts += [(name, {"file": name}, functools.partial(text_files.content, Path(name))) for name in arguments.files]
     for place, about, read in texts:
@@ -104,7 +104,7 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
     return code
 
 
-def report(model: "LanguageModel", ids: Any, found: "Evaluated", settings: "Settings") -> dict[str, Any]:
+def report(model: "LanguageModel", ids: Any, found: "Evaluated", settings: "DynamicConfig") -> dict[str, Any]:
     """What is told of a text: each way of scoring, the mixture's gain with its interval, settings and trace."""
     scores = {name: model.scored(ids, getattr(found, name)) for name in _WAYS}
     gain, size = dict(zip(("", "_low", "_high"), found.gain())), scores["static"].bytes
@@ -123,7 +123,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != -math.inf}
 
 
-def _numbers(score: "Score") -> dict[str, float]:
+def _numbers(score: "TextScore") -> dict[str, float]:
     if score.log_probability == -math.inf:
         return {}
     numbers = {"log_probability": score.log_probability, "perplexity": score.perplexity}
@@ -143,11 +143,11 @@ def _print(place: str, told: dict[str, Any]) -> None:
     print(f"{place}\tgain\t" + "\t".join(said) + f"\t{len(told['trace'])} segments, {resets} resets")
 
 
-def _settings(arguments: argparse.Namespace) -> "Settings":
-    from zoo.predict.language_models.dynamic_evaluation import Settings
+def _settings(arguments: argparse.Namespace) -> "DynamicConfig":
+    from zoo.predict.language_models.dynamic_evaluation import DynamicConfig
 
     given = {name: getattr(arguments, name) for name in _OTHERS if getattr(arguments, name) is not None}
-    return Settings(**given, stride=arguments.stride)
+    return DynamicConfig(**given, stride=arguments.stride)
 
 
 def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:

@@ -13,7 +13,7 @@ from zoo.engine import step as steps_of
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
-from zoo.engine.step import Forward, Parts, Rows, Share, Task
+from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
 from zoo.errors import BadInput
 
 # They change weights in the forward pass, behind the optimizer's back.
@@ -48,7 +48,7 @@ class Engine:
         self,
         strategy: tf.distribute.Strategy,
         model: keras.Model,
-        forward: Forward,
+        forward: ForwardFn,
         objective: Sequence[str],
         groups: Sequence[Group],
         *,
@@ -83,7 +83,7 @@ class Engine:
             average_decay=average_decay,
             seed=seed,
             split=self.parts > 1,
-            followers=[],
+            moving_statistics=[],
         )
         self._feeds: dict[int, feed.Feed] = {}
         self._loops: dict[tuple, Callable] = {}
@@ -106,9 +106,9 @@ class Engine:
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean of each term over all examples of the batches, each read exactly once."""
-        return self.examine(batches)[0]
+        return self.evaluate_with_outputs(batches)[0]
 
-    def examine(self, batches: Batches) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    def evaluate_with_outputs(self, batches: Batches) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """The mean of each term, and each output `[examples, ...]` in the order of the columns."""
         steps = batches.steps_per_epoch
         found = self._run(batches, 0, steps, training=False)
@@ -187,8 +187,8 @@ class Engine:
         kept = {name: tf.TensorArray(spec.dtype, length, element_shape=spec.shape) for name, spec in specs.items()}
 
         def replica(row, width, step, measure):
-            share = Share(functools.partial(self._read, columns, row), self.accumulate, self.slices)
-            parts = Parts(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
+            share = ReplicaBatch(functools.partial(self._read, columns, row), self.accumulate, self.slices)
+            parts = StepFunctions(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
             if training:
                 (sums, scalars), outputs = steps_of.train(self.task, parts, share, step, measure), {}
             else:
@@ -218,20 +218,22 @@ class Engine:
 
         def probe():
             batch = _gathered(columns, index)
-            return steps_of.examine(self.task, Rows(batch, tf.ones(index.shape), tf.constant(0)), tf.constant(0))[1]
+            return steps_of.examine(self.task, MicroBatch(batch, tf.ones(index.shape), tf.constant(0)), tf.constant(0))[
+                1
+            ]
 
         found = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in found.items()}
 
-    def _parts(self) -> Parts:
+    def _parts(self) -> StepFunctions:
         task = self.task
         weights, update = (functools.partial(function, task) for function in (steps_of.weights, steps_of.update))
 
-        def gradients(rows: Rows, *rest):
+        def gradients(rows: MicroBatch, *rest):
             self._note(rows, training=True)
             return steps_of.gradients(task, rows, *rest)
 
-        def examine(rows: Rows, *rest):
+        def examine(rows: MicroBatch, *rest):
             self._note(rows, training=False)
             return steps_of.examine(task, rows, *rest)
 
@@ -240,14 +242,14 @@ class Engine:
         if self.compile in ("step", "cores", "islands") and self.replicas == 1:
             update = compiled(update)
         if self.compile not in ("step", "cores"):
-            return Parts(gradients, weights, examine, update)
-        return Parts(compiled(gradients), compiled(weights), compiled(examine), update)
+            return StepFunctions(gradients, weights, examine, update)
+        return StepFunctions(compiled(gradients), compiled(weights), compiled(examine), update)
 
-    def _note(self, rows: Rows, training: bool) -> None:
+    def _note(self, rows: MicroBatch, training: bool) -> None:
         """Runs when a forward pass is traced, not when it is executed."""
         self.traced[training].append({name: tuple(values.shape) for name, values in rows.batch.items()})
 
-    def _read(self, columns, row, number) -> Rows:
+    def _read(self, columns, row, number) -> MicroBatch:
         """Gathers this replica's rows of slice `number`."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         size = row.shape[0] // self.parts
@@ -257,7 +259,7 @@ class Engine:
         place = tf.device("/CPU:0") if self.replicas > 1 else tf.device(None)
         with place:
             batch = _gathered(columns, tf.maximum(index, 0))
-        return Rows(batch, tf.cast(index >= 0, tf.float32), first)
+        return MicroBatch(batch, tf.cast(index >= 0, tf.float32), first)
 
 
 def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
@@ -267,7 +269,7 @@ def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
     would take an eighth of a small step's time.
     """
 
-    def chosen(rows: Rows, *rest):
+    def chosen(rows: MicroBatch, *rest):
         def branch(number: int):
             return part(rows._replace(batch=batches.cut(rows.batch, number)), *rest)
 

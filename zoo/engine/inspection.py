@@ -13,7 +13,7 @@ from zoo.engine import regularization
 from zoo.engine import step as steps_of
 from zoo.engine.engine import Engine
 from zoo.engine.state import array
-from zoo.engine.step import Local, Rows
+from zoo.engine.step import LocalSums, MicroBatch
 
 # Larger constants of a graph are left out of it: a picture does not show them.
 _CONSTANT_BYTES = 1024
@@ -76,7 +76,7 @@ class Inspection:
         specs = {name: tf.TensorSpec(values.shape, values.dtype, name=name) for name, values in batch.items()}
 
         def one_step(batch, weights):
-            rows = Rows(batch, weights, tf.constant(0))
+            rows = MicroBatch(batch, weights, tf.constant(0))
             scales = dict.fromkeys(task.objective, tf.constant(1.0)) if len(task.objective) > 1 else {}
             with tf.name_scope("variables"):
                 values = self._values()
@@ -109,11 +109,11 @@ class Inspection:
     def _values(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(_local(variable.value)) for variable in self._engine.model.trainable_variables]
 
-    def _slice(self, batch, weights, first_row, step, values, scales) -> Local:
-        return steps_of.gradients(self._engine.task, Rows(batch, weights, first_row), values, scales, step)
+    def _slice(self, batch, weights, first_row, step, values, scales) -> LocalSums:
+        return steps_of.gradients(self._engine.task, MicroBatch(batch, weights, first_row), values, scales, step)
 
     def _slice_weights(self, batch, weights, first_row, step, values) -> dict[str, tf.Tensor]:
-        return steps_of.weights(self._engine.task, Rows(batch, weights, first_row), values, step)
+        return steps_of.weights(self._engine.task, MicroBatch(batch, weights, first_row), values, step)
 
     @contextlib.contextmanager
     def _unchanged(self) -> Iterator[None]:

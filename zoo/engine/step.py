@@ -19,10 +19,10 @@ import tensorflow as tf
 from zoo import randomness, terms
 from zoo.engine import regularization
 from zoo.engine.optimizers import Group
-from zoo.terms import Output, Sums, Term
+from zoo.terms import Output, Term, WeightedSum
 
 Batch = dict[str, tf.Tensor]
-Forward = Callable[[keras.Model, Batch, bool], dict[str, Term | Output]]
+ForwardFn = Callable[[keras.Model, Batch, bool], dict[str, Term | Output]]
 Values = list[tf.Tensor]
 _ADD_LOSS = (
     "a layer calls add_loss: its value would be counted once per replica; return it as a Term from forward and name it "
@@ -34,7 +34,7 @@ class Task(NamedTuple):
     """All that a step needs to know, fixed before the first trace."""
 
     model: keras.Model
-    forward: Forward
+    forward: ForwardFn
     objective: tuple[str, ...]
     groups: Sequence[Group]
     penalty: regularization.Penalty | None
@@ -44,10 +44,10 @@ class Task(NamedTuple):
     seed: int
     split: bool
     # Filled by each trace of a forward pass: the variables that follow its statistics, and how fast.
-    followers: list[tuple[keras.Variable, float]]
+    moving_statistics: list[tuple[keras.Variable, float]]
 
 
-class Rows(NamedTuple):
+class MicroBatch(NamedTuple):
     """A replica's slice of one micro-batch."""
 
     batch: Batch
@@ -55,24 +55,24 @@ class Rows(NamedTuple):
     first_row: tf.Tensor
 
 
-class Local(NamedTuple):
+class LocalSums(NamedTuple):
     """What one micro-batch, one replica or, after the reduction, the global batch adds up to."""
 
     gradients: list[tf.Tensor]
-    sums: dict[str, Sums]
-    statistics: list[Sums]
+    sums: dict[str, WeightedSum]
+    statistics: list[WeightedSum]
 
 
-class Parts(NamedTuple):
+class StepFunctions(NamedTuple):
     """The functions that may be compiled by themselves, bound to the task: three on a micro-batch, then the update."""
 
-    gradients: Callable[..., Local]
+    gradients: Callable[..., LocalSums]
     weights: Callable[..., dict[str, tf.Tensor]]
-    examine: Callable[..., tuple[dict[str, Sums], dict[str, tf.Tensor]]]
-    update: Callable[..., tuple[dict[str, Sums], dict[str, tf.Tensor]]]
+    examine: Callable[..., tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]]
+    update: Callable[..., tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]]
 
 
-class Share(NamedTuple):
+class ReplicaBatch(NamedTuple):
     """A replica's share of the batch, in micro-batches one after the other, each cut into slices side by side.
 
     Attributes:
@@ -81,14 +81,14 @@ class Share(NamedTuple):
         slices: programs that may run at the same time, one for each core.
     """
 
-    read: Callable[[tf.Tensor], Rows]
+    read: Callable[[tf.Tensor], MicroBatch]
     micro_batches: int
     slices: int
 
 
 def train(
-    task: Task, parts: Parts, share: Share, step: tf.Tensor, measure: tf.Tensor
-) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+    task: Task, parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor, measure: tf.Tensor
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """Does one step on this replica, in step with the others.
 
     Args:
@@ -106,7 +106,7 @@ def train(
     values = [tf.convert_to_tensor(value) for value in _values(task.model)]
     scales = _scales(task, parts, values, share, step)
 
-    def compute(number: tf.Tensor) -> Local:
+    def compute(number: tf.Tensor) -> LocalSums:
         return parts.gradients(share.read(number), values, scales, step)
 
     if tf.distribute.get_replica_context().num_replicas_in_sync == 1 and share.micro_batches == 1:
@@ -115,7 +115,9 @@ def train(
     return parts.update([all_reduce(_over_micro_batches(compute, share))], measure)
 
 
-def update(task: Task, locals: list[Local], measure: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+def update(
+    task: Task, locals: list[LocalSums], measure: tf.Tensor
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """From what adds up to the global batch to its sums, scalars and new weights; the second half of `train`."""
     total, scalars, extra = _added(locals), {}, None
     if task.penalty is not None:
@@ -138,7 +140,7 @@ def update(task: Task, locals: list[Local], measure: tf.Tensor) -> tuple[dict[st
     return total.sums, scalars
 
 
-def global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
+def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
     """The gradient of the mean loss over the global batch, and of the penalty."""
     gradients = total.gradients
     if len(task.objective) == 1:
@@ -148,7 +150,9 @@ def global_gradients(task: Task, total: Local, extra: list[tf.Tensor] | None) ->
     return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
 
 
-def evaluate(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+def evaluate(
+    parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """One batch of an evaluation: the terms added up over everything, and the outputs of all its rows in order."""
     sums, outputs = _examined(parts, share, step)
     context = tf.distribute.get_replica_context()
@@ -157,7 +161,9 @@ def evaluate(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Sum
     return all_reduce(sums), outputs
 
 
-def _examined(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+def _examined(
+    parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """This replica's share: like `_over_micro_batches`, with the outputs kept one after the other."""
 
     def one(number: tf.Tensor):
@@ -183,13 +189,13 @@ def _examined(parts: Parts, share: Share, step: tf.Tensor) -> tuple[dict[str, Su
     return sums, {name: array.concat() for name, array in arrays.items()}
 
 
-def examine(task: Task, rows: Rows, step: tf.Tensor) -> tuple[dict[str, Sums], dict[str, tf.Tensor]]:
+def examine(task: Task, rows: MicroBatch, step: tf.Tensor) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """The terms' sums and the outputs of one micro-batch, outside training."""
     sums, _, outputs = forward(task, rows, step, training=False)
     return sums, outputs
 
 
-def gradients(task: Task, rows: Rows, values: Values, scales: dict[str, tf.Tensor], step: tf.Tensor) -> Local:
+def gradients(task: Task, rows: MicroBatch, values: Values, scales: dict[str, tf.Tensor], step: tf.Tensor) -> LocalSums:
     """Sums of gradients, losses and weights over one micro-batch, with these values for the trained variables."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
@@ -198,10 +204,10 @@ def gradients(task: Task, rows: Rows, values: Values, scales: dict[str, tf.Tenso
         loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.objective])
     found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Embeddings give sparse gradients: densified, or the norm and the reduction would miss repeated rows.
-    return Local([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
+    return LocalSums([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
 
 
-def weights(task: Task, rows: Rows, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
+def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the graph's pruning leaves the model out where they do not depend on it."""
     with _as(values, task.model):
         sums, *_ = forward(task, rows, step, training=True)
@@ -209,8 +215,8 @@ def weights(task: Task, rows: Rows, values: Values, step: tf.Tensor) -> dict[str
 
 
 def forward(
-    task: Task, rows: Rows, step: tf.Tensor, training: bool
-) -> tuple[dict[str, Sums], list[Sums], dict[str, tf.Tensor]]:
+    task: Task, rows: MicroBatch, step: tf.Tensor, training: bool
+) -> tuple[dict[str, WeightedSum], list[WeightedSum], dict[str, tf.Tensor]]:
     """The task's terms and its layers' statistics, added up over the rows, and its outputs.
 
     The noise inside belongs to the rows' places in the global batch.
@@ -220,11 +226,11 @@ def forward(
         with tf.name_scope("forward"):
             found = task.forward(task.model, rows.batch, training)
     _check_terms(task, found, training)
-    task.followers[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
+    task.moving_statistics[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
     outputs = {name: output.values for name, output in found.items() if isinstance(output, Output)}
     with tf.name_scope("terms"):
         sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items() if name not in outputs}
-    return sums, [Sums(statistic.numerator, statistic.weight) for statistic in where.statistics], outputs
+    return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in where.statistics], outputs
 
 
 def all_reduce(local):
@@ -255,7 +261,9 @@ def learning_rates(groups: Sequence[Group]) -> dict[str, tf.Tensor]:
     }
 
 
-def _scales(task: Task, parts: Parts, values: Values, share: Share, step: tf.Tensor) -> dict[str, tf.Tensor]:
+def _scales(
+    task: Task, parts: StepFunctions, values: Values, share: ReplicaBatch, step: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """1 / global weight of each loss, needed before the tape where several losses with weights of their own meet."""
     if len(task.objective) == 1:
         return {}
@@ -263,7 +271,7 @@ def _scales(task: Task, parts: Parts, values: Values, share: Share, step: tf.Ten
     return {name: tf.math.reciprocal_no_nan(weight) for name, weight in total.items()}
 
 
-def _over_micro_batches(compute: Callable, share: Share):
+def _over_micro_batches(compute: Callable, share: ReplicaBatch):
     """Adds up over micro-batches in a loop of the graph; over the slices of each in their order, run side by side."""
 
     def one(number: tf.Tensor):
@@ -315,9 +323,9 @@ def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
             average.assign_add((1.0 - decay) * (value - average))
 
 
-def _follow(task: Task, statistics: list[Sums]) -> None:
+def _follow(task: Task, statistics: list[WeightedSum]) -> None:
     """Moves the layers' moving statistics, once per step and by the global batch."""
-    for (variable, rate), found in zip(task.followers, statistics, strict=True):
+    for (variable, rate), found in zip(task.moving_statistics, statistics, strict=True):
         statistic = randomness.Statistic(variable, rate, *found)
         variable.assign(randomness.followed(variable.value, statistic))
 

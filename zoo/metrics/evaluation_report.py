@@ -9,12 +9,12 @@ from zoo.metrics import regression as values
 from zoo.metrics.logits import class_probabilities
 
 Arrays = Mapping[str, np.ndarray]
-Judge = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
+ComputeMetrics = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 _LOW, _HIGH, _CONFUSION = classification.LOW, classification.HIGH, "confusion/"
 
 
-def classifier(classes: Sequence[str]) -> Judge:
+def classifier(classes: Sequence[str]) -> ComputeMetrics:
     """Judges the output `logits` `[examples, classes]`, or `[examples, 1]` for two classes, by the column `y`.
 
     All of `metrics.classification`; in the final evaluation the 95 % bootstrap interval of each and the confusion
@@ -35,7 +35,7 @@ def classifier(classes: Sequence[str]) -> Judge:
     return judge
 
 
-def regression(scale: float = 1.0, centre: float = 0.0) -> Judge:
+def regression(scale: float = 1.0, centre: float = 0.0) -> ComputeMetrics:
     """Judges the output `logits` `[examples, 1]` by the column `y`: all of `values.scores`.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from zoo.data.datasets.tagging import Tagged
-from zoo.data.datasets.text_classification import Reviews
+from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import entities, regression
@@ -24,7 +24,7 @@ def linear_accuracy(data: Splits) -> float:
     return float(best.score(_flat(data.test["x"]), data.test["y"]))
 
 
-def tfidf(reviews: Reviews) -> dict[str, float]:
+def tfidf(reviews: TextDataset) -> dict[str, float]:
     """TF-IDF and logistic regression fitted to the training split; about a minute on IMDB.
 
     Returns:
@@ -53,7 +53,7 @@ def tfidf(reviews: Reviews) -> dict[str, float]:
     }
 
 
-def ridge(reviews: Reviews) -> dict[str, float]:
+def ridge(reviews: TextDataset) -> dict[str, float]:
     """TF-IDF and ridge regression fitted to the training split's values.
 
     Returns:

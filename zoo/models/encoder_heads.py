@@ -39,7 +39,7 @@ def tagger(encoder: keras.Model, tags: int, *, dropout: float = 0.1) -> keras.Mo
 def embedder(encoder: keras.Model) -> keras.Model:
     """Vectors `[batch, width]` of texts: the mean over their tokens (Reimers and Gurevych, 2019, section 3)."""
     tokens = encoder.inputs[0]
-    return keras.Model(encoder.input, MeanOfSeen(name="mean")(encoder.output, encoder.get_layer("seen")(tokens)))
+    return keras.Model(encoder.input, MeanPooling(name="mean")(encoder.output, encoder.get_layer("seen")(tokens)))
 
 
 def pretrainer(encoder: keras.Model, *, next_sentence: bool = False) -> keras.Model:
@@ -54,7 +54,7 @@ def pretrainer(encoder: keras.Model, *, next_sentence: bool = False) -> keras.Mo
     """
     places = keras.Input((None,), dtype="int32", name="places")
     width = encoder.output.shape[-1]
-    x = AtPlaces(name="at_places")(encoder.output, places)
+    x = GatherPositions(name="at_places")(encoder.output, places)
     x = _dense(width, "mask_dense", activation=_ACTIVATIONS[encoder.get_layer("block0").activation])(x)
     x = Norm(encoder.get_layer("embedding").epsilon, name="mask_norm")(x)
     words = Bias(name="mask_bias")(encoder.get_layer("embedding")(x, reverse=True))
@@ -71,8 +71,9 @@ def language_model(encoder: keras.Model) -> keras.Model:
     return keras.Model(encoder.input, encoder.get_layer("embedding")(encoder.output, reverse=True))
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class MeanOfSeen(keras.layers.Layer):
+# Registered by the name that saved models know.
+@keras.saving.register_keras_serializable(package="zoo", name="MeanOfSeen")
+class MeanPooling(keras.layers.Layer):
     """`[batch, time, width]` and bool `[batch, time]` to the mean over what is true, float32 `[batch, width]`."""
 
     def call(self, x: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
@@ -83,8 +84,9 @@ class MeanOfSeen(keras.layers.Layer):
         return keras.KerasTensor((x.shape[0], x.shape[-1]), "float32")
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class AtPlaces(keras.layers.Layer):
+# Registered by the name that saved models know.
+@keras.saving.register_keras_serializable(package="zoo", name="AtPlaces")
+class GatherPositions(keras.layers.Layer):
     """`[batch, time, width]` at int32 `[batch, places]`: `[batch, places, width]`."""
 
     def call(self, x: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -112,8 +114,9 @@ class Bias(keras.layers.Layer):
         return inputs_shape
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class First(keras.layers.Layer):
+# Registered by the name that saved models know.
+@keras.saving.register_keras_serializable(package="zoo", name="First")
+class ClsPooling(keras.layers.Layer):
     """The first token's vector: `[batch, time, width]` to `[batch, width]`."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -133,7 +136,7 @@ _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": gelu_new}
 
 
 def _pooler(encoder: keras.Model) -> keras.KerasTensor:
-    return _dense(encoder.output.shape[-1], "pooler", activation="tanh")(First(name="first")(encoder.output))
+    return _dense(encoder.output.shape[-1], "pooler", activation="tanh")(ClsPooling(name="first")(encoder.output))
 
 
 def _dense(units: int, name: str, **options) -> keras.layers.Dense:

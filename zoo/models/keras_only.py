@@ -155,7 +155,7 @@ class _Copies:
     def layer_norm(self, layer: transformer.Norm, x: Any) -> Any:
         return self.norm(layer.name, x, layer.gamma, layer.beta, layer.epsilon)
 
-    def at_places(self, layer: encoder_heads.AtPlaces, x: Any, places: Any) -> Any:
+    def at_places(self, layer: encoder_heads.GatherPositions, x: Any, places: Any) -> Any:
         return ops.take_along_axis(x, ops.expand_dims(places, 2), axis=1)
 
     def bias(self, layer: encoder_heads.Bias, x: Any) -> Any:
@@ -164,7 +164,7 @@ class _Copies:
         bias = _array(layer.bias)
         return self.made(layer.name, make, [bias, np.zeros_like(bias), np.ones_like(bias)], x)
 
-    def mean_of_seen(self, layer: encoder_heads.MeanOfSeen, x: Any, seen: Any) -> Any:
+    def mean_of_seen(self, layer: encoder_heads.MeanPooling, x: Any, seen: Any) -> Any:
         return _mean(x, seen)
 
     def token_embedding(self, layer: lstm_layers.TokenEmbedding, inputs: Any, reverse: bool = False) -> Any:
@@ -220,13 +220,13 @@ _WRITTEN = {
     layers.Dropout: lambda copies, layer, x: x,
     layers.BatchNorm: _Copies.batch_norm,
     transformer.Embedding: _Copies.embedding,
-    transformer.Seen: _Copies.real,
+    transformer.PaddingMask: _Copies.real,
     transformer.Block: _Copies.block,
     transformer.Norm: _Copies.layer_norm,
-    encoder_heads.AtPlaces: _Copies.at_places,
+    encoder_heads.GatherPositions: _Copies.at_places,
     encoder_heads.Bias: _Copies.bias,
-    encoder_heads.First: lambda copies, layer, x: x[:, 0],
-    encoder_heads.MeanOfSeen: _Copies.mean_of_seen,
+    encoder_heads.ClsPooling: lambda copies, layer, x: x[:, 0],
+    encoder_heads.MeanPooling: _Copies.mean_of_seen,
     lstm_layers.Lengths: _Copies.real,
     lstm_layers.TokenEmbedding: _Copies.token_embedding,
     lstm_layers.VariationalDropout: lambda copies, layer, x: x,

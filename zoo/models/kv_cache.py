@@ -1,10 +1,10 @@
-"""Language models that read on: what was computed of the tokens before is kept, and only the new ones are computed.
+"""The KV cache of language models: keys and values of earlier tokens are kept, so that only new tokens are computed.
 
-`Transformer` and `Lstm` answer to the same methods. `empty` is the state before the first token; `read` takes tokens
-int32 `[rows, new]` that follow `start` others, of which the first `length` count (what follows them is padding to a
-size that is compiled already), and gives the last layer's outputs `[rows, new, width]` and the next state; `logits`
-goes from there to the vocabulary. A state is a nest of tensors with the rows first, so that rows are chosen by a
-gather. It all equals `forward`, the model's own pass over whole sequences.
+`TransformerCache` and `LstmState` have the same methods. `empty` is the state before the first token. `read` takes
+tokens int32 `[rows, new]` that follow `start` others, of which the first `length` count (the rest is padding to a size
+that is compiled already); it returns the last layer's outputs `[rows, new, width]` and the next state. `logits` maps
+these outputs to the vocabulary. A state is a nest of tensors with the rows first, so that a gather selects rows. The
+logits equal those of `forward`, the model's own pass over whole sequences.
 """
 
 import math
@@ -15,7 +15,7 @@ import tensorflow as tf
 from zoo.models import lstm_layers, transformer
 
 
-class Transformer:
+class TransformerCache:
     """A causal `zoo.models.transformer` with a cache of each layer's keys and values (Pope et al., 2023, section 2.1).
 
     Attributes:
@@ -55,7 +55,7 @@ class Transformer:
         return self._embedding(outputs, reverse=True)
 
 
-class Lstm:
+class LstmState:
     """A language model of `zoo.models.lstm`, whose state after a token is all that it knows of the text.
 
     Attributes:
@@ -94,7 +94,7 @@ class Lstm:
         return tf.transpose(self._last(tf.transpose(outputs, [1, 0, 2]), reverse=True), [1, 0, 2])
 
 
-def network(model: keras.Model) -> Transformer | Lstm:
+def network(model: keras.Model) -> TransformerCache | LstmState:
     """The one of the two that the model is.
 
     Raises:
@@ -103,9 +103,9 @@ def network(model: keras.Model) -> Transformer | Lstm:
     blocks = [layer for layer in model.layers if isinstance(layer, transformer.Block)]
     lstms = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
     if len(model.output_shape) == 3 and blocks and all(block.causal for block in blocks):
-        return Transformer(model)
+        return TransformerCache(model)
     if len(model.output_shape) == 3 and lstms and not any(layer.bidirectional for layer in lstms):
-        return Lstm(model)
+        return LstmState(model)
     raise ValueError("expected causal Transformer blocks or one-way LSTMs, and logits of each token")
 
 

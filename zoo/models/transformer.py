@@ -187,8 +187,9 @@ class Block(NoisyLayer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@keras.saving.register_keras_serializable(package="zoo")
-class Seen(keras.layers.Layer):
+# Registered by the name that saved models know.
+@keras.saving.register_keras_serializable(package="zoo", name="Seen")
+class PaddingMask(keras.layers.Layer):
     """Which tokens may be attended to: bool `[batch, time]`, all but padding; of an empty text the first one."""
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
@@ -338,7 +339,7 @@ def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False) -> 
     inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
     sizes = shape.vocabulary, shape.width, shape.positions, shape.segments
     x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, name="embedding")(*inputs)
-    seen = Seen(name="seen")(tokens)
+    seen = PaddingMask(name="seen")(tokens)
     rates = shape.dropout, shape.attention_dropout
     for number in range(shape.layers):
         kind = shape.heads, shape.inner, shape.activation, norm_first, causal

@@ -18,7 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from zoo.errors import BadInput
 from zoo.tensorboard import summaries
-from zoo.tensorboard.views import View
+from zoo.tensorboard.views import EvaluationView
 
 _FILES = "events.out.tfevents.*"
 _EVENTS = "events"
@@ -56,7 +56,7 @@ class History:
         """Adds one point to each curve of a run."""
         self._write(run, step, [summaries.scalar(tag, value) for tag, value in values.items()])
 
-    def view(self, run: str, step: int, view: View) -> None:
+    def view(self, run: str, step: int, view: EvaluationView) -> None:
         """Pictures, texts and precision-recall curves of one evaluation."""
         self._write(run, step, summaries.of_view(view))
 

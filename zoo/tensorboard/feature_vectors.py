@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard.task_views import Images, Texts
-from zoo.tensorboard.views import Arrays, Points
+from zoo.tensorboard.views import Arrays, ProjectorPoints
 
 # Examples that are computed at once.
 _BATCH = 64
@@ -24,7 +24,7 @@ def of_classes(
     inputs: Callable[[Arrays], object] = lambda batch: batch["x"],
     texts: Texts | None = None,
     images: Images | None = None,
-) -> Callable[[int], Points]:
+) -> Callable[[int], ProjectorPoints]:
     """Points of a classifier's examples, with their true and predicted class.
 
     Args:
@@ -36,14 +36,14 @@ def of_classes(
         images: likewise.
     """
 
-    def points(count: int) -> Points:
+    def points(count: int) -> ProjectorPoints:
         some = spread(len(columns["y"]), count)
         vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, some)])
         predicted = class_probabilities(logits).argmax(axis=1)
         labels = {"class": [classes[i] for i in columns["y"][some]], "predicted": [classes[i] for i in predicted]}
         if texts is not None:
             labels["text"] = [text[:200] for text in texts(columns, some)]
-        return Points(vectors, labels, images(columns, some) if images is not None else None)
+        return ProjectorPoints(vectors, labels, images(columns, some) if images is not None else None)
 
     return points
 
@@ -55,10 +55,10 @@ def of_tags(
     ignored: int,
     inputs: Callable[[Arrays], object],
     tokens: Callable[[np.ndarray], list[str]],
-) -> Callable[[int], Points]:
+) -> Callable[[int], ProjectorPoints]:
     """Points of a tagger's words, with their true and predicted tag; see `looks.tagger` and `of_classes`."""
 
-    def points(count: int) -> Points:
+    def points(count: int) -> ProjectorPoints:
         # A sentence has about this many words or more.
         rows = spread(len(columns["tags"]), max(1, count // 5))
         vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, rows)])
@@ -72,7 +72,7 @@ def of_tags(
             "predicted": [tags[i] for i in logits[row, place].argmax(axis=-1)],
             "word": [words[i][j] for i, j in zip(row, place, strict=True)],
         }
-        return Points(vectors[row, place], labels)
+        return ProjectorPoints(vectors[row, place], labels)
 
     return points
 
@@ -83,21 +83,23 @@ def of_texts(
     inputs: Callable[[Arrays], object],
     texts: Texts,
     classes: Sequence[str] = (),
-) -> Callable[[int], Points]:
+) -> Callable[[int], ProjectorPoints]:
     """Points of texts by a model that gives one vector for each, with the classes of the column `y` where known."""
 
-    def points(count: int) -> Points:
+    def points(count: int) -> ProjectorPoints:
         some = spread(len(columns["tokens"]), count)
         found = [np.asarray(embedder(inputs(part), training=False)) for part in _batches(columns, some)]
         labels = {"text": [text[:200] for text in texts(columns, some)]}
         if classes:
             labels = {"class": [classes[i] for i in columns["y"][some]]} | labels
-        return Points(np.concatenate(found).astype(np.float32), labels)
+        return ProjectorPoints(np.concatenate(found).astype(np.float32), labels)
 
     return points
 
 
-def of_vocabulary(model: keras.Model, ids: np.ndarray, token: Callable[[int], str | None]) -> Callable[[int], Points]:
+def of_vocabulary(
+    model: keras.Model, ids: np.ndarray, token: Callable[[int], str | None]
+) -> Callable[[int], ProjectorPoints]:
     """Points of the most frequent tokens: their rows of the embedding.
 
     Args:
@@ -106,13 +108,13 @@ def of_vocabulary(model: keras.Model, ids: np.ndarray, token: Callable[[int], st
         token: how an id is written.
     """
 
-    def points(count: int) -> Points:
+    def points(count: int) -> ProjectorPoints:
         matrix = np.asarray(next(v for v in model.trainable_variables if len(v.shape) == 2))
         counts = np.bincount(np.asarray(ids), minlength=len(matrix))[: len(matrix)]
         # 0 is padding.
         some = [id for id in np.argsort(-counts, kind="stable")[:count] if id and counts[id]]
         labels = {"token": [repr(token(id))[1:-1] for id in some], "count": [str(counts[id]) for id in some]}
-        return Points(matrix[some], labels)
+        return ProjectorPoints(matrix[some], labels)
 
     return points
 

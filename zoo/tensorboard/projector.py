@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from zoo import files
-from zoo.tensorboard.views import Points
+from zoo.tensorboard.views import ProjectorPoints
 
 _FOLDER = "projector"
 # The projector takes one sheet of pictures of at most 8,192 pixels a side.
 _SHEET = 8192
 
 
-def write(folder: Path, points: Points) -> None:
+def write(folder: Path, points: ProjectorPoints) -> None:
     """Writes points into the folder of a run that has an event file, where the projector looks for them.
 
     Raises:
@@ -39,7 +39,7 @@ def write(folder: Path, points: Points) -> None:
     files.write(folder / "projector_config.pbtxt", text_format.MessageToString(config))
 
 
-def _labels(points: Points) -> str:
+def _labels(points: ProjectorPoints) -> str:
     """One row for each point; a single column has no header."""
     header = [list(points.labels)] if len(points.labels) > 1 else []
     rows = [*header, *zip(*points.labels.values(), strict=True)]

@@ -15,7 +15,7 @@ from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.plugins.text import metadata as texts
 
-from zoo.tensorboard.views import Curve, View
+from zoo.tensorboard.views import EvaluationView, PrecisionRecallInputs
 
 _SCALAR = scalars.create_summary_metadata(display_name=None, description=None)
 _BUCKETS = 30  # TensorBoard's own default.
@@ -55,7 +55,7 @@ def histogram(tag: str, array: Any) -> Summary.Value:
     return Summary.Value(tag=tag, metadata=histograms.create_summary_metadata(None, None), tensor=tensor)
 
 
-def precision_recall(tag: str, curve: Curve) -> Summary.Value:
+def precision_recall(tag: str, curve: PrecisionRecallInputs) -> Summary.Value:
     """Precision against recall at thresholds of 0 to 1."""
     from tensorboard.plugins.pr_curve import summary
 
@@ -66,7 +66,7 @@ def precision_recall(tag: str, curve: Curve) -> Summary.Value:
     return value
 
 
-def of_view(view: View) -> list[Summary.Value]:
+def of_view(view: EvaluationView) -> list[Summary.Value]:
     """All that is to be seen of one evaluation."""
     return [
         *(image(tag, pixels) for tag, pixels in view.images.items()),

@@ -1,4 +1,4 @@
-"""What an experiment shows of an evaluation in TensorBoard: `Experiment.show`, one function for each kind of task."""
+"""TensorBoard views of an evaluation, one function per task: what `Experiment.visualize` is for."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard import images as pictures
-from zoo.tensorboard.views import Arrays, Curve, Show, View
+from zoo.tensorboard.views import Arrays, EvaluationView, PrecisionRecallInputs, Visualize
 
 # `texts(columns, places)`: the texts of some examples; `images(columns, places)`: uint8 `[places, height, width]`, or
 # with 3 colours.
@@ -19,7 +19,7 @@ _ROWS, _PICTURES, _CHARACTERS = 20, 25, 400
 _CURVES = 20
 
 
-def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Images | None = None) -> Show:
+def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Images | None = None) -> Visualize:
     """Shows the output `logits` `[examples, classes]`, or `[examples, 1]` for two classes, against the column `y`.
 
     Args:
@@ -28,11 +28,13 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
         images: `images(columns, places)` gives pictures uint8 `[places, height, width]` or `[.., 3]`.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> View:
+    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
         found, labels, weights = class_probabilities(outputs["logits"]), columns["y"], columns.get("weight")
         predicted = found.argmax(axis=1)
         matrix = _matrix(labels, predicted, len(classes), weights)
-        view = View({"confusion": pictures.confusion(matrix, classes)}, {}, _curves(found, labels, classes, weights))
+        view = EvaluationView(
+            {"confusion": pictures.confusion(matrix, classes)}, {}, _curves(found, labels, classes, weights)
+        )
         of_label = found[np.arange(len(labels)), labels]
         worst = _worst(1.0 - of_label, predicted != labels)
         some = np.unique(np.linspace(0, len(labels) - 1, _PICTURES).astype(int))
@@ -54,7 +56,7 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
     return show
 
 
-def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Show:
+def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Visualize:
     """Shows where the output `logits` `[examples, 1]` is furthest from the column `y`.
 
     Args:
@@ -63,7 +65,7 @@ def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Show:
         centre: the value that 0 stands for.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> View:
+    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
         found, true = (
             np.asarray(part, np.float64) * scale + centre for part in (outputs["logits"][:, 0], columns["y"])
         )
@@ -71,12 +73,12 @@ def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Show:
         rows = [
             (f"{true[i]:.6g}", f"{found[i]:.6g}", text) for i, text in zip(worst, texts(columns, worst), strict=True)
         ]
-        return View(texts={"worst_errors": table(("true", "predicted", "text"), rows)})
+        return EvaluationView(texts={"worst_errors": table(("true", "predicted", "text"), rows)})
 
     return show
 
 
-def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], list[str]]) -> Show:
+def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], list[str]]) -> Visualize:
     """Shows the output `predicted` int `[rows, time]` against the column `tags`: the matrix, and the worst rows.
 
     Args:
@@ -85,7 +87,7 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
         tokens: gives the words of a row of ids, one for each.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> View:
+    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
         true, found = columns["tags"], outputs["predicted"]
         # Outputs may be narrower than the columns: no batch was as wide.
         true = true[:, : found.shape[1]]
@@ -100,7 +102,7 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
                 for i, word in enumerate(words[: found.shape[1]])
             ]
             rows.append((f"{wrong[row].sum()}", " ".join(marked)))
-        return View(
+        return EvaluationView(
             images={"confusion": pictures.confusion(matrix, tags)},
             texts={"worst_errors": table(("wrong", "tokens"), rows, most=1000)},
         )
@@ -108,7 +110,7 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
     return show
 
 
-def language(texts: Texts, write: Callable[[], str] | None = None) -> Show:
+def language(texts: Texts, write: Callable[[], str] | None = None) -> Visualize:
     """Shows the rows of text with the highest output `row_loss` `[rows]`, nats a token, and what the model writes.
 
     Args:
@@ -116,12 +118,12 @@ def language(texts: Texts, write: Callable[[], str] | None = None) -> Show:
         write: generates a sample, in Markdown; None where the model cannot.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> View:
+    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
         losses = outputs["row_loss"]
         worst = _worst(losses)
         rows = [(f"{losses[i]:.3f}", text) for i, text in zip(worst, texts(columns, worst), strict=True)]
         found = {"worst_errors": table(("nats a token", "text"), rows)}
-        return View(texts=found | ({"sample": write()} if write is not None else {}))
+        return EvaluationView(texts=found | ({"sample": write()} if write is not None else {}))
 
     return show
 
@@ -131,12 +133,12 @@ def decoded(decode: Callable[[np.ndarray], str]) -> Texts:
     return lambda columns, places: [decode(np.asarray(columns["tokens"][place])) for place in places]
 
 
-def gaps(tokens: Callable[[np.ndarray], list[str]]) -> Show:
+def gaps(tokens: Callable[[np.ndarray], list[str]]) -> Visualize:
     """Shows rows with hidden tokens: what stood at `places` `[rows, most]` (-1 for none), and what was `guessed`."""
 
-    def show(outputs: Arrays, columns: Arrays) -> View:
+    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
         if "guessed" not in outputs:
-            return View()
+            return EvaluationView()
         rows = []
         for row in np.unique(np.linspace(0, len(outputs["guessed"]) - 1, _ROWS).astype(int)):
             words = tokens(np.asarray(columns["tokens"][row]))
@@ -146,7 +148,7 @@ def gaps(tokens: Callable[[np.ndarray], list[str]]) -> Show:
             marked = [_marked(word, guesses.get(place)) for place, word in enumerate(words)]
             right = sum(words[place] == guess for place, guess in guesses.items())
             rows.append((f"{right} of {len(guesses)}", " ".join(marked)))
-        return View(texts={"gaps": table(("right", "tokens"), rows, most=1000)})
+        return EvaluationView(texts={"gaps": table(("right", "tokens"), rows, most=1000)})
 
     return show
 
@@ -188,11 +190,14 @@ def _worst(badness: np.ndarray, wrong: np.ndarray | None = None) -> np.ndarray:
     return (order if wrong is None else order[wrong[order]])[: max(_ROWS, _PICTURES)]
 
 
-def _curves(found: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights) -> dict[str, Curve]:
+def _curves(found: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights) -> dict[str, PrecisionRecallInputs]:
     if len(classes) == 2:
-        return {"precision_recall": Curve(labels == 1, found[:, 1], weights)}
+        return {"precision_recall": PrecisionRecallInputs(labels == 1, found[:, 1], weights)}
     names = [str(name).replace("/", "|") for name in classes][:_CURVES]
-    return {f"precision_recall/{name}": Curve(labels == k, found[:, k], weights) for k, name in enumerate(names)}
+    return {
+        f"precision_recall/{name}": PrecisionRecallInputs(labels == k, found[:, k], weights)
+        for k, name in enumerate(names)
+    }
 
 
 def _caption(classes: Sequence[str], label: int, found: np.ndarray) -> str:

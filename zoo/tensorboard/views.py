@@ -8,7 +8,7 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 
 
-class Curve(NamedTuple):
+class PrecisionRecallInputs(NamedTuple):
     """What precision and recall are computed from.
 
     Attributes:
@@ -22,18 +22,18 @@ class Curve(NamedTuple):
     weights: np.ndarray | None = None
 
 
-class View(NamedTuple):
+class EvaluationView(NamedTuple):
     """By tag: pictures uint8 `[height, width, 3]`, texts in Markdown, curves of precision against recall."""
 
     images: Mapping[str, np.ndarray] = {}
     texts: Mapping[str, str] = {}
-    curves: Mapping[str, Curve] = {}
+    curves: Mapping[str, PrecisionRecallInputs] = {}
 
 
-Show = Callable[[Arrays, Arrays], View]
+Visualize = Callable[[Arrays, Arrays], EvaluationView]
 
 
-class Points(NamedTuple):
+class ProjectorPoints(NamedTuple):
     """Vectors for the embedding projector.
 
     Attributes:

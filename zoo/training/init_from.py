@@ -30,8 +30,8 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
         BadInput: nothing is there, it cannot be read, or the weights do not fit.
     """
     path = files.absolute(source)
-    if experiment.initial is not None:
-        said, weights = f"weights from {source}", experiment.initial()
+    if experiment.initial_weights is not None:
+        said, weights = f"weights from {source}", experiment.initial_weights()
     elif path.suffix == ".keras":
         said, weights = f"weights from {path}", _keras_weights(path)
     else:
@@ -41,7 +41,7 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
                 f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
             )
         said, weights = f"weights from {path}, step {found.step:,}", averaged(found.state)
-    fresh = _start(engine, weights, experiment.head, experiment.fresh)
+    fresh = _start(engine, weights, experiment.head, experiment.reinitialize)
     engine.restart_averages()
     return f"{said}; {', '.join(fresh)} start fresh" if fresh else said
 

@@ -2,8 +2,8 @@
 
 It stands between the engine, which knows no file, and the report, which knows no engine:
 
-engine.train, engine.examine -> metrics ----------------------> History.scalars
-engine.examine -> outputs -> experiment.show -> View ---------> History.view
+engine.train, evaluate_with_outputs -> metrics ----------------------> History.scalars
+evaluate_with_outputs -> outputs -> experiment.visualize ---------> History.view
 inspection -> weights, gradients, graph ----------------------> History.histograms, .graphs
 experiment.points -> Points ----------------------------------> projector.write
 what is said of the run (resumed, stopped, not finite, ...) --> History.happened
@@ -30,7 +30,7 @@ from zoo.tensorboard.event_files import History
 _MEGABYTE = 1 << 20
 
 
-class Watch:
+class TensorBoardWriter:
     """Writes to TensorBoard's files what is due; closed until `open` is called, which only the chief does."""
 
     def __init__(self, config: configs.Config, experiment: Experiment, engine: Engine, workdir: Path):
@@ -91,12 +91,12 @@ class Watch:
             columns: of the data set.
             last: whether no other comes.
         """
-        if self._history is None or self._experiment.show is None:
+        if self._history is None or self._experiment.visualize is None:
             return
         power_of_four = evaluations.bit_count() == 1 and evaluations.bit_length() % 2 == 1
         due = {"auto": last or power_of_four, "evaluations": True, "end": last, "none": False}
         if due[self._config.show]:
-            self._history.view(run, step, self._experiment.show(outputs, columns))
+            self._history.view(run, step, self._experiment.visualize(outputs, columns))
 
     def histograms(self, step: int) -> None:
         """The distributions of the weights and of the gradient that the next step will take, and its layers' norms."""
@@ -115,9 +115,9 @@ class Watch:
 
     def points(self) -> None:
         """Vectors of some examples for the projector, with the weights that are exported."""
-        if self._history is not None and self._config.projector and self._experiment.points is not None:
+        if self._history is not None and self._config.projector and self._experiment.projector_points is not None:
             run = next(iter(self._experiment.evals), "train")
-            projector.write(self._workdir / run, self._experiment.points(self._config.projector))
+            projector.write(self._workdir / run, self._experiment.projector_points(self._config.projector))
 
     def until_profile(self, step: int) -> int | None:
         """Steps until the profiler starts or stops; None where it has nothing more to do."""

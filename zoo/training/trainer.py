@@ -20,7 +20,7 @@ from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
 from zoo.training import init_from, signals
 from zoo.training.progress import Clock, Progress
-from zoo.training.tensorboard_writer import Watch
+from zoo.training.tensorboard_writer import TensorBoardWriter
 
 # A call of the compiled loop should last about this long, so that signals and the bar are answered.
 _CALL_SECONDS = 0.5
@@ -42,7 +42,7 @@ class Training:
         self._clock = Clock()
         self._calls = config.steps_per_loop if engine.strategy.cluster_resolver else 1
         self._progress: Progress | None = None
-        self._watch = Watch(config, experiment, engine, workdir)
+        self._watch = TensorBoardWriter(config, experiment, engine, workdir)
         self._saved: int | None = None
         self.step = 0
         # What a checkpoint remembers besides the variables: sums since the last log, last and best metrics.
@@ -249,10 +249,10 @@ class Training:
         return exported(self._engine, averaged(self._engine.state()))
 
     def _judge(self, name: str, batches, final: bool = False) -> dict[str, float]:
-        found, outputs = self._engine.examine(batches)
+        found, outputs = self._engine.evaluate_with_outputs(batches)
         found = loss(found, self._experiment)
-        if self._experiment.judge is not None:
-            found |= self._experiment.judge(found, outputs, batches.columns, final)
+        if self._experiment.compute_metrics is not None:
+            found |= self._experiment.compute_metrics(found, outputs, batches.columns, final)
         if final or (name in self._experiment.evals and self._done["eval"] != self.step):
             number = self.step // self._eval_every
             self._watch.look(name, self.step, number, outputs, batches.columns, final or self.done)
@@ -296,7 +296,7 @@ class Training:
             raise BadInput(f"cannot write {self._workdir / folders.MODEL}: {error}") from error
         for name, text in self._experiment.files.items():
             files.write(self._workdir / name, text)
-        files.write(self._workdir / folders.ABOUT, json.dumps(dict(self._experiment.about), indent=1) + "\n")
+        files.write(self._workdir / folders.ABOUT, json.dumps(dict(self._experiment.model_info), indent=1) + "\n")
 
 
 @contextlib.contextmanager

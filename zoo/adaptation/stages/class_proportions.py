@@ -19,7 +19,7 @@ _ITERATIONS = 15
 _TINY = 1e-9
 
 
-class Shares(NamedTuple):
+class ClassProportions(NamedTuple):
     """What the correlations say.
 
     Attributes:
@@ -31,7 +31,7 @@ class Shares(NamedTuple):
     similarity: float
 
 
-class Mixture:
+class CorrelationModel:
     """The source's correlations, by class.
 
     Args:
@@ -47,7 +47,7 @@ class Mixture:
         self._means = np.stack([group.mean(axis=0) for group in groups])
         self._products = np.stack([group.T @ group / len(group) for group in groups])
 
-    def shares(self, values: np.ndarray) -> Shares:
+    def shares(self, values: np.ndarray) -> ClassProportions:
         """The shares whose correlations are most like those of some examples.
 
         The cosine knows only proportions, so that noise, which makes all correlations smaller, changes nothing.
@@ -67,7 +67,7 @@ class Mixture:
         arguments = dict(args=(seen,), jac=True, method="L-BFGS-B", bounds=limits, options=options)
         ends = [optimize.minimize(self._distance, start, **arguments) for start in starts]
         found = min(ends, key=lambda end: end.fun)
-        return Shares(special.softmax(found.x), -float(found.fun))
+        return ClassProportions(special.softmax(found.x), -float(found.fun))
 
     def _distance(self, logarithms: np.ndarray, seen: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the cosine of the shares' correlations and those that are seen; its gradient by the logarithms."""

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.errors import BadInput
 from zoo.models import transformer
 from zoo.predict.early_exit import exit_heads
-from zoo.predict.early_exit.lstm_exit import EarlyReading
-from zoo.predict.early_exit.transformer_exit import EarlyExit
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.early_exit.lstm_exit import LstmExit
+from zoo.predict.early_exit.transformer_exit import TransformerExit
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 
 class Compute:
@@ -27,26 +27,28 @@ class Compute:
         risk: largest share of answers that differ from those of the whole model, with probability 0.95.
     """
 
-    name, on = "compute", "input"
-    limit, anew = None, False
+    name, target = "compute", "input"
+    max_score_ratio, restarts_each_batch = None, False
 
     def __init__(self, workdir: str | Path, risk: float = 0.01):
         self._workdir, self._risk = workdir, risk
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Chooses when to stop.
 
         Raises:
             BadInput: the model is of no kind that can be left early.
         """
-        if not isinstance(predictor, TextPredictor):
+        if not isinstance(predictor, TextClassifier):
             raise BadInput("--refine=compute: expected an encoder or an LSTM that reads texts; leave it out")
         if any(isinstance(layer, transformer.Block) for layer in predictor.model.layers):
-            self._early = EarlyExit(predictor, source, exit_heads.of_run(self._workdir, predictor), risk=self._risk)
+            self._early = TransformerExit(
+                predictor, source, exit_heads.of_run(self._workdir, predictor), risk=self._risk
+            )
         else:
-            self._early = EarlyReading(predictor, source, risk=self._risk)
+            self._early = LstmExit(predictor, source, risk=self._risk)
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Nothing: it is known from the beginning."""
         saved = self._early.saved
         done = f"; so far {saved.mean:.1f} of {saved.whole:.1f} in {saved.texts:,} texts" if saved.texts else ""

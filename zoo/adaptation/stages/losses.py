@@ -16,7 +16,7 @@ from zoo.terms import Term
 _TINY = 1e-12
 
 
-class Entropy(NamedTuple):
+class EntropyLoss(NamedTuple):
     """Minimises the entropy of answers.
 
     Attributes:
@@ -62,7 +62,7 @@ class Entropy(NamedTuple):
         return entropy, tf.stop_gradient(weights)
 
 
-class Teacher(NamedTuple):
+class MeanTeacher(NamedTuple):
     """Follows a teacher, whose weights are the moving average of the learner's, and which answers (CoTTA).
 
     Wang et al., "Continual test-time domain adaptation", 2022, section 3. There all weights learn; here scales and
@@ -70,7 +70,7 @@ class Teacher(NamedTuple):
     the source model is unsure; here always.
 
     Attributes:
-        optimizer: as of `Entropy`.
+        optimizer: as of `EntropyLoss`.
         learning_rate: likewise.
         decay: of the moving average, for each batch of the stream.
         restored: share of the learner's weights that go back to the source's after each batch.
@@ -87,17 +87,17 @@ class Teacher(NamedTuple):
         return Term(tf.nn.softmax_cross_entropy_with_logits(batch["wanted"], logits), batch["real"])
 
 
-Learner = Entropy | Teacher
+AdaptationLoss = EntropyLoss | MeanTeacher
 
 # Wang et al., "Tent", 2021, section 4, with the margin of Niu et al., 2022.
-TENT = Entropy()
+TENT = EntropyLoss()
 # Niu et al., "Towards stable test-time adaptation in dynamic wild world", 2023, section 5; 0.2 nats of a thousand
 # classes are 0.029 of the largest entropy.
-SAR = Entropy("momentum", 2.5e-4, radius=0.05, floor=0.029)
+SAR = EntropyLoss("momentum", 2.5e-4, radius=0.05, floor=0.029)
 # Niu et al., "Efficient test-time model adaptation without forgetting", 2022, section 5.1, for ten classes.
-EATA = Entropy("momentum", 5e-3, novelty=0.4)
-COTTA = Teacher()
-LEARNERS: dict[str, Learner] = {"tent": TENT, "sar": SAR, "eata": EATA, "cotta": COTTA}
+EATA = EntropyLoss("momentum", 5e-3, novelty=0.4)
+COTTA = MeanTeacher()
+LEARNERS: dict[str, AdaptationLoss] = {"tent": TENT, "sar": SAR, "eata": EATA, "cotta": COTTA}
 
 
 def _ascended(model, values, entropies, radius):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from zoo.adaptation.stages.class_proportions import Mixture, Shares
+from zoo.adaptation.stages.class_proportions import ClassProportions, CorrelationModel
 from zoo.engine.state import array
 from zoo.models.layers import BatchNorm
 from zoo.predict.predictors.cloning import Classifier, reading
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
     count: np.ndarray
 
 
-class Norms:
+class NormalizationFit:
     """The layers of a predictor's model that may be fitted: its batch normalisations, or the last one.
 
     Args:
@@ -51,7 +51,7 @@ class Norms:
         self._readers = [reading(predictor, layer.input) for layer in self.layers]
         found = [self._inputs(number, examples) for number in range(len(self.layers))]
         self._source = [_by_class(values, labels, self.classes) for values in found]
-        self._mixture = Mixture(found[0], labels, self.classes)
+        self._mixture = CorrelationModel(found[0], labels, self.classes)
         self._trained = self.state()
 
     def state(self) -> list[list[np.ndarray]]:
@@ -64,7 +64,7 @@ class Norms:
             for weight, value in zip(_fitted(layer), values, strict=True):
                 weight.assign(value)
 
-    def shares(self, examples: Any) -> Shares:
+    def shares(self, examples: Any) -> ClassProportions:
         """The classes' shares among examples, from the correlations of the first layer's inputs."""
         return self._mixture.shares(self._inputs(0, examples))
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from zoo.adaptation import guards
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.predict.calibration import label_shift, temperature_scaling
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier
 
 _TINY = 1e-300
@@ -18,13 +18,13 @@ _DEPARTURE = 1.5
 class Temperature:
     """Divides the logits by one number, so that confidences come true (Guo et al., 2017); no answer changes."""
 
-    name, on, limit, anew = "temperature", "output", None, False
+    name, target, max_score_ratio, restarts_each_batch = "temperature", "output", None, False
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Fits the number to the validation split."""
         self._calibration = temperature_scaling.temperature(source.logits, source.labels)
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Nothing: it is known from the beginning."""
         return "fitted before the stream"
 
@@ -47,22 +47,24 @@ class Prior:
         memory: examples that are remembered of the stream, fading.
     """
 
-    name, on, limit, anew = "prior", "output", None, False
+    name, target, max_score_ratio, restarts_each_batch = "prior", "output", None, False
 
     def __init__(self, level: float = 0.01, memory: float = 1000.0):
         self._level, self._memory = level, memory
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Calibrates on the validation split, and takes its shares."""
         self._guards = guards.Guards(source)
         self._calibration = temperature_scaling.bias_corrected(source.logits, source.labels)
-        self._prior = label_shift.Prior.of(self._calibration.apply(source.logits), self._level, self._memory)
+        self._prior = label_shift.LabelShiftEstimate.of(
+            self._calibration.apply(source.logits), self._level, self._memory
+        )
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Learns the shares from the batch."""
         if seen.changed:
             return "the model has changed, and with it what its answers say of the shares"
-        departure = self._guards.departure(seen.logits)
+        departure = self._guards.median_relative_distance(seen.logits)
         if departure > _DEPARTURE:
             self._prior = self._prior.reset()
             return f"the answers are {departure:.1f} times as far from typical ones: not only the shares have changed"
@@ -85,4 +87,4 @@ class Prior:
 
     def load(self, state: Any) -> None:
         """Sets it."""
-        self._prior = label_shift.Prior.from_json(state)
+        self._prior = label_shift.LabelShiftEstimate.from_json(state)

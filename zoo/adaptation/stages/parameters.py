@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.adaptation import guards
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.adaptation.stages import views
-from zoo.adaptation.stages.losses import TENT, Learner, Teacher
+from zoo.adaptation.stages.losses import TENT, AdaptationLoss, MeanTeacher
 from zoo.data.batches import Batches
 from zoo.engine import optimizers, schedules
 from zoo.engine.engine import Engine
@@ -24,8 +24,8 @@ from zoo.engine.state import array
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.models.layers import BatchNorm
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import Classifier, copied
 
 _NORMS = (BatchNorm, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
@@ -46,30 +46,30 @@ class Parameters:
         seed: of what the teacher's learner forgets.
     """
 
-    name, on = "parameters", "model"
+    name, target = "parameters", "model"
     # One step moves little.
-    limit, anew = 1.0, False
+    max_score_ratio, restarts_each_batch = 1.0, False
 
     def __init__(
-        self, learner: Learner = TENT, steps: int = 1, memory: int = 400, reset_every: int = 1000, seed: int = 0
+        self, learner: AdaptationLoss = TENT, steps: int = 1, memory: int = 400, reset_every: int = 1000, seed: int = 0
     ):
         self._learner, self._count, self._memory = learner, steps, memory
         self._reset_every, self._seed = reset_every, seed
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Makes the engine.
 
         Raises:
             BadInput: the model has no normalisation.
         """
         layers = [layer for layer in predictor.model.layers if isinstance(layer, _NORMS)]
-        if not isinstance(predictor, Predictor) or not layers:
+        if not isinstance(predictor, ArrayClassifier) or not layers:
             raise BadInput("--refine=parameters: the model has no normalisation; train one with --norm=batch or layer")
         for layer in predictor.model.layers:
             layer.trainable = layer in layers
         self._predictor, self._step, self._guards = predictor, 0, guards.Guards(source)
         self._answers, self._entropy = np.zeros(len(predictor.classes)), 0.0
-        self._taught = isinstance(self._learner, Teacher)
+        self._taught = isinstance(self._learner, MeanTeacher)
         self._model = _learning_copy(predictor) if self._taught else predictor.model
         image = len(predictor.shape) in (2, 3) and predictor.dtype == np.uint8
         self._views = views.allowed(predictor, source) if self._taught and image else [views.View()]
@@ -91,7 +91,7 @@ class Parameters:
         self._variables += predictor.model.trainable_variables if self._taught else []
         self._first = self.state()
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Takes the steps on what was seen last."""
         before = max(self._step - self._count, 0)
         if self._reset_every and self._step // self._reset_every > before // self._reset_every:
@@ -119,7 +119,7 @@ class Parameters:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
-    def _objection(self, seen: Seen) -> str:
+    def _objection(self, seen: StreamContext) -> str:
         """Sureness is what is trained, so it proves nothing; that the answers get like those of validation does."""
         distances = [self._guards.score(logits).distance for logits in (seen.logits, seen.forward(seen.recent))]
         return "" if distances[1] < distances[0] else "the answers get less typical"
@@ -130,7 +130,7 @@ class Parameters:
         self.load(self._first)
         self._step = step
 
-    def _follow(self, found: dict[str, np.ndarray], seen: Seen) -> None:
+    def _follow(self, found: dict[str, np.ndarray], seen: StreamContext) -> None:
         """What goes on from batch to batch beside the steps."""
         if self._taught:
             self._teach()
@@ -150,7 +150,7 @@ class Parameters:
             followed.assign(decay * array(followed) + (1 - decay) * value)
             own.assign(np.where(draw.random(value.shape) < self._learner.restored, first, value))
 
-    def _batches(self, seen: Seen) -> Batches:
+    def _batches(self, seen: StreamContext) -> Batches:
         recent = seen.recent[-self._memory :]
         examples = self._predictor.prepared(recent)
         columns = {"x": examples, "real": np.ones(len(examples), np.float32)}
@@ -171,7 +171,7 @@ def _padded(column: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([column, np.zeros((rows, *column.shape[1:]), column.dtype)])
 
 
-def _learning_copy(predictor: Predictor) -> keras.Model:
+def _learning_copy(predictor: ArrayClassifier) -> keras.Model:
     model = copied(predictor).model
     for own, other in zip(model.layers, predictor.model.layers, strict=True):
         own.trainable = other.trainable

@@ -14,14 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.models.transformer import Block
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 # Images whose gradients are computed at a time; it bounds the memory.
 _PART = 500
@@ -39,28 +39,28 @@ class Perturbation:
             word's vector, by its length.
     """
 
-    name, on = "perturbation", "input"
+    name, target = "perturbation", "input"
     # It makes a model sure, right or wrong: on damaged training images scores of 0.5 to 1 were as often losses.
-    limit, anew = 0.5, True
+    max_score_ratio, restarts_each_batch = 0.5, True
 
     def __init__(self, steps: int = 3, size: float = 8 / 255):
         self._steps, self._size = steps, size
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Cuts the model where gradients can be taken.
 
         Raises:
             BadInput: the model takes neither images nor texts.
         """
         self._predictor, self._on = predictor, False
-        if isinstance(predictor, TextPredictor):
+        if isinstance(predictor, TextClassifier):
             self._change = self._of_vectors(predictor)
-        elif isinstance(predictor, Predictor) and len(predictor.shape) in (2, 3) and predictor.dtype == np.uint8:
+        elif isinstance(predictor, ArrayClassifier) and len(predictor.shape) in (2, 3) and predictor.dtype == np.uint8:
             self._change = self._of_pixels(predictor)
         else:
             raise BadInput("--refine=perturbation: expected a model of images or of texts")
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Changes the examples; whether that is any good, the guards say."""
         self._on = True
         return ""
@@ -69,7 +69,7 @@ class Perturbation:
         """Those of the examples as they were changed, or as they are."""
         if not self._on:
             return inner(examples)
-        if isinstance(self._predictor, TextPredictor):
+        if isinstance(self._predictor, TextClassifier):
             return self._of_texts(examples)
         parts = [examples[first : first + _PART] for first in range(0, len(examples), _PART)]
         changed = [self._change(tf.constant(part)).numpy() for part in parts]
@@ -83,7 +83,7 @@ class Perturbation:
         """Sets it."""
         self._on = state
 
-    def _of_pixels(self, predictor: Predictor) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _of_pixels(self, predictor: ArrayClassifier) -> Callable[[tf.Tensor], tf.Tensor]:
         """From uint8 `[examples, height, width, ...]` to the same, changed."""
         first = predictor.model.layers[1]
         if not first.output.dtype.startswith("float"):
@@ -105,7 +105,7 @@ class Perturbation:
 
         return tf.function(change, [tf.TensorSpec((None, *predictor.shape), tf.uint8)], autograph=False)
 
-    def _of_vectors(self, predictor: TextPredictor) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _of_vectors(self, predictor: TextClassifier) -> Callable[[tf.Tensor], tf.Tensor]:
         """From tokens int32 `[texts, time]` and what else the model takes to logits `[texts, classes]`."""
         model = predictor.model
         embedding = model.get_layer("embedding")

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.adaptation import guards
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.errors import BadInput
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import Classifier, reading
 
 # An image's change: angle in radians, logarithm of the size, and the move right and down as shares of the sides.
@@ -50,19 +50,19 @@ _FEWEST = 16
 class Pose:
     """Shows the model each image as it would look turned, sized and moved to be most like a class."""
 
-    name, on = "pose", "input"
+    name, target = "pose", "input"
     # Turned and moved images come to 0.07 - 0.33, others, that no turn explains, to 0.35 and more (measured on training
     # images that were damaged).
-    limit, anew = 0.3, True
+    max_score_ratio, restarts_each_batch = 0.3, True
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Measures the features of each class.
 
         Raises:
             BadInput: the examples are no images.
         """
         shape = getattr(predictor, "shape", ())
-        if not isinstance(predictor, Predictor) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
+        if not isinstance(predictor, ArrayClassifier) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
             raise BadInput("--refine=input: the model takes no images, which could be turned or moved")
         self._guards = guards.Guards(source)
         last = predictor.model.layers[-1].input
@@ -78,7 +78,7 @@ class Pose:
         self._usual = self._far(source.examples)
         self._on, self._known = False, []
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Searches the batch's images, where the answers are unusual."""
         earlier, self._known = self._known, []
         if len(seen.recent) < _FEWEST:
@@ -129,7 +129,7 @@ class Pose:
         costs = [self._costs(tf.constant(part), tf.zeros([len(part), 4])).numpy() for part in parts]
         return float(np.median(np.concatenate(costs)))
 
-    def _recent(self, seen: Seen, earlier: list) -> np.ndarray:
+    def _recent(self, seen: StreamContext, earlier: list) -> np.ndarray:
         """The recent images, aligned; those that were so at the batch before are not searched again."""
         new = len(seen.batch)
         kept = len(seen.recent) - new

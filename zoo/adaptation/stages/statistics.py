@@ -6,11 +6,11 @@ import keras
 import numpy as np
 
 from zoo.adaptation import guards
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.adaptation.stages import normalization
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.evaluation.held_out import Source
+from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier
 
 # Fewer examples say less of a channel's variance than the source's does.
@@ -33,7 +33,7 @@ _LIMIT_MIXED, _ANSWERED, _TOLD = 0.75, 0.17, 0.55
 _CHANCE = 0.1
 
 
-class Statistics:
+class BatchStatistics:
     """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`.
 
     Two fits are tried: to the shares of the validation split, and to those that the correlations of the channels tell,
@@ -42,10 +42,10 @@ class Statistics:
     so does a fit that sees many where there is one.
     """
 
-    name, on = "statistics", "model"
-    limit, anew = None, True
+    name, target = "statistics", "model"
+    max_score_ratio, restarts_each_batch = None, True
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Measures the source's moments.
 
         Raises:
@@ -59,11 +59,11 @@ class Statistics:
             name = predictor.classes[min(missing)]
             raise BadInput(f"--refine=statistics: the validation split has no example of {name!r}; expected each class")
         self._predictor = predictor
-        self._norms = normalization.Norms(predictor, source.examples, source.labels)
+        self._norms = normalization.NormalizationFit(predictor, source.examples, source.labels)
         self._guards = guards.Guards(source)
         self._shares = np.bincount(source.labels, minlength=self._norms.classes) / len(source.labels)
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Fits all layers to the recent examples."""
         if len(seen.recent) < _FEWEST:
             return f"{len(seen.recent)} examples are too few, expected {_FEWEST}"
@@ -105,9 +105,9 @@ class Statistics:
         logits = self._answers(examples)
         score = self._guards.score(logits)
         if mixed and _apart(_shares(logits), self._shares) < _ANSWERED:
-            good = score.by(before) < _LIMIT_MIXED
+            good = score.ratio_to(before) < _LIMIT_MIXED
         else:
-            good = score.by(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
+            good = score.ratio_to(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
         return score if good else None
 
     def _fitted(self, examples: Any, shares: np.ndarray) -> float:

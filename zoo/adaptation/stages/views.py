@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.adaptation.refiner import Forward, Seen
+from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.adaptation.stages.pose import warped
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.array_classifier import Predictor
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import Classifier
 
 # By which the accuracy on the validation split may fall: one standard error of a thousand examples at 0.9.
@@ -49,14 +49,14 @@ _CANDIDATES = (
 )
 
 
-def allowed(predictor: Classifier, source: Source) -> list[View]:
+def allowed(predictor: Classifier, source: HeldOut) -> list[View]:
     """The images as they are, and the views by which the accuracy on the validation split falls by a point at most.
 
     Raises:
         BadInput: the model takes no images.
     """
     shape = getattr(predictor, "shape", ())
-    if not isinstance(predictor, Predictor) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
+    if not isinstance(predictor, ArrayClassifier) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
         raise BadInput("--refine=views: views are of images, the model takes none")
     least = float((source.logits.argmax(axis=1) == source.labels).mean()) - _TOLERANCE
 
@@ -74,11 +74,11 @@ def averaged(views: Sequence[View], images: np.ndarray, forward: Callable[[np.nd
 class Views:
     """Answers by the mean of the probabilities of all views that the validation split allows."""
 
-    name, on = "views", "input"
+    name, target = "views", "input"
     # A mean is less sure than what it is of: on damaged training images a score below 1 was rare, and never a loss.
-    limit, anew = 1.0, True
+    max_score_ratio, restarts_each_batch = 1.0, True
 
-    def begin(self, predictor: Classifier, source: Source) -> None:
+    def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Chooses the views.
 
         Raises:
@@ -86,7 +86,7 @@ class Views:
         """
         self._views, self._on = allowed(predictor, source), False
 
-    def propose(self, seen: Seen) -> str:
+    def propose(self, seen: StreamContext) -> str:
         """Shows all views."""
         if len(self._views) < 2:
             return "the validation split allows no other view"

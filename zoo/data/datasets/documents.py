@@ -15,7 +15,7 @@ import tokenizers
 from zoo import errors
 from zoo.data import cache as caches
 from zoo.data.datasets import text_classification, text_splits
-from zoo.data.text.special_tokens import Frame, check_room
+from zoo.data.text.special_tokens import SpecialTokens, check_room
 from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
 from zoo.files import absolute, flush
@@ -31,7 +31,7 @@ _FEWEST = 8
 _JUDGED = 2000
 
 
-class Source(NamedTuple):
+class DocumentSource(NamedTuple):
     """Documents that can be read again and again.
 
     Attributes:
@@ -46,9 +46,9 @@ class Source(NamedTuple):
 class Documents(NamedTuple):
     """What is learned from, watched and chosen by, and read once, at the end."""
 
-    train: Source
-    validation: Source
-    test: Source
+    train: DocumentSource
+    validation: DocumentSource
+    test: DocumentSource
 
 
 def load(dataset: str, train_file: str = "") -> Documents:
@@ -70,7 +70,7 @@ def load(dataset: str, train_file: str = "") -> Documents:
     return Documents(*map(_listed, (found.unlabelled, found.validation.texts, found.test.texts[:_JUDGED])))
 
 
-def sample(source: Source, characters: int = 50_000_000) -> list[str]:
+def sample(source: DocumentSource, characters: int = 50_000_000) -> list[str]:
     """The first documents, of about so many characters: enough to train a tokenizer on."""
     found, left = [], characters
     for document in source.read():
@@ -82,7 +82,7 @@ def sample(source: Source, characters: int = 50_000_000) -> list[str]:
 
 
 def packed(
-    source: Source, tokenizer: Tokenizer, frame: Frame, context: int, cache: Path, pairs: bool = False
+    source: DocumentSource, tokenizer: Tokenizer, frame: SpecialTokens, context: int, cache: Path, pairs: bool = False
 ) -> dict[str, np.ndarray]:
     """Rows of tokens, mapped from files of the cache, which are made where they are not there yet.
 
@@ -129,11 +129,11 @@ def _whole(paths: dict[str, Path], dtypes: dict[str, np.dtype], context: int) ->
         return False
 
 
-def _listed(texts: list[str]) -> Source:
+def _listed(texts: list[str]) -> DocumentSource:
     digest = hashlib.blake2b(digest_size=16)
     for text in texts:
         digest.update(f"{len(text)} {text}".encode("utf8", "surrogatepass"))
-    return Source(digest.digest(), lambda: iter(texts))
+    return DocumentSource(digest.digest(), lambda: iter(texts))
 
 
 def _own(path: Path) -> Documents:
@@ -145,12 +145,12 @@ def _own(path: Path) -> Documents:
         # Now, so that a file that cannot be read stops the run before it has begun; with its size, as a border.
         digest.update(_digest(file))
 
-    def part(low: float, high: float) -> Source:
+    def part(low: float, high: float) -> DocumentSource:
         def read() -> Iterator[str]:
             for file in files:
                 yield from (each for each in _documents(file) if low <= text_splits.place(each) < high)
 
-        found = Source(digest.digest() + f"{low} {high}".encode(), read)
+        found = DocumentSource(digest.digest() + f"{low} {high}".encode(), read)
         if next(found.read(), None) is None:
             raise BadInput(f"{path} has too few documents; expected dozens, with an empty line between them")
         return found
@@ -232,7 +232,7 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _rows(encoded: Iterable[Encoded], frame: Frame, context: int) -> Iterator[dict[str, np.ndarray]]:
+def _rows(encoded: Iterable[Encoded], frame: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
     left = np.zeros(0, np.int64)
     for chunk in encoded:
         ends = chunk.starts[1:][np.diff(chunk.starts) > 0]
@@ -244,11 +244,11 @@ def _rows(encoded: Iterable[Encoded], frame: Frame, context: int) -> Iterator[di
         yield _with_start(np.pad(left, (0, context - 1 - len(left))), frame, context)
 
 
-def _with_start(ids: np.ndarray, frame: Frame, context: int) -> dict[str, np.ndarray]:
+def _with_start(ids: np.ndarray, frame: SpecialTokens, context: int) -> dict[str, np.ndarray]:
     return {"tokens": np.pad(ids.reshape(-1, context - 1), [(0, 0), (1, 0)], constant_values=frame.first)}
 
 
-def _paired(encoded: Iterable[Encoded], frame: Frame, context: int) -> Iterator[dict[str, np.ndarray]]:
+def _paired(encoded: Iterable[Encoded], frame: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
     draw, room = np.random.default_rng(0), context - 3
     for chunk in encoded:
         documents = [chunk.ids[a:b] for a, b in itertools.pairwise(chunk.starts) if b - a >= _FEWEST]

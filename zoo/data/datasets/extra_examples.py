@@ -12,12 +12,12 @@ import numpy as np
 from zoo import files
 from zoo.data import splits
 from zoo.data.datasets import tables, text_classification, text_files, text_splits
-from zoo.data.datasets.text_splits import Reviews, Texts
+from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 
 
-def texts(found: Reviews, path: str, text_column: str, label_column: str, pair_column: str = "") -> Reviews:
+def texts(found: TextDataset, path: str, text_column: str, label_column: str, pair_column: str = "") -> TextDataset:
     """Adds a file's texts to the training split, without those that stand in any split already.
 
     Args:
@@ -34,10 +34,12 @@ def texts(found: Reviews, path: str, text_column: str, label_column: str, pair_c
     rows = text_files.read(place, text_column, label_column, pair_column)
     text_classification.check_classes(rows, found.classes, f"--more_file {place}", label_column, "the data set")
     more = text_classification.labelled(rows, found.classes, place, (text_column, label_column, pair_column))
-    known = {text_splits.same(text) for part in (found.train, found.validation, found.test) for text in part.texts}
+    known = {
+        text_splits.normalized_key(text) for part in (found.train, found.validation, found.test) for text in part.texts
+    }
     new = []
     for text in more.texts:
-        key = text_splits.same(text)
+        key = text_splits.normalized_key(text)
         new.append(key not in known)
         known.add(key)
     new = np.array(new, bool)

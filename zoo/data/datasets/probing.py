@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.data.datasets import text_classification
+from zoo.data.datasets.text_splits import Texts
 from zoo.data.text import encoding, special_tokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
@@ -53,10 +54,10 @@ def load(dataset: str, tokenizer: Tokenizer, context: int, notes: list[str]) -> 
     """
     if dataset not in PROMPTS:
         raise BadInput(f"--probe with --dataset={dataset!r}: expected one with labels, {', '.join(PROMPTS)}")
-    found, frame = text_classification.load(dataset), special_tokens.of(tokenizer)
+    found, frame = text_classification.load(dataset), special_tokens.from_tokenizer(tokenizer)
     (texts, labels), (judged, truth) = _some(found.train, _LEARNED), _some(found.validation, _JUDGED)
     encoded = tokenizer.encode([*texts, *judged])
-    tokens = special_tokens.framed(encoded, frame, context)["tokens"]
+    tokens = special_tokens.add_special_tokens(encoded, frame, context)["tokens"]
     columns = {
         "tokens": np.pad(tokens, [(0, 0), (0, context - tokens.shape[1])]),
         "y": np.concatenate([labels, truth]).astype(np.int32),
@@ -72,14 +73,14 @@ def load(dataset: str, tokenizer: Tokenizer, context: int, notes: list[str]) -> 
     return Probe(columns | {"prompt": filled, "gap": gaps}, [ids[0] for ids in words], found.classes)
 
 
-def _some(whole: text_classification.Texts, most: int) -> text_classification.Texts:
+def _some(whole: Texts, most: int) -> Texts:
     """Evenly out of the whole, as data sets may have one class behind the other."""
     chosen = np.unique(np.linspace(0, len(whole.texts) - 1, most).astype(int))
-    return text_classification.Texts([whole.texts[place] for place in chosen], whole.labels[chosen])
+    return Texts([whole.texts[place] for place in chosen], whole.labels[chosen])
 
 
 def _prompted(
-    encoded: encoding.Encoded, prompt: Prompt, tokenizer: Tokenizer, frame: special_tokens.Frame, context: int
+    encoded: encoding.Encoded, prompt: Prompt, tokenizer: Tokenizer, frame: special_tokens.SpecialTokens, context: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The texts with the prompt behind them, cut so that it fits, and where the gap is."""
     before, after = (tokenizer.encode([part]).ids for part in (prompt.before, prompt.after))

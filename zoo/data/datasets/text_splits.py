@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.data.text.special_tokens import PAIR
+from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 
 
@@ -18,7 +18,7 @@ class Texts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reviews:
+class TextDataset:
     """What a classifier of texts learns from, is chosen by and is judged by.
 
     Attributes:
@@ -38,7 +38,7 @@ class Reviews:
     notes: tuple[str, ...] = ()
 
 
-def same(text: str) -> str:
+def normalized_key(text: str) -> str:
     """What is equal for two texts that differ in case and white space only."""
     return " ".join(text.casefold().split())
 
@@ -65,8 +65,8 @@ def cut(whole: Texts, *shares: float) -> list[Texts]:
 
 def place(text: str) -> float:
     """Sends a text, or a pair of them by its first one, to a place in [0, 1), the same on every machine."""
-    text = text.split(PAIR)[0]
-    return int.from_bytes(hashlib.blake2b(same(text).encode(), digest_size=6).digest(), "little") / 2**48
+    text = text.split(PAIR_SEPARATOR)[0]
+    return int.from_bytes(hashlib.blake2b(normalized_key(text).encode(), digest_size=6).digest(), "little") / 2**48
 
 
 def chosen(whole: Texts, stays: np.ndarray) -> Texts:
@@ -74,11 +74,11 @@ def chosen(whole: Texts, stays: np.ndarray) -> Texts:
     return Texts([text for text, keep in zip(whole.texts, stays) if keep], whole.labels[stays])
 
 
-def without_overlap(found: Reviews) -> Reviews:
+def without_overlap(found: TextDataset) -> TextDataset:
     """Removes from train what stands in validation or test, and from validation what stands in test."""
-    test = set(map(same, found.test.texts))
+    test = set(map(normalized_key, found.test.texts))
     validation, dropped_validation = _without(found.validation, test)
-    train, dropped_train = _without(found.train, test | set(map(same, validation.texts)))
+    train, dropped_train = _without(found.train, test | set(map(normalized_key, validation.texts)))
     notes = found.notes
     if dropped_train or dropped_validation:
         notes += (
@@ -88,17 +88,17 @@ def without_overlap(found: Reviews) -> Reviews:
 
 
 def _without(whole: Texts, forbidden: set[str]) -> tuple[Texts, int]:
-    stays = np.array([same(text) not in forbidden for text in whole.texts], bool)
+    stays = np.array([normalized_key(text) not in forbidden for text in whole.texts], bool)
     return chosen(whole, stays), int((~stays).sum())
 
 
-def unjudged(found: Reviews) -> list[str]:
+def without_heldout(found: TextDataset) -> list[str]:
     """Texts to learn a language from: those of train and the unlabelled ones, without any of validation and test."""
-    judged = set(map(same, [*found.validation.texts, *found.test.texts]))
-    return [text for text in [*found.train.texts, *found.unlabelled] if same(text) not in judged]
+    judged = set(map(normalized_key, [*found.validation.texts, *found.test.texts]))
+    return [text for text in [*found.train.texts, *found.unlabelled] if normalized_key(text) not in judged]
 
 
-def check(found: Reviews, source: str) -> Reviews:
+def check(found: TextDataset, source: str) -> TextDataset:
     """Refuses what a classifier cannot learn from or be judged by.
 
     Raises:

@@ -17,19 +17,19 @@ from zoo import randomness
 _HIDDEN, _OTHER = 0.8, 0.1
 
 
-class Rules(NamedTuple):
+class MaskingRules(NamedTuple):
     """What may be hidden, and how.
 
     Attributes:
         mask: id of [MASK].
-        spared: ids that are never chosen, [CLS] and [SEP]; padding (0) never is either.
+        special_ids: ids that are never chosen, [CLS] and [SEP]; padding (0) never is either.
         vocabulary: ids are less.
         rate: share of the tokens that are chosen.
         continues: bool `[vocabulary]`, which ids are pieces inside of a word, to choose whole words; None for tokens.
     """
 
     mask: int
-    spared: Sequence[int]
+    special_ids: Sequence[int]
     vocabulary: int
     rate: float = 0.15
     continues: np.ndarray | None = None
@@ -44,22 +44,22 @@ class Masked(NamedTuple):
 
     Attributes:
         tokens: int32 `[batch, time]` as the network reads them.
-        places: int32 `[batch, most]` in the row, of the chosen tokens.
-        wanted: int32 `[batch, most]`, what stood there.
+        positions: int32 `[batch, most]` in the row, of the chosen tokens.
+        labels: int32 `[batch, most]`, what stood there.
         weights: float32 `[batch, most]`, 0 where fewer were chosen.
     """
 
     tokens: tf.Tensor
-    places: tf.Tensor
-    wanted: tf.Tensor
+    positions: tf.Tensor
+    labels: tf.Tensor
     weights: tf.Tensor
 
 
-def masked(tokens: tf.Tensor, rules: Rules) -> Masked:
+def masked(tokens: tf.Tensor, rules: MaskingRules) -> Masked:
     """Hides some tokens of each row; to be called inside the engine's forward pass.
 
-    Of n tokens that may be hidden round(rate * n) are, at least one. Of whole words as many as fit into that number,
-    one after the other; none that is larger than it, unless all are: then one is, up to its `Rules.most`-th piece.
+    Of n tokens that may be hidden, round(rate * n) are, at least one. Of whole words as many as fit into that number,
+    one after the other; none that is larger than it, unless all are: then one is, up to its `most`-th piece.
 
     Args:
         tokens: int32 `[batch, time]`, padded with 0; the time is known when the graph is made.
@@ -67,7 +67,7 @@ def masked(tokens: tf.Tensor, rules: Rules) -> Masked:
     """
     where, shape = randomness.current(), tf.shape(tokens)
     free = tokens != 0
-    for id in rules.spared:
+    for id in rules.special_ids:
         free &= tokens != id
     scores = randomness.uniform(shape, randomness.scope_key(where), where.first_row)
     if rules.continues is not None:
@@ -76,23 +76,23 @@ def masked(tokens: tf.Tensor, rules: Rules) -> Masked:
     scores = tf.where(free, scores, -1.0)
     if rules.continues is not None:
         scores = _fitting(scores, room)
-    top, places = tf.math.top_k(scores, rules.most(tokens.shape[1]))
+    top, positions = tf.math.top_k(scores, rules.most(tokens.shape[1]))
     taken = _taken(top, scores, rules.continues is not None)
     chosen = (top >= 0) & (taken <= tf.maximum(room, taken[:, :1]))
-    wanted = tf.gather(tokens, places, batch_dims=1)
-    read = tf.where(chosen, _replaced(wanted, where, rules), wanted)
-    rows = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(places))
-    hidden = tf.tensor_scatter_nd_update(tokens, tf.stack([rows, places], axis=-1), read)
-    return Masked(hidden, places, wanted, tf.cast(chosen, tf.float32))
+    labels = tf.gather(tokens, positions, batch_dims=1)
+    read = tf.where(chosen, _replaced(labels, where, rules), labels)
+    rows = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(positions))
+    hidden = tf.tensor_scatter_nd_update(tokens, tf.stack([rows, positions], axis=-1), read)
+    return Masked(hidden, positions, labels, tf.cast(chosen, tf.float32))
 
 
 def _word_starts(tokens: tf.Tensor, continues: np.ndarray) -> tf.Tensor:
     """Where the word of each token begins, int32 `[batch, time]`."""
     begins = tf.logical_not(tf.gather(tf.constant(continues), tokens))
-    places = tf.where(begins, tf.range(tf.shape(tokens)[1]), 0)
+    positions = tf.where(begins, tf.range(tf.shape(tokens)[1]), 0)
     # A running maximum, as TensorFlow has none: 128 comparisons for each token are nothing.
     earlier = tf.linalg.band_part(tf.ones([tokens.shape[1], tokens.shape[1]], tf.int32), -1, 0)
-    return tf.reduce_max(places[:, None, :] * earlier, axis=-1)
+    return tf.reduce_max(positions[:, None, :] * earlier, axis=-1)
 
 
 def _fitting(scores: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
@@ -110,13 +110,13 @@ def _taken(top: tf.Tensor, scores: tf.Tensor, words: bool) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(scores[:, None, :] >= top[:, :, None], tf.int32), axis=-1)
 
 
-def _replaced(wanted: tf.Tensor, where: randomness.Scope, rules: Rules) -> tf.Tensor:
+def _replaced(labels: tf.Tensor, where: randomness.Scope, rules: MaskingRules) -> tf.Tensor:
     """[MASK] for most, any token for some, itself for the rest."""
-    draw = randomness.uniform(tf.shape(wanted), randomness.scope_key(where), where.first_row)
-    other = randomness.uniform(tf.shape(wanted), randomness.scope_key(where), where.first_row)
+    draw = randomness.uniform(tf.shape(labels), randomness.scope_key(where), where.first_row)
+    other = randomness.uniform(tf.shape(labels), randomness.scope_key(where), where.first_row)
     # Not padding, which would end the text.
     other = 1 + tf.cast(other * (rules.vocabulary - 1), tf.int32)
-    return tf.where(draw < _HIDDEN, rules.mask, tf.where(draw < _HIDDEN + _OTHER, other, wanted))
+    return tf.where(draw < _HIDDEN, rules.mask, tf.where(draw < _HIDDEN + _OTHER, other, labels))
 
 
 def _rounded(rate: float, count: tf.Tensor) -> tf.Tensor:

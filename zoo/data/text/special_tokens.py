@@ -12,17 +12,17 @@ from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
 
 # Between the two texts of a pair where they travel as one: a sign that stands for just this, and in no text.
-PAIR = "\N{SYMBOL FOR RECORD SEPARATOR}"
+PAIR_SEPARATOR = "\N{SYMBOL FOR RECORD SEPARATOR}"
 
 
-class Frame(NamedTuple):
+class SpecialTokens(NamedTuple):
     """The ids that stand around a text."""
 
     first: int
     last: int
 
 
-def of(tokenizer: Tokenizer) -> Frame:
+def from_tokenizer(tokenizer: Tokenizer) -> SpecialTokens:
     """The ids of [CLS] and [SEP].
 
     Raises:
@@ -31,10 +31,12 @@ def of(tokenizer: Tokenizer) -> Frame:
     found = [tokenizer.id_of(token) for token in ("[CLS]", "[SEP]")]
     if None in found:
         raise BadInput("the tokenizer has no [CLS] and [SEP]; expected one of a BERT, or one trained here")
-    return Frame(*found)
+    return SpecialTokens(*found)
 
 
-def framed(encoded: Encoded, frame: Frame, max_length: int, cut: str = "head") -> dict[str, np.ndarray]:
+def add_special_tokens(
+    encoded: Encoded, frame: SpecialTokens, max_length: int, cut: str = "head"
+) -> dict[str, np.ndarray]:
     """Texts in their frames, as rows of one width, that of the longest after cutting.
 
     Args:
@@ -58,7 +60,9 @@ def framed(encoded: Encoded, frame: Frame, max_length: int, cut: str = "head") -
     return {"tokens": tokens, "length": lengths + np.int32(2)}
 
 
-def paired(one: Encoded, other: Encoded, frame: Frame, max_length: int) -> dict[str, np.ndarray]:
+def add_special_tokens_to_pairs(
+    one: Encoded, other: Encoded, frame: SpecialTokens, max_length: int
+) -> dict[str, np.ndarray]:
     """Pairs of texts; of a pair that is too long the longer text loses its end first.
 
     Args:
@@ -68,7 +72,7 @@ def paired(one: Encoded, other: Encoded, frame: Frame, max_length: int) -> dict[
         max_length: most tokens of a row, the frame's three included.
 
     Returns:
-        As of `framed`, and `segments` int32 `[texts, width]`: 1 at the second text and the [SEP] behind it.
+        As of `add_special_tokens`, and `segments` int32 `[texts, width]`: 1 at the second text and the [SEP] behind it.
 
     Raises:
         BadInput: there is no room for a token of each.

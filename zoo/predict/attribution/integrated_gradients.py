@@ -23,7 +23,7 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.predict.predictors import text_preprocessing
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 # Of the difference between the two logits; the floor is what sums of float32 may leave of a small one.
 TOLERANCE, _FLOOR = 0.01, 1e-3
@@ -103,7 +103,7 @@ class Explainer:
         BadInput: the model does not look its tokens up in one layer.
     """
 
-    def __init__(self, predictor: TextPredictor):
+    def __init__(self, predictor: TextClassifier):
         found = text_preprocessing.embeddings(predictor.model)
         if len(found) != 1:
             raise BadInput(f"the model has {len(found)} TokenEmbedding layers; expected 1 to explain a prediction by")

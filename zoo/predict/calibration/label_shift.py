@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import BadInput
-from zoo.predict.calibration.label_shift_test import Evidence
+from zoo.predict.calibration.label_shift_test import ShiftEProcess
 
 _FORMAT = 1
 # Of estimated shares; a thousandth of what a thousand examples can tell.
@@ -23,7 +23,7 @@ _ITERATIONS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
+class LabelShiftEstimate:
     """The shares of the classes in a stream, carried from batch to batch; immutable, begin with `of`.
 
     A new batch finds what is known as a Dirichlet prior: the expected numbers of each class in the batches before, each
@@ -49,7 +49,7 @@ class Prior:
     """
 
     source: tuple[float, ...]
-    evidence: Evidence
+    evidence: ShiftEProcess
     level: float
     strength: float
     expected: tuple[float, ...] = ()
@@ -57,7 +57,7 @@ class Prior:
     @classmethod
     def of(
         cls, probabilities: np.ndarray, level: float = 0.01, memory: float = 1000.0, strength: float | None = None
-    ) -> "Prior":
+    ) -> "LabelShiftEstimate":
         """Before a stream.
 
         The source's shares are the mean of the probabilities, not the shares of the labels: so validation data itself
@@ -69,7 +69,7 @@ class Prior:
                 trained on, ten or more of each class. The level holds on average over what the shares may be; where
                 most classes have been seen only once or twice it may be exceeded for some. They may be those that the
                 calibration was fitted to: in simulations the level held all the same.
-            level: as in `Prior`; 0.01 takes about 1.6 nats more evidence than 0.05.
+            level: as in `LabelShiftEstimate`; 0.01 takes about 1.6 nats more evidence than 0.05.
             memory: examples, above 0.
             strength: None for half a pseudo-example per class, as Jeffreys' prior has; more helps against mild shifts
                 in small batches, less against strong ones.
@@ -91,7 +91,7 @@ class Prior:
                 f"class {source.argmin()} has no probability on {len(probabilities)} validation examples: expected "
                 "more examples, or calibrated probabilities"
             )
-        evidence = Evidence(tuple(_predicted(probabilities).tolist()), float(memory))
+        evidence = ShiftEProcess(tuple(_predicted(probabilities).tolist()), float(memory))
         return cls(tuple((source / source.sum()).tolist()), evidence, float(level), strength)
 
     @property
@@ -106,7 +106,7 @@ class Prior:
         counts = self.strength * source + np.array(self.expected or np.zeros(len(source)))
         return tuple((counts / counts.sum()).tolist()) if counts.sum() > 0 else self.source
 
-    def update(self, probabilities: np.ndarray) -> tuple["Prior", np.ndarray]:
+    def update(self, probabilities: np.ndarray) -> tuple["LabelShiftEstimate", np.ndarray]:
         """Learns of the next batch and corrects it.
 
         Args:
@@ -133,16 +133,18 @@ class Prior:
         after = dataclasses.replace(self, evidence=evidence, expected=expected)
         return after, corrected.astype(np.asarray(probabilities).dtype) if after.shifted else probabilities
 
-    def reset(self) -> "Prior":
+    def reset(self) -> "LabelShiftEstimate":
         """As before the stream."""
-        return dataclasses.replace(self, evidence=Evidence(self.evidence.validation, self.evidence.memory), expected=())
+        return dataclasses.replace(
+            self, evidence=ShiftEProcess(self.evidence.validation, self.evidence.memory), expected=()
+        )
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`; `from_json` gives an equal prior, which goes on bit for bit."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_json(cls, found: Any) -> "Prior":
+    def from_json(cls, found: Any) -> "LabelShiftEstimate":
         """Reads what `as_json` gave.
 
         Raises:
@@ -208,14 +210,14 @@ def _checked(probabilities: np.ndarray, classes: int | None = None) -> np.ndarra
     return probabilities.astype(np.float64)
 
 
-def _read(found: Mapping[str, Any]) -> Prior:
+def _read(found: Mapping[str, Any]) -> LabelShiftEstimate:
     fields = {name: _tupled(value) for name, value in found.items()}
     if fields.pop("format") != _FORMAT:
         raise ValueError("another format")
-    evidence = Evidence(**{name: _tupled(value) for name, value in fields["evidence"].items()})
-    prior = Prior(**fields | {"evidence": evidence})
+    evidence = ShiftEProcess(**{name: _tupled(value) for name, value in fields["evidence"].items()})
+    prior = LabelShiftEstimate(**fields | {"evidence": evidence})
     rows = prior.source, evidence.validation, prior.expected, evidence.seen, evidence.recent, evidence.bets
-    if not all(isinstance(row, tuple) for row in rows) or len(evidence.bets) != len(Evidence((), 1.0).bets):
+    if not all(isinstance(row, tuple) for row in rows) or len(evidence.bets) != len(ShiftEProcess((), 1.0).bets):
         raise ValueError("another format")
     classes = len(prior.source)
     begun = classes if evidence.batches else 0

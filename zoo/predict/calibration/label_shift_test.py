@@ -28,7 +28,7 @@ _MILD = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class ShiftEProcess:
     """The money of a bettor who began with 1; immutable.
 
     Each batch's histogram is predicted by "nothing has shifted" and by four alternatives, all of them Dirichlet-
@@ -61,7 +61,7 @@ class Evidence:
         """Natural logarithm; where nothing has shifted, at most a share `level` of streams ever has -log(level)."""
         return float(np.logaddexp.reduce([-math.log(self.batches + 2), *self.bets]))
 
-    def add(self, predicted: np.ndarray) -> "Evidence":
+    def add(self, predicted: np.ndarray) -> "ShiftEProcess":
         """The evidence after one more batch.
 
         Args:

@@ -23,7 +23,7 @@ _ALL, _NONE = 0.0, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Abstention:
+class SelectiveRule:
     """When to answer, and what is promised then.
 
     Attributes:
@@ -76,7 +76,7 @@ class Abstention:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, found: Any) -> "Abstention":
+    def from_json(cls, found: Any) -> "SelectiveRule":
         """Reads what `as_json` gave.
 
         Raises:
@@ -89,7 +89,7 @@ class Abstention:
         return cls(**found)
 
 
-class Curve(NamedTuple):
+class RiskCoverageCurve(NamedTuple):
     """Risk against coverage, where the surest examples are answered first.
 
     Attributes:
@@ -106,7 +106,7 @@ class Curve(NamedTuple):
         return float(self.risk.mean())
 
 
-def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: float = 0.05) -> Abstention:
+def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: float = 0.05) -> SelectiveRule:
     """The threshold of largest coverage at which at most a share `risk` of the answers is wrong.
 
     It holds for examples to come with a probability of at least 1 - delta over validation sets. What is needed is that
@@ -127,8 +127,8 @@ def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: floa
     it visits. But errors steer the search, so all that it could visit would count. On simulated classifiers (500 and
     2,000 examples), 20 coverages that share delta answer from 2 % to a half fewer than the four starts.
 
-    Where no threshold can promise the risk, it answers nothing, which keeps any promise, and `Abstention.line` says so:
-    a stream goes on, and a person is told.
+    Where no threshold can promise the risk, it answers nothing, which keeps any promise, and `SelectiveRule.line` says
+    so: a stream goes on, and a person is told.
 
     Args:
         confidence: `[examples]`, above 0 and at most 1, the larger the surer; say the largest probability.
@@ -151,11 +151,11 @@ def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: floa
     starts = np.searchsorted(counts, [max(1, math.floor(start * examples)) for start in _STARTS])
     last = max(_last(passed, start) for start in starts.tolist())
     if last < 0:
-        return Abstention(_NONE, float(risk), float(delta), 1.0, 0, 0, examples)
+        return SelectiveRule(_NONE, float(risk), float(delta), 1.0, 0, 0, examples)
     found = int(counts[last]), int(errors[last])
     threshold = _ALL if found[0] == examples else float(descending[found[0]])
     bound = upper_bound(found[1], found[0], delta / len(_STARTS))
-    return Abstention(threshold, float(risk), float(delta), bound, *found, examples)
+    return SelectiveRule(threshold, float(risk), float(delta), bound, *found, examples)
 
 
 def upper_bound(errors: int, answered: int, delta: float) -> float:
@@ -166,7 +166,7 @@ def upper_bound(errors: int, answered: int, delta: float) -> float:
     return 1.0 if errors >= answered else float(stats.beta.isf(delta, errors + 1, answered - errors))
 
 
-def curve(confidence: np.ndarray, correct: np.ndarray) -> Curve:
+def curve(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverageCurve:
     """The risk-coverage curve.
 
     Args:
@@ -181,10 +181,10 @@ def curve(confidence: np.ndarray, correct: np.ndarray) -> Curve:
     # Each example that ties is as wrong as its group on average.
     share = np.bincount(place, ~correct) / count
     ranks = np.arange(1, len(confidence) + 1)
-    return Curve(ranks / len(ranks), np.cumsum(np.repeat(share, count)) / ranks)
+    return RiskCoverageCurve(ranks / len(ranks), np.cumsum(np.repeat(share, count)) / ranks)
 
 
-def draw(path: str | Path, found: Curve, chosen: Abstention | None = None, title: str = "") -> None:
+def draw(path: str | Path, found: RiskCoverageCurve, chosen: SelectiveRule | None = None, title: str = "") -> None:
     """Draws a risk-coverage curve, and what was chosen from it, to a PNG of 640 x 480 pixels.
 
     Args:

@@ -26,7 +26,7 @@ _KINDS = (
 _LOWEST = -1e30
 
 
-class Chunks:
+class ChunkedLstm:
     """A model of `zoo.models.lstm.classifier` as one program for each number of texts.
 
     Args:
@@ -44,9 +44,9 @@ class Chunks:
         self._pool = model.get_layer("pool")
         self._program = tf.function(self._chunk, jit_compile=True, autograph=False)
 
-    def batch(self, tokens: np.ndarray, texts: int) -> "Batch":
+    def batch(self, tokens: np.ndarray, texts: int) -> "ChunkBatch":
         """Room for reading texts, of which there are so many, from tokens `[texts, time]`."""
-        return Batch(self, tokens, next((size for size in _SIZES if size >= texts), _SIZES[-1]))
+        return ChunkBatch(self, tokens, next((size for size in _SIZES if size >= texts), _SIZES[-1]))
 
     def empty(self, rows: int) -> dict[str, Any]:
         """The state before the first token: of the LSTMs, and what the pooling has seen of the last one's outputs."""
@@ -121,14 +121,14 @@ class Chunks:
         return total / weight, {"top": top, "weight": weight, "sum": total}
 
 
-class Batch:
+class ChunkBatch:
     """Texts being read, each at a place of its own.
 
     Attributes:
         live: bool `[rows]`, where a text is being read.
     """
 
-    def __init__(self, chunks: Chunks, tokens: np.ndarray, rows: int):
+    def __init__(self, chunks: ChunkedLstm, tokens: np.ndarray, rows: int):
         missing = -tokens.shape[1] % chunks.size
         padded = np.pad(tokens, ((0, 0), (0, missing)))
         self._tokens = padded.reshape(len(tokens), padded.shape[1] // chunks.size, chunks.size)

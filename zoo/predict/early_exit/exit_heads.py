@@ -17,10 +17,10 @@ from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.early_exit.layerwise_encoder import Layered
+from zoo.predict.early_exit.layerwise_encoder import LayerwiseEncoder
 from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.cloning import digest
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
 NAME = "exits.json"
@@ -36,7 +36,7 @@ _ABSENT = -30.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Exits:
+class ExitHeads:
     """The classifiers.
 
     Attributes:
@@ -73,8 +73,8 @@ class Exits:
         files.write(files.absolute(workdir) / NAME, json.dumps(found) + "\n")
 
 
-def load(workdir: str | Path, predictor: TextPredictor) -> Exits:
-    """The exits that `Exits.save` left beside a run.
+def load(workdir: str | Path, predictor: TextClassifier) -> ExitHeads:
+    """The exits that `ExitHeads.save` left beside a run.
 
     Args:
         workdir: of the run.
@@ -87,8 +87,8 @@ def load(workdir: str | Path, predictor: TextPredictor) -> Exits:
     found = folders.read_json(path.parent, NAME)
     try:
         weights, biases = (np.array(found[name], np.float64) for name in ("weights", "biases"))
-        exits = Exits(weights, biases, found["model"], int(found["examples"]))
-        layered = Layered(predictor.model)
+        exits = ExitHeads(weights, biases, found["model"], int(found["examples"]))
+        layered = LayerwiseEncoder(predictor.model)
         good = weights.shape == (layered.layers - 1, layered.width, len(predictor.classes))
         good = good and biases.shape == (len(weights), len(predictor.classes))
         good = good and bool(np.isfinite(weights).all() and np.isfinite(biases).all())
@@ -101,7 +101,7 @@ def load(workdir: str | Path, predictor: TextPredictor) -> Exits:
     return exits
 
 
-def of_run(workdir: str | Path, predictor: TextPredictor, save: bool = False) -> Exits:
+def of_run(workdir: str | Path, predictor: TextClassifier, save: bool = False) -> ExitHeads:
     """The exits beside a run, else fitted to its own training split.
 
     Args:
@@ -115,17 +115,17 @@ def of_run(workdir: str | Path, predictor: TextPredictor, save: bool = False) ->
     workdir = files.absolute(workdir)
     if os.path.lexists(workdir / NAME):
         return load(workdir, predictor)
-    Layered(predictor.model)
-    train = run_data.own_texts(folders.read_json(workdir, folders.RUN)).train
-    found = fit(predictor, run_data.given(predictor, train), train.labels)
+    LayerwiseEncoder(predictor.model)
+    train = run_data.run_texts(folders.read_json(workdir, folders.RUN)).train
+    found = fit(predictor, run_data.as_examples(predictor, train), train.labels)
     if save:
         found.save(workdir)
     return found
 
 
 def fit(
-    predictor: TextPredictor, texts: Sequence[Example], labels: np.ndarray, examples: int = _EXAMPLES, seed: int = 0
-) -> Exits:
+    predictor: TextClassifier, texts: Sequence[Example], labels: np.ndarray, examples: int = _EXAMPLES, seed: int = 0
+) -> ExitHeads:
     """Fits a softmax regression to what each layer but the last makes of the training texts.
 
     Args:
@@ -138,7 +138,7 @@ def fit(
     Raises:
         BadInput: the model has no layers to leave out, or the texts are of one class.
     """
-    layered = Layered(predictor.model)
+    layered = LayerwiseEncoder(predictor.model)
     chosen = np.random.default_rng(seed).permutation(len(texts))[:examples]
     labels = np.asarray(labels)[chosen]
     if len(np.unique(labels)) < 2:
@@ -146,7 +146,7 @@ def fit(
     pooled, _ = layered.everything(predictor, [texts[index] for index in chosen])
     found = [_regression(each, labels, len(predictor.classes)) for each in pooled]
     weights, biases = (np.stack(part) for part in zip(*found))
-    return Exits(weights, biases, digest(predictor.model), len(chosen))
+    return ExitHeads(weights, biases, digest(predictor.model), len(chosen))
 
 
 def _regression(pooled: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import encoder_heads, transformer
 from zoo.models.layers import Dropout
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
 
@@ -35,7 +35,7 @@ def joined(parts: Sequence[Hidden]) -> Hidden:
     return parts[0] if len(parts) == 1 else Hidden(*(tf.concat(each, axis=0) for each in zip(*parts)))
 
 
-class Layered:
+class LayerwiseEncoder:
     """The model of an encoder with a head as one program for each layer and shape of its inputs.
 
     The programs share the model's variables, so they follow what a stage changes in it.
@@ -80,7 +80,7 @@ class Layered:
         """The last layer and the head: the model's output, float32 `[rows, logits]`."""
         return self._program(self.layers - 1, list(hidden)).numpy().astype(np.float32)
 
-    def everything(self, predictor: TextPredictor, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+    def everything(self, predictor: TextClassifier, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
         """What all layers make of texts.
 
         Args:
@@ -135,11 +135,11 @@ class Layered:
 _KINDS = (
     keras.layers.InputLayer,
     transformer.Embedding,
-    transformer.Seen,
+    transformer.PaddingMask,
     transformer.Block,
     transformer.Norm,
-    encoder_heads.MeanOfSeen,
-    encoder_heads.First,
+    encoder_heads.MeanPooling,
+    encoder_heads.ClsPooling,
     Dropout,
     keras.layers.Dense,
 )

@@ -1,7 +1,7 @@
 """Early reading: an LSTM classifier stops reading a text when it is sure of the answer.
 
     found = predictor.load(workdir)
-    early = EarlyReading(found, source.load(workdir, found), risk=0.01)
+    early = LstmExit(found, held_out.load(workdir, found), risk=0.01)
     logits = early.logits(texts)
     early.saved
 
@@ -21,10 +21,10 @@ from zoo.errors import BadInput, NonFinite
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
-from zoo.predict.early_exit.chunked_lstm import Chunks
-from zoo.predict.early_exit.transformer_exit import Early, Stopper
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.early_exit.chunked_lstm import ChunkedLstm
+from zoo.predict.early_exit.transformer_exit import ExitedBatch, Stopper
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
 # Of texts that have read a chunk: their numbers, the chunks' numbers, float64 logits; bool, which of them have enough.
@@ -34,7 +34,7 @@ _Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 _FEWEST = 50
 
 
-class EarlyReading(Stopper):
+class LstmExit(Stopper):
     """A classifier of texts by an LSTM in one direction that reads no further than it needs.
 
     Args:
@@ -56,8 +56,8 @@ class EarlyReading(Stopper):
 
     def __init__(
         self,
-        predictor: TextPredictor,
-        source: Source,
+        predictor: TextClassifier,
+        source: HeldOut,
         risk: float = 0.01,
         delta: float = 0.05,
         rule: str = "confident",
@@ -68,7 +68,7 @@ class EarlyReading(Stopper):
         if chunk < 1:
             raise BadInput(f"the chunk is {chunk} tokens: expected 1 or more")
         super().__init__()
-        self._predictor, self._chunks = predictor, Chunks(predictor.model, chunk)
+        self._predictor, self._chunks = predictor, ChunkedLstm(predictor.model, chunk)
         logits, last = self._everything(source.examples)
         fitted, tested = stopping_rule.parts(len(last))
         self._temperatures = _temperatures(logits[:, fitted], source.labels[fitted], last[fitted])
@@ -77,7 +77,7 @@ class EarlyReading(Stopper):
         self._known = probabilities, last[tested], full, source.labels[tested]
         self.choose(risk, delta, rule, kind)
 
-    def answers(self, texts: Sequence[Example]) -> Early:
+    def answers(self, texts: Sequence[Example]) -> ExitedBatch:
         """Answers texts, in their order; who shares a batch changes no answer.
 
         Args:
@@ -95,7 +95,7 @@ class EarlyReading(Stopper):
         columns = self._predictor.columns(texts)
         lengths, last = self._lengths(columns)
         found = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
-        depths, watch = lengths.copy(), stopping_rule.Watch(self.stopping.rule, len(texts))
+        depths, watch = lengths.copy(), stopping_rule.ExitScores(self.stopping.rule, len(texts))
 
         def judge(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
             # A text may be longer than all of validation.
@@ -112,7 +112,7 @@ class EarlyReading(Stopper):
         else:
             self._read(columns["tokens"], last, judge)
         self._count(depths, int(lengths.sum()))
-        return Early(found, depths)
+        return ExitedBatch(found, depths)
 
     def _everything(self, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
         """The logits after each chunk of whole texts, `[chunks, texts, classes]`, zeros after a text's last one."""

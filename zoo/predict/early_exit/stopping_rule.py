@@ -27,7 +27,7 @@ _CALIBRATE = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Stopping:
+class ExitRule:
     """When to stop, and what is promised then.
 
     Attributes:
@@ -68,7 +68,7 @@ class Stopping:
         return f"{promise}: stops {when}, {self.lost:,} of {self.examples:,} validation examples lost by it"
 
 
-class Watch:
+class ExitScores:
     """The score of a few examples as their stages come, by which they stop.
 
     Args:
@@ -128,7 +128,7 @@ def choose(
     delta: float = 0.05,
     rule: str = "confident",
     kind: str = "changed",
-) -> Stopping:
+) -> ExitRule:
     """The threshold that stops earliest, of those at which at most a share `risk` of the answers is lost.
 
     It holds for examples to come with a probability of at least 1 - delta over validation sets, if examples are
@@ -154,14 +154,14 @@ def choose(
     """
     check(risk, delta, rule, kind)
     stages, examples, classes = probabilities.shape
-    watch = Watch(rule, examples)
+    watch = ExitScores(rule, examples)
     scores = np.stack([watch.scores(each) for each in probabilities])
     answers = probabilities.argmax(axis=2)
     lost = answers != full
     if kind == "errors":
         lost = (answers != labels) & (full == labels)
     lost[np.arange(stages)[:, None] >= last] = False
-    found = Stopping(rule, NEVER, float(risk), kind, float(delta), 0.0, 0, examples)
+    found = ExitRule(rule, NEVER, float(risk), kind, float(delta), 0.0, 0, examples)
     for threshold in thresholds(rule, stages, classes):
         count = int(lost[stops(scores, threshold, last), np.arange(examples)].sum())
         if stats.binom.cdf(count, examples, risk) > delta:

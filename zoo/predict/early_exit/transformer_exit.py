@@ -1,7 +1,7 @@
 """Early exit: an encoder's later layers are not computed for texts whose answer an earlier one is sure of.
 
     found = predictor.load(workdir)
-    early = EarlyExit(found, source.load(workdir, found), exits.of_run(workdir, found), risk=0.01)
+    early = TransformerExit(found, held_out.load(workdir, found), exit_heads.of_run(workdir, found), risk=0.01)
     logits = early.logits(texts)
     early.saved
 
@@ -20,17 +20,17 @@ from zoo.errors import NonFinite
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
-from zoo.predict.early_exit.exit_heads import Exits
-from zoo.predict.early_exit.layerwise_encoder import Hidden, Layered, joined
-from zoo.predict.evaluation.held_out import Source
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.early_exit.exit_heads import ExitHeads
+from zoo.predict.early_exit.layerwise_encoder import Hidden, LayerwiseEncoder, joined
+from zoo.predict.evaluation.held_out import HeldOut
+from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
 # Of parts of a batch that texts have left: parts of 64 rows waste little on padding; 16 and 1 are for the rest.
 _SIZES = (64, 16, 1)
 
 
-class Early(NamedTuple):
+class ExitedBatch(NamedTuple):
     """Answers, and how far each of them had to go.
 
     Attributes:
@@ -93,7 +93,7 @@ class Stopper:
         self._done, self._whole = self._done + int(depths.sum()), self._whole + whole
 
 
-class EarlyExit(Stopper):
+class TransformerExit(Stopper):
     """A classifier of texts by a Transformer encoder that computes no more layers than it needs.
 
     Args:
@@ -115,16 +115,16 @@ class EarlyExit(Stopper):
 
     def __init__(
         self,
-        predictor: TextPredictor,
-        source: Source,
-        exits: Exits,
+        predictor: TextClassifier,
+        source: HeldOut,
+        exits: ExitHeads,
         risk: float = 0.01,
         delta: float = 0.05,
         rule: str = "confident",
         kind: str = "changed",
     ):
         stopping_rule.check(risk, delta, rule, kind)
-        self._predictor, self._exits, self._layered = predictor, exits, Layered(predictor.model)
+        self._predictor, self._exits, self._layered = predictor, exits, LayerwiseEncoder(predictor.model)
         super().__init__(self._layered.layers)
         pooled, _ = self._layered.everything(predictor, source.examples)
         logits = [exits.logits(number, each) for number, each in enumerate(pooled)]
@@ -138,7 +138,7 @@ class EarlyExit(Stopper):
         self._known = probabilities, last, full.argmax(axis=1), source.labels[tested]
         self.choose(risk, delta, rule, kind)
 
-    def answers(self, texts: Sequence[Example]) -> Early:
+    def answers(self, texts: Sequence[Example]) -> ExitedBatch:
         """Answers texts, in their order; who shares a batch changes no answer.
 
         Args:
@@ -156,11 +156,11 @@ class EarlyExit(Stopper):
             for chosen, inputs in self._predictor.fed(texts):
                 self._batch(chosen, inputs, found, depths)
         self._count(depths, self._layered.layers * len(texts))
-        return Early(found, depths)
+        return ExitedBatch(found, depths)
 
     def _batch(self, chosen: np.ndarray, inputs: list[np.ndarray], found: np.ndarray, depths: np.ndarray) -> None:
         """Answers the texts of one batch, from the first layer to the last that one of them needs."""
-        watch = stopping_rule.Watch(self.stopping.rule, len(chosen))
+        watch = stopping_rule.ExitScores(self.stopping.rule, len(chosen))
         # Numbers of the rows that are left, where they stand in what was computed, and that.
         left = places = np.arange(len(chosen))
         hidden, pooled = self._layered.begin(inputs)

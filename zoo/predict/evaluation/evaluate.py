@@ -18,11 +18,11 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import log_softmax
 from zoo.predict.evaluation import tags
 from zoo.predict.evaluation import texts as text_evaluation
-from zoo.predict.predictors.array_classifier import Predictor
-from zoo.predict.predictors.fill_mask import GapPredictor
+from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.fill_mask import FillMask
 from zoo.predict.predictors.loading import load
-from zoo.predict.predictors.tagger import TagPredictor
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.predict.predictors.tagger import Tagger
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 
 
 def evaluate(
@@ -58,18 +58,18 @@ def evaluate(
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
     columns = {"text_column": text_column, "label_column": label_column, "pair_column": pair_column}
-    if weight_column is not None and not isinstance(predictor, Predictor):
+    if weight_column is not None and not isinstance(predictor, ArrayClassifier):
         raise BadInput(f"{workdir} holds no model for tables: expected no --weight_column")
-    if isinstance(predictor, (TextPredictor, ValuePredictor)):
+    if isinstance(predictor, (TextClassifier, TextRegressor)):
         return text_evaluation.evaluate(predictor, run, dataset, **columns)
-    if isinstance(predictor, Predictor):
+    if isinstance(predictor, ArrayClassifier):
         columns.pop("label_column")
     if any(columns.values()):
         given = " and ".join(f"no --{name}" for name in columns)
         raise BadInput(f"{workdir} holds no model for texts with labels: expected {given}")
-    if isinstance(predictor, TagPredictor):
+    if isinstance(predictor, Tagger):
         return tags.evaluate(predictor, run, dataset)
-    if isinstance(predictor, GapPredictor):
+    if isinstance(predictor, FillMask):
         raise BadInput(
             f"{workdir} holds a pretrained encoder, whose test stands in {folders.RESULT}; fine-tune it first"
         )
@@ -99,7 +99,7 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
 def _examples(
-    dataset: str, run: dict[str, Any], predictor: Predictor, label_column: str | None, weight_column: str | None
+    dataset: str, run: dict[str, Any], predictor: ArrayClassifier, label_column: str | None, weight_column: str | None
 ) -> list[Columns]:
     """The parts of a data set to judge by, their labels as places among the model's classes."""
     config = run["config"]
@@ -149,7 +149,7 @@ def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
     return batches.fingerprint() == run.get("identity", {}).get("training data")
 
 
-def _judged(predictor: Predictor, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _judged(predictor: ArrayClassifier, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cross-entropy, whether correct, and weight, each `[examples]`."""
     labels = columns["y"]
     wrong = np.flatnonzero((labels < 0) | (labels >= len(predictor.classes)))

@@ -10,12 +10,12 @@ from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation import run_data
-from zoo.predict.evaluation.run_data import own_arrays
+from zoo.predict.evaluation.run_data import run_arrays
 from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.text_classifier import TextClassifier
 
 
-class Source(NamedTuple):
+class HeldOut(NamedTuple):
     """The validation split, as the stages and guards of `zoo.adaptation.refiner` use it.
 
     Attributes:
@@ -29,7 +29,7 @@ class Source(NamedTuple):
     logits: np.ndarray
 
 
-def load(workdir: str | Path, predictor: Classifier) -> Source:
+def load(workdir: str | Path, predictor: Classifier) -> HeldOut:
     """Reads the run's validation split and lets its model answer.
 
     Args:
@@ -46,14 +46,14 @@ def load(workdir: str | Path, predictor: Classifier) -> Source:
         examples, labels = _validation(predictor, run)
     except BadInput as error:
         raise BadInput(f"what is refined is judged by the run's validation split: {error}") from None
-    return Source(examples, labels, two_class_logits(predictor.logits(examples)))
+    return HeldOut(examples, labels, two_class_logits(predictor.logits(examples)))
 
 
-def halves(source: Source) -> tuple[Source, Source]:
+def halves(source: HeldOut) -> tuple[HeldOut, HeldOut]:
     """Two parts by chance, always the same: what is fitted to one may be judged by the other."""
     order = np.random.default_rng(0).permutation(len(source.labels))
     parts = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
-    return tuple(Source(_chosen(source.examples, part), source.labels[part], source.logits[part]) for part in parts)
+    return tuple(HeldOut(_chosen(source.examples, part), source.labels[part], source.logits[part]) for part in parts)
 
 
 def _chosen(examples: Any, part: np.ndarray) -> Any:
@@ -61,8 +61,8 @@ def _chosen(examples: Any, part: np.ndarray) -> Any:
 
 
 def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
-    if isinstance(predictor, TextPredictor):
-        found = run_data.own_texts(run).validation
-        return run_data.given(predictor, found), found.labels
-    columns = own_arrays(run).validation
+    if isinstance(predictor, TextClassifier):
+        found = run_data.run_texts(run).validation
+        return run_data.as_examples(predictor, found), found.labels
+    columns = run_arrays(run).validation
     return columns["x"], columns["y"]

@@ -5,14 +5,14 @@ from typing import Any
 
 from zoo.data.datasets import extra_examples, images, tagging, text_classification
 from zoo.data.datasets.tagging import Tagged
-from zoo.data.datasets.text_classification import Reviews, Texts
+from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
-from zoo.data.text.special_tokens import PAIR
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.data.text.special_tokens import PAIR_SEPARATOR
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 from zoo.predict.predictors.text_inputs import Example
 
 
-def own_texts(run: dict[str, Any], more: bool = True) -> Reviews:
+def run_texts(run: dict[str, Any], more: bool = True) -> TextDataset:
     """The texts of a run, split as they were for it; `more`: with those of its --more_file."""
     config, folder = run["config"], run.get("folder", ".")
     names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
@@ -28,12 +28,12 @@ def own_texts(run: dict[str, Any], more: bool = True) -> Reviews:
     return extra_examples.texts(found, added, *(config.get(f"{name}_column", "") for name in ("text", "label", "pair")))
 
 
-def given(predictor: TextPredictor | ValuePredictor, found: Texts) -> list[Example]:
+def as_examples(predictor: TextClassifier | TextRegressor, found: Texts) -> list[Example]:
     """Texts, or pairs of them, as the predictor takes them."""
-    return [tuple(text.split(PAIR)) for text in found.texts] if predictor.pair_column else found.texts
+    return [tuple(text.split(PAIR_SEPARATOR)) for text in found.texts] if predictor.pair_column else found.texts
 
 
-def own_arrays(run: dict[str, Any]) -> Splits:
+def run_arrays(run: dict[str, Any]) -> Splits:
     """The data set of a run on arrays, split as it was for it, without its --more_file."""
     config = run["config"]
     dataset = config.get("dataset", "")
@@ -43,7 +43,7 @@ def own_arrays(run: dict[str, Any]) -> Splits:
     return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))
 
 
-def own_sentences(run: dict[str, Any]) -> Tagged:
+def run_sentences(run: dict[str, Any]) -> Tagged:
     """The sentences of a run, split as they were for it."""
     config = run["config"]
     given = {name: config[name] for name in ("train_file", "eval_file", "test_file") if config.get(name)}

@@ -6,14 +6,14 @@ from zoo import errors, files
 from zoo.data.datasets import conll, tagging
 from zoo.data.datasets.tag_schemes import to_iob2
 from zoo.data.datasets.tagging import Sentences
-from zoo.data.datasets.text_splits import same
+from zoo.data.datasets.text_splits import normalized_key
 from zoo.errors import BadInput
 from zoo.metrics import entities
-from zoo.predict.evaluation.run_data import conll_columns, own_sentences
-from zoo.predict.predictors.tagger import TagPredictor
+from zoo.predict.evaluation.run_data import conll_columns, run_sentences
+from zoo.predict.predictors.tagger import Tagger
 
 
-def evaluate(predictor: TagPredictor, run: dict[str, Any], dataset: str | None = None) -> dict[str, float]:
+def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None) -> dict[str, float]:
     """Judges a tagger.
 
     As in training, words behind `max_length` of a sentence count as not recognised.
@@ -34,13 +34,13 @@ def evaluate(predictor: TagPredictor, run: dict[str, Any], dataset: str | None =
         BadInput: the data set is not found or not understood, none of its tags is the model's, or no sentence is left.
     """
     if dataset is None:
-        own = own_sentences(run)
+        own = run_sentences(run)
         _check(predictor, "the run's data set", own.test, own.scheme)
         return _judged(predictor, own.test)
     found, scheme = _other(dataset, run["config"])
     _check(predictor, f"--dataset {dataset}", found, scheme)
     try:
-        own = own_sentences(run)
+        own = run_sentences(run)
     except BadInput:
         return _judged(predictor, found)
     known = {_key(words) for part in (own.train, own.validation) for words in part.words}
@@ -62,7 +62,7 @@ def _other(dataset: str, config: dict[str, Any]) -> tuple[Sentences, str]:
     return Sentences([each.words for each in sentences], [each.tags for each in sentences]), scheme
 
 
-def _check(predictor: TagPredictor, source: str, found: Sentences, scheme: str) -> None:
+def _check(predictor: Tagger, source: str, found: Sentences, scheme: str) -> None:
     names = {tag for tags in found.tags for tag in tags}
     # A type that the model does not know is counted: nothing of it is found. A file with none that it knows is a slip.
     if scheme != predictor.scheme or not (names & set(predictor.names) - {"O"}):
@@ -76,9 +76,9 @@ def _few(names) -> str:
 
 
 def _key(words: list[str]) -> str:
-    return same(" ".join(words))
+    return normalized_key(" ".join(words))
 
 
-def _judged(predictor: TagPredictor, found: Sentences) -> dict[str, float]:
+def _judged(predictor: Tagger, found: Sentences) -> dict[str, float]:
     predicted = predictor.tags_of(found.words, whole=False)
     return {"examples": len(predicted), **entities.judged(found.tags, predicted, predictor.scheme, final=True)}

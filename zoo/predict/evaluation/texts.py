@@ -7,17 +7,16 @@ import numpy as np
 
 from zoo import errors, files
 from zoo.data.datasets import text_classification, text_files
-from zoo.data.datasets.text_classification import Texts
-from zoo.data.datasets.text_splits import same
+from zoo.data.datasets.text_splits import Texts, normalized_key
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.evaluation.run_data import given, own_texts
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.predict.evaluation.run_data import as_examples, run_texts
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 
 
 def evaluate(
-    predictor: TextPredictor | ValuePredictor,
+    predictor: TextClassifier | TextRegressor,
     run: dict[str, Any],
     dataset: str | None = None,
     text_column: str | None = None,
@@ -49,7 +48,7 @@ def evaluate(
     if pair_column and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:
-        own = own_texts(run)
+        own = run_texts(run)
         _check_classes("the run's data set", own.classes, _classes(predictor))
         return _judged(predictor, own.test)
     columns = (
@@ -59,19 +58,19 @@ def evaluate(
     )
     found = _other(dataset, columns, _classes(predictor))
     try:
-        own = own_texts(run)
+        own = run_texts(run)
     except BadInput:
         return _judged(predictor, found)
-    known = set(map(same, own.train.texts)) | set(map(same, own.validation.texts))
-    new = np.array([same(text) not in known for text in found.texts], bool)
+    known = set(map(normalized_key, own.train.texts)) | set(map(normalized_key, own.validation.texts))
+    new = np.array([normalized_key(text) not in known for text in found.texts], bool)
     if not new.any():
         raise BadInput(f"--dataset {dataset}: the run was trained on all of its {len(new)} texts; expected others")
     left = Texts([text for text, keep in zip(found.texts, new) if keep], found.labels[new])
     return {**_judged(predictor, left), "left_out": int((~new).sum())}
 
 
-def _classes(predictor: TextPredictor | ValuePredictor) -> tuple[str, ...]:
-    return predictor.classes if isinstance(predictor, TextPredictor) else ()
+def _classes(predictor: TextClassifier | TextRegressor) -> tuple[str, ...]:
+    return predictor.classes if isinstance(predictor, TextClassifier) else ()
 
 
 def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
@@ -117,9 +116,9 @@ def _check_classes(source: str, found: tuple[str, ...], expected: tuple[str, ...
         )
 
 
-def _judged(predictor: TextPredictor | ValuePredictor, examples: Texts) -> dict[str, float]:
-    texts = given(predictor, examples)
-    if isinstance(predictor, ValuePredictor):
+def _judged(predictor: TextClassifier | TextRegressor, examples: Texts) -> dict[str, float]:
+    texts = as_examples(predictor, examples)
+    if isinstance(predictor, TextRegressor):
         logits, labels = predictor.network.logits(texts), (examples.labels - predictor.centre) / predictor.scale
         losses, judged = (
             (logits[:, 0] - labels) ** 2 / 2,

@@ -29,8 +29,8 @@ from zoo.errors import BadInput, NonFinite
 from zoo.metrics import classification
 from zoo.models import kv_cache
 from zoo.predict.language_models import perplexity
-from zoo.predict.language_models.dynamic_optimizer import Returning
-from zoo.predict.language_models.fixed_share import Mixture
+from zoo.predict.language_models.dynamic_optimizer import DynamicOptimizer
+from zoo.predict.language_models.fixed_share import FixedShareMixture
 from zoo.predict.language_models.language_model import LanguageModel
 from zoo.predict.language_models.perplexity import Window
 from zoo.terms import Term
@@ -42,7 +42,7 @@ OPTIMIZERS = ("sgd", "rms")
 RATES = {"sgd": (0.03, 0.3), "rms": (0.0003, 0.0003)}
 
 
-class Settings(NamedTuple):
+class DynamicConfig(NamedTuple):
     """How a copy learns from a text.
 
     The rates were chosen on validation text, see `RATES`, and no decay, which lost some of the gain there. Of the
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     Attributes:
         segment: tokens that are scored before they are learned from; of a Transformer in whole windows.
         learning_rate: of each step; None is the network's default of `RATES`.
-        optimizer: "sgd", or "rms" for steps in units of the gradient in the training text, see `Returning`.
+        optimizer: "sgd", or "rms" for steps in units of the gradient in the training text, see `DynamicOptimizer`.
         decay: share of the way back to the model's weights, in each step.
         steps: on each segment.
         clip_norm: largest norm of the gradient of the mean loss, 1 as in training; 0 does not clip.
@@ -72,7 +72,7 @@ class Settings(NamedTuple):
     stride: int | None = None
 
 
-class Segment(NamedTuple):
+class EvaluatedSegment(NamedTuple):
     """One entry of the trace.
 
     Attributes:
@@ -113,7 +113,7 @@ class Evaluated(NamedTuple):
     static: np.ndarray
     dynamic: np.ndarray
     mixed: np.ndarray
-    trace: list[Segment]
+    trace: list[EvaluatedSegment]
 
     def gain(self, resamples: int = 1000, seed: int = 0) -> tuple[float, float, float]:
         """Nats per token by which the mixture is better than the model, with a 95 % interval by a paired bootstrap.
@@ -139,7 +139,7 @@ class DynamicEvaluation:
         BadInput: a setting is out of range.
     """
 
-    def __init__(self, model: LanguageModel, settings: Settings = Settings()):  # noqa: B008
+    def __init__(self, model: LanguageModel, settings: DynamicConfig = DynamicConfig()):  # noqa: B008
         self._context = model.context
         self.settings = settings = self._complete(settings)
         self._stride, self._rows = None, 1
@@ -153,7 +153,7 @@ class DynamicEvaluation:
         copy = keras.models.clone_model(model.model)
         copy.set_weights(model.model.get_weights())
         self._model, self._copy = (self._side(kv_cache.network(one)) for one in (model.model, copy))
-        self._optimizer = Returning(settings.learning_rate, settings.decay, settings.optimizer == "rms")
+        self._optimizer = DynamicOptimizer(settings.learning_rate, settings.decay, settings.optimizer == "rms")
         self._engine = Engine(
             # The copy was made under no other.
             tf.distribute.get_strategy(),
@@ -168,14 +168,14 @@ class DynamicEvaluation:
         self._start = self._engine.state()
         self._measured = settings.optimizer != "rms"
 
-    def measure(self, ids: np.ndarray) -> None:
+    def measure_gradients(self, ids: np.ndarray) -> None:
         """Lets "rms" know how large the gradients are in text like that of the training.
 
         Args:
             ids: int32 `[tokens]`; some hundred segments do.
         """
         self._engine.load(self._start)
-        self._optimizer.measure()
+        self._optimizer.measure_gradients()
         pieces, state = self._pieces(ids)[:-1], self._copy.begin()
         if not pieces:
             raise BadInput(f"{len(ids)} tokens to measure gradients on: expected more than a segment of training text")
@@ -209,9 +209,9 @@ class DynamicEvaluation:
         static, dynamic, mixed = np.concatenate(rows, axis=1)
         return Evaluated(static, dynamic, mixed, trace)
 
-    def _segments(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Segment]]:
+    def _segments(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, EvaluatedSegment]]:
         """Of each segment its log-probabilities `[3, tokens]` and its entry in the trace."""
-        pieces, mixture, recent = self._pieces(ids), Mixture(), []
+        pieces, mixture, recent = self._pieces(ids), FixedShareMixture(), []
         states = self._model.begin(), self._copy.begin()
         for number, piece in enumerate(pieces):
             began, before = time.perf_counter(), states
@@ -234,9 +234,9 @@ class DynamicEvaluation:
                     reset, states, recent = "loss or gradient not finite", (states[0],) * 2, []
                     self._restart()
             about = mixture.second, reset, loss, norm, time.perf_counter() - began
-            yield found, Segment(piece[0].first, found.shape[1], *sums.tolist(), *about)
+            yield found, EvaluatedSegment(piece[0].first, found.shape[1], *sums.tolist(), *about)
 
-    def _complete(self, settings: Settings) -> Settings:
+    def _complete(self, settings: DynamicConfig) -> DynamicConfig:
         """Checked, and with the network's rate where none is given."""
         _check(settings)
         rate = RATES[settings.optimizer][self._context is None]
@@ -283,14 +283,14 @@ class DynamicEvaluation:
             real[row, window.first - window.begin - 1 : window.end - window.begin] = True
         return tokens, real
 
-    def _side(self, network: kv_cache.Transformer | kv_cache.Lstm) -> "_Side":
+    def _side(self, network: kv_cache.TransformerCache | kv_cache.LstmState) -> "_Side":
         return _Side(network, self._rows, self._width)
 
 
 class _Side:
     """One of the two models, with the program that scores a segment."""
 
-    def __init__(self, network: kv_cache.Transformer | kv_cache.Lstm, rows: int, width: int):
+    def __init__(self, network: kv_cache.TransformerCache | kv_cache.LstmState, rows: int, width: int):
         def score(tokens, state, length):
             return _log_probabilities(network, tokens, state, length)
 
@@ -311,7 +311,7 @@ class _Side:
         return values.numpy().astype(np.float64), state
 
 
-def _mixed(mixture: Mixture, static: np.ndarray, dynamic: np.ndarray, first: int) -> np.ndarray:
+def _mixed(mixture: FixedShareMixture, static: np.ndarray, dynamic: np.ndarray, first: int) -> np.ndarray:
     """Log P by the model, the copy and the mixture, `[3, tokens]`.
 
     Raises:
@@ -349,7 +349,7 @@ def _length(piece: list[Window]) -> int:
     return piece[0].end - piece[0].begin
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: DynamicConfig) -> None:
     wanted = {
         "segment": (settings.segment >= 1, "1 or more tokens"),
         "optimizer": (settings.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),

@@ -12,7 +12,7 @@ import tensorflow as tf
 _EPSILON = 2e-5
 
 
-class Returning(keras.optimizers.Optimizer):
+class DynamicOptimizer(keras.optimizers.Optimizer):
     """Gradient descent from a source to which each step also goes back a little.
 
     Of a weight `w` with source `s` and gradient `g`: `w -= rate * g / r`, then `w += decay * n * (s - w)`. Not
@@ -48,7 +48,7 @@ class Returning(keras.optimizers.Optimizer):
         self.learning_rate = learning_rate
         self._decay.assign(decay)
 
-    def measure(self) -> None:
+    def measure_gradients(self) -> None:
         """From here on steps only add up squares of gradients, and no weight moves."""
         self._measuring.assign(1.0)
         for squares in self._squares:

@@ -14,7 +14,7 @@ number of tokens n, whatever they are, its loss in nats is above
 import math
 
 
-class Mixture:
+class FixedShareMixture:
     """Mixes log-probabilities of the same tokens by two models."""
 
     def __init__(self):

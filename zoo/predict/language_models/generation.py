@@ -8,9 +8,9 @@ import numpy as np
 
 from zoo.metrics.logits import log_softmax
 from zoo.predict.language_models import sampling
-from zoo.predict.language_models.incremental_decoding import Reader, Reading
-from zoo.predict.language_models.sampling import Settings
-from zoo.predict.language_models.streamer import Written
+from zoo.predict.language_models.incremental_decoding import DecodeState, IncrementalDecoder
+from zoo.predict.language_models.sampling import SamplingConfig
+from zoo.predict.language_models.streamer import TextStreamer
 
 
 class Generated(NamedTuple):
@@ -32,7 +32,7 @@ class Generated(NamedTuple):
 
 
 def sampled(
-    reader: Reader, prompt: np.ndarray, pieces: Sequence[bytes], settings: Settings, number: int = 0
+    reader: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig, number: int = 0
 ) -> Generator[str, None, Generated]:
     """Draws token after token.
 
@@ -49,7 +49,7 @@ def sampled(
     Returns:
         The whole.
     """
-    draw, written = np.random.default_rng([settings.seed, number]), Written(settings.stop)
+    draw, written = np.random.default_rng([settings.seed, number]), TextStreamer(settings.stop)
     reading, ids, total, clock = reader.begin(prompt[None], settings.tokens), [], 0.0, _Clock()
     silent = _silent(pieces, reading)
     while True:
@@ -77,7 +77,9 @@ def whole(stream: Generator[str, None, Generated]) -> Generated:
             return end.value
 
 
-def searched(reader: Reader, prompt: np.ndarray, pieces: Sequence[bytes], settings: Settings) -> list[Generated]:
+def searched(
+    reader: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
+) -> list[Generated]:
     """Keeps the `settings.beams` most probable beginnings at each token (beam search; Lowerre, 1976).
 
     Texts are compared by their mean log-probability per token, so that of two the shorter has no advantage (Wu et al.,
@@ -141,21 +143,21 @@ class _Clock:
         return (self._ticks - 1) / max(self._last - self._first, 1e-9) if self._ticks > 1 else None
 
 
-def _silent(pieces: Sequence[bytes], reading: Reading) -> np.ndarray:
+def _silent(pieces: Sequence[bytes], reading: DecodeState) -> np.ndarray:
     """The ids that are no text, bool `[vocabulary]`; a model may have more rows than its tokenizer has ids."""
     found = np.ones(reading.logits.shape[1], bool)
     found[: len(pieces)] = [not piece for piece in pieces]
     return found
 
 
-def _penalised(reading: Reading, settings: Settings) -> np.ndarray:
+def _penalised(reading: DecodeState, settings: SamplingConfig) -> np.ndarray:
     """The logits of each row, `[rows, vocabulary]`."""
     rows = zip(reading.logits, reading.ids)
     return np.stack([sampling.penalised(logits, ids, settings.repetition_penalty) for logits, ids in rows])
 
 
 def _extended(
-    live: list[_Beam], reading: Reading, silent: np.ndarray, pieces: Sequence[bytes], settings: Settings
+    live: list[_Beam], reading: DecodeState, silent: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
 ) -> tuple[list[_Beam], list[_Beam]]:
     """The best continuations, the best first: those that go on, and those that have met a stop string."""
     plain = log_softmax(reading.logits)
@@ -182,12 +184,14 @@ def _largest(scores: np.ndarray, count: int) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist()))
 
 
-def _written(ids: Sequence[int], pieces: Sequence[bytes], settings: Settings, final: bool = False) -> Written:
-    written = Written(settings.stop)
+def _written(
+    ids: Sequence[int], pieces: Sequence[bytes], settings: SamplingConfig, final: bool = False
+) -> TextStreamer:
+    written = TextStreamer(settings.stop)
     written.add(b"".join(pieces[id] for id in ids), final)
     return written
 
 
-def _generated(one: _Beam, pieces: Sequence[bytes], settings: Settings, rate: float | None) -> Generated:
+def _generated(one: _Beam, pieces: Sequence[bytes], settings: SamplingConfig, rate: float | None) -> Generated:
     written = _written(one.ids, pieces, settings, final=True)
     return Generated(written.text, one.ids, written.stopped, one.total, rate)

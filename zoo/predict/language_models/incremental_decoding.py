@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import NonFinite
-from zoo.models.kv_cache import Lstm, Transformer
+from zoo.models.kv_cache import LstmState, TransformerCache
 
 # Tokens that are read at once where there are many: at the start, and when the window slides.
 _CHUNK = 32
@@ -15,7 +15,7 @@ _FEW = 8
 _SMALLEST = 32
 
 
-class Reading(NamedTuple):
+class DecodeState(NamedTuple):
     """Rows of tokens, and what comes after them.
 
     Attributes:
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     logits: np.ndarray
 
 
-class Reader:
+class IncrementalDecoder:
     """Reads on: what `follow` gives is what `begin` would give on all of the tokens, until the context is full.
 
     Then it slides: the last half of the context is read again, as if it were the beginning. An LSTM's never is full.
@@ -43,15 +43,15 @@ class Reader:
         cache: whether to keep what was computed of the tokens before; if not, they all are read again for each token.
     """
 
-    def __init__(self, network: Transformer | Lstm, cache: bool = True):
+    def __init__(self, network: TransformerCache | LstmState, cache: bool = True):
         self._network, self._cache = network, cache
         self._programs: dict[tuple[int, ...], Any] = {}
 
-    def begin(self, ids: np.ndarray, more: int) -> Reading:
+    def begin(self, ids: np.ndarray, more: int) -> DecodeState:
         """Reads rows `[rows, tokens]` of one token or more, which as many as `more` will follow."""
         return self._afresh(ids.astype(np.int32), self._size(ids.shape[1] + more))
 
-    def follow(self, reading: Reading, parents: np.ndarray, chosen: np.ndarray) -> Reading:
+    def follow(self, reading: DecodeState, parents: np.ndarray, chosen: np.ndarray) -> DecodeState:
         """Goes on with one token more in each row.
 
         Args:
@@ -69,7 +69,7 @@ class Reader:
         if not np.array_equal(parents, np.arange(len(reading.ids))):
             state = tf.nest.map_structure(lambda rows: tf.gather(rows, parents), state)
         logits, state = self._read(ids[:, -1:], state, seen - 1, reading.size)
-        return Reading(ids, reading.start, reading.size, state, _checked(logits))
+        return DecodeState(ids, reading.start, reading.size, state, _checked(logits))
 
     def _size(self, tokens: int) -> int:
         """Sizes double: each is compiled once, and a short text need not pay for a long one's cache."""
@@ -78,7 +78,7 @@ class Reader:
             size *= 2
         return min(size, self._network.context or size)
 
-    def _afresh(self, ids: np.ndarray, size: int) -> Reading:
+    def _afresh(self, ids: np.ndarray, size: int) -> DecodeState:
         total, context = ids.shape[1], self._network.context
         start = total - max(context // 2, 1) if context and total > context else 0
         if not self._cache:
@@ -88,7 +88,7 @@ class Reader:
             new = min(_CHUNK, size, total - place) if total - place >= _FEW else 1
             logits, state = self._read(ids[:, place : place + new], state, place - start, size)
             place += new
-        return Reading(ids, start, size, state, _checked(logits))
+        return DecodeState(ids, start, size, state, _checked(logits))
 
     def _read(self, tokens: np.ndarray, state: Any, start: int, size: int) -> tuple[tf.Tensor, Any]:
         rows, length = tokens.shape
@@ -115,7 +115,7 @@ class Reader:
             )
         return self._programs[sizes]
 
-    def _whole(self, ids: np.ndarray, start: int, size: int) -> Reading:
+    def _whole(self, ids: np.ndarray, start: int, size: int) -> DecodeState:
         """Without a cache: the plain model on all that it sees, padded at the end."""
         seen = ids[:, start:]
         padded = np.zeros((len(ids), self._size(seen.shape[1])), np.int32)
@@ -126,7 +126,7 @@ class Reader:
             specs = tf.TensorSpec(sizes, tf.int32), tf.TensorSpec([], tf.int32)
             self._programs[sizes] = forward.get_concrete_function(*specs)
         logits = self._programs[sizes](tf.constant(padded), tf.constant(seen.shape[1]))
-        return Reading(ids, start, size, None, _checked(logits))
+        return DecodeState(ids, start, size, None, _checked(logits))
 
 
 def _checked(logits: tf.Tensor) -> np.ndarray:

@@ -15,9 +15,9 @@ from zoo.errors import BadInput
 from zoo.models import kv_cache
 from zoo.predict.language_models import generation, perplexity
 from zoo.predict.language_models.generation import Generated
-from zoo.predict.language_models.incremental_decoding import Reader
-from zoo.predict.language_models.perplexity import Score
-from zoo.predict.language_models.sampling import Settings
+from zoo.predict.language_models.incremental_decoding import IncrementalDecoder
+from zoo.predict.language_models.perplexity import TextScore
+from zoo.predict.language_models.sampling import SamplingConfig
 from zoo.predict.predictors import loading, text_preprocessing
 
 
@@ -39,7 +39,7 @@ class LanguageModel:
         network = kv_cache.network(model)
         self.context = network.context
         self._scorer = perplexity.Scorer(network)
-        self._readers = {cache: Reader(network, cache) for cache in (True, False)}
+        self._readers = {cache: IncrementalDecoder(network, cache) for cache in (True, False)}
         self._pieces = tokenizer.bytes_of_ids() if tokenizer.is_exact() else None
 
     def ids(self, text: str, least: int = 1) -> np.ndarray:
@@ -63,7 +63,7 @@ class LanguageModel:
             raise BadInput(f"the text {text!r:.60} has {len(ids)} tokens: expected {wanted}")
         return ids.astype(np.int32)
 
-    def score(self, texts: Sequence[str], stride: int | None = None) -> list[Score]:
+    def score(self, texts: Sequence[str], stride: int | None = None) -> list[TextScore]:
         """How probable texts are: log P of each token but the first, given all before it that there is room for.
 
         The first token is given, not predicted: the models have no token for the beginning of a text. Of pieces of
@@ -85,15 +85,15 @@ class LanguageModel:
         ids = [self.ids(text, least=2) for text in texts]
         return [self.scored(one, found) for one, found in zip(ids, self._scorer.log_probabilities(ids, stride or 0))]
 
-    def scored(self, ids: np.ndarray, values: np.ndarray) -> Score:
+    def scored(self, ids: np.ndarray, values: np.ndarray) -> TextScore:
         """What is known of tokens `[tokens]` and log-probabilities `[tokens - 1]` of all but the first."""
         unknown = self.tokenizer.unknown()
         lost = int(np.count_nonzero(ids == unknown)) if unknown is not None else 0
         if self._pieces is None:
-            return Score(tuple(self.tokenizer.token(id) for id in ids), values, None, lost)
+            return TextScore(tuple(self.tokenizer.token(id) for id in ids), values, None, lost)
         pieces = [self._pieces[id] for id in ids]
         tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
-        return Score(tokens, values, sum(map(len, pieces[1:])), lost)
+        return TextScore(tokens, values, sum(map(len, pieces[1:])), lost)
 
     def stride(self, asked: int | None = None) -> int | None:
         """The stride that texts are scored with; None for an LSTM.
@@ -125,13 +125,13 @@ class LanguageModel:
                 write texts.
             NonFinite: the model's output is.
         """
-        chosen = Settings(**settings)
+        chosen = SamplingConfig(**settings)
         if chosen.beams:
             return generation.searched(self._readers[cache], *self._begun(prompt), chosen)
         return [generation.whole(self.stream(prompt, chosen, number, cache)) for number in range(chosen.count)]
 
     def stream(
-        self, prompt: str, settings: Settings, number: int = 0, cache: bool = True
+        self, prompt: str, settings: SamplingConfig, number: int = 0, cache: bool = True
     ) -> Generator[str, None, Generated]:
         """Text `number` of `generate` as it grows, whole characters at a time; the generator returns the whole."""
         return generation.sampled(self._readers[cache], *self._begun(prompt), settings, number)

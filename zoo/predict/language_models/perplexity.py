@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import NonFinite
-from zoo.models.kv_cache import Lstm, Transformer
+from zoo.models.kv_cache import LstmState, TransformerCache
 
 # Tokens of one batch: enough for all cores, few enough that their logits fit in memory.
 _BATCH = 2048
@@ -18,7 +18,7 @@ _NARROWEST = 32
 _CHUNKS = (32, 256)
 
 
-class Score(NamedTuple):
+class TextScore(NamedTuple):
     """How probable a text is.
 
     Attributes:
@@ -49,13 +49,13 @@ class Score(NamedTuple):
         return bits_per_byte([self])
 
 
-def perplexity(scores: Sequence[Score]) -> float:
+def perplexity(scores: Sequence[TextScore]) -> float:
     """Of all texts together, every predicted token with the same weight."""
     predicted = sum(len(one.log_probabilities) for one in scores)
     return math.exp(min(-math.fsum(one.log_probability for one in scores) / predicted, 700.0))
 
 
-def bits_per_byte(scores: Sequence[Score]) -> float | None:
+def bits_per_byte(scores: Sequence[TextScore]) -> float | None:
     """Of all texts together, or None where a text's bytes are not known."""
     if any(one.bytes is None for one in scores):
         return None
@@ -96,7 +96,7 @@ class Scorer:
         network: of the model.
     """
 
-    def __init__(self, network: Transformer | Lstm):
+    def __init__(self, network: TransformerCache | LstmState):
         self._network = network
         self._programs: dict[tuple[int, ...], Any] = {}
 

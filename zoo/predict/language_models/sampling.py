@@ -10,7 +10,7 @@ from zoo.errors import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class SamplingConfig:
     """How texts are generated. Each chosen token goes through the filters in the order of the attributes here.
 
     Attributes:
@@ -70,7 +70,7 @@ class Settings:
 
 
 def penalised(logits: np.ndarray, present: Sequence[int], penalty: float) -> np.ndarray:
-    """Logits `[vocabulary]` in float64, those of the tokens that are present made less probable, see `Settings`."""
+    """Logits `[vocabulary]` in float64, with tokens that are present less probable (`repetition_penalty`)."""
     found = np.array(logits, np.float64)
     if penalty != 1.0:
         ids = np.unique(np.asarray(present, np.int64))
@@ -81,13 +81,13 @@ def penalised(logits: np.ndarray, present: Sequence[int], penalty: float) -> np.
 def probabilities(
     logits: np.ndarray, temperature: float | None = None, top_k: int = 0, top_p: float = 1.0
 ) -> np.ndarray:
-    """The probabilities to draw the next token by, see `Settings`.
+    """The probabilities to draw the next token by, see `SamplingConfig`.
 
     Args:
         logits: `[vocabulary]`; -inf of what must not come.
-        temperature: as in `Settings`. Of equally probable tokens the one with the lower id goes first.
-        top_k: as in `Settings`.
-        top_p: as in `Settings`, of what `top_k` leaves.
+        temperature: as in `SamplingConfig`. Of equally probable tokens the one with the lower id goes first.
+        top_k: as in `SamplingConfig`.
+        top_p: as in `SamplingConfig`, of what `top_k` leaves.
 
     Returns:
         float64 `[vocabulary]`, their sum 1.

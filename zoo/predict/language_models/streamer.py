@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 
 
-class Written:
+class TextStreamer:
     """A text that grows by the bytes of tokens; wherever they are cut, the text is the same.
 
     Attributes:

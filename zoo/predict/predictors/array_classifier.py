@@ -17,7 +17,7 @@ from zoo.predict.predictors import litert as runtimes
 _SIZES = (1, 16, 256)
 
 
-class Predictor:
+class ArrayClassifier:
     """A classifier of examples of one shape.
 
     Attributes:
@@ -80,7 +80,7 @@ class Predictor:
         """The examples of a file; see `inputs.read`."""
         return array_inputs.read(path, self.shape, self.dtype, self.features)
 
-    def lines(self, stream: Iterable[bytes]) -> Iterator[array_inputs.Line]:
+    def lines(self, stream: Iterable[bytes]) -> Iterator[array_inputs.InputLine]:
         """The examples of a stream; see `inputs.lines`."""
         return array_inputs.lines(stream, self.shape, self.dtype)
 

@@ -14,7 +14,7 @@ from zoo.errors import BadInput
 SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
 
 
-class Line(NamedTuple):
+class InputLine(NamedTuple):
     """A line: its number from 1, its `id` if it has one, and either examples `[1, *shape]` or `[text]`, or an error."""
 
     number: int
@@ -56,10 +56,10 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
         raise BadInput(f"{path}: {error}") from None
 
 
-def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Line]:
+def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[InputLine]:
     """Reads one example from each line, as a nested list or as `{"x": [...], "id": ...}`; empty lines are skipped.
 
-    A line that cannot be used becomes a `Line` with an error, and the reading goes on.
+    A line that cannot be used becomes a `InputLine` with an error, and the reading goes on.
     """
     for number, text in enumerate(stream, 1):
         if not text.strip():
@@ -70,9 +70,9 @@ def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> I
             if isinstance(value, dict):
                 name = value.get("id")
                 value = _member(value)
-            yield Line(number, name, numbers(_one(value, shape), dtype)[None])
+            yield InputLine(number, name, numbers(_one(value, shape), dtype)[None])
         except BadInput as error:
-            yield Line(number, name, None, str(error))
+            yield InputLine(number, name, None, str(error))
 
 
 def check_shape(examples: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.predict.predictors.array_classifier import Predictor
-from zoo.predict.predictors.text_classifier import TextPredictor
+from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.text_classifier import TextClassifier
 
-Classifier = Predictor | TextPredictor
+Classifier = ArrayClassifier | TextClassifier
 
 
 def copied(predictor: Classifier) -> Classifier:
@@ -31,10 +31,10 @@ def reading(predictor: Classifier, tensor: Any) -> Classifier:
 
 
 def _with(predictor: Classifier, model: keras.Model, classes: tuple[str, ...]) -> Classifier:
-    if isinstance(predictor, Predictor):
-        return Predictor(model, classes, predictor.largest, predictor.features)
+    if isinstance(predictor, ArrayClassifier):
+        return ArrayClassifier(model, classes, predictor.largest, predictor.features)
     reads = predictor.tokenizer, predictor.max_length, predictor.cut, predictor.text_column
-    return TextPredictor(model, classes, *reads, predictor.frame, predictor.pair_column)
+    return TextClassifier(model, classes, *reads, predictor.frame, predictor.pair_column)
 
 
 def digest(model: keras.Model) -> str:

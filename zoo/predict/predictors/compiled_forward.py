@@ -14,7 +14,7 @@ _SIZES = (1, 16, 256)
 _NARROWEST = 32
 
 
-class Forward:
+class CompiledForward:
     """The forward pass of a model, in batches of rows of similar length; who shares a batch changes nothing.
 
     Args:

@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import workdir as folders
-from zoo.data.text.special_tokens import Frame
+from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
 from zoo.predict.predictors import printable, text_inputs, text_preprocessing
-from zoo.predict.predictors.array_inputs import Line
-from zoo.predict.predictors.compiled_forward import Forward
+from zoo.predict.predictors.array_inputs import InputLine
+from zoo.predict.predictors.compiled_forward import CompiledForward
 
 MASK = "[MASK]"
 
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
     gap: int
 
 
-class GapPredictor:
+class FillMask:
     """What a run of masked language modelling has learned (Devlin et al., "BERT", 2019).
 
     Attributes:
@@ -47,11 +47,11 @@ class GapPredictor:
     pair_column = ""
 
     def __init__(
-        self, model: keras.Model, tokenizer: Tokenizer, frame: Frame, max_length: int, text_column: str = "text"
+        self, model: keras.Model, tokenizer: Tokenizer, frame: SpecialTokens, max_length: int, text_column: str = "text"
     ):
         self.model, self.max_length, self.text_column = model, max_length, text_column
         self._tokenizer, self._frame, self.mask = tokenizer, frame, tokenizer.id_of(MASK)
-        self._forward = Forward(model, max_length, exactly=True, then=tf.nn.softmax)
+        self._forward = CompiledForward(model, max_length, exactly=True, then=tf.nn.softmax)
 
     def fill(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
         """The most probable words for each gap of each text, the best first.
@@ -112,7 +112,7 @@ class GapPredictor:
         """The texts of a file; see `text_inputs.read`."""
         return text_inputs.read(path, text_column or self.text_column)
 
-    def lines(self, stream: Iterable[bytes]) -> Iterator[Line]:
+    def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream)
 
@@ -148,7 +148,7 @@ def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
     return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> GapPredictor:
+def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> FillMask:
     """Puts the pretrained encoder of a run together with what it reads by.
 
     Args:
@@ -164,4 +164,4 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> GapPredict
     tokenizer, frame, max_length = text_preprocessing.of_encoder(workdir, about, model)
     if tokenizer.id_of(MASK) is None:
         raise BadInput(f"{workdir / folders.TOKENIZER} has no {MASK}; expected the tokenizer of the run")
-    return GapPredictor(model, tokenizer, frame, max_length, text_preprocessing.columns_of_run(workdir)[0])
+    return FillMask(model, tokenizer, frame, max_length, text_preprocessing.columns_of_run(workdir)[0])

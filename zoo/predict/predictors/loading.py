@@ -9,10 +9,10 @@ from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.predict.predictors import array_inputs, fill_mask, tagger, text_classifier
 from zoo.predict.predictors import litert as runtimes
-from zoo.predict.predictors.array_classifier import Predictor
-from zoo.predict.predictors.fill_mask import GapPredictor
-from zoo.predict.predictors.tagger import TagPredictor
-from zoo.predict.predictors.text_classifier import TextPredictor, ValuePredictor
+from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.fill_mask import FillMask
+from zoo.predict.predictors.tagger import Tagger
+from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 
 # Of what an encoder may have learned besides classes.
 _LOADS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pretraining": fill_mask.load}
@@ -20,7 +20,7 @@ _LOADS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pr
 
 def load(
     workdir: str | Path, runtime: str = "auto"
-) -> "Predictor | TextPredictor | ValuePredictor | TagPredictor | GapPredictor":
+) -> "ArrayClassifier | TextClassifier | TextRegressor | Tagger | FillMask":
     """Loads what a run left in its folder: a classifier of arrays or of texts, or what else an encoder has learned.
 
     Args:
@@ -42,7 +42,7 @@ def load(
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadInput(
             f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
-            "Experiment(about=...); or the file is damaged, then train again"
+            "Experiment(model_info=...); or the file is damaged, then train again"
         ) from None
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
@@ -61,7 +61,7 @@ def load(
     found = (
         text_classifier.load(workdir, about, model, classes)
         if reads_text
-        else Predictor(model, classes, largest, features)
+        else ArrayClassifier(model, classes, largest, features)
     )
     found.lite = runtimes.lite(model, workdir / folders.MODEL, runtime, segments=bool(about.get("pair")))
     return found

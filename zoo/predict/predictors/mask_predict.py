@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.predict.predictors.fill_mask import Asked, GapPredictor, Guess, said
+from zoo.predict.predictors.fill_mask import Asked, FillMask, Guess, said
 
 # float32 may say 0, whose logarithm would be no number that one can print or compare.
 _TINY = 1e-45
@@ -37,7 +37,7 @@ class Filled(NamedTuple):
 
 
 class MaskPredict:
-    """Fills the gaps of texts in rounds; takes the place of a `GapPredictor` on the command line.
+    """Fills the gaps of texts in rounds; takes the place of a `FillMask` on the command line.
 
     Args:
         predictor: of a run of masked language modelling.
@@ -46,14 +46,14 @@ class MaskPredict:
 
     pair_column = ""
 
-    def __init__(self, predictor: GapPredictor, rounds: int):
+    def __init__(self, predictor: FillMask, rounds: int):
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}: expected 1 or more")
         self._predictor, self._rounds = predictor, rounds
         self.read, self.lines, self.text_column = predictor.read, predictor.lines, predictor.text_column
 
     def fill(self, texts: Sequence[str], top: int = 1) -> list[Filled]:
-        """The words of all rounds, or of one where the model finds those more probable; see `GapPredictor.fill`."""
+        """The words of all rounds, or of one where the model finds those more probable; see `FillMask.fill`."""
         read = self._predictor.ids(texts)
         drafts = [_Draft(number, ids, self._predictor.gaps(ids)) for number, ids in enumerate(read)]
         self._fill(drafts, [range(len(draft.gaps)) for draft in drafts], top)

@@ -15,12 +15,12 @@ import tensorflow as tf
 from zoo import workdir as folders
 from zoo.data.datasets import tag_schemes
 from zoo.data.text import word_alignment
-from zoo.data.text.special_tokens import Frame
+from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
 from zoo.predict.predictors import printable, text_inputs, text_preprocessing
-from zoo.predict.predictors.array_inputs import Line
-from zoo.predict.predictors.compiled_forward import Forward
+from zoo.predict.predictors.array_inputs import InputLine
+from zoo.predict.predictors.compiled_forward import CompiledForward
 
 # How words are found; see `words_of`.
 WORDS = ("characters", "spaces", "signs")
@@ -55,7 +55,7 @@ class Tagged(NamedTuple):
     entities: list[Entity] | None
 
 
-class TagPredictor:
+class Tagger:
     """A tagger of words.
 
     Attributes:
@@ -76,7 +76,7 @@ class TagPredictor:
         scheme: str,
         words: str,
         tokenizer: Tokenizer,
-        frame: Frame,
+        frame: SpecialTokens,
         max_length: int,
         text_column: str = "text",
     ):
@@ -84,7 +84,7 @@ class TagPredictor:
         self.max_length, self.text_column = max_length, text_column
         self._tokenizer, self._frame = tokenizer, frame
         then = functools.partial(tf.argmax, axis=-1, output_type=tf.int32)
-        self._forward = Forward(model, max_length, exactly=True, then=then)
+        self._forward = CompiledForward(model, max_length, exactly=True, then=then)
 
     def tag(self, texts: Sequence[str]) -> list[Tagged]:
         """The words of texts and their tags; no word of a long text is lost.
@@ -126,7 +126,7 @@ class TagPredictor:
         """The texts of a file; see `text_inputs.read`."""
         return text_inputs.read(path, text_column or self.text_column)
 
-    def lines(self, stream: Iterable[bytes]) -> Iterator[Line]:
+    def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream)
 
@@ -192,7 +192,7 @@ def _alone(character: str) -> bool:
     return unicodedata.category(character)[0] not in "LNM" or unicodedata.name(character, "").startswith("CJK ")
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> TagPredictor:
+def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> Tagger:
     """Puts the tagger of a run together.
 
     Args:
@@ -213,7 +213,7 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> TagPredict
             "expected the two files of one run"
         )
     reads = text_preprocessing.of_encoder(workdir, about, model)
-    return TagPredictor(model, tuple(names), scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
+    return Tagger(model, tuple(names), scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
 
 
 def _marked(found: Tagged) -> str:

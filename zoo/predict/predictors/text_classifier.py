@@ -11,17 +11,17 @@ from zoo import workdir as folders
 from zoo.data.text import encoding as arrays
 from zoo.data.text import special_tokens
 from zoo.data.text import tokenizer as tokenizers
-from zoo.data.text.special_tokens import Frame
+from zoo.data.text.special_tokens import SpecialTokens
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.predictors import text_inputs, text_preprocessing
-from zoo.predict.predictors.array_inputs import Line
-from zoo.predict.predictors.compiled_forward import Forward
+from zoo.predict.predictors.array_inputs import InputLine
+from zoo.predict.predictors.compiled_forward import CompiledForward
 from zoo.predict.predictors.litert import Lite
 from zoo.predict.predictors.text_inputs import Example
 
 
-class TextPredictor:
+class TextClassifier:
     """A classifier of texts, or of pairs of texts.
 
     Attributes:
@@ -44,14 +44,14 @@ class TextPredictor:
         max_length: int,
         cut: str = "head",
         text_column: str = "text",
-        frame: Frame | None = None,
+        frame: SpecialTokens | None = None,
         pair_column: str = "",
     ):
         self.model, self.classes, self.tokenizer = model, classes, tokenizer
         self.max_length, self.cut, self.text_column = max_length, cut, text_column
         self.frame, self.pair_column = frame, pair_column
         # Padding costs an LSTM next to nothing; the positions of an encoder may end at its longest row.
-        self._forward = Forward(model, max_length, exactly=frame is not None)
+        self._forward = CompiledForward(model, max_length, exactly=frame is not None)
 
     @property
     def lite(self) -> Lite | None:
@@ -98,7 +98,7 @@ class TextPredictor:
         pair_column = (pair_column or self.pair_column) if self.pair_column else ""
         return text_inputs.read(path, text_column or self.text_column, pair_column)
 
-    def lines(self, stream: Iterable[bytes]) -> Iterator[Line]:
+    def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream, bool(self.pair_column))
 
@@ -107,14 +107,14 @@ class TextPredictor:
         text_inputs.check(texts, bool(self.pair_column))
         if self.pair_column:
             sides = [self.tokenizer.encode([pair[side] for pair in texts]) for side in (0, 1)]
-            return special_tokens.paired(*sides, self.frame, self.max_length)
+            return special_tokens.add_special_tokens_to_pairs(*sides, self.frame, self.max_length)
         encoded = self.tokenizer.encode(texts)
         if self.frame is None:
             return arrays.padded(encoded, self.max_length, self.cut)
-        return special_tokens.framed(encoded, self.frame, self.max_length, self.cut)
+        return special_tokens.add_special_tokens(encoded, self.frame, self.max_length, self.cut)
 
 
-class ValuePredictor:
+class TextRegressor:
     """A regression of texts, or of pairs of texts.
 
     Attributes:
@@ -123,12 +123,12 @@ class ValuePredictor:
         scale: what one unit of a logit is in the values' own units.
     """
 
-    def __init__(self, network: TextPredictor, centre: float, scale: float):
+    def __init__(self, network: TextClassifier, centre: float, scale: float):
         self.network, self.centre, self.scale = network, centre, scale
         self.pair_column, self.read, self.lines = network.pair_column, network.read, network.lines
 
     def values(self, texts: Sequence[Example]) -> np.ndarray:
-        """The value of each text in its own units, float64 `[texts]`; see `TextPredictor.logits`."""
+        """The value of each text in its own units, float64 `[texts]`; see `TextClassifier.logits`."""
         return self.network.logits(texts)[:, 0].astype(np.float64) * self.scale + self.centre
 
     def answers(self, texts: Sequence[Example], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
@@ -137,7 +137,7 @@ class ValuePredictor:
             yield {"value": value}, [f"{value:.6g}"]
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tuple[str, ...]) -> TextPredictor:
+def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tuple[str, ...]) -> TextClassifier:
     """Puts the classifier of a run on texts together.
 
     Args:
@@ -157,14 +157,14 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tupl
     pairs = bool(about.get("pair"))
     if pairs:
         special_tokens.check_room(max_length, 5)
-    return TextPredictor(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column if pairs else "")
+    return TextClassifier(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column if pairs else "")
 
 
-def load_values(workdir: Path, about: dict[str, Any], model: keras.Model) -> ValuePredictor:
+def load_values(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextRegressor:
     """Puts the regression of a run on texts together; see `load`."""
     centre, scale = about.get("centre"), about.get("scale")
     if not all(isinstance(number, float) and np.isfinite(number) for number in (centre, scale)):
         raise BadInput(f"{workdir / folders.ABOUT} does not say centre and scale; restore it or train again")
     if model.output_shape[-1] != 1:
         raise BadInput(f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs; expected 1 of a regression")
-    return ValuePredictor(load(workdir, about, model, ()), centre, scale)
+    return TextRegressor(load(workdir, about, model, ()), centre, scale)

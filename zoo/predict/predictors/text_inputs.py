@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.data.datasets import text_files
 from zoo.errors import BadInput
-from zoo.predict.predictors.array_inputs import Line, one_line
+from zoo.predict.predictors.array_inputs import InputLine, one_line
 
 SUFFIXES = (".txt", *text_files.SUFFIXES)
 
@@ -43,7 +43,7 @@ def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
-def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[Line]:
+def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
     """Reads one text from each line; empty lines are skipped.
 
     A line that begins with `{` is JSON, `{"text": "...", "id": ...}`, and so is a line that is one JSON string; any
@@ -64,9 +64,9 @@ def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[Line]:
                 value = _example(value, pairs)
             elif pairs:
                 raise BadInput(f"is one text, the run judges pairs; expected {_OF_PAIRS}")
-            yield Line(number, name, [value])
+            yield InputLine(number, name, [value])
         except BadInput as error:
-            yield Line(number, name, None, str(error))
+            yield InputLine(number, name, None, str(error))
 
 
 def given(texts: Sequence[str], second: Sequence[str], pairs: bool) -> list[Example]:

@@ -7,14 +7,14 @@ import keras
 
 from zoo import workdir as folders
 from zoo.data.text import tokenizer as tokenizers
-from zoo.data.text.special_tokens import Frame
+from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.models.transformer import Embedding
 
 
-class Framed(NamedTuple):
+class TextPreprocessing(NamedTuple):
     """How a run reads texts.
 
     Attributes:
@@ -24,11 +24,11 @@ class Framed(NamedTuple):
     """
 
     tokenizer: Tokenizer
-    frame: Frame | None
+    frame: SpecialTokens | None
     max_length: int
 
 
-def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
+def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
     """How the model of a run reads texts.
 
     Args:
@@ -49,7 +49,7 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
         )
     positions = [layer.positions for layer in tables if isinstance(layer, Embedding)]
     if not positions:
-        return Framed(tokenizer, None, max_length)
+        return TextPreprocessing(tokenizer, None, max_length)
     ids = frame if isinstance(frame, list) and len(frame) == 2 else [None]
     if not all(type(id) is int and 0 < id < rows for id in ids) or type(max_length) is not int:
         raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and frame; restore it or train again")
@@ -58,10 +58,10 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
             f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {min(positions)} "
             "positions; restore it or train again"
         )
-    return Framed(tokenizer, Frame(*frame), max_length)
+    return TextPreprocessing(tokenizer, SpecialTokens(*frame), max_length)
 
 
-def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> Framed:
+def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
     """As `read`, of a model that must be an encoder's.
 
     Raises:

@@ -169,4 +169,4 @@ def _padded(length: int, most: int) -> int:
 
 
 def _of_first(encoder: keras.Model) -> keras.Model:
-    return keras.Model(encoder.input, encoder_heads.First(name="first")(encoder.output))
+    return keras.Model(encoder.input, encoder_heads.ClsPooling(name="first")(encoder.output))
