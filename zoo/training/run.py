@@ -1,7 +1,4 @@
-"""The outer loop: from a config to a trained model in a folder, one function read top to bottom.
-
-It is not called run.py, because `zoo.run` is the function.
-"""
+"""The outer loop: from a config to a trained model in a folder, one function read top to bottom."""
 
 import contextlib
 import math
@@ -14,13 +11,15 @@ import keras
 from zoo import config as configs
 from zoo import files
 from zoo import workdir as folders
-from zoo.engine import devices, optimizers, regularization, schedules
+from zoo.engine import checkpoints, devices, optimizers, regularization, schedules
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
 from zoo.errors import BadInput, ZooError
 from zoo.experiment import Experiment
-from zoo.training import signals
-from zoo.training.trainer import Training
+from zoo.training import actions, result, signals, weights
+from zoo.training.context import Pace, Reporter, RunContext
+from zoo.training.progress import Clock, Progress
+from zoo.training.tensorboard_writer import TensorBoardWriter
 
 
 def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str | Path) -> dict[str, float]:
@@ -30,8 +29,8 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
     fresh), first trace.
 
     Args:
-        build: called inside the strategy's scope; makes the model, the task and the data.
-        config: of the run; the run is a function of it.
+        build: makes the model, the task and the data; called inside the strategy's scope.
+        config: config of the run, which is a function of it.
         workdir: folder of checkpoints, TensorBoard's files, result.json and model.keras.
 
     Returns:
@@ -42,11 +41,11 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
     """
     workdir = files.absolute(workdir)
     strategy = devices.strategy(config.strategy, config.cpu_devices)
-    chief = devices.is_chief(strategy)
+    is_chief = devices.is_chief(strategy)
     with contextlib.ExitStack() as stack:
-        if chief:
+        if is_chief:
             stack.enter_context(folders.owned(workdir))
-        asked = stack.enter_context(signals.watched() if chief else contextlib.nullcontext(signals.Interrupt()))
+        interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
         stack.enter_context(devices.precision(config.precision))
         with strategy.scope():
             keras.utils.set_random_seed(config.seed)
@@ -55,20 +54,29 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         engine = make_engine(strategy, config, experiment, total)
         _check_names(config, experiment)
         identity = _identity(config, experiment, total)
-        begun = chief and folders.compare(workdir, config, identity)
-        training = Training(config, experiment, engine, workdir, total, chief)
-        stack.callback(training.close)
-        training.restore()
-        if chief:
+        is_resumed = is_chief and folders.compare(workdir, config, identity)
+        checkpoint, problems = _newest_checkpoint(config, workdir, total, is_chief)
+        context = _context(config, experiment, engine, workdir, total, is_chief, checkpoint)
+        stack.callback(context.reporter.close)
+        state = weights.restore(context, checkpoint, problems)
+        if is_chief:
             # Only now: a run that is refused above has written nothing.
             folders.claim(workdir, config, identity)
-            training.open_history(begun)
+            context.reporter.writer.open(is_resumed, state.step)
         try:
-            while not training.done:
-                training.advance(asked)
-            return training.finish()
+            while True:
+                # What is due at this step comes first: a resumed run may still have it before it.
+                actions.log_if_due(context, state)
+                actions.evaluate_if_due(context, state)
+                actions.histograms_if_due(context, state)
+                actions.save_if_due(context, state)
+                if context.is_done(state):
+                    break
+                actions.stop_if_asked(context, state, interrupt)
+                actions.train(context, state)
+            return result.finish(context, state)
         except ZooError as error:
-            training.tell_end(str(error))
+            context.reporter.writer.tell(state.step, str(error))
             raise
 
 
@@ -140,3 +148,38 @@ def _check_names(config: configs.Config, experiment: Experiment) -> None:
     if (config.export == "best" or config.patience) and not experiment.evals:
         asked = f"--patience={config.patience}" if config.patience else "--export=best"
         raise BadInput(f"{asked}: the experiment has no data set to choose the best weights by")
+
+
+def _newest_checkpoint(
+    config: configs.Config, workdir: Path, total: int, is_chief: bool
+) -> tuple[checkpoints.Checkpoint | None, list[str]]:
+    """This run's newest good checkpoint, and what is to be reported of the others."""
+    folder = workdir / folders.CHECKPOINTS
+    cleaned = checkpoints.clean(folder) if is_chief else []
+    checkpoint, problems = checkpoints.restore(folder)
+    if checkpoint is not None and checkpoint.step > total:
+        raise BadInput(f"--steps is {total}: this run has done {checkpoint.step} already; expected that or more")
+    if checkpoint is not None and config.exports_best and _has_lost_its_best(checkpoint):
+        raise BadInput("--export=best: this run has kept no best checkpoint so far; expected it from the first step on")
+    return checkpoint, cleaned + problems
+
+
+def _has_lost_its_best(checkpoint: checkpoints.Checkpoint) -> bool:
+    """Whether there were evaluations, and none of them was remembered as the best."""
+    return bool(checkpoint.record["done"]["eval"]) and not checkpoint.record["best"]
+
+
+def _context(
+    config: configs.Config,
+    experiment: Experiment,
+    engine: Engine,
+    workdir: Path,
+    total: int,
+    is_chief: bool,
+    checkpoint: checkpoints.Checkpoint | None,
+) -> RunContext:
+    progress = Progress(total, checkpoint.step if checkpoint else 0)
+    reporter = Reporter(progress, TensorBoardWriter(config, experiment, engine, workdir))
+    # Several worker processes must agree on the steps of a call.
+    pace = Pace(config.steps_per_loop, is_fixed=bool(engine.strategy.cluster_resolver))
+    return RunContext(config, experiment, engine, workdir, total, is_chief, reporter, Clock(), pace)

@@ -1,0 +1,180 @@
+"""What the outer loop does: log if due, evaluate if due, save if due, stop if asked, train."""
+
+import contextlib
+import math
+import time
+from typing import Any
+
+from zoo import errors
+from zoo.engine import checkpoints, health
+from zoo.engine.engine import means
+from zoo.engine.state import averaged
+from zoo.errors import BadInput, NonFinite
+from zoo.training.context import RunContext
+from zoo.training.run_state import LogWindow, RunState
+from zoo.training.signals import Interrupt
+from zoo.training.weights import exchanged
+
+
+def log_if_due(context: RunContext, state: RunState) -> None:
+    """Reports the means since the last log, every --log_every steps and at the end."""
+    due = _is_multiple(state.step, context.config.log_every) or context.is_done(state)
+    if not state.step or state.done["log"] == state.step or not due:
+        return
+    metrics = with_loss(context, state.window.metrics())
+    metrics["parameter_norm"] = context.reporter.writer.state(state.step)
+    metrics["examples_per_second"] = context.clock.rate()
+    state.window = LogWindow()
+    state.done["log"] = state.step
+    _report(context, state, "train", metrics)
+
+
+def evaluate_if_due(context: RunContext, state: RunState) -> None:
+    """Evaluates the validation sets, every --eval_every steps and at the end; stops early without improvement."""
+    due = _is_multiple(state.step, context.eval_every) or context.is_done(state)
+    if not state.step or state.done["eval"] == state.step or not due:
+        return
+    if context.experiment.evals:
+        with _averaged_weights(context):
+            for name, batches in context.experiment.evals.items():
+                _report(context, state, name, evaluate(context, state, name, batches))
+        if _keeps_best(context) or context.config.patience:
+            state.best.update(state.step, _metric_of(context, state), context.config.larger_is_better)
+    state.done["eval"] = state.step
+    if context.is_out_of_patience(state):
+        # Before the checkpoint that remembers it, or a resumed run would log it once more.
+        log_if_due(context, state)
+        _tell_early_stop(context, state)
+
+
+def histograms_if_due(context: RunContext, state: RunState) -> None:
+    """Writes the distributions of weights and gradients, every --histograms steps."""
+    if state.step and state.done["histograms"] != state.step and _is_multiple(state.step, context.config.histograms):
+        context.reporter.writer.histograms(state.step)
+        state.done["histograms"] = state.step
+
+
+def save_if_due(context: RunContext, state: RunState) -> None:
+    """Saves a checkpoint every --checkpoint_every steps, where the metric is the best so far, and at the end."""
+    due = _is_multiple(state.step, context.config.checkpoint_every)
+    if state.step and (due or state.best.step == state.step or context.is_done(state)):
+        save(context, state)
+
+
+def save(context: RunContext, state: RunState) -> None:
+    """Saves a checkpoint of this step, unless there is one."""
+    if state.saved_step == state.step:
+        return
+    variables = context.engine.state()
+    health.check_state(state.step, variables, state.saved_step)
+    if context.is_chief:
+        context.reporter.writer.flush()
+        checkpoints.save(context.checkpoints, state.step, variables, state.record())
+        checkpoints.prune(context.checkpoints, context.config.keep, state.best.step)
+    state.saved_step = state.step
+
+
+def stop_if_asked(context: RunContext, state: RunState, interrupt: Interrupt) -> None:
+    """Saves and ends the run where a signal asked for it.
+
+    Raises:
+        Stopped: after SIGTERM or Ctrl-C.
+    """
+    if interrupt.signal:
+        save(context, state)
+        interrupt.raise_if_asked(state.step)
+
+
+def train(context: RunContext, state: RunState) -> None:
+    """One call of the engine: as many steps as its pace, or until something is due."""
+    engine, batches, step = context.engine, context.experiment.train, state.step
+    steps = min(context.steps_until_due(step), context.pace.steps)
+    started = time.perf_counter()
+    with context.reporter.writer.profiled(step), context.clock:
+        scalars = engine.train(batches, step, steps)
+    context.pace.update(steps, time.perf_counter() - started)
+    context.clock.examples += batches.examples_in(step, steps)
+    state.window.add(scalars, steps)
+    health.check(step, scalars, state.saved_step)
+    state.step += steps
+    rate = context.clock.examples / max(context.clock.seconds, 1e-9)
+    context.reporter.progress.advance(steps, with_loss(context, means(scalars))["loss"], rate)
+
+
+def evaluate(context: RunContext, state: RunState, name: str, batches: Any, final: bool = False) -> dict[str, float]:
+    """Metrics of one data set with the model's present weights.
+
+    Args:
+        context: the run.
+        state: where it is.
+        name: name of the data set.
+        batches: its batches.
+        final: whether the metrics go to result.json, with intervals.
+
+    Raises:
+        NonFinite: a metric is infinite or not a number.
+    """
+    metrics, outputs = context.engine.evaluate_with_outputs(batches)
+    metrics = with_loss(context, metrics)
+    if context.experiment.compute_metrics is not None:
+        metrics |= context.experiment.compute_metrics(metrics, outputs, batches.columns, final)
+    if final or (name in context.experiment.evals and state.done["eval"] != state.step):
+        number, last = state.step // context.eval_every, final or context.is_done(state)
+        context.reporter.writer.look(name, state.step, number, outputs, batches.columns, last)
+    wrong = [metric for metric, value in metrics.items() if not math.isfinite(value)]
+    if wrong:
+        raise NonFinite(f"{name}/{wrong[0]} not finite at step {state.step}; look for infinite values in that data")
+    return metrics
+
+
+def with_loss(context: RunContext, metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics with `loss` first: the sum of the objective's terms, where no term has that name."""
+    present = [metrics[name] for name in context.experiment.objective if name in metrics]
+    if "loss" in metrics or not present:
+        return metrics
+    return {"loss": sum(present), **metrics}
+
+
+def tagged(dataset: str, metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics by `DATASET/METRIC`."""
+    return {f"{dataset}/{name}": value for name, value in metrics.items()}
+
+
+def _report(context: RunContext, state: RunState, dataset: str, metrics: dict[str, float]) -> None:
+    state.metrics |= tagged(dataset, metrics)
+    context.reporter.metrics(state.step, dataset, metrics)
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _keeps_best(context: RunContext) -> bool:
+    return bool(context.config.checkpoint_every or context.config.exports_best)
+
+
+def _metric_of(context: RunContext, state: RunState) -> float:
+    """The metric that tells which weights are best, of the first validation set."""
+    dataset, metric = next(iter(context.experiment.evals)), context.config.metric
+    names = [tag.partition("/")[2] for tag in state.metrics if tag.startswith(f"{dataset}/")]
+    if metric not in names:
+        raise BadInput(f"--metric is {metric!r}: {errors.nearest(metric, names)}")
+    return state.metrics[f"{dataset}/{metric}"]
+
+
+def _averaged_weights(context: RunContext):
+    """The weights that an export would have, for a while; no copies where no averages are kept."""
+    if not context.engine.task.averages:
+        return contextlib.nullcontext()
+    return exchanged(context.engine, averaged(context.engine.state()))
+
+
+def _tell_early_stop(context: RunContext, state: RunState) -> None:
+    if state.step == context.total_steps:
+        return
+    best, config = state.best, context.config
+    context.reporter.tell(
+        state.step,
+        f"stopped at step {state.step:,}: {config.metric} has not become better than {best.value:.4g} "
+        f"(step {best.step:,}) for {config.patience} evaluations",
+    )

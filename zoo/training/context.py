@@ -1,0 +1,117 @@
+"""What all parts of the outer loop share: the run's config, experiment, engine, and how it reports."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from zoo import workdir as folders
+from zoo.config import Config
+from zoo.engine.engine import Engine
+from zoo.experiment import Experiment
+from zoo.metrics import evaluation_report
+from zoo.training.progress import Clock, Progress
+from zoo.training.run_state import RunState
+from zoo.training.tensorboard_writer import TensorBoardWriter
+
+# A call of the compiled loop should last about this long, so that signals and the bar are answered.
+_CALL_SECONDS = 0.5
+
+
+class Reporter:
+    """Tells a run's progress on stderr and in TensorBoard's files.
+
+    Attributes:
+        progress: the bar or the lines on stderr.
+        writer: TensorBoard's files.
+    """
+
+    def __init__(self, progress: Progress, writer: TensorBoardWriter):
+        self.progress = progress
+        self.writer = writer
+
+    def tell(self, step: int, message: str) -> None:
+        """Reports what happened to the run."""
+        self.progress.say(message)
+        self.writer.tell(step, message)
+
+    def metrics(self, step: int, dataset: str, metrics: Mapping[str, float]) -> None:
+        """Reports points of the curves of a data set."""
+        self.writer.scalars(dataset, step, metrics)
+        if self.writer.is_open:
+            # A rate of each layer is a curve, not a word.
+            self.progress.line(step, dataset, evaluation_report.brief(metrics))
+
+    def close(self) -> None:
+        self.progress.close()
+        self.writer.close()
+
+
+class Pace:
+    """How many steps one call of the engine takes.
+
+    Args:
+        most: upper bound, --steps_per_loop.
+        is_fixed: whether all calls take as many; several worker processes must agree on the number.
+    """
+
+    def __init__(self, most: int, is_fixed: bool):
+        self._most, self._is_fixed = most, is_fixed
+        self.steps = most if is_fixed else 1
+
+    def update(self, steps: int, seconds: float) -> None:
+        """Aims the next call at half a second; at most four times the steps of this one, as the first call compiled."""
+        if not self._is_fixed:
+            fitting = int(steps * _CALL_SECONDS / max(seconds, 1e-6))
+            self.steps = max(1, min(fitting, 4 * steps, self._most))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """What all parts of the outer loop share.
+
+    Attributes:
+        config: config of the run.
+        experiment: what `build(config)` returned.
+        engine: compiled loops.
+        workdir: folder of the run.
+        total_steps: steps of the whole run.
+        is_chief: whether this process writes files.
+        reporter: stderr and TensorBoard.
+        clock: seconds spent in training.
+        pace: steps per call of the engine.
+    """
+
+    config: Config
+    experiment: Experiment
+    engine: Engine
+    workdir: Path
+    total_steps: int
+    is_chief: bool
+    reporter: Reporter
+    clock: Clock
+    pace: Pace
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.workdir / folders.CHECKPOINTS
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between evaluations: --eval_every, else an epoch."""
+        return self.config.eval_every or self.experiment.train.steps_per_epoch
+
+    def is_out_of_patience(self, state: RunState) -> bool:
+        """Whether the metric has not improved for --patience evaluations (early stopping)."""
+        return bool(self.config.patience) and state.best.since >= self.config.patience
+
+    def is_done(self, state: RunState) -> bool:
+        """Whether the run has all its steps, or stops early."""
+        return state.step == self.total_steps or self.is_out_of_patience(state)
+
+    def steps_until_due(self, step: int) -> int:
+        """Steps until the next log, evaluation, checkpoint, histogram, edge of a profile, or the end."""
+        config = self.config
+        periods = [config.log_every, self.eval_every, config.checkpoint_every, config.histograms]
+        waits = [self.total_steps - step, self.reporter.writer.until_profile(step)]
+        return min([wait for wait in waits if wait] + [every - step % every for every in periods if every])

@@ -1,0 +1,53 @@
+"""The result of a run: test metrics of the exported weights, model.keras, result.json."""
+
+import json
+
+from zoo import files
+from zoo import workdir as folders
+from zoo.metrics import evaluation_report
+from zoo.training import actions, weights
+from zoo.training.context import RunContext
+from zoo.training.run_state import RunState
+
+
+def finish(context: RunContext, state: RunState) -> dict[str, float]:
+    """Evaluates the test sets, exports the model and writes result.json.
+
+    Returns:
+        `step` and the last metrics, with those of the exported weights.
+    """
+    actions.save(context, state)
+    with weights.exchanged(context.engine, weights.exported(context, state)):
+        result = {"step": state.step, **state.metrics} | _final_metrics(context, state)
+        context.reporter.writer.points()
+        if context.is_chief:
+            weights.export(context)
+    if context.is_chief:
+        if context.experiment.baseline is not None:
+            result |= context.experiment.baseline()
+        _print_tests(context, state, result)
+        files.write(context.workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _final_metrics(context: RunContext, state: RunState) -> dict[str, float]:
+    """Metrics of the test sets; where the best weights are exported, of the validation sets too."""
+    metrics: dict[str, float] = {}
+    if context.config.exports_best:
+        # All of the result is of the weights that are exported.
+        metrics["best/step"] = state.best.step
+        for name, batches in context.experiment.evals.items():
+            metrics |= actions.tagged(name, actions.evaluate(context, state, name, batches))
+    for name, batches in context.experiment.tests.items():
+        tested = actions.evaluate(context, state, name, batches, final=True)
+        context.reporter.writer.scalars(name, state.step, tested)
+        metrics |= actions.tagged(name, tested)
+    return metrics
+
+
+def _print_tests(context: RunContext, state: RunState, result: dict[str, float]) -> None:
+    for name in context.experiment.tests:
+        metrics = {tag.split("/", 1)[1]: value for tag, value in result.items() if tag.startswith(f"{name}/")}
+        context.reporter.progress.line(state.step, name, evaluation_report.brief(metrics))
+        if evaluation_report.lows(metrics):
+            context.reporter.progress.say(evaluation_report.report(metrics))

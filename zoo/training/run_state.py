@@ -1,0 +1,101 @@
+"""The state of a run besides its variables: small values that the record of a checkpoint holds."""
+
+import dataclasses
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from zoo.engine.engine import ratios
+
+
+@dataclasses.dataclass
+class BestMetric:
+    """The best value of the metric so far (early stopping, best checkpoint).
+
+    Attributes:
+        value: None before the first evaluation that counts.
+        step: step of the best value.
+        since: evaluations since then, none of them better.
+    """
+
+    value: float | None = None
+    step: int | None = None
+    since: int = 0
+
+    def update(self, step: int, value: float, larger_is_better: bool) -> None:
+        """Takes the value of one evaluation."""
+        better = operator.gt if larger_is_better else operator.lt
+        if self.value is None or better(value, self.value):
+            self.value, self.step, self.since = value, step, 0
+        else:
+            self.since += 1
+
+    def record(self) -> dict[str, Any]:
+        """The fields by name; empty before the first evaluation."""
+        return {} if self.value is None else dataclasses.asdict(self)
+
+
+@dataclasses.dataclass
+class LogWindow:
+    """Scalars of the steps since the last log.
+
+    Attributes:
+        values: sums by name, the count of steps as `steps`; of rates and norms the last value instead, since a mean
+            would be a rate or a norm that no step had.
+    """
+
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def add(self, scalars: Mapping[str, np.ndarray], steps: int) -> None:
+        """Adds the scalars `[steps]` of one call of the engine."""
+        for name, values in scalars.items():
+            if not _is_momentary(name):
+                for value in values.tolist():
+                    self.values[name] = self.values.get(name, 0.0) + value
+        self.values["steps"] = self.values.get("steps", 0) + steps
+        self.values |= {name: float(values[-1]) for name, values in scalars.items() if _is_momentary(name)}
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the window, and the last rates and norms."""
+        metrics = ratios(self.values)
+        if "penalty" in self.values:
+            metrics["penalty"] = self.values["penalty"] / max(self.values.get("steps", 1), 1)
+        return metrics | {name: value for name, value in self.values.items() if _is_momentary(name)}
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        step: steps done.
+        saved_step: step of the newest checkpoint; None before the first.
+        window: scalars since the last log.
+        metrics: the latest metrics, `DATASET/METRIC`.
+        best: best value of the metric.
+        done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
+    """
+
+    step: int = 0
+    saved_step: int | None = None
+    window: LogWindow = dataclasses.field(default_factory=LogWindow)
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    best: BestMetric = dataclasses.field(default_factory=BestMetric)
+    done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
+
+    @classmethod
+    def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
+        """The state that a checkpoint of this step recorded."""
+        window, best = LogWindow(dict(record["window"])), BestMetric(**record["best"])
+        return cls(step, step, window, dict(record["metrics"]), best, dict(record["done"]))
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON has it."""
+        best = self.best.record()
+        return {"window": self.window.values, "metrics": self.metrics, "best": best, "done": self.done}
+
+
+def _is_momentary(name: str) -> bool:
+    return name == "gradient_norm" or name.partition("/")[0] == "learning_rate"
