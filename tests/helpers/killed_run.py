@@ -45,7 +45,7 @@ def arm(moment: str) -> None:
     elif kind == "term":
         before(Engine, "train", lambda calls, engine, batches, step, steps: step >= count, signal.SIGTERM)
     elif kind == "evaluation":
-        before(Engine, "examine", lambda calls, *given: calls >= count)
+        before(Engine, "evaluate_with_outputs", lambda calls, *given: calls >= count)
     elif kind == "compile":
         before(Engine, "_loop", lambda *given: True)
     elif kind == "save":
