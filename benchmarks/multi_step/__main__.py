@@ -5,7 +5,7 @@
     python -m benchmarks.multi_step runs/multi_step --parts=page             # the page from what was measured
 
 The runs that are judged are trained first where the folder does not have them: three seeds of four networks, with the
-commands of the README's results (MNIST and Fashion-MNIST: batch normalisation; IMDB and SST-2: LSTMs). Two to three
+commands of docs/results.md (MNIST and Fashion-MNIST: batch normalisation; IMDB and SST-2: LSTMs). Two to three
 hours on two cores in all, the trainings included; each part's figures are kept as JSON in the folder and not measured
 again. Test images and texts only; what was chosen (thresholds of the stages and guards) was chosen on training images.
 """

@@ -1,4 +1,4 @@
-"""Part of `benchmarks.multi_step`: the page, from the figures that the other parts have left as JSON."""
+"""The page of `benchmarks.multi_step` on test-time adaptation, from the JSON files of the other parts."""
 
 import json
 from collections.abc import Iterator
@@ -17,33 +17,34 @@ _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "glue-sst2": "SST-
 _IMAGES = ("mnist", "fashion_mnist")
 _KINDS = ("plain", "unguarded", "refined")
 _BOOTSTRAP = 2000
-_HEAD = """# Prediction in several steps
+_HEAD = """# Test-time adaptation: figures and failures
 
-What `zoo predict --refine=auto` is worth, and where it fails. Written by `python -m benchmarks.multi_step WORK`, which
-trains what it judges; each table says how many seeds it rests on. Intervals are paired bootstrap intervals (95 %) over
-the test examples, which are resampled alike for all seeds and conditions. The thresholds of stages and guards were
-chosen on damaged *training* images of one MNIST and one Fashion-MNIST network; all figures here are of test data.
+Gains and failures of `zoo predict --refine=auto` (multi-step prediction; [how it works](test_time_adaptation.md)).
+Written by `python -m benchmarks.multi_step WORK`, which trains the models first; each table gives its number of seeds.
+Intervals are paired bootstrap intervals (95 %) over the test examples, with the same resamples for all seeds and
+conditions. The thresholds of stages and guards were chosen on corrupted *training* images of one MNIST and one
+Fashion-MNIST network; all figures here are of test data.
 
-*Plain* is the network as it was trained. *Unguarded* sets the batch normalisations to each batch's own statistics
-(Schneider et al., 2020; Nado et al., 2020). *Refined* is the plan `auto`: statistics that mind the classes' shares, the
-image's pose, temperature and prior, each change kept only where the guards agree, in batches of 200.
+*Plain* is the trained network. *Unguarded* sets the batch normalization statistics to those of each batch (Schneider et
+al., 2020; Nado et al., 2020). *Refined* is the plan `auto`: statistics that account for class proportions, the image's
+pose, temperature and class prior, each change kept only if the guards agree, in batches of 200.
 """
 
 _LAYERS = """
-## Fewer layers
+## Early exit
 
-MiniLM fine-tuned on SST-2 (command G of the README), its dev split, three seeds; thresholds from the validation split
-(`python -m benchmarks.early_exit RUN --risks=0.01,0.02 --rules=confident`). The risk is the share of answers that may
-be others than the full model's; seconds include reading and tokenizing.
+MiniLM fine-tuned on SST-2 (command G of [the results](results.md#fine-tuned-encoders)), dev split, three seeds;
+thresholds from the validation split (`python -m benchmarks.early_exit RUN --risks=0.01,0.02 --rules=confident`). The
+risk is the share of predictions that may differ from the full model's; seconds include reading and tokenizing.
 
 | risk | layers of 6 | times fewer | accuracy, points | seconds, times fewer |
 |---|---|---|---|---|
 | 1 % | 3.97, 4.35, 3.88 | 1.51, 1.38, 1.55 | -0.1, -0.1, -0.2 | 1.20, 1.45, 1.32 |
 | 2 % | 3.56, 3.80, 3.54 | 1.69, 1.58, 1.70 | -0.2, -0.2, -0.1 | 1.39, 1.36, 1.30 |
 
-An LSTM in one direction that reads IMDB (one seed, 86.6 % right, 233 tokens a review) stops after 177 tokens at a risk
-of 1 % (1.32 times fewer, -0.2 points) and after 151 at 2 % (1.54, -0.55), and saves no seconds by it (0.99 and 1.03
-times fewer):
+A unidirectional LSTM on IMDB (one seed, accuracy 86.6 %, 233 tokens per review) stops after 177 tokens on average at a
+risk of 1 % (1.32 times fewer, -0.2 points) and after 151 at 2 % (1.54, -0.55), but saves no time (seconds: 0.99 and
+1.03 times fewer):
 
     python -m experiments.lstm_sentiment --dataset=imdb_reviews --tokenizer=word --vocabulary=30000 --max_length=400 \\
       --pooling=mean --dropout=0.5 --embedding_dropout=0.4 --batch_size=64 --epochs=3 --learning_rate=0.002 \\
@@ -52,34 +53,35 @@ times fewer):
 """
 
 _FAILURES = """
-## What does not work, or is not shown
+## Failures and open questions
 
-- Occlusion and stripes, and on Fashion-MNIST contrast and strong fog: no fit is sure enough, so the answers mostly stay
-  as they were. In random order unguarded batch statistics do better there; the guards pay for streams of one class with
-  them. A mildly shrunk image of MNIST (scale 2) is taken for a shift of statistics, and its pose is found less well.
-- A temperature helps where a network is badly calibrated; the LSTMs of IMDB are not, and get no better by it.
-- The prior and statistics do not go together: once a model has changed, its answers no longer tell the shares.
-- Entropy minimisation (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`:
-  no gain of them is shown here. The learners leave what statistics have mended as it is, kept or not. Without
-  guards, on damaged training images, views help against noise and harm under fog and contrast, and perturbations make
-  wrong answers sure; no score without labels told the cases apart, so the guards refuse nearly all of them.
-- Pseudo-labels for a further round (`zoo feedback`) gain little: IMDB's LSTMs on SST-2, three seeds, from 73.6 to
-  74.5 % (+0.9 points, 0.0 to 1.7; the same round without them -0.2, -1.0 to 0.7), and lose half a point on IMDB itself
-  (`benchmarks/review_domains.py`).
-- Mask-Predict's rounds make guesses more probable to the model, and not more often right: 13.0 % of hidden words found
-  in one round, 12.1 in four (`benchmarks/gap_rounds.py`).
-- Masked words of 2,000 IMDB reviews (`zoo.adaptation.task_adaptive_pretraining`) do not help MiniLM
-  fine-tuned on SST-2 to judge others:
-  three seeds, 77.1 to 76.8 % (-0.35 points, -0.95 to 0.25); its answers get less unduly sure (log loss 0.62 to 0.53)
-  (`benchmarks/review_domains.py`).
+- Occlusion and stripes, and on Fashion-MNIST contrast and strong fog: no fit is confident enough, so most predictions
+  stay unchanged. In random order unguarded batch statistics do better there; this is the price of guards that protect
+  streams of a single class. A slightly shrunk MNIST image (scale 2) is mistaken for a shift of statistics, and its pose
+  is estimated less well.
+- Temperature scaling helps badly calibrated networks; the LSTMs of IMDB are well calibrated and gain nothing.
+- Prior and statistics do not combine: once the model has changed, its predictions no longer reveal the class
+  proportions.
+- Entropy minimization (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`,
+  because no gain is shown here: after the statistics have adapted, these losses improve nothing, kept or not. Without
+  guards, on corrupted training images, views help against noise but harm under fog and contrast, and perturbations make
+  wrong predictions confident; no score without labels told these cases apart, so the guards refuse nearly all of them.
+- Pseudo-labels for a further training round (`zoo feedback`) gain little: IMDB's LSTMs on SST-2, three seeds, from 73.6
+  to 74.5 % (+0.9 points, 0.0 to 1.7; the same round without them -0.2, -1.0 to 0.7), and lose half a point on IMDB
+  itself (`benchmarks/review_domains.py`).
+- Mask-Predict's rounds make predictions more probable to the model, but not more often right: 13.0 % of masked tokens
+  are predicted correctly in one round, 12.1 in four (`benchmarks/gap_rounds.py`).
+- Task-adaptive pretraining on 2,000 IMDB reviews (`zoo.adaptation.task_adaptive_pretraining`) does not help MiniLM,
+  fine-tuned on SST-2, on other IMDB reviews: three seeds, 77.1 to 76.8 % (-0.35 points, -0.95 to 0.25); it becomes less
+  overconfident (log loss 0.62 to 0.53) (`benchmarks/review_domains.py`).
 """
 
 
 def write(work: Path, page: Path) -> None:
-    """Writes the page and its picture from the parts that were measured.
+    """Writes the page and its pictures from the parts that were measured.
 
     Args:
-        work: folder with the parts' JSON files.
+        work: folder of the parts' JSON files.
         page: Markdown file to write.
     """
     parts = [
@@ -90,7 +92,7 @@ def write(work: Path, page: Path) -> None:
         *_label_shift(work),
         *_calibration(work),
     ]
-    # What other measurements have written for themselves.
+    # Sections that other measurements have written as Markdown.
     parts += [
         *_dynamic_evaluation(work),
         *(place.read_text() for place in sorted(work.glob("section-*.md"))),
@@ -107,7 +109,7 @@ def write(work: Path, page: Path) -> None:
 
 
 def _corruptions(work: Path, page: Path) -> Iterator[str]:
-    yield "\n## Damaged images"
+    yield "\n## Image corruptions"
     tables = {}
     for dataset in _IMAGES:
         runs = _runs(work, "corruptions", dataset)
@@ -117,8 +119,8 @@ def _corruptions(work: Path, page: Path) -> Iterator[str]:
         return
     _draw(tables, page.with_name("multi_step_corruptions.png"))
     yield (
-        "Errors in percent, mean over five severities and the seeds, images in random order. The last column is the "
-        "largest loss of any severity (points; mean of the seeds).\n"
+        "Errors in percent, averaged over five severities and the seeds, images in random order. The last column is "
+        "the largest loss at any severity (points; mean of the seeds).\n"
     )
     yield f"![Errors by corruption]({page.stem.replace('_prediction', '')}_corruptions.png)\n"
     for dataset, cells in tables.items():
@@ -127,7 +129,7 @@ def _corruptions(work: Path, page: Path) -> Iterator[str]:
         yield "\n".join(_row(cells, "iid", name) for name in ("clean", *NAMES))
         yield _summary(cells, "iid")
         yield (
-            "\nThe same images sorted by class, where a batch holds one or two classes (severities 3 and 5):\n\n"
+            "\nThe same images sorted by class, so that a batch holds one or two classes (severities 3 and 5):\n\n"
             "| images | plain | unguarded | refined | largest loss |\n|---|---|---|---|---|"
         )
         yield "\n".join(_row(cells, "sorted", name) for name in ("clean", *NAMES))
@@ -174,7 +176,7 @@ def _row(cells: _Cells, order: str, name: str) -> str:
 def _summary(cells: _Cells, order: str) -> str:
     chosen = cells.chosen(order)
     errors = " | ".join(f"**{cells.mean(kind, chosen):.1f}**" for kind in _KINDS)
-    said = [f"| **mean of the damaged** | {errors} | {cells.loss(chosen):+.1f} |\n"]
+    said = [f"| **mean of the corruptions** | {errors} | {cells.loss(chosen):+.1f} |\n"]
     for kind in ("unguarded", "refined"):
         fall, low, high = cells.relative(chosen, kind)
         said.append(f"{kind.capitalize()}: mean error {-fall:+.1f} % relative ({-high:+.1f} to {-low:+.1f}).")
@@ -191,10 +193,11 @@ def _streams(work: Path) -> Iterator[str]:
     found = {dataset: _runs(work, "streams", dataset) for dataset in _IMAGES}
     if not any(found.values()):
         return
-    yield "\n## Streams that adaptation collapses on\n"
+    yield "\n## Streams on which adaptation often collapses\n"
     yield (
-        "Noise of severity 3; statistics only. Errors in percent, mean of the seeds; the quarters are those of the "
-        "stream, in its order.\n\n| stream | data, seeds | plain | refined | by quarters |\n|---|---|---|---|---|"
+        "Noise of severity 3, plan `statistics`. Errors in percent, mean of the seeds; the last column has the "
+        "quarters of the stream, in order.\n\n"
+        "| stream | data, seeds | plain | refined | by quarters |\n|---|---|---|---|---|"
     )
     for dataset, runs in found.items():
         for name in runs[0] if runs else ():
@@ -208,11 +211,11 @@ def _changes(work: Path, page: Path) -> Iterator[str]:
     found = {dataset: _runs(work, "changes", dataset) for dataset in _IMAGES}
     if not any(found.values()):
         return
-    yield "\n## A stream that changes its kind at once\n"
+    yield "\n## Abrupt distribution shift\n"
     yield (
-        "Six hundred images of each kind in turn, severity 4, in batches of 100, plan `auto`. Errors in percent, plain "
-        "and refined, mean of the seeds. Where the answers' distances from usual ones change at once, what was "
-        "remembered of the stream is forgotten, or it would be fitted together with what comes "
+        "Six hundred images of each corruption in turn, severity 4, in batches of 100, plan `auto`. Errors in percent, "
+        "plain and refined, mean of the seeds. An abrupt change of the Mahalanobis distances clears the memory of the "
+        "stream, because a fit to old and new examples together would suit neither "
         "(`zoo/adaptation/drift_detection.py`).\n\n"
         f"| data, seeds | {' | '.join(CHANGING)} |\n|---|{'---|' * len(CHANGING)}"
     )
@@ -235,9 +238,9 @@ def _label_shift(work: Path) -> Iterator[str]:
     found = {dataset: _runs(work, "label_shift", dataset) for dataset in _NAMES}
     if not any(found.values()):
         return
-    yield "\n## Other shares of the classes\n"
+    yield "\n## Label shift\n"
     yield (
-        "Shares drawn from a Dirichlet distribution (the smaller alpha, the more uneven), ten draws for each seed, "
+        "Class proportions from a Dirichlet distribution (smaller alpha: more uneven), ten draws per seed, "
         "streams of at most 2,000 examples in batches of 100; accuracy in percent, the gain in points.\n\n"
         "| data, seeds | alpha | plain | refined | gain |\n|---|---|---|---|---|"
     )
@@ -256,11 +259,11 @@ def _calibration(work: Path) -> Iterator[str]:
     found = {dataset: _runs(work, "calibration", dataset) for dataset in _NAMES}
     if not any(found.values()):
         return
-    yield "\n## Calibration, and answers that are withheld\n"
+    yield "\n## Calibration and selective prediction\n"
     yield (
         "Expected calibration error (ECE, 15 bins) and log loss on the test split, as trained and with the temperature "
-        "of the validation split (T). Then `--abstain_risk`, set to half the validation error: the share of the test "
-        "split that is answered, and the errors among these. Means of the seeds.\n\n"
+        "fitted on the validation split (T). Then `--abstain_risk`, set to half the validation error: the share of the "
+        "test split that is answered, and the error among these answers. Means of the seeds.\n\n"
         "| data, seeds | ECE | with T | log loss | with T | error | promised | answered | error of these |\n"
         "|---|---|---|---|---|---|---|---|---|"
     )
@@ -281,11 +284,11 @@ def _dynamic_evaluation(work: Path) -> Iterator[str]:
     yield "\n## Dynamic evaluation of language models\n"
     yield (
         "Tiny Shakespeare by characters; `python -m benchmarks.dynamic_evaluation RUN... --characters=10000 "
-        "--out=WORK/dynamic_evaluation.json`, whose docstring has the trainings. *Changing*: 1,000 characters "
-        "of held-out Shakespeare and of IMDB reviews by turns, judged on the characters that the training text has. "
-        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is what `zoo score --dynamic` answers. The rate "
-        "was chosen on validation text of one seed; the intervals are of one text each, and narrow, as neighbouring "
-        "segments are alike.\n\n"
+        "--out=WORK/dynamic_evaluation.json`, whose docstring has the training commands. *Changing*: 1,000 characters "
+        "of held-out Shakespeare and of IMDB reviews alternate; only characters of the training text are evaluated. "
+        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is the answer of `zoo score --dynamic`. The rate "
+        "was chosen on validation text of one seed. Each interval is of one text, and narrow, because neighbouring "
+        "segments are similar.\n\n"
         "| run | stream | static | dynamic | mixed | gain of mixed |\n|---|---|---|---|---|---|"
     )
     for row in json.loads(place.read_text())["rows"]:
