@@ -23,6 +23,7 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.predict.predictors import text_preprocessing
+from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 
 # Of the difference between the two logits; the floor is what sums of float32 may leave of a small one.
@@ -112,7 +113,7 @@ class Explainer:
         # The lengths come from the tokens, whatever the vectors in their place.
         self._rest = keras.Model([tokens, found[0].output], logits)
         self._time_first = isinstance(found[0], TokenEmbedding)
-        self._along = tf.function(self._gradients, autograph=False)
+        self._along = CompiledPrograms(self._gradients)
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         self._nodes, self._weights = (nodes + 1) / 2, (weights / 2).astype(np.float32)
 
@@ -164,10 +165,7 @@ class Explainer:
         """The integral over a part of the path."""
         along = np.append(start + (stop - start) * self._nodes, [start, stop]).astype(np.float32)
         weights = np.append(self._weights * (stop - start), np.zeros(2)).astype(np.float32)
-        shape = tf.TensorSpec(ids.shape, tf.int32)
-        rest = [tf.TensorSpec(values.shape, tf.float32) for values in (along, weights, direction)]
-        program = self._along.get_concrete_function(shape, *rest)
-        shares, ends = program(*map(tf.constant, (ids, along, weights, direction)))
+        shares, ends = self._along(*map(tf.constant, (ids, along, weights, direction)))
         return _Part(shares.numpy().astype(np.float64), *map(float, ends.numpy()), start, stop)
 
     def _gradients(self, ids, along, weights, direction):

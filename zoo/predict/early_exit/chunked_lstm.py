@@ -10,6 +10,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import lstm_layers, lstm_scan
 from zoo.models.layers import Dropout
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, next_size
 
 # Texts that are read at once; each size is compiled once, a second. 1 is for streams, 256 keeps the cores busy.
 _SIZES = (1, 16, 64, 256)
@@ -42,11 +43,11 @@ class ChunkedLstm:
         self.size, self._model = size, model
         self._layers = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
         self._pool = model.get_layer("pool")
-        self._program = tf.function(self._chunk, jit_compile=True, autograph=False)
+        self._programs = CompiledPrograms(self._chunk, jit_compile=True)
 
     def batch(self, tokens: np.ndarray, texts: int) -> "ChunkBatch":
         """Room for reading texts, of which there are so many, from tokens `[texts, time]`."""
-        return ChunkBatch(self, tokens, next((size for size in _SIZES if size >= texts), _SIZES[-1]))
+        return ChunkBatch(self, tokens, next_size(texts, _SIZES))
 
     def empty(self, rows: int) -> dict[str, Any]:
         """The state before the first token: of the LSTMs, and what the pooling has seen of the last one's outputs."""
@@ -69,10 +70,7 @@ class ChunkedLstm:
         Returns:
             The model's output for what was read so far, float32 `[rows, logits]`, and the next state.
         """
-        inputs = tf.constant(tokens), tf.constant(before)
-        specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), (*inputs, state))
-        # By name: called like a function, TensorFlow would warn of the few compilations.
-        logits, state = self._program.get_concrete_function(*specs)(*inputs, state)
+        logits, state = self._programs(tf.constant(tokens), tf.constant(before), state)
         return logits.numpy(), state
 
     def _chunk(self, tokens, before, state):
@@ -140,7 +138,7 @@ class ChunkBatch:
         """Begins texts of these numbers where there is room; moves the last ones together where nobody waits."""
         for row in np.flatnonzero(~self.live)[: len(waiting)]:
             self._texts[row], self._stages[row], self.live[row] = waiting.popleft(), 0, True
-        size = next(size for size in _SIZES if size >= self.live.sum())
+        size = next_size(self.live.sum(), _SIZES)
         if size < len(self.live):
             # What is live first, and then whatever follows.
             rows = np.argsort(~self.live, kind="stable")[:size]

@@ -1,7 +1,7 @@
 """A Transformer classifier of texts layer by layer: what each layer makes of a text, and where one may stop."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import encoder_heads, transformer
 from zoo.models.layers import Dropout
+from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
@@ -57,7 +58,7 @@ class LayerwiseEncoder:
         self.layers = len(self._blocks)
         _check(model, self.layers)
         self.width = self._layer("embedding").width
-        self._programs = [tf.function(self._part(number), autograph=False) for number in range(self.layers)]
+        self._programs = [CompiledPrograms(self._part(number)) for number in range(self.layers)]
 
     def begin(self, inputs: list[np.ndarray]) -> tuple[Hidden, np.ndarray]:
         """What the first layer makes of the model's inputs, see `follow`."""
@@ -78,7 +79,7 @@ class LayerwiseEncoder:
 
     def finish(self, hidden: Hidden) -> np.ndarray:
         """The last layer and the head: the model's output, float32 `[rows, logits]`."""
-        return self._program(self.layers - 1, list(hidden)).numpy().astype(np.float32)
+        return self._programs[-1](list(hidden)).numpy().astype(np.float32)
 
     def everything(self, predictor: TextClassifier, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
         """What all layers make of texts.
@@ -102,13 +103,8 @@ class LayerwiseEncoder:
         return pooled, logits
 
     def _run(self, number: int, inputs: list[tf.Tensor]) -> tuple[Hidden, np.ndarray]:
-        x, seen, pooled = self._program(number, inputs)
+        x, seen, pooled = self._programs[number](inputs)
         return Hidden(x, seen), pooled.numpy()
-
-    def _program(self, number: int, inputs: list[tf.Tensor]) -> Any:
-        # The program of these shapes by name: called like a function, TensorFlow would warn of the few compilations.
-        specs = [tf.TensorSpec(each.shape, each.dtype) for each in inputs]
-        return self._programs[number].get_concrete_function(specs)(inputs)
 
     def _part(self, number: int):
         """One layer: with what comes before it, of the first; with what comes behind it, of the last."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from zoo.errors import NonFinite
 from zoo.models.kv_cache import LstmState, TransformerCache
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, zero_padded
 
 # Tokens that are read at once where there are many: at the start, and when the window slides.
 _CHUNK = 32
@@ -45,7 +46,8 @@ class IncrementalDecoder:
 
     def __init__(self, network: TransformerCache | LstmState, cache: bool = True):
         self._network, self._cache = network, cache
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._step = CompiledPrograms(self._cached_logits, jit_compile=True)
+        self._forward = CompiledPrograms(lambda tokens, length: network.forward(tokens)[:, length - 1])
 
     def begin(self, ids: np.ndarray, more: int) -> DecodeState:
         """Reads rows `[rows, tokens]` of one token or more, which as many as `more` will follow."""
@@ -73,10 +75,7 @@ class IncrementalDecoder:
 
     def _size(self, tokens: int) -> int:
         """Sizes double: each is compiled once, and a short text need not pay for a long one's cache."""
-        size = _SMALLEST
-        while size < tokens:
-            size *= 2
-        return min(size, self._network.context or size)
+        return doubled_size(tokens, _SMALLEST, self._network.context)
 
     def _afresh(self, ids: np.ndarray, size: int) -> DecodeState:
         total, context = ids.shape[1], self._network.context
@@ -93,39 +92,20 @@ class IncrementalDecoder:
     def _read(self, tokens: np.ndarray, state: Any, start: int, size: int) -> tuple[tf.Tensor, Any]:
         rows, length = tokens.shape
         new = 1 if length == 1 else min(_CHUNK, size)
-        padded = np.zeros((rows, new), np.int32)
-        padded[:, :length] = tokens
-        program = self._program((rows, new, size), state)
-        return program(tf.constant(padded), state, tf.constant(start), tf.constant(length))
+        padded = tf.constant(zero_padded(tokens, (rows, new)))
+        return self._step(padded, state, tf.constant(start), tf.constant(length))
 
-    def _program(self, sizes: tuple[int, int, int], state: Any):
-        """The compiled step of so many rows and tokens on a cache of one size."""
-
-        def read(tokens, state, start, length):
-            outputs, state = self._network.read(tokens, state, start, length)
-            last = tf.gather(outputs, [length - 1], axis=1)
-            return self._network.logits(last)[:, 0], state
-
-        if sizes not in self._programs:
-            specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), state)
-            number = tf.TensorSpec([], tf.int32)
-            # By name: called like a function, TensorFlow would warn of the few compilations.
-            self._programs[sizes] = tf.function(read, jit_compile=True, autograph=False).get_concrete_function(
-                tf.TensorSpec(sizes[:2], tf.int32), specs, number, number
-            )
-        return self._programs[sizes]
+    def _cached_logits(self, tokens: tf.Tensor, state: Any, start: tf.Tensor, length: tf.Tensor):
+        """Logits after the last of `length` tokens, `[rows, vocabulary]`, and the next state."""
+        outputs, state = self._network.read(tokens, state, start, length)
+        last = tf.gather(outputs, [length - 1], axis=1)  # [rows, 1, width]
+        return self._network.logits(last)[:, 0], state
 
     def _whole(self, ids: np.ndarray, start: int, size: int) -> DecodeState:
         """Without a cache: the plain model on all that it sees, padded at the end."""
         seen = ids[:, start:]
-        padded = np.zeros((len(ids), self._size(seen.shape[1])), np.int32)
-        padded[:, : seen.shape[1]] = seen
-        sizes = padded.shape
-        if sizes not in self._programs:
-            forward = tf.function(lambda tokens, length: self._network.forward(tokens)[:, length - 1], autograph=False)
-            specs = tf.TensorSpec(sizes, tf.int32), tf.TensorSpec([], tf.int32)
-            self._programs[sizes] = forward.get_concrete_function(*specs)
-        logits = self._programs[sizes](tf.constant(padded), tf.constant(seen.shape[1]))
+        padded = zero_padded(seen, (len(ids), self._size(seen.shape[1])))
+        logits = self._forward(tf.constant(padded), tf.constant(seen.shape[1]))
         return DecodeState(ids, start, size, None, _checked(logits))
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from zoo.errors import NonFinite
 from zoo.models.kv_cache import LstmState, TransformerCache
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, next_size, zero_padded
 
 # Tokens of one batch: enough for all cores, few enough that their logits fit in memory.
 _BATCH = 2048
@@ -98,7 +99,8 @@ class Scorer:
 
     def __init__(self, network: TransformerCache | LstmState):
         self._network = network
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._forward = CompiledPrograms(lambda tokens: of_tokens(network.forward(tokens[:, :-1]), tokens[:, 1:]))
+        self._read = CompiledPrograms(self._chunk, jit_compile=True)
 
     def log_probabilities(self, texts: Sequence[np.ndarray], stride: int) -> list[np.ndarray]:
         """Of each token but the first, in nats.
@@ -133,57 +135,32 @@ class Scorer:
         # Windows of similar length share a batch.
         cut.sort(key=lambda one: one[1].end - one[1].begin)
         while cut:
-            width = _width(cut[-1][1].end - cut[-1][1].begin, self._network.context)
+            width = doubled_size(cut[-1][1].end - cut[-1][1].begin, _NARROWEST, self._network.context)
             most = max(_BATCH // width, 1)
-            rows = min(size for size in (1, _FEW, most) if size >= min(len(cut), most))
+            rows = next_size(min(len(cut), most), sorted((1, _FEW, most)))
             batch, cut = cut[-rows:], cut[:-rows]
             tokens = np.zeros((rows, width + 1), np.int32)
             for row, (number, window) in zip(tokens, batch):
                 row[: window.end - window.begin + 1] = texts[number][window.begin : window.end + 1]
-            values = self._forward(tokens)
+            values = self._forward(tf.constant(tokens)).numpy()
             for row, (number, window) in zip(values, batch):
                 counted = slice(window.first - window.begin - 1, window.end - window.begin)
                 found[number][window.first - 1 : window.end] = row[counted]
-
-    def _forward(self, tokens: np.ndarray) -> np.ndarray:
-        if tokens.shape not in self._programs:
-            function = tf.function(
-                lambda tokens: of_tokens(self._network.forward(tokens[:, :-1]), tokens[:, 1:]), autograph=False
-            )
-            # By name: called like a function, TensorFlow would warn of the few compilations.
-            self._programs[tokens.shape] = function.get_concrete_function(tf.TensorSpec(tokens.shape, tf.int32))
-        return self._programs[tokens.shape](tf.constant(tokens)).numpy()
 
     def _whole(self, ids: np.ndarray, values: np.ndarray) -> None:
         """A text chunk by chunk, with the state carried on."""
         state, chunk = self._network.empty(1, 0), _CHUNKS[len(ids) > _CHUNKS[0]]
         for first in range(0, len(values), chunk):
             length = min(chunk, len(values) - first)
-            tokens = np.zeros((1, chunk + 1), np.int32)
-            tokens[0, : length + 1] = ids[first : first + length + 1]
-            row, state = self._read(chunk, state)(tf.constant(tokens), state, tf.constant(length))
+            tokens = tf.constant(zero_padded(ids[None, first : first + length + 1], (1, chunk + 1)))
+            row, state = self._read(tokens, state, tf.constant(length))
             values[first : first + length] = row[0, :length]
 
-    def _read(self, chunk: int, state: Any):
-        def read(tokens, state, length):
-            outputs, state = self._network.read(tokens[:, :-1], state, tf.constant(0), length)
-            return of_tokens(self._network.logits(outputs), tokens[:, 1:]), state
-
-        if (chunk,) not in self._programs:
-            specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), state)
-            self._programs[chunk,] = tf.function(read, jit_compile=True, autograph=False).get_concrete_function(
-                tf.TensorSpec([1, chunk + 1], tf.int32), specs, tf.TensorSpec([], tf.int32)
-            )
-        return self._programs[chunk,]
+    def _chunk(self, tokens: tf.Tensor, state: Any, length: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        outputs, state = self._network.read(tokens[:, :-1], state, tf.constant(0), length)
+        return of_tokens(self._network.logits(outputs), tokens[:, 1:]), state
 
 
 def of_tokens(logits: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
     """Log P of tokens `[rows, time]` by logits `[rows, time, vocabulary]`, in nats."""
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-
-
-def _width(length: int, context: int) -> int:
-    width = _NARROWEST
-    while width < length:
-        width *= 2
-    return min(width, context)
