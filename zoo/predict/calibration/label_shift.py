@@ -111,8 +111,8 @@ class LabelShiftEstimate:
         """Updates the estimate with the next batch, and corrects the batch.
 
         Args:
-            probabilities: probabilities `[examples, classes]` with the model and calibration of `from_validation`, also
-                of no examples. A model that adapts to the stream changes its predictions, which looks like a shift.
+            probabilities: probabilities `[examples, classes]` with the model and calibration of `from_validation`; zero
+                examples are allowed. A model that adapts to the stream changes its predictions, like a shift.
 
         Returns:
             The estimate after the batch, and the probabilities: unchanged, bit for bit, until a shift is detected, then

@@ -34,7 +34,7 @@ class Calibration:
         """Calibrated probabilities, float64 `[examples, classes]`; temperature 1 without biases is the plain softmax.
 
         Args:
-            logits: finite logits `[examples, classes]`, also of no examples. For one logit see `two_class_logits`.
+            logits: finite logits `[examples, classes]`, zero examples allowed. For one logit see `two_class_logits`.
 
         Raises:
             ValueError: the logits have another number of classes, or are not finite.

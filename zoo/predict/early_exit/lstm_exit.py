@@ -81,7 +81,7 @@ class LstmExit(EarlyExit):
         """Classifies texts, in their order; an answer does not depend on the other texts of a batch.
 
         Args:
-            texts: any number of texts, also none; a text may be empty.
+            texts: any number of texts, including none; a text may be empty.
 
         Returns:
             The logits, calibrated where reading stopped early, else the model's own: to 1e-5, as a loop that continues

@@ -144,7 +144,7 @@ class TransformerExit(EarlyExit):
         """Classifies texts, in their order; an answer does not depend on the other texts of a batch.
 
         Args:
-            texts: any number of texts, also none; a text may be empty. A model of pairs takes tuples of two texts.
+            texts: any number of texts, including none; a text may be empty. A model of pairs takes tuples of two texts.
 
         Raises:
             BadInput: an example is not a text (or a pair).

@@ -96,19 +96,21 @@ class LanguageModel:
         tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
         return TextScore(tokens, values, sum(map(len, pieces[1:])), lost)
 
-    def stride(self, asked: int | None = None) -> int | None:
-        """The stride of scoring: the one asked for, or half the context; None for an LSTM.
+    def stride(self, requested: int | None = None) -> int | None:
+        """The stride of scoring: the requested one, or half the context; None for an LSTM.
 
         Raises:
             BadInput: the stride is out of range, or the model is an LSTM.
         """
         if self.context is None:
-            if asked is not None:
-                raise BadInput(f"--stride is {asked}: an LSTM reads a text whole, without windows; leave --stride out")
+            if requested is not None:
+                raise BadInput(
+                    f"--stride is {requested}: an LSTM reads a text whole, without windows; leave --stride out"
+                )
             return None
-        if asked is not None and not (type(asked) is int and 1 <= asked <= self.context):
-            raise BadInput(f"--stride is {asked}: expected 1 to the model's context, {self.context}")
-        return max(self.context // 2, 1) if asked is None else asked
+        if requested is not None and not (type(requested) is int and 1 <= requested <= self.context):
+            raise BadInput(f"--stride is {requested}: expected 1 to the model's context, {self.context}")
+        return max(self.context // 2, 1) if requested is None else requested
 
     def generate(self, prompt: str, *, cache: bool = True, **settings: Any) -> list[Generated]:
         """Generates continuations of a prompt.

@@ -42,7 +42,7 @@ class CompiledForward:
         self.lite: Lite | None = None
 
     def width(self, length: int) -> int:
-        """What a row of so many tokens is padded to: one of the few widths that programs are compiled for.
+        """Padded width of a row with `length` tokens, one of the few widths that programs are compiled for.
 
         Widths double: the loop over a text ends with the longest one, so padding costs next to nothing.
         """

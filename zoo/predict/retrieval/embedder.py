@@ -61,7 +61,7 @@ class Embedder:
         """Embeddings of texts, in batches of similar length; the other texts of a batch only change rounding.
 
         Args:
-            texts: any number of texts, also none; a text may be empty.
+            texts: any number of texts, including none; a text may be empty.
             normalized: whether to scale each embedding to length 1, so that a dot product is the cosine.
             notes: list that gets a line if texts are cut to `max_length`.
 

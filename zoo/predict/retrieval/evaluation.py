@@ -62,7 +62,7 @@ def evaluate(embed: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str],
     Returns:
         `texts` and `left_out`, both numbers of texts; and `embeddings`, `bm25` and `difference` (the first less the
         second), each with `METRICS` by name and `NAME_low` and `NAME_high`, percentile bootstrap intervals (95 %,
-        resampled over texts; both are judged on the same resamples).
+        resampled over texts; both use the same resamples).
 
     Raises:
         BadInput: there are less than two texts that can be cut.
