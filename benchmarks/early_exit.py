@@ -79,7 +79,7 @@ def _early(options, found, known) -> TransformerExit | LstmExit:
     first = {"risk": float(options.risks.split(",")[0]), "delta": options.delta, "kind": options.kind}
     if any(isinstance(layer, lstm_layers.Lstm) for layer in found.model.layers):
         return LstmExit(found, known, chunk=options.chunk, **first)
-    return TransformerExit(found, known, exit_heads.of_run(options.workdir, found), **first)
+    return TransformerExit(found, known, exit_heads.load_or_fit(options.workdir, found), **first)
 
 
 def _judged(early: TransformerExit | LstmExit, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:

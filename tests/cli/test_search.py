@@ -165,7 +165,7 @@ def test_summarize_files(bert, tmp_path, say):
             "expected either --query, once or more, or --evaluate",
         ),
         (["search", "BERT", "a.txt", "--query=a", "--query= "], "--query is empty: expected a text to look for"),
-        (["search", "nowhere", "a.txt", "--query=a"], "nowhere is no folder; expected minilm"),
+        (["search", "nowhere", "a.txt", "--query=a"], "nowhere is not a folder; expected minilm"),
         (["search", ".", "a.txt", "--query=a"], "has neither config.json nor model.json"),
         (["search", "BERT", "none.txt", "--query=a"], "none.txt cannot be read: No such file or directory"),
         (["search", "BERT", "a.md", "--query=a"], "a.md: unknown kind of file; expected .txt, .csv, .tsv, .jsonl"),

@@ -212,7 +212,7 @@ def test_steps_by_the_size_of_gradients():
     optimizer.measure_gradients()
     for gradients in seen:
         optimizer.apply([tf.constant(one, tf.float32) for one in gradients], weights)
-    optimizer.measured(len(seen))
+    optimizer.end_measurement(len(seen))
     for weight, begin in zip(weights, source):
         np.testing.assert_array_equal(weight.numpy(), begin)
     roots = [np.sqrt(np.mean([one[i] ** 2 for one in seen], axis=0)) for i in range(2)]

@@ -39,7 +39,7 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
     exiting.choose(1e-6, rule=rule)
     answers = exiting.answers(texts)
     np.testing.assert_array_equal(answers.logits, two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
+    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     np.testing.assert_array_equal(logits, found.logits(texts))
     assert set(answers.depths) == {4} and answers.logits.dtype == np.float32
     assert exiting.logits([]).shape == (0, 2)
@@ -50,7 +50,7 @@ def test_in_bfloat16_too():
     texts, labels = early.texts(40, seed=3)
     exiting = TransformerExit(found, early.source(found, 40), exit_heads.fit(found, texts, labels), risk=1e-6)
     np.testing.assert_array_equal(exiting.logits(texts), two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
+    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     # Three digits are all that bfloat16 has.
     np.testing.assert_allclose(logits, found.logits(texts), rtol=1e-2, atol=1e-2)
 
@@ -62,12 +62,12 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     threshold = 0.8 if rule == "confident" else 1.0
     exiting.stopping = dataclasses.replace(exiting.stopping, rule=rule, threshold=threshold)
     rows = {}
-    for name in ("begin", "follow", "finish"):
+    for name in ("first_layer", "inner_layer", "last_layer"):
         call = getattr(layerwise_encoder.LayerwiseEncoder, name)
 
         def counted(self, *given, _call=call, _name=name):
-            number = {"begin": 0, "finish": 3}.get(_name, given[0])
-            inputs = given[0][0] if _name == "begin" else given[-1].x
+            number = {"first_layer": 0, "last_layer": 3}.get(_name, given[0])
+            inputs = given[0][0] if _name == "first_layer" else given[-1].x
             rows[number] = rows.get(number, 0) + inputs.shape[0]
             return _call(self, *given)
 
@@ -80,7 +80,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     for number in range(4):
         whole = reach[number] == 275
         assert rows[number] == 512 if whole else reach[number] <= rows[number] < reach[number] + 64
-    pooled, logits = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
+    pooled, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     calibrated = [
         one.logits(learned.logits(k, each)) for k, (one, each) in enumerate(zip(exiting._calibrations, pooled))
     ]
@@ -144,7 +144,7 @@ def test_exits_are_kept_beside_a_run(made, tmp_path):
     with pytest.raises(BadInput, match=r"has no exits\.json"):
         exit_heads.load(tmp_path, found)
     learned.save(tmp_path)
-    again = exit_heads.of_run(tmp_path, found)
+    again = exit_heads.load_or_fit(tmp_path, found)
     np.testing.assert_array_equal(again.weights, learned.weights)
     np.testing.assert_array_equal(again.biases, learned.biases)
     assert (again.model, again.examples) == (learned.model, 300)
@@ -166,7 +166,7 @@ def test_three_classes_one_of_which_was_not_learned():
     two = labels < 2
     learned = exit_heads.fit(found, [text for text, keep in zip(texts, two) if keep], labels[two])
     assert learned.weights.shape == (1, 16, 3)
-    pooled, _ = layerwise_encoder.LayerwiseEncoder(found.model).everything(found, texts)
+    pooled, _ = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     given = temperature_scaling.identity(3).apply(learned.logits(0, pooled[0]))
     assert given[:, 2].max() < 1e-6
     assert (given.argmax(axis=1) == labels)[two].mean() > 0.7
@@ -194,7 +194,7 @@ def test_sizes_of_what_is_left(rows, sizes):
 
 def test_as_a_stage_it_answers_a_stream(made, monkeypatch):
     found, known, learned, texts = made
-    monkeypatch.setattr(exit_heads, "of_run", lambda workdir, predictor: learned)
+    monkeypatch.setattr(exit_heads, "load_or_fit", lambda workdir, predictor: learned)
     alone = TransformerExit(found, known, learned, risk=0.1)
     refined = refine(found, [texts[:100], texts[100:]], [Compute("run", risk=0.1), Temperature()], known)
     stage = Temperature()

@@ -199,7 +199,7 @@ def test_damaged_modules(copied, text):
 
 
 def test_no_folder(tmp_path, monkeypatch):
-    with pytest.raises(BadInput, match="is no folder; expected minilm, a BERT's folder"):
+    with pytest.raises(BadInput, match="is not a folder; expected minilm, a BERT's folder"):
         embedder.load(tmp_path / "none")
     with pytest.raises(BadInput, match=r"has neither config.json nor model.json"):
         embedder.load(tmp_path)
@@ -260,12 +260,12 @@ def test_the_workdir_of_a_run(tmp_path, norm_first, segments):
     ("about", "said"),
     [
         ({"network": "lstm"}, 'has no "network": "encoder"; expected a run that trained an encoder'),
-        ({"shape": {"width": 8}}, "does not say shape and frame"),
-        ({"shape": 3}, "does not say shape and frame"),
-        ({"frame": [2]}, "does not say shape and frame"),
-        ({"frame": [2, 40]}, "does not say shape and frame"),
-        ({"frame": [2, True]}, "does not say shape and frame"),
-        ({"frame": None}, "does not say shape and frame"),
+        ({"shape": {"width": 8}}, "has no valid shape and frame"),
+        ({"shape": 3}, "has no valid shape and frame"),
+        ({"frame": [2]}, "has no valid shape and frame"),
+        ({"frame": [2, 40]}, "has no valid shape and frame"),
+        ({"frame": [2, True]}, "has no valid shape and frame"),
+        ({"frame": None}, "has no valid shape and frame"),
         ({"shape": dataclasses.asdict(SHAPE) | {"inner": 13}}, "model.keras is not the encoder of model.json"),
         ({"shape": dataclasses.asdict(SHAPE) | {"layers": 3}}, "model.keras is not the encoder of model.json"),
         ({"shape": dataclasses.asdict(SHAPE) | {"width": "8"}}, "model.keras is not the encoder of model.json"),

@@ -32,11 +32,11 @@ def test_with_a_cache_each_prefix_has_the_logits_that_it_has_without(kind):
     wanted = plain(model, ids)
     # From one token, from fewer than a chunk's, and from more.
     for first in (1, 7, 40):
-        reader = model._readers[True]
-        reading = reader.begin(ids[:, :first], 44 - first)
+        reader = model._decoders[True]
+        reading = reader.prefill(ids[:, :first], 44 - first)
         for place in range(first, 44):
             np.testing.assert_allclose(reading.logits, wanted[:, place - 1], atol=1e-5)
-            reading = reader.follow(reading, np.arange(3), ids[:, place])
+            reading = reader.step(reading, np.arange(3), ids[:, place])
         np.testing.assert_allclose(reading.logits, wanted[:, 43], atol=1e-5)
     assert np.abs(wanted).max() > 1, "numbers in which a fault would show"
 
@@ -45,12 +45,12 @@ def test_with_a_cache_each_prefix_has_the_logits_that_it_has_without(kind):
 @pytest.mark.parametrize("cache", [True, False])
 def test_rows_may_change_places(kind, cache):
     model = speaker(kind)
-    ids, reader = some_ids(model, 3, 9), model._readers[cache]
-    reading = reader.begin(ids[:, :5], 4)
+    ids, reader = some_ids(model, 3, 9), model._decoders[cache]
+    reading = reader.prefill(ids[:, :5], 4)
     order = [np.array([2, 0, 0]), np.array([1, 1, 2]), np.arange(3)]
     history = ids[:, :5]
     for place, parents in enumerate(order, 5):
-        reading = reader.follow(reading, parents, ids[:, place])
+        reading = reader.step(reading, parents, ids[:, place])
         history = np.concatenate([history[parents], ids[:, place : place + 1]], axis=1)
         np.testing.assert_array_equal(reading.ids, history)
         np.testing.assert_allclose(reading.logits, plain(model, history)[:, -1], atol=1e-5)
@@ -87,7 +87,7 @@ def test_a_prompt_that_does_not_fit_in(kind):
     """Half a context of it is read; the generator says the same with and without a cache."""
     model = speaker(kind)
     prompt = "abcabbcaacbbabcacb"
-    reading = model._readers[True].begin(model.ids(prompt)[None], 1)
+    reading = model._decoders[True].prefill(model.ids(prompt)[None], 1)
     logits, start = plain(model, model.ids(prompt[12:] if model.context else prompt)[None])[0, -1], reading.start
     assert start == (12 if model.context else 0)
     np.testing.assert_allclose(reading.logits[0], logits, atol=1e-5)
@@ -116,10 +116,10 @@ def test_the_filters_are_applied_in_their_order(monkeypatch):
     ids, total = model.ids("ab").tolist(), 0.0
     for chosen in found.ids:
         logits = plain(model, np.array([ids]))[0, -1]
-        left = sampling.penalised(logits, ids, settings["repetition_penalty"])
+        left = sampling.penalise_repetition(logits, ids, settings["repetition_penalty"])
         left[[not piece for piece in model.tokenizer.bytes_of_ids()] + [True]] = -np.inf
         chances = sampling.probabilities(left, settings["temperature"], settings["top_k"], settings["top_p"])
-        assert chosen == sampling.drawn(chances, numbers.random())
+        assert chosen == sampling.draw(chances, numbers.random())
         total += log_softmax(logits)[chosen]
         ids.append(chosen)
     assert found.log_probability == pytest.approx(total, abs=1e-4)

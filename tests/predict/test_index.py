@@ -93,48 +93,48 @@ def test_neighbours_are_those_of_brute_force(tiny):
     queries = ["good film", "书", "cafe"]
     index = Index(tiny, texts, None)
     plain = tiny.embed([*queries, *texts]).astype(np.float64)
-    for number, (query, hits) in enumerate(zip(queries, index.by_meaning(queries, 4))):
+    for number, (query, hits) in enumerate(zip(queries, index.search_embeddings(queries, 4))):
         cosines = [plain[number] @ row / math.sqrt((plain[number] @ plain[number]) * (row @ row)) for row in plain[3:]]
         assert [hit.score for hit in hits] == pytest.approx(sorted(cosines, reverse=True)[:4], abs=1e-5)
         assert [cosines[hit.index] for hit in hits] == pytest.approx([hit.score for hit in hits], abs=1e-5)
-        assert index.by_meaning([query], 4)[0][0].index == hits[0].index
-    [by_words, nothing] = index.by_words(["cafe book", "cafe"], 3)
+        assert index.search_embeddings([query], 4)[0][0].index == hits[0].index
+    [by_words, nothing] = index.search_bm25(["cafe book", "cafe"], 3)
     assert [hit.index for hit in by_words] == [15, 2, 7] and nothing == []
 
 
 def test_a_text_finds_itself(tiny):
     index = Index(tiny, TEXTS, None)
-    assert [hits[0].index for hits in index.by_meaning(TEXTS, 1)] == list(range(6))
-    assert [hits[0].score for hits in index.by_meaning(TEXTS, 1)] == pytest.approx([1.0] * 6, abs=1e-5)
+    assert [hits[0].index for hits in index.search_embeddings(TEXTS, 1)] == list(range(6))
+    assert [hits[0].score for hits in index.search_embeddings(TEXTS, 1)] == pytest.approx([1.0] * 6, abs=1e-5)
 
 
 def test_vectors_are_kept(tiny, tmp_path, monkeypatch):
     notes, again = [], []
     texts = [*TEXTS, "good " * 20]
-    first = search.embedded(tiny, texts, tmp_path, notes)
+    first = search.cached_embeddings(tiny, texts, tmp_path, notes)
     monkeypatch.setattr(embedder.Embedder, "embed", lambda *_, **__: pytest.fail("embedded once more"))
-    assert np.array_equal(search.embedded(tiny, texts, tmp_path, again), first)
+    assert np.array_equal(search.cached_embeddings(tiny, texts, tmp_path, again), first)
     assert notes == again == ["1 of 7 texts are cut to the 16 tokens that are read"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("change", ["text", "order", "length"])
 def test_kept_vectors_are_of_the_same_texts_and_encoder(bert, tiny, tmp_path, change):
-    before = search.embedded(tiny, TEXTS, tmp_path)
+    before = search.cached_embeddings(tiny, TEXTS, tmp_path)
     texts = {"text": [*TEXTS[:5], "film"], "order": TEXTS[::-1], "length": TEXTS}[change]
     other = embedder.load(bert, max_length=4) if change == "length" else tiny
-    found = search.embedded(other, texts, tmp_path)
+    found = search.cached_embeddings(other, texts, tmp_path)
     np.testing.assert_allclose(found, other.embed(texts, normalized=True), atol=1e-6)
     assert not np.allclose(found, before, atol=1e-3) and len(list(tmp_path.iterdir())) == 2
 
 
 def test_damaged_vectors_are_made_anew(tiny, tmp_path):
-    before, notes = search.embedded(tiny, TEXTS, tmp_path), []
+    before, notes = search.cached_embeddings(tiny, TEXTS, tmp_path), []
     [path] = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
-    assert np.array_equal(search.embedded(tiny, TEXTS, tmp_path, notes), before)
+    assert np.array_equal(search.cached_embeddings(tiny, TEXTS, tmp_path, notes), before)
     assert len(notes) == 1 and "made anew" in notes[0]
 
 
@@ -175,7 +175,7 @@ def test_ranks_and_what_follows_from_them():
     ranks = evaluation.ranks(lambda place: scores[place], 3)
     # The second finds itself behind both others; the third ties with both.
     assert ranks.tolist() == [1, 3, 3]
-    found = evaluation.measured(np.array([1, 2, 10, 11]))
+    found = evaluation.query_metrics(np.array([1, 2, 10, 11]))
     means = {name: values.mean() for name, values in found.items()}
     assert means == pytest.approx({"recall@1": 0.25, "recall@10": 0.75, "mrr": (1 + 1 / 2 + 1 / 10 + 1 / 11) / 4})
 

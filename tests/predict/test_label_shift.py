@@ -88,8 +88,8 @@ def test_it_is_the_maximum_of_a_search(weight):
 def test_classes_have_no_order(seed, order):
     probabilities, order = anything(seed, 80, 4), list(order)
     one, other = (
-        LabelShiftEstimate.of(probabilities[:40], 0.3),
-        LabelShiftEstimate.of(probabilities[:40][:, order], 0.3),
+        LabelShiftEstimate.from_validation(probabilities[:40], 0.3),
+        LabelShiftEstimate.from_validation(probabilities[:40][:, order], 0.3),
     )
     for batch in (probabilities[40:50] ** 4, probabilities[50:]):
         batch = batch / batch.sum(axis=1, keepdims=True)
@@ -103,7 +103,7 @@ def test_validation_data_is_a_fixed_point():
     """Also of probabilities that are far from calibrated: their mean is the source."""
     probabilities = anything(2, 300, 3) ** 3
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    prior = LabelShiftEstimate.of(probabilities)
+    prior = LabelShiftEstimate.from_validation(probabilities)
     np.testing.assert_allclose(label_shift.estimate(probabilities, np.array(prior.source)), prior.source, atol=1e-12)
 
 
@@ -117,7 +117,7 @@ def test_a_few_examples_do_not_run_away():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_has_not_shifted_is_left_as_it_is(dtype):
-    prior = LabelShiftEstimate.of(gaussians(3, 1000, SOURCE)[0])
+    prior = LabelShiftEstimate.from_validation(gaussians(3, 1000, SOURCE)[0])
     for number in range(10):
         batch = gaussians(100 + number, 100, SOURCE)[0].astype(dtype)
         kept = batch.copy()
@@ -130,7 +130,7 @@ def test_what_has_not_shifted_is_left_as_it_is(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_shift_is_found_and_corrected(dtype):
-    prior, losses = LabelShiftEstimate.of(gaussians(3, 1000, SOURCE)[0]), []
+    prior, losses = LabelShiftEstimate.from_validation(gaussians(3, 1000, SOURCE)[0]), []
     for number in range(10):
         batch, labels = gaussians(200 + number, 100, TARGET)
         prior, found = prior.update(batch.astype(dtype))
@@ -149,7 +149,7 @@ def test_level_over_streams():
     alarms = 0
     for number in range(200):
         everything = gaussians(1000 + number, 700, SOURCE)[0]
-        prior = LabelShiftEstimate.of(everything[:200], level=0.05)
+        prior = LabelShiftEstimate.from_validation(everything[:200], level=0.05)
         for first in range(200, 700, 50):
             prior, _ = prior.update(everything[first : first + 50])
         alarms += prior.shifted
@@ -158,7 +158,7 @@ def test_level_over_streams():
 
 def test_the_estimate_is_carried():
     """By hand: what the batches before are expected to hold, faded, is a Dirichlet prior of the next one."""
-    prior = LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0], memory=50.0, strength=2.0)
+    prior = LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0], memory=50.0, strength=2.0)
     source = np.array(prior.source)
     first, second = gaussians(4, 30, TARGET)[0], gaussians(5, 20, TARGET)[0]
     target = label_shift.estimate(first, source, 2 * source)
@@ -179,7 +179,7 @@ def test_the_estimate_is_carried():
 def test_shares_that_drift_are_followed_if_it_forgets():
     targets = {}
     for memory in (200.0, math.inf):
-        prior = LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0], memory=memory)
+        prior = LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0], memory=memory)
         for number, shares in enumerate([TARGET] * 15 + [TARGET[::-1]] * 10):
             prior, _ = prior.update(gaussians(300 + number, 100, shares)[0])
         targets[memory] = np.abs(np.array(prior.target) - TARGET[::-1]).max()
@@ -187,7 +187,7 @@ def test_shares_that_drift_are_followed_if_it_forgets():
 
 
 def test_an_old_prior_stays_as_it_was():
-    prior = LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0])
+    prior = LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0])
     batch = gaussians(4, 200, TARGET)[0]
     before, kept = prior.as_json(), batch.copy()
     one, found = prior.update(batch)
@@ -199,7 +199,7 @@ def test_an_old_prior_stays_as_it_was():
 
 
 def test_no_examples_are_no_news():
-    for prior in (LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0]), shifted()):
+    for prior in (LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0]), shifted()):
         after, found = prior.update(np.zeros((0, 3), np.float32))
         assert after == prior and found.shape == (0, 3)
 
@@ -215,7 +215,7 @@ def test_a_shift_once_found_stays_found():
 
 
 def shifted():
-    prior = LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0])
+    prior = LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0])
     for number in range(3):
         prior, _ = prior.update(gaussians(400 + number, 100, TARGET)[0])
     assert prior.shifted
@@ -223,7 +223,7 @@ def shifted():
 
 
 def test_reset():
-    assert shifted().reset() == LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0])
+    assert shifted().reset() == LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0])
     assert shifted().reset().target == pytest.approx(shifted().source)
 
 
@@ -240,7 +240,7 @@ def test_a_saved_prior_goes_on_bit_for_bit(make):
 
 
 def test_a_memory_without_end_is_saved():
-    prior = LabelShiftEstimate.of(gaussians(3, 500, SOURCE)[0], memory=math.inf)
+    prior = LabelShiftEstimate.from_validation(gaussians(3, 500, SOURCE)[0], memory=math.inf)
     assert LabelShiftEstimate.from_json(json.loads(json.dumps(prior.as_json()))) == prior
 
 
@@ -263,21 +263,21 @@ def test_a_memory_without_end_is_saved():
     ],
 )
 def test_a_damaged_state_is_refused(change):
-    with pytest.raises(BadInput, match=r"state of a prior cannot be read .* start the stream anew") as error:
+    with pytest.raises(BadInput, match=r"label shift state cannot be read .* restart the stream") as error:
         LabelShiftEstimate.from_json(shifted().as_json() | change)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("damaged", [None, [], {}, 3])
 def test_what_is_no_state_is_refused(damaged):
-    with pytest.raises(BadInput, match="start the stream anew"):
+    with pytest.raises(BadInput, match="restart the stream"):
         LabelShiftEstimate.from_json(damaged)
 
 
 @pytest.mark.parametrize("change", [{"bets": [0.0]}, {"seen": []}, {"memory": 0.0}, {"memory": "1"}, {"batches": -2}])
 def test_damaged_evidence_is_refused(change):
     found = shifted().as_json()
-    with pytest.raises(BadInput, match="start the stream anew"):
+    with pytest.raises(BadInput, match="restart the stream"):
         LabelShiftEstimate.from_json(found | {"evidence": found["evidence"] | change})
 
 
@@ -310,10 +310,10 @@ def test_what_are_no_probabilities_is_refused(batch, message):
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        LabelShiftEstimate.of(gaussians(3, 10, SOURCE)[0], **options)
+        LabelShiftEstimate.from_validation(gaussians(3, 10, SOURCE)[0], **options)
 
 
 def test_a_class_that_validation_excludes_is_refused():
     for validation in (np.array([[0.5, 0.5, 0.0]]), np.zeros((0, 3))):
         with pytest.raises(ValueError, match=r"class \d has no probability on \d validation examples"):
-            LabelShiftEstimate.of(validation)
+            LabelShiftEstimate.from_validation(validation)

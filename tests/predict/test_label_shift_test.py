@@ -33,15 +33,15 @@ def unshifted(counts, known):
 def test_the_game_is_fair_where_nothing_has_shifted(history):
     """The mean of the money after a batch is the money before it, over all batches that there can be."""
     found = ShiftEProcess((4, 1, 7), 10.0)
-    assert found.log_money == pytest.approx(0, abs=1e-12)
+    assert found.log_wealth == pytest.approx(0, abs=1e-12)
     for batch in history:
         found = found.add(np.array(batch))
     known = np.array([4, 1, 7]) + np.sum([[0, 0, 0], *history], axis=0)
     every = histograms(4, 3)
     chances = [unshifted(counts, known) for counts in every]
-    money = [math.exp(found.add(counts).log_money) for counts in every]
+    money = [math.exp(found.add(counts).log_wealth) for counts in every]
     assert sum(chances) == pytest.approx(1)
-    assert np.dot(chances, money) == pytest.approx(math.exp(found.log_money), rel=1e-9)
+    assert np.dot(chances, money) == pytest.approx(math.exp(found.log_wealth), rel=1e-9)
     assert np.ptp(money) > 0.1
 
 
@@ -51,7 +51,7 @@ def test_the_first_batch_by_hand():
     wide, mild = (scipy.stats.dirichlet_multinomial.pmf(counts, prior, 6) for prior in ([0.5, 0.5], 100 * shares))
     # Half is held back; there is no recent stream, so two alternatives each are the same.
     expected = 0.5 + 0.25 * (wide + mild) / unshifted(counts, validation)
-    assert math.exp(ShiftEProcess((10, 30), 1000.0).add(counts).log_money) == pytest.approx(expected, rel=1e-9)
+    assert math.exp(ShiftEProcess((10, 30), 1000.0).add(counts).log_wealth) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_second_batch_by_hand():
@@ -66,14 +66,14 @@ def test_the_second_batch_by_hand():
     bets = np.full(4, 1 / 8) * chances[0] / unshifted(first, validation) + (1 / 2 - 1 / 3) / 4
     bets = bets * chances[1] / unshifted(second, validation + first)
     found = ShiftEProcess((10, 30), 20.0).add(first).add(second)
-    assert math.exp(found.log_money) == pytest.approx(1 / 3 + bets.sum(), rel=1e-9)
+    assert math.exp(found.log_wealth) == pytest.approx(1 / 3 + bets.sum(), rel=1e-9)
 
 
 def test_what_is_held_back_is_never_lost():
     found = ShiftEProcess((5, 5), 1000.0)
     for batch in range(1, 6):
         found = found.add(np.array([5000, 5000]))
-        assert 1 / (batch + 2) < math.exp(found.log_money) < 1
+        assert 1 / (batch + 2) < math.exp(found.log_wealth) < 1
 
 
 def test_recent_examples_fade():
@@ -90,8 +90,8 @@ def stream(draw, validation, shares, batches, size, before=0):
     source = validation / validation.sum()
     for batch in range(-before, batches):
         found = found.add(draw.multinomial(size, shares if batch >= 0 else source))
-        most = max(most, found.log_money)
-        if first is None and found.log_money >= math.log(100):
+        most = max(most, found.log_wealth)
+        if first is None and found.log_wealth >= math.log(100):
             first = batch + 1
     return most, first
 
@@ -155,8 +155,8 @@ def test_classes_have_no_order():
     )
     for batch in batches:
         one, other = one.add(batch), other.add(batch[order])
-    assert other.log_money == pytest.approx(one.log_money, rel=1e-9)
-    assert one.log_money != 0
+    assert other.log_wealth == pytest.approx(one.log_wealth, rel=1e-9)
+    assert one.log_wealth != 0
 
 
 def test_it_is_plain_numbers():

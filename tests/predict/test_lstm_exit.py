@@ -35,7 +35,7 @@ def test_where_nothing_may_stop_it_is_the_plain_forward_pass(pooling):
     whole = LstmExit(found, early.source(found, 40), risk=1e-6, chunk=5)
     answers = whole.answers(TEXTS)
     np.testing.assert_array_equal(answers.logits, found.logits(TEXTS))
-    logits, last = whole._everything(TEXTS)
+    logits, last = whole._all_chunks(TEXTS)
     np.testing.assert_allclose(logits[last, np.arange(len(TEXTS))], answers.logits, rtol=1e-5, atol=2e-5)
     lengths = np.maximum(found.columns(TEXTS)["length"], 1)
     np.testing.assert_array_equal(answers.depths, lengths)

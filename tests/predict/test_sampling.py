@@ -72,7 +72,7 @@ def test_extremes_are_finite():
 @hypothesis.given(some.lists(numbers, min_size=4, max_size=4), some.lists(some.integers(0, 3)), some.floats(0.5, 3))
 def test_repetition_penalty(logits, present, penalty):
     logits = np.array(logits, np.float32)
-    found = sampling.penalised(logits, present, penalty)
+    found = sampling.penalise_repetition(logits, present, penalty)
     for id, (before, after) in enumerate(zip(logits, found)):
         expected = float(before) / penalty if before > 0 else float(before) * penalty
         assert after == pytest.approx(expected if id in present else before, rel=1e-6)
@@ -84,14 +84,14 @@ def test_repetition_penalty(logits, present, penalty):
 @hypothesis.given(some.lists(some.sampled_from([0.0, 0.1, 0.7, 3.0]), min_size=1).filter(any), some.floats(0, 1))
 def test_drawn_by_the_inverse_of_the_sums(weights, number):
     chances = np.array(weights) / sum(weights)
-    found = sampling.drawn(chances, number)
+    found = sampling.draw(chances, number)
     before = chances[:found].sum()
     assert chances[found] > 0 and before - 1e-12 <= number <= before + chances[found] + 1e-12
 
 
 def test_drawn_as_often_as_probable():
     chances = np.array([0.2, 0.0, 0.5, 0.3])
-    found = np.bincount([sampling.drawn(chances, number) for number in (np.arange(1000) + 0.5) / 1000], minlength=4)
+    found = np.bincount([sampling.draw(chances, number) for number in (np.arange(1000) + 0.5) / 1000], minlength=4)
     np.testing.assert_array_equal(found, [200, 0, 500, 300])
 
 
@@ -115,7 +115,7 @@ WRONG = [
     ({"count": 0}, "--count is 0"),
     ({"stop": [""]}, "--stop is ['']: expected strings of one character or more"),
     ({"stop": "end"}, "--stop is 'end': expected strings"),
-    ({"beams": 3, "temperature": 0.5}, "--beams is 3 and --temperature 0.5: a beam search leaves nothing to chance"),
+    ({"beams": 3, "temperature": 0.5}, "--beams is 3 and --temperature 0.5: a beam search does not sample"),
     ({"beams": 3, "top_k": 5}, "--beams is 3 and --top_k 5"),
     ({"beams": 3, "top_p": 0.5}, "--beams is 3 and --top_p 0.5"),
     ({"beams": 3, "count": 4}, "--count is 4 and --beams 3: expected at most as many texts"),

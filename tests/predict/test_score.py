@@ -193,7 +193,7 @@ def test_bad_texts_are_told_and_the_others_are_answered(run, say, tmp_path, monk
     assert (code, len(out), len(err)) == (2, 1 if lost else 2, 4 if lost else 3)
     assert "a.jsonl[1]: the text '' has 0 tokens: expected 2 tokens or more" in err[0]
     if lost:
-        assert "a.jsonl[2]: the text has '§' at character 2, which the training text has not" in err[1]
+        assert "a.jsonl[2]: the text has '§' at character 2, which is not in the vocabulary" in err[1]
     stream = b'good one\n\xff\n{"text": "O", "id": 7}\n{"text": "good citizens.", "id": 8}\n'
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream)))
     code, out, err = say("score", folder, "-")

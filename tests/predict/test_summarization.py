@@ -53,16 +53,16 @@ def vectors(*rows):
 
 def test_the_most_central_first_and_no_second_copy():
     rows = vectors([1, 0, 0.2], [1, 0.1, 0], [1, 0.1, 0], [0, 1, 0.3], [0, 0, 1])
-    assert summarization.marginal_relevance(rows, 3) == [0, 3, 4]
-    assert summarization.marginal_relevance(rows, 3, balance=1.0) == [0, 1, 2]
-    assert sorted(summarization.marginal_relevance(rows, 9)) == [0, 1, 2, 3, 4]
+    assert summarization.maximal_marginal_relevance(rows, 3) == [0, 3, 4]
+    assert summarization.maximal_marginal_relevance(rows, 3, balance=1.0) == [0, 1, 2]
+    assert sorted(summarization.maximal_marginal_relevance(rows, 9)) == [0, 1, 2, 3, 4]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.integers(0, 99))
 def test_each_is_the_one_of_largest_marginal_relevance(count, texts, balance, seed):
     rows = vectors(*np.random.default_rng(seed).normal(size=(texts, 3))).astype(np.float64)
-    chosen = summarization.marginal_relevance(rows, count, balance)
+    chosen = summarization.maximal_marginal_relevance(rows, count, balance)
     assert len(set(chosen)) == len(chosen) == min(count, texts)
     centroid = rows.mean(0) / np.linalg.norm(rows.mean(0))
     for place, best in enumerate(chosen):

@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for number in range(settings.count):
         stream = model.stream(arguments.prompt, settings, number, cache)
         if arguments.json:
-            _print(arguments, number, generation.whole(stream))
+            _print(arguments, number, generation.finish(stream))
             continue
         _begin(arguments.prompt, number)
         for piece in stream:

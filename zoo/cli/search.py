@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     notes: list[str] = []
     index = Index(embedder, searched, cache.folder(), notes)
-    near, fitting = (way(arguments.query, arguments.top) for way in (index.by_meaning, index.by_words))
+    near, fitting = (way(arguments.query, arguments.top) for way in (index.search_embeddings, index.search_bm25))
     tell(notes)
     for query, *found in zip(arguments.query, near, fitting):
         answer = {way: [_hit(hit, numbers, searched) for hit in hits] for way, hits in zip(_WAYS, found)}
@@ -105,10 +105,10 @@ def read_texts(name: str, column: str) -> list[str]:
 def _evaluate(embedder: Any, texts: Sequence[str], as_json: bool) -> int:
     from zoo.data import cache
     from zoo.predict.retrieval import evaluation
-    from zoo.predict.retrieval.index import embedded
+    from zoo.predict.retrieval.index import cached_embeddings
 
     notes: list[str] = []
-    result = evaluation.evaluate(lambda part: embedded(embedder, part, cache.folder(), notes), texts)
+    result = evaluation.evaluate(lambda part: cached_embeddings(embedder, part, cache.folder(), notes), texts)
     tell(notes)
     if not as_json:
         print(f"The first half of each of {result['texts']:,} texts asks for its second half among all.")

@@ -43,7 +43,7 @@ class Compute:
             raise BadInput("--refine=compute: expected an encoder or an LSTM that reads texts; leave it out")
         if any(isinstance(layer, transformer.Block) for layer in predictor.model.layers):
             self._early = TransformerExit(
-                predictor, source, exit_heads.of_run(self._workdir, predictor), risk=self._risk
+                predictor, source, exit_heads.load_or_fit(self._workdir, predictor), risk=self._risk
             )
         else:
             self._early = LstmExit(predictor, source, risk=self._risk)

@@ -56,7 +56,7 @@ class Prior:
         """Calibrates on the validation split, and takes its shares."""
         self._guards = guards.Guards(source)
         self._calibration = temperature_scaling.bias_corrected(source.logits, source.labels)
-        self._prior = label_shift.LabelShiftEstimate.of(
+        self._prior = label_shift.LabelShiftEstimate.from_validation(
             self._calibration.apply(source.logits), self._level, self._memory
         )
 

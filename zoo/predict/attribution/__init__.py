@@ -1,4 +1,4 @@
-"""Attribution: how much each token speaks for the predicted class, on a terminal and as a page.
+"""Attribution of a predicted class to tokens, by integrated gradients, on a terminal and as an HTML page.
 
 May import predict.predictors.
 Start at integrated_gradients.py.

@@ -1,4 +1,4 @@
-"""Explanations as one HTML page that needs nothing besides itself."""
+"""Attributions as one self-contained HTML page."""
 
 import html
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from zoo.errors import BadInput
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import TOLERANCE, Explanation
 
-# Of the strongest part's background; text stays readable on it, black on white and white on black.
+# Opacity of the strongest part's background; text stays readable on it, black on white and white on black.
 _OPAQUE = 0.6
 
 _STYLE = """\
@@ -44,7 +44,7 @@ _PAGE = """\
 <p class="legend">
 <span class="toward" style="--strength: {opaque}">speaks for</span> the predicted class,
 <span class="against" style="--strength: {opaque}">speaks against it</span>,
-<span class="cut">was cut off, so that the model has not read it</span>; the colour's strength is relative to the
+<span class="cut">was cut off and not read by the model</span>; the colour's strength is relative to the
 strongest part of the same text. Integrated gradients of the predicted class's logit, from a baseline of zeros; they
 sum to the difference of the two logits within {tolerance:.0%}, or the text says so. Point at a part for its number.
 </p>
@@ -55,59 +55,59 @@ sum to the difference of the two logits within {tolerance:.0%}, or the text says
 
 
 def check(path: str | Path) -> Path:
-    """The place of a page to be written, before work is put into it.
+    """The absolute path of a page, checked before the work of explaining.
 
     Raises:
-        BadInput: it does not end in .html, which keeps a slip from replacing another file, or has no folder.
+        BadInput: the path does not end in .html, so that a typo cannot replace another file, or its folder is missing.
     """
-    place = files.absolute(path)
-    if place.suffix.lower() not in (".html", ".htm"):
+    absolute = files.absolute(path)
+    if absolute.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"--html is {path}: expected a file that ends in .html")
-    if not place.parent.is_dir():
-        raise BadInput(f"--html is {path}: {place.parent} is not a folder; make it or choose another place")
-    return place
+    if not absolute.parent.is_dir():
+        raise BadInput(f"--html is {path}: {absolute.parent} is not a folder; make it or choose another place")
+    return absolute
 
 
-def write(path: Path, found: Sequence[tuple[str, Explanation]]) -> None:
-    """Writes a page in one stroke.
+def write(path: Path, explanations: Sequence[tuple[str, Explanation]]) -> None:
+    """Writes a page, atomically.
 
     Args:
-        path: as `check` gave it.
-        found: the name of each text, and its explanation.
+        path: path from `check`.
+        explanations: name and explanation of each text.
 
     Raises:
-        BadInput: it cannot be written; an old file stays.
+        BadInput: the page cannot be written; an old file is kept.
     """
     try:
-        cache.replace(path, render(found).encode())
+        cache.replace(path, render(explanations).encode())
     except OSError as error:
         raise BadInput(f"--html {path} cannot be written: {error.strerror}; choose another place") from None
 
 
-def render(found: Sequence[tuple[str, Explanation]]) -> str:
-    """The page; see `write`."""
-    title = f"{len(found)} explained prediction{'s' if len(found) != 1 else ''}"
-    sections = "\n".join(_section(*one) for one in found)
+def render(explanations: Sequence[tuple[str, Explanation]]) -> str:
+    """The page's HTML; see `write`."""
+    title = f"{len(explanations)} explained prediction{'s' if len(explanations) != 1 else ''}"
+    sections = "\n".join(_section(*one) for one in explanations)
     return _PAGE.format(title=title, style=_STYLE, opaque=_OPAQUE, tolerance=TOLERANCE, sections=sections)
 
 
-def _section(name: str, found: Explanation) -> str:
-    most = terminal.strongest(found)
-    text = "".join(_span(part, most) for part in terminal.segments(found)) or "(an empty text)"
-    order = (-found.probabilities).argsort(kind="stable")
-    rows = "\n".join(_row(found, int(label)) for label in order)
+def _section(name: str, explanation: Explanation) -> str:
+    most = terminal.strongest(explanation)
+    text = "".join(_span(part, most) for part in terminal.segments(explanation)) or "(an empty text)"
+    order = (-explanation.probabilities).argsort(kind="stable")
+    rows = "\n".join(_row(explanation, int(label)) for label in order)
     return (
         f"<section>\n<h2>{_escaped(name)}</h2>\n"
         f'<p class="text" lang="" dir="auto">{text}</p>\n'
         f"<table>\n{rows}\n</table>\n"
-        f'<p class="account">{_escaped(terminal.account(found))}</p>\n</section>'
+        f'<p class="account">{_escaped(terminal.account(explanation))}</p>\n</section>'
     )
 
 
-def _row(found: Explanation, label: int) -> str:
-    name = found.classes[label]
-    mark = ' class="predicted"' if name == found.predicted else ""
-    probability = f"{found.probabilities[label]:.4f}"
+def _row(explanation: Explanation, label: int) -> str:
+    name = explanation.classes[label]
+    mark = ' class="predicted"' if name == explanation.predicted else ""
+    probability = f"{explanation.probabilities[label]:.4f}"
     return f'<tr{mark}><th scope="row">{_escaped(name)}</th><td>{probability}</td></tr>'
 
 
@@ -125,6 +125,6 @@ def _span(part: terminal.Segment, most: float) -> str:
 
 
 def _escaped(text: str) -> str:
-    # HTML has no control characters but these; U+FFFD says that there was one.
+    # HTML allows no other control characters than these; U+FFFD replaces the others.
     kept = (c if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f") else "�" for c in text.replace("\r\n", "\n"))
     return html.escape("".join(kept))

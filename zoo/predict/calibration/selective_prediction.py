@@ -1,8 +1,8 @@
-"""Selective prediction: answers only where the model is sure enough that few answers are wrong, and the promise holds.
+"""Selective prediction: the model abstains where it is not confident, with a guaranteed risk among its answers.
 
 The aim is that of Geifman and El-Yaniv, "Selective classification for deep neural networks" (2017), the test that of
-Angelopoulos et al., "Learn then test" (2021); `choose` says why. The promise is about examples like the validation
-set's; under a shift there is none. NumPy and SciPy only.
+Angelopoulos et al., "Learn then test" (2021); see `choose`. The guarantee is for examples like the validation set's; it
+does not hold under a distribution shift. NumPy and SciPy only.
 """
 
 import dataclasses
@@ -16,24 +16,24 @@ from scipy import stats
 
 from zoo.errors import BadInput
 
-# Shares of the validation examples from which tests go on to larger ones.
+# Coverages at which the test sequences start; each goes on to larger ones.
 _STARTS = (0.1, 0.25, 0.5, 0.75)
-# Of thresholds: a confidence is above 0 and at most 1.
+# Thresholds that answer everything and nothing, as a confidence is above 0 and at most 1.
 _ALL, _NONE = 0.0, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class SelectiveRule:
-    """When to answer, and what is promised then.
+    """A confidence threshold for answers, with its promised risk.
 
     Attributes:
-        threshold: what a confidence must exceed to be answered: 0 answers everything, 1 nothing.
+        threshold: examples with a confidence above this are answered: 0 answers everything, 1 nothing.
         risk: largest share of wrong answers among the answered, promised with probability 1 - delta.
         delta: probability over validation sets that the promise fails.
-        bound: what that share is at most with the same probability, at this threshold; 1 where nothing is answered.
-        answered: validation examples above the threshold.
-        errors: wrong ones among them.
-        examples: of validation.
+        bound: upper bound of that share at this threshold, with probability 1 - delta; 1 where nothing is answered.
+        answered: number of validation examples above the threshold.
+        errors: number of wrong predictions among these.
+        examples: number of validation examples.
     """
 
     threshold: float
@@ -46,19 +46,19 @@ class SelectiveRule:
 
     @property
     def coverage(self) -> float:
-        """The share of validation examples that is answered."""
+        """Share of validation examples that are answered."""
         return self.answered / self.examples
 
     def answers(self, confidence: np.ndarray) -> np.ndarray:
         """Which examples to answer, bool `[examples]`.
 
         Args:
-            confidence: `[examples]`, of the same kind as those of `choose`. NaN is not answered.
+            confidence: `[examples]`, computed as the confidences of `choose` were; NaN is not answered.
         """
         return np.asarray(confidence) > self.threshold
 
     def line(self) -> str:
-        """What is promised, or that nothing is and what it would take, in one line."""
+        """The promise in one line; where nothing is answered, the number of examples that it would take."""
         promise = f"at most {self.risk:.3g} of the answers wrong, with probability {1 - self.delta:.4g}"
         if self.answered:
             where = f"above confidence {self.threshold:.6g}" if self.threshold > _ALL else "everything"
@@ -72,29 +72,29 @@ class SelectiveRule:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For `json.dumps`; `from_json` gives an equal one."""
+        """Fields for `json.dumps`; `from_json` restores an equal rule."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, found: Any) -> "SelectiveRule":
-        """Reads what `as_json` gave.
+    def from_json(cls, fields: Any) -> "SelectiveRule":
+        """The rule from the fields of `as_json`.
 
         Raises:
-            BadInput: it is something else.
+            BadInput: the value is something else.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        good = isinstance(found, Mapping) and found.keys() == names
-        if not good or not all(type(value) in (int, float) and 0 <= value < math.inf for value in found.values()):
+        good = isinstance(fields, Mapping) and fields.keys() == names
+        if not good or not all(type(value) in (int, float) and 0 <= value < math.inf for value in fields.values()):
             raise BadInput(f"abstention: expected numbers named {', '.join(sorted(names))}, 0 or more; choose again")
-        return cls(**found)
+        return cls(**fields)
 
 
 class RiskCoverageCurve(NamedTuple):
-    """Risk against coverage, where the surest examples are answered first.
+    """Risk-coverage curve: the most confident examples are answered first.
 
     Attributes:
-        coverage: 1 / examples to 1, `[examples]`.
-        risk: share of wrong answers among so many, `[examples]`; of examples that tie, the mean over their orders.
+        coverage: shares of examples answered, from 1 / examples to 1, `[examples]`.
+        risk: share of wrong answers at each coverage, `[examples]`; ties count with the mean over their orders.
     """
 
     coverage: np.ndarray
@@ -102,49 +102,49 @@ class RiskCoverageCurve(NamedTuple):
 
     @property
     def area(self) -> float:
-        """AURC, the mean of the risk over all coverages (Geifman et al., 2019): the less, the better is the order."""
+        """AURC, the mean risk over all coverages (Geifman et al., 2019); less is better."""
         return float(self.risk.mean())
 
 
 def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: float = 0.05) -> SelectiveRule:
     """The threshold of largest coverage at which at most a share `risk` of the answers is wrong.
 
-    It holds for examples to come with a probability of at least 1 - delta over validation sets. What is needed is that
-    examples are independent, and that neither the model nor its calibration were fitted to these. If the threshold is
-    the m + 1st surest confidence, the m above it are independent draws from all that lies above it, so their errors are
-    binomial and the test is exact: the threshold passes if under a share `risk` of errors so few would have at most the
-    probability delta.
+    The bound holds for future examples with a probability of at least 1 - delta over validation sets, if examples are
+    independent and neither the model nor its calibration was fitted to these. If the threshold is the m + 1st largest
+    confidence, the m examples above it are independent draws from all examples above it, so their errors are binomial
+    and the test is exact: the threshold passes if, were the share of errors `risk`, the observed number of errors or
+    fewer would have a probability of at most delta.
 
     Thresholds are tested in a fixed order, from a start toward larger coverage, and the last one before the first
-    failure is taken: then delta need not be divided among them, for no risky one is reached but through the first of
-    them. There are four starts (10, 25, 50 and 75 % of the examples), each with a quarter of delta: from a single one
-    among the surest, one wrong label there would end the search. This is Learn-then-Test's fixed-sequence testing with
-    several starts. It asks for thresholds fixed beforehand; that these come from the confidences makes no difference
-    where the risk passes `risk` once as the threshold falls, and where it does so several times, the argument is for
-    each of them.
+    failure is chosen. So delta need not be divided among them, as a risky threshold is only reached through the first
+    risky one. There are four starts (10, 25, 50 and 75 % of the examples), each with a quarter of delta: with a single
+    start at the most confident examples, one wrong label there would end the search. This is Learn-then-Test's
+    fixed-sequence testing with several starts. It requires thresholds fixed beforehand; that these come from the
+    confidences makes no difference where the risk crosses `risk` once as the threshold falls, and where it crosses
+    several times, the argument applies to each crossing.
 
-    Geifman and El-Yaniv have the same exact bound at the thresholds of a binary search, and divide delta by those that
-    it visits. But errors steer the search, so all that it could visit would count. On simulated classifiers (500 and
-    2,000 examples), 20 coverages that share delta answer from 2 % to a half fewer than the four starts.
+    Geifman and El-Yaniv use the same exact bound at the thresholds of a binary search, and divide delta by the number
+    of thresholds visited. But errors steer the search, so all thresholds that it could visit would count. On simulated
+    classifiers (500 and 2,000 examples), 20 coverages that share delta answer 2 to 50 % fewer than the four starts.
 
-    Where no threshold can promise the risk, it answers nothing, which keeps any promise, and `SelectiveRule.line` says
-    so: a stream goes on, and a person is told.
+    Where no threshold can promise the risk, the rule answers nothing, which keeps any promise, and `SelectiveRule.line`
+    says so, without an error, so that a stream continues.
 
     Args:
-        confidence: `[examples]`, above 0 and at most 1, the larger the surer; say the largest probability.
+        confidence: `[examples]`, above 0 and at most 1, such as the largest probability.
         correct: bool `[examples]`, whether the prediction is right.
-        risk: above 0 and below 1.
-        delta: above 0 and below 1.
+        risk: largest share of wrong answers, above 0 and below 1.
+        delta: probability that the promise fails, above 0 and below 1.
 
     Raises:
-        ValueError: the arguments are not as above.
+        ValueError: the arguments do not fit the description above.
     """
     confidence, correct = _checked(confidence, correct)
     if not (0 < risk < 1 and 0 < delta < 1):
         raise ValueError(f"risk {risk}, delta {delta}: expected both above 0 and below 1")
     order = np.argsort(-confidence, kind="stable")
     descending, examples = confidence[order], len(confidence)
-    # How many may be answered: examples that tie only together.
+    # Possible numbers of answers: examples with equal confidences are answered together.
     counts = np.append(np.flatnonzero(np.diff(descending)) + 1, examples)
     errors = np.cumsum(~correct[order])[counts - 1]
     passed = stats.binom.cdf(errors, counts, risk) <= delta / len(_STARTS)
@@ -152,16 +152,16 @@ def choose(confidence: np.ndarray, correct: np.ndarray, risk: float, delta: floa
     last = max(_last(passed, start) for start in starts.tolist())
     if last < 0:
         return SelectiveRule(_NONE, float(risk), float(delta), 1.0, 0, 0, examples)
-    found = int(counts[last]), int(errors[last])
-    threshold = _ALL if found[0] == examples else float(descending[found[0]])
-    bound = upper_bound(found[1], found[0], delta / len(_STARTS))
-    return SelectiveRule(threshold, float(risk), float(delta), bound, *found, examples)
+    answered, wrong = int(counts[last]), int(errors[last])
+    threshold = _ALL if answered == examples else float(descending[answered])
+    bound = upper_bound(wrong, answered, delta / len(_STARTS))
+    return SelectiveRule(threshold, float(risk), float(delta), bound, answered, wrong, examples)
 
 
 def upper_bound(errors: int, answered: int, delta: float) -> float:
-    """The share of errors that is exceeded with probability delta at most (Clopper and Pearson, 1934, one-sided).
+    """Upper confidence bound of the share of errors, at level 1 - delta (Clopper and Pearson, 1934, one-sided).
 
-    It is the share at which so few errors or fewer have the probability delta; 1 without a right answer.
+    At this share, the observed number of errors or fewer has the probability delta; 1 without a right answer.
     """
     return 1.0 if errors >= answered else float(stats.beta.isf(delta, errors + 1, answered - errors))
 
@@ -170,54 +170,54 @@ def curve(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverageCurve:
     """The risk-coverage curve.
 
     Args:
-        confidence: `[examples]`, above 0 and at most 1, the larger the surer.
-        correct: bool `[examples]`.
+        confidence: `[examples]`, above 0 and at most 1.
+        correct: bool `[examples]`, whether the prediction is right.
 
     Raises:
-        ValueError: the arguments are not as above.
+        ValueError: the arguments do not fit the description above.
     """
     confidence, correct = _checked(confidence, correct)
-    _, place, count = np.unique(-confidence, return_inverse=True, return_counts=True)
-    # Each example that ties is as wrong as its group on average.
-    share = np.bincount(place, ~correct) / count
+    _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    # An example among equal confidences counts with the mean error of these.
+    share = np.bincount(group, ~correct) / count
     ranks = np.arange(1, len(confidence) + 1)
     return RiskCoverageCurve(ranks / len(ranks), np.cumsum(np.repeat(share, count)) / ranks)
 
 
-def draw(path: str | Path, found: RiskCoverageCurve, chosen: SelectiveRule | None = None, title: str = "") -> None:
-    """Draws a risk-coverage curve, and what was chosen from it, to a PNG of 640 x 480 pixels.
+def draw(path: str | Path, points: RiskCoverageCurve, rule: SelectiveRule | None = None, title: str = "") -> None:
+    """Draws a risk-coverage curve, and a chosen threshold, to a PNG of 640 x 480 pixels.
 
     Args:
-        path: of the picture.
-        found: the curve.
-        chosen: from the same examples, or None.
-        title: above the picture.
+        path: path of the PNG.
+        points: the curve, from `curve`.
+        rule: the threshold chosen on the same examples, or None.
+        title: title of the plot.
     """
-    # A second to import; and no pyplot, which would keep the figure and choose a window system.
+    # Imported here, as it takes a second; not pyplot, which would keep the figure and choose a window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained")
     axes = figure.add_subplot(xlabel="coverage", ylabel="risk (errors among the answered)", title=title)
-    axes.plot(found.coverage, found.risk, label=f"model, area {found.area:.4f}")
-    axes.axhline(found.risk[-1], color="grey", linestyle=":", label="answers at random")
-    if chosen is not None:
-        axes.axhline(chosen.risk, color="tab:red", linestyle="--", label=f"promised risk {chosen.risk:.3g}")
-    if chosen is not None and chosen.answered:
-        axes.plot([chosen.coverage], [chosen.errors / chosen.answered], "o", color="tab:red", label="chosen")
+    axes.plot(points.coverage, points.risk, label=f"model, area {points.area:.4f}")
+    axes.axhline(points.risk[-1], color="grey", linestyle=":", label="answers at random")
+    if rule is not None:
+        axes.axhline(rule.risk, color="tab:red", linestyle="--", label=f"promised risk {rule.risk:.3g}")
+    if rule is not None and rule.answered:
+        axes.plot([rule.coverage], [rule.errors / rule.answered], "o", color="tab:red", label="chosen")
     axes.set(xlim=(0, 1), ylim=(0, None))
     axes.legend()
     figure.savefig(path, format="png")
 
 
 def _last(passed: np.ndarray, start: int) -> int:
-    """The last test that was passed without a failure from `start` on; -1 if that one failed."""
+    """Index of the last test passed before the first failure from `start` on; -1 if the test at `start` failed."""
     failures = np.flatnonzero(~passed[start:])
     end = start + int(failures[0]) if len(failures) else len(passed)
     return end - 1 if end > start else -1
 
 
 def _least(risk: float, delta: float) -> int:
-    """Fewest answers, all of them right, that promise the risk."""
+    """Fewest answers, all of them right, for which the risk can be promised."""
     return math.ceil(math.log(delta / len(_STARTS)) / math.log1p(-risk))
 
 

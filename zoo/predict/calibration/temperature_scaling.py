@@ -1,7 +1,7 @@
-"""Calibration of a classifier's logits on examples it was not trained on: a temperature, or one and a bias per class.
+"""Calibration of predicted probabilities: temperature scaling, alone or with a bias per class (BCTS).
 
-What follows a prediction (a prior corrected for label shift, a threshold to abstain by) takes its probabilities at
-their word, and networks trained to the end are surer than they are right. NumPy and SciPy only.
+Correction for label shift and selective prediction need calibrated probabilities, and fully trained networks are
+overconfident. Calibration is fitted on examples that the model was not trained on. NumPy and SciPy only.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from scipy import optimize, special
 
 from zoo.errors import BadInput
 
-# Of 1 / T. The prior below keeps it inside for logits of any common scale; these hold for the rest.
+# Bounds of 1 / T. For logits of any common scale the prior below keeps it inside; these are for the others.
 _LOWEST, _HIGHEST = 1e-3, 1e3
 
 
@@ -23,8 +23,8 @@ class Calibration:
     """Probabilities as softmax(logits / temperature + biases).
 
     Attributes:
-        temperature: above 1 where the model was too sure, below 1 where it was not sure enough.
-        biases: one per class, in nats; all 0 of plain temperature scaling.
+        temperature: T, above 1 for an overconfident model, below 1 for an underconfident one.
+        biases: one bias per class, in nats; all 0 for plain temperature scaling.
     """
 
     temperature: float
@@ -34,32 +34,32 @@ class Calibration:
         """Calibrated probabilities, float64 `[examples, classes]`; temperature 1 without biases is the plain softmax.
 
         Args:
-            logits: `[examples, classes]`, finite; also no examples. One logit for two classes: see `two_class_logits`.
+            logits: finite logits `[examples, classes]`, zero examples allowed. For one logit see `two_class_logits`.
 
         Raises:
-            ValueError: the logits are of other classes, or not finite.
+            ValueError: the logits have another number of classes, or are not finite.
         """
         return special.softmax(self.logits(logits), axis=1)
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
-        """What the softmax of `apply` is taken of, float64; arguments and errors are those of `apply`."""
+        """Calibrated logits, float64 `[examples, classes]`; arguments and errors are those of `apply`."""
         logits = _checked(logits)
         if logits.shape[1] != len(self.biases):
             raise ValueError(f"logits of {logits.shape[1]} classes: expected {len(self.biases)}, as were calibrated")
         return logits / self.temperature + np.array(self.biases)
 
     def as_json(self) -> dict[str, Any]:
-        """For `json.dumps`; `from_json` gives an equal calibration."""
+        """Fields for `json.dumps`; `from_json` restores an equal calibration."""
         return {"temperature": self.temperature, "biases": list(self.biases)}
 
     @classmethod
-    def from_json(cls, found: Any) -> "Calibration":
-        """Reads what `as_json` gave.
+    def from_json(cls, value: Any) -> "Calibration":
+        """The calibration from the fields of `as_json`.
 
         Raises:
-            BadInput: it is something else.
+            BadInput: the value is something else.
         """
-        fields = found if isinstance(found, Mapping) else {}
+        fields = value if isinstance(value, Mapping) else {}
         temperature, biases = fields.get("temperature"), fields.get("biases")
         good = isinstance(biases, list) and len(biases) >= 2 and all(map(_is_number, [temperature, *biases]))
         if not good or temperature <= 0:
@@ -77,19 +77,19 @@ def identity(classes: int) -> Calibration:
 def temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Temperature scaling: the T of least log loss (Guo et al., "On calibration of modern neural networks", 2017, 4.2).
 
-    The log loss is convex in 1 / T, so its slope has one root, which is bracketed and found. Where every example is
-    right, plain log loss asks for T = 0, and certainty without end; where the logits say nothing, for an infinite T.
-    So `(1/T - 1 + log T) / examples` is added: a Gamma prior with its peak at T = 1 that weighs as one example, keeps T
+    The log loss is convex in 1 / T, so its slope has one root, which bracketing locates. If every example is right,
+    plain log loss is least at T = 0; if the logits carry no information, at an infinite T. So the penalty
+    `(1/T - 1 + log T) / examples` is added: a Gamma prior with its mode at T = 1 that weighs as one example, keeps T
     finite, and vanishes as examples grow. T stays within 0.001 and 1000.
 
-    It is 0 at T = 1 and positive elsewhere: the log loss on these examples is never above that of T = 1.
+    The penalty is 0 at T = 1 and positive elsewhere, so the log loss on these examples is never above that of T = 1.
 
     Args:
-        logits: `[examples, classes]`, finite, of examples that the model was not trained on.
+        logits: finite logits `[examples, classes]` of examples that the model was not trained on.
         labels: integers `[examples]`, from 0 to classes - 1.
 
     Raises:
-        ValueError: the arguments do not fit each other or the above.
+        ValueError: the arguments do not fit each other or the description above.
     """
     logits, labels = _checked(logits, labels)
     of_label = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
@@ -102,34 +102,34 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         inverse = _LOWEST if slope(_LOWEST) >= 0 else _HIGHEST
     else:
         inverse = optimize.brentq(slope, _LOWEST, _HIGHEST, xtol=1e-12)
-    found = Calibration(1 / inverse, (0.0,) * logits.shape[1])
-    return _better(found, identity(logits.shape[1]), logits, labels)
+    fitted = Calibration(1 / inverse, (0.0,) * logits.shape[1])
+    return _better(fitted, identity(logits.shape[1]), logits, labels)
 
 
 def bias_corrected(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Bias-corrected temperature scaling (BCTS): one T, and one bias per class, by log loss.
 
     Alexandari et al., "Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation"
-    (2020), section 3: a temperature cannot mend a class that is predicted too often throughout, which label shift
-    estimation then mistakes for a shift. Convex in 1 / T and the biases, from the T of `temperature` on, by L-BFGS-B.
-    Half the squared biases, divided by the examples, are added besides the prior of `temperature`: so a class without
-    an example keeps a finite bias, and the biases sum to 0.
+    (2020), section 3: a temperature cannot correct a class that is predicted too often throughout, which estimation of
+    label shift then mistakes for a shift. The loss is convex in 1 / T and the biases; L-BFGS-B starts from the T of
+    `temperature`. In addition to the prior of `temperature`, half the squared biases divided by the number of examples
+    are added, so that a class without examples has a finite bias, and the biases sum to 0.
 
-    The log loss on these examples is never above that of `temperature`, nor therefore of T = 1. It has `classes - 1`
-    parameters more to fit; with only a few examples of a class, `temperature` generalises better.
+    The log loss on these examples is never above that of `temperature`, and so never above that of T = 1. There are
+    `classes - 1` more parameters to fit; with only a few examples of a class, `temperature` generalises better.
 
     Args:
-        logits: as in `temperature`.
-        labels: as in `temperature`.
+        logits: finite logits `[examples, classes]` of examples that the model was not trained on.
+        labels: integers `[examples]`, from 0 to classes - 1.
 
     Raises:
-        ValueError: as in `temperature`.
+        ValueError: the arguments do not fit each other or the description above.
     """
     start = temperature(logits, labels)
     logits, labels = _checked(logits, labels)
-    # In units of the logits' own spread, so that 1 / T and the biases are of one size to the search.
+    # In units of the logits' standard deviation, so that the search sees 1 / T and biases of similar size.
     unit = max(float(np.std(logits - logits.mean(axis=1, keepdims=True))), 1e-6)
-    found = optimize.minimize(
+    minimum = optimize.minimize(
         _objective,
         np.array([unit / start.temperature, *start.biases]),
         (logits / unit, labels, unit),
@@ -138,7 +138,7 @@ def bias_corrected(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         bounds=[(unit * _LOWEST, unit * _HIGHEST), *[(None, None)] * logits.shape[1]],
         options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000},
     )
-    fitted = Calibration(float(unit / found.x[0]), tuple(found.x[1:].tolist()))
+    fitted = Calibration(float(unit / minimum.x[0]), tuple(minimum.x[1:].tolist()))
     return _better(fitted, start, logits, labels)
 
 
@@ -160,14 +160,14 @@ def _objective(parameters: np.ndarray, logits: np.ndarray, labels: np.ndarray, u
     return float(np.mean(_losses(scores, labels)) + penalty / examples), gradient
 
 
-def _better(found: Calibration, other: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The one of less log loss, `other` if they tie: the promise holds to the last bit, whatever a search rounds."""
-    losses = [float(np.mean(_losses(each.logits(logits), labels))) for each in (found, other)]
-    return found if losses[0] < losses[1] else other
+def _better(fitted: Calibration, other: Calibration, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """The calibration of less log loss, `other` if equal; so the loss is never higher, even by rounding."""
+    losses = [float(np.mean(_losses(each.logits(logits), labels))) for each in (fitted, other)]
+    return fitted if losses[0] < losses[1] else other
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """`[examples]`."""
+    """Cross-entropy in nats, `[examples]`."""
     return special.logsumexp(logits, axis=1) - np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
 

@@ -1,4 +1,4 @@
-"""An LSTM classifier that reads texts chunk by chunk, many at once, and has an answer after each chunk."""
+"""Chunked LSTM: a classifier reads texts chunk by chunk, many at once, and has a prediction after each chunk."""
 
 from collections import deque
 from typing import Any
@@ -10,8 +10,9 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import lstm_layers, lstm_scan
 from zoo.models.layers import Dropout
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, next_size
 
-# Texts that are read at once; each size is compiled once, a second. 1 is for streams, 256 keeps the cores busy.
+# Batch sizes; compiling a program for one takes a second. 1 is for streams, 256 keeps the cores busy.
 _SIZES = (1, 16, 64, 256)
 _KINDS = (
     keras.layers.InputLayer,
@@ -27,14 +28,14 @@ _LOWEST = -1e30
 
 
 class ChunkedLstm:
-    """A model of `zoo.models.lstm.classifier` as one program for each number of texts.
+    """A model of `zoo.models.lstm.classifier` as one program for each batch size.
 
     Args:
-        model: reads in one direction.
-        size: tokens of a chunk.
+        model: a classifier that reads in one direction.
+        size: tokens per chunk.
 
     Raises:
-        BadInput: it reads in both, or is another model.
+        BadInput: the model is bidirectional, or not an LSTM classifier.
     """
 
     def __init__(self, model: keras.Model, size: int):
@@ -42,14 +43,14 @@ class ChunkedLstm:
         self.size, self._model = size, model
         self._layers = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
         self._pool = model.get_layer("pool")
-        self._program = tf.function(self._chunk, jit_compile=True, autograph=False)
+        self._programs = CompiledPrograms(self._chunk, jit_compile=True)
 
     def batch(self, tokens: np.ndarray, texts: int) -> "ChunkBatch":
-        """Room for reading texts, of which there are so many, from tokens `[texts, time]`."""
-        return ChunkBatch(self, tokens, next((size for size in _SIZES if size >= texts), _SIZES[-1]))
+        """An empty batch, large enough for a number of texts, that reads from tokens `[all texts, time]`."""
+        return ChunkBatch(self, tokens, next_size(texts, _SIZES))
 
     def empty(self, rows: int) -> dict[str, Any]:
-        """The state before the first token: of the LSTMs, and what the pooling has seen of the last one's outputs."""
+        """The state before the first token: of the LSTMs, and of the pooling over the last LSTM's outputs."""
         units = self._layers[-1].units
         state = {"lstm": [(tf.zeros((rows, layer.units)),) * 2 for layer in self._layers]}
         state["sum"] = tf.zeros((rows, units))
@@ -59,103 +60,101 @@ class ChunkedLstm:
         return state | {"max": -tf.ones((rows, units))}
 
     def read(self, tokens: np.ndarray, before: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads on.
+        """Reads the next chunk of each text.
 
         Args:
             tokens: int32 `[rows, size]`, padded with 0 at the end of a text.
-            before: int32 `[rows]`, tokens that were read of each text.
-            state: after these; of a text that begins it may be any.
+            before: int32 `[rows]`, how many tokens of each text were read before.
+            state: the state after these tokens; ignored where `before` is 0.
 
         Returns:
-            The model's output for what was read so far, float32 `[rows, logits]`, and the next state.
+            The model's output for the tokens so far, float32 `[rows, logits]`, and the next state.
         """
-        inputs = tf.constant(tokens), tf.constant(before)
-        specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), (*inputs, state))
-        # By name: called like a function, TensorFlow would warn of the few compilations.
-        logits, state = self._program.get_concrete_function(*specs)(*inputs, state)
+        logits, state = self._programs(tf.constant(tokens), tf.constant(before), state)
         return logits.numpy(), state
 
     def _chunk(self, tokens, before, state):
-        fresh = before == 0
+        first = before == 0
         state = tf.nest.map_structure(
-            lambda start, old: tf.where(fresh[:, None], start, old), self.empty(tokens.shape[0]), state
+            lambda start, old: tf.where(first[:, None], start, old), self.empty(tokens.shape[0]), state
         )
-        # An empty text is one token of padding.
-        real = (tokens != 0) | (fresh[:, None] & (tf.range(self.size) == 0))
-        x, after = self._model.get_layer("embedding")(tokens), []
+        # An empty text is read as one token of padding.
+        real = (tokens != 0) | (first[:, None] & (tf.range(self.size) == 0))  # [rows, size]
+        x, after = self._model.get_layer("embedding")(tokens), []  # [size, rows, width]
         for layer, (h, c) in zip(self._layers, state["lstm"]):
             cell = layer.directions[0].cell
             weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
             weights = (tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in weights)
-            x, h, c = lstm_scan.onward(tf.cast(x, tf.float32), *weights, h, c)
+            x, h, c = lstm_scan.onward(tf.cast(x, tf.float32), *weights, h, c)  # x: [size, rows, units]
             x = tf.cast(x, layer.compute_dtype)
             after.append((h, c))
-        pooled, seen = self._pooled(tf.cast(x, tf.float32), tf.transpose(real)[:, :, None], before, state)
-        return self._model.get_layer("head")(pooled), {"lstm": after, **seen}
+        real = tf.transpose(real)[:, :, None]  # [size, rows, 1]
+        pooled, pooling = self._pooled(tf.cast(x, tf.float32), real, before, state)
+        return self._model.get_layer("head")(pooled), {"lstm": after, **pooling}
 
     def _pooled(self, outputs, real, before, state):
-        """What the head reads, and the pooling's state; of `outputs` `[size, rows, units]`, where `real` is true."""
+        """The head's input and the pooling's next state, from `outputs` `[size, rows, units]` where `real` is true."""
         if self._pool.kind == "attention":
             return self._attended(outputs, real, state)
-        new = tf.reduce_sum(tf.cast(real, tf.int32), axis=0)
-        ends = tf.range(self.size)[:, None, None] == new[None] - 1
-        last = tf.reduce_sum(tf.where(ends, outputs, 0.0), axis=0)
-        seen = {
+        new = tf.reduce_sum(tf.cast(real, tf.int32), axis=0)  # [rows, 1]
+        ends = tf.range(self.size)[:, None, None] == new[None] - 1  # [size, rows, 1]
+        last = tf.reduce_sum(tf.where(ends, outputs, 0.0), axis=0)  # [rows, units], as the sum and maximum below
+        after = {
             "sum": state["sum"] + tf.reduce_sum(tf.where(real, outputs, 0.0), axis=0),
             "max": tf.maximum(state["max"], tf.reduce_max(tf.where(real, outputs, -1.0), axis=0)),
         }
-        mean = seen["sum"] / tf.cast(before[:, None] + new, tf.float32)
-        known = {"last": last, "max": seen["max"], "mean": mean}
-        # In the order of `recurrent.Pool`.
-        known["concat"] = tf.concat(list(known.values()), axis=-1)
-        return known[self._pool.kind], seen
+        mean = after["sum"] / tf.cast(before[:, None] + new, tf.float32)
+        pooled = {"last": last, "max": after["max"], "mean": mean}
+        # In the order of `lstm_layers.Pool`.
+        pooled["concat"] = tf.concat(list(pooled.values()), axis=-1)  # [rows, 3 * units]
+        return pooled[self._pool.kind], after
 
     def _attended(self, outputs, real, state):
-        """A softmax over all tokens so far, of which the largest score is kept, so that none overflows."""
-        scores = tf.matmul(tf.tanh(tf.matmul(outputs, self._pool.hidden)), self._pool.query)
+        """Attention pooling by an online softmax over all tokens so far; the largest score is kept against overflow."""
+        scores = tf.matmul(tf.tanh(tf.matmul(outputs, self._pool.hidden)), self._pool.query)  # [size, rows, 1]
         scores = tf.where(real, scores, _LOWEST)
-        top = tf.maximum(state["top"], tf.reduce_max(scores, axis=0))
+        top = tf.maximum(state["top"], tf.reduce_max(scores, axis=0))  # [rows, 1]
         weights, old = tf.where(real, tf.exp(scores - top), 0.0), tf.exp(state["top"] - top)
         weight = state["weight"] * old + tf.reduce_sum(weights, axis=0)
-        total = state["sum"] * old + tf.reduce_sum(weights * outputs, axis=0)
+        total = state["sum"] * old + tf.reduce_sum(weights * outputs, axis=0)  # [rows, units]
         return total / weight, {"top": top, "weight": weight, "sum": total}
 
 
 class ChunkBatch:
-    """Texts being read, each at a place of its own.
+    """A batch of texts, each at its own chunk.
 
     Attributes:
-        live: bool `[rows]`, where a text is being read.
+        live: bool `[rows]`, whether a row holds an unfinished text.
     """
 
     def __init__(self, chunks: ChunkedLstm, tokens: np.ndarray, rows: int):
         missing = -tokens.shape[1] % chunks.size
         padded = np.pad(tokens, ((0, 0), (0, missing)))
-        self._tokens = padded.reshape(len(tokens), padded.shape[1] // chunks.size, chunks.size)
+        self._tokens = padded.reshape(len(tokens), padded.shape[1] // chunks.size, chunks.size)  # [texts, chunks, size]
         self._chunks, self._state = chunks, chunks.empty(rows)
         self._texts, self._stages = np.zeros(rows, int), np.zeros(rows, int)
         self.live = np.zeros(rows, bool)
 
     def fill(self, waiting: deque[int]) -> None:
-        """Begins texts of these numbers where there is room; moves the last ones together where nobody waits."""
+        """Starts waiting texts, by number, in free rows; moves the live rows to a smaller batch where one will do."""
         for row in np.flatnonzero(~self.live)[: len(waiting)]:
             self._texts[row], self._stages[row], self.live[row] = waiting.popleft(), 0, True
-        size = next(size for size in _SIZES if size >= self.live.sum())
+        size = next_size(self.live.sum(), _SIZES)
         if size < len(self.live):
-            # What is live first, and then whatever follows.
+            # Live rows first, then any others.
             rows = np.argsort(~self.live, kind="stable")[:size]
-            self._state = tf.nest.map_structure(lambda one: tf.gather(one, rows), self._state)
+            self._state = tf.nest.map_structure(lambda one: tf.gather(one, rows), self._state)  # [size, ...]
             self._texts, self._stages, self.live = self._texts[rows], self._stages[rows], self.live[rows]
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One chunk of each text: numbers of the texts and of the chunks, and the model's output `[texts, logits]`."""
+        """Reads one chunk of each live text: text numbers, chunk numbers, and the model's output `[texts, logits]`."""
         tokens = self._tokens[self._texts, self._stages]
         before = (self._stages * self._chunks.size).astype(np.int32)
         logits, self._state = self._chunks.read(tokens, before, self._state)
         return self._texts[self.live], self._stages[self.live], logits[self.live]
 
     def leave(self, done: np.ndarray) -> None:
-        """Those of the texts just read that are done leave, the others are at their next chunk."""
+        """Frees the rows of texts that are done, bool over the texts just read; the others move to their next chunk."""
         rows = np.flatnonzero(self.live)
         self._stages[rows[~done]] += 1
         self.live[rows[done]] = False
@@ -165,10 +164,10 @@ def _check(model: keras.Model) -> None:
     kinds = {type(layer).__name__ for layer in model.layers if not isinstance(layer, _KINDS)}
     lstms = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
     if kinds or not lstms:
-        found = ", ".join(sorted(kinds)) or "no LSTM"
-        raise BadInput(f"early reading is for classifiers of texts by an LSTM: the model has {found}")
+        names = ", ".join(sorted(kinds)) or "no LSTM"
+        raise BadInput(f"early exit is for classifiers of texts by an LSTM: the model has {names}")
     if any(layer.bidirectional for layer in lstms):
         raise BadInput(
-            "early reading: the model reads backwards, too, for which it must have a text's end before it can answer; "
-            "expected one trained without --bidirectional"
+            "early exit: the model reads backwards, too, so it needs a text's end before it can answer; expected one "
+            "trained without --bidirectional"
         )

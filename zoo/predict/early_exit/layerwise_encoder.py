@@ -1,7 +1,7 @@
-"""A Transformer classifier of texts layer by layer: what each layer makes of a text, and where one may stop."""
+"""A Transformer encoder run layer by layer, with the pooled hidden states of each layer."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,45 +10,46 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import encoder_heads, transformer
 from zoo.models.layers import Dropout
+from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
 
 class Hidden(NamedTuple):
-    """Rows between two layers, on the device.
+    """Hidden states between two layers, on the device.
 
     Attributes:
         x: `[rows, time, width]`.
-        seen: bool `[rows, time]`, which tokens may be attended to.
+        mask: bool `[rows, time]`, which tokens may be attended to.
     """
 
     x: tf.Tensor
-    seen: tf.Tensor
+    mask: tf.Tensor
 
     def rows(self, chosen: np.ndarray) -> "Hidden":
-        """The rows of these numbers."""
-        return Hidden(tf.gather(self.x, chosen), tf.gather(self.seen, chosen))
+        """Selected rows, by their numbers."""
+        return Hidden(tf.gather(self.x, chosen), tf.gather(self.mask, chosen))  # [chosen, time, width], [chosen, time]
 
 
 def joined(parts: Sequence[Hidden]) -> Hidden:
-    """All rows one after the other."""
+    """All rows in one batch."""
     return parts[0] if len(parts) == 1 else Hidden(*(tf.concat(each, axis=0) for each in zip(*parts)))
 
 
 class LayerwiseEncoder:
-    """The model of an encoder with a head as one program for each layer and shape of its inputs.
+    """An encoder classifier as one program for each layer and shape of its inputs.
 
-    The programs share the model's variables, so they follow what a stage changes in it.
+    The programs share the model's variables, so they follow an adaptation stage that changes these.
 
     Args:
-        model: from `zoo.models.encoder_heads.classifier`.
+        model: a model of `zoo.models.encoder_heads.classifier`.
 
     Attributes:
-        layers: of the encoder.
-        width: of what a layer makes of a token.
+        layers: number of encoder layers.
+        width: width of a token's hidden state.
 
     Raises:
-        BadInput: the model is another, or has one layer.
+        BadInput: the model is of another kind, or has only one layer.
     """
 
     def __init__(self, model: keras.Model):
@@ -57,76 +58,71 @@ class LayerwiseEncoder:
         self.layers = len(self._blocks)
         _check(model, self.layers)
         self.width = self._layer("embedding").width
-        self._programs = [tf.function(self._part(number), autograph=False) for number in range(self.layers)]
+        self._programs = [CompiledPrograms(self._part(number)) for number in range(self.layers)]
 
-    def begin(self, inputs: list[np.ndarray]) -> tuple[Hidden, np.ndarray]:
-        """What the first layer makes of the model's inputs, see `follow`."""
+    def first_layer(self, inputs: list[np.ndarray]) -> tuple[Hidden, np.ndarray]:
+        """Runs the embedding and the first layer on the model's inputs; for the results see `inner_layer`."""
         return self._run(0, list(map(tf.constant, inputs)))
 
-    def follow(self, number: int, hidden: Hidden) -> tuple[Hidden, np.ndarray]:
-        """One of the layers between the first and the last.
+    def inner_layer(self, number: int, hidden: Hidden) -> tuple[Hidden, np.ndarray]:
+        """Runs one of the layers between the first and the last.
 
         Args:
-            number: of the layer, from 0.
-            hidden: what the layer before it made.
+            number: the layer's number, from 0.
+            hidden: output of the layer before it.
 
         Returns:
-            What comes next to the next layer, and float32 `[rows, width]`: pooled as the model pools its last layer,
-            the mean over a text's tokens or the first one's vector.
+            The input of the next layer, and float32 `[rows, width]`: pooled as the model pools its last layer, the mean
+            over a text's tokens or the first token's vector.
         """
         return self._run(number, list(hidden))
 
-    def finish(self, hidden: Hidden) -> np.ndarray:
-        """The last layer and the head: the model's output, float32 `[rows, logits]`."""
-        return self._program(self.layers - 1, list(hidden)).numpy().astype(np.float32)
+    def last_layer(self, hidden: Hidden) -> np.ndarray:
+        """Runs the last layer and the head: the model's output, float32 `[rows, logits]`."""
+        return self._programs[-1](list(hidden)).numpy().astype(np.float32)
 
-    def everything(self, predictor: TextClassifier, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
-        """What all layers make of texts.
+    def all_layers(self, predictor: TextClassifier, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+        """Runs all layers on texts.
 
         Args:
-            predictor: whose model this is.
-            texts: that it takes.
+            predictor: the classifier of this model.
+            texts: its examples.
 
         Returns:
-            Float32 `[layers - 1, texts, width]`, pooled, of each layer but the last; and the model's output.
+            Pooled states of each layer but the last, float32 `[layers - 1, texts, width]`, and the model's logits.
         """
         pooled = np.zeros((self.layers - 1, len(texts), self.width), np.float32)
         logits = np.zeros((len(texts), self._model.output_shape[-1]), np.float32)
         for chosen, inputs in predictor.fed(texts):
-            hidden, found = self.begin(inputs)
-            pooled[0, chosen] = found[: len(chosen)]
+            hidden, rows = self.first_layer(inputs)
+            pooled[0, chosen] = rows[: len(chosen)]
             for number in range(1, self.layers - 1):
-                hidden, found = self.follow(number, hidden)
-                pooled[number, chosen] = found[: len(chosen)]
-            logits[chosen] = self.finish(hidden)[: len(chosen)]
+                hidden, rows = self.inner_layer(number, hidden)
+                pooled[number, chosen] = rows[: len(chosen)]
+            logits[chosen] = self.last_layer(hidden)[: len(chosen)]
         return pooled, logits
 
     def _run(self, number: int, inputs: list[tf.Tensor]) -> tuple[Hidden, np.ndarray]:
-        x, seen, pooled = self._program(number, inputs)
-        return Hidden(x, seen), pooled.numpy()
-
-    def _program(self, number: int, inputs: list[tf.Tensor]) -> Any:
-        # The program of these shapes by name: called like a function, TensorFlow would warn of the few compilations.
-        specs = [tf.TensorSpec(each.shape, each.dtype) for each in inputs]
-        return self._programs[number].get_concrete_function(specs)(inputs)
+        x, mask, pooled = self._programs[number](inputs)
+        return Hidden(x, mask), pooled.numpy()
 
     def _part(self, number: int):
-        """One layer: with what comes before it, of the first; with what comes behind it, of the last."""
+        """The function of one layer; the first includes the embedding, the last the pooling and the head."""
 
         def run(inputs):
             if number == 0:
                 inputs = [self._layer("embedding")(*inputs), self._layer("seen")(inputs[0])]
-            x, seen = inputs
-            x, _ = self._blocks[number](x, seen, training=False)
+            x, mask = inputs
+            x, _ = self._blocks[number](x, mask, training=False)  # [rows, time, width]
             if number < self.layers - 1:
-                return x, seen, tf.cast(self._pooled(x, seen), tf.float32)
-            pooled = self._pooled(self._layer("norm")(x) if "norm" in self._names else x, seen)
+                return x, mask, tf.cast(self._pooled(x, mask), tf.float32)
+            pooled = self._pooled(self._layer("norm")(x) if "norm" in self._names else x, mask)  # [rows, width]
             return self._layer("head")(self._layer("pooler")(pooled) if "pooler" in self._names else pooled)
 
         return run
 
-    def _pooled(self, x: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
-        return self._layer("mean")(x, seen) if "mean" in self._names else self._layer("first")(x)
+    def _pooled(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        return self._layer("mean")(x, mask) if "mean" in self._names else self._layer("first")(x)
 
     def _layer(self, name: str) -> keras.layers.Layer:
         return self._model.get_layer(name)
@@ -148,7 +144,7 @@ _KINDS = (
 def _check(model: keras.Model, layers: int) -> None:
     kinds = {type(layer).__name__ for layer in model.layers if not isinstance(layer, _KINDS)}
     if kinds or not layers or any(layer.causal for layer in model.layers if isinstance(layer, transformer.Block)):
-        found = ", ".join(sorted(kinds)) or "no block that sees a whole text"
-        raise BadInput(f"early exit is for classifiers by a Transformer encoder: the model has {found}")
+        names = ", ".join(sorted(kinds)) or "no block that sees a whole text"
+        raise BadInput(f"early exit is for classifiers by a Transformer encoder: the model has {names}")
     if layers < 2:
         raise BadInput("early exit: the encoder has 1 layer, and nothing to leave out; expected 2 or more")

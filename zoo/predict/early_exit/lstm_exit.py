@@ -1,14 +1,14 @@
-"""Early reading: an LSTM classifier stops reading a text when it is sure of the answer.
+"""Early exit for LSTM classifiers: the model stops reading a text once its prediction is confident.
 
-    found = predictor.load(workdir)
-    early = LstmExit(found, held_out.load(workdir, found), risk=0.01)
+    predictor = zoo.load(workdir)
+    early = LstmExit(predictor, held_out.load(workdir, predictor), risk=0.01)
     logits = early.logits(texts)
     early.saved
 
-A text is read in chunks of tokens, with the state carried on. After each the model's own pooling and head answer to
-what was read so far (as in Yu et al., "Learning to skim text", 2017, without the jumps: nothing is trained for it),
-until the answer will do (see `stopping_rule`) or the text ends. The next text takes the place of one that is
-done, so that batches stay full. The model is not touched.
+A text is read in chunks of tokens, with the state carried on. After each chunk the model's own pooling and head give a
+prediction from the tokens so far (as in Yu et al., "Learning to skim text", 2017, but without jumps and without
+training), until it is accepted (see `stopping_rule`) or the text ends. A waiting text then takes the free row, so
+batches stay full. The model does not change.
 """
 
 from collections import deque
@@ -22,36 +22,36 @@ from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
 from zoo.predict.early_exit.chunked_lstm import ChunkedLstm
-from zoo.predict.early_exit.transformer_exit import ExitedBatch, Stopper
+from zoo.predict.early_exit.transformer_exit import EarlyExit, ExitedBatch
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
-# Of texts that have read a chunk: their numbers, the chunks' numbers, float64 logits; bool, which of them have enough.
-_Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# From the numbers of texts, the numbers of the chunks just read, and float64 logits: bool, which texts stop here.
+_Stop = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-# Fewer examples that still read say too little of a temperature: the one of the chunk before stays.
+# With fewer unfinished examples a temperature is too uncertain: the one of the chunk before is used.
 _FEWEST = 50
 
 
-class LstmExit(Stopper):
-    """A classifier of texts by an LSTM in one direction that reads no further than it needs.
+class LstmExit(EarlyExit):
+    """A classifier of texts by a one-way LSTM with early exit.
 
     Args:
-        predictor: of the run; its model stays as it is.
-        source: the validation split: by a quarter of it the probabilities after each chunk are calibrated, on the rest
-            the threshold is tested.
-        risk: largest share of answers lost by it, above 0 and below 1.
-        delta: probability over validation sets that it is larger.
+        predictor: the run's classifier; its model does not change.
+        source: the run's validation split; one quarter calibrates the probabilities after each chunk, the rest tests
+            the threshold.
+        risk: largest share of lost answers, above 0 and below 1.
+        delta: probability over validation sets that the share is larger.
         rule: "confident" or "patient".
-        kind: of answers lost: "changed" ones, or "errors" that the full model would not have made.
-        chunk: tokens that are read at once; what a program call costs is small against 16 steps of 256 texts.
+        kind: which answers count as lost: "changed" ones, or "errors" that the full model would not have made.
+        chunk: tokens per chunk; a program call costs little compared with 16 steps of 256 texts.
 
     Attributes:
-        stopping: when to stop, and what is promised.
+        stopping: the stopping rule, with its promise.
 
     Raises:
-        BadInput: the model reads in both directions or is no LSTM, or the arguments are not as above.
+        BadInput: the model is bidirectional or not an LSTM, or an argument is out of range.
     """
 
     def __init__(
@@ -68,90 +68,90 @@ class LstmExit(Stopper):
         if chunk < 1:
             raise BadInput(f"the chunk is {chunk} tokens: expected 1 or more")
         super().__init__()
-        self._predictor, self._chunks = predictor, ChunkedLstm(predictor.model, chunk)
-        logits, last = self._everything(source.examples)
+        self._predictor, self._lstm = predictor, ChunkedLstm(predictor.model, chunk)
+        logits, last = self._all_chunks(source.examples)
         fitted, tested = stopping_rule.parts(len(last))
         self._temperatures = _temperatures(logits[:, fitted], source.labels[fitted], last[fitted])
         probabilities = special.softmax(logits[:, tested] / self._temperatures[:, None, None], axis=2)
         full = source.logits[tested].argmax(axis=1)
-        self._known = probabilities, last[tested], full, source.labels[tested]
+        self._validation = probabilities, last[tested], full, source.labels[tested]
         self.choose(risk, delta, rule, kind)
 
     def answers(self, texts: Sequence[Example]) -> ExitedBatch:
-        """Answers texts, in their order; who shares a batch changes no answer.
+        """Classifies texts, in their order; an answer does not depend on the other texts of a batch.
 
         Args:
-            texts: any number, also none; a text may be empty.
+            texts: any number of texts, including none; a text may be empty.
 
         Returns:
-            The logits, calibrated where the reading stopped early, else the model's own: to 1e-5, as a loop that goes
-            on from a state rounds otherwise than one from the start; bit for bit where nothing may stop early. And
-            how many tokens of each text were read.
+            The logits, calibrated where reading stopped early, else the model's own: to 1e-5, as a loop that continues
+            from a state rounds differently; bit for bit where nothing may stop early. And how many tokens of each text
+            were read.
 
         Raises:
-            BadInput: an example is none.
-            NonFinite: the model's output is.
+            BadInput: an example is not a text.
+            NonFinite: the model's output is not finite.
         """
         columns = self._predictor.columns(texts)
         lengths, last = self._lengths(columns)
-        found = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
-        depths, watch = lengths.copy(), stopping_rule.ExitScores(self.stopping.rule, len(texts))
+        outputs = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
+        depths, exit_scores = lengths.copy(), stopping_rule.ExitScores(self.stopping.rule, len(texts))
 
-        def judge(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
-            # A text may be longer than all of validation.
+        def confident(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
+            # A text may have more chunks than every validation text.
             calibrated = logits / self._temperatures[np.minimum(stages, len(self._temperatures) - 1)][:, None]
-            scores = watch.scores(special.softmax(calibrated, axis=1), chosen)
+            scores = exit_scores.scores(special.softmax(calibrated, axis=1), chosen)
             unread = stages < last[chosen]
             stop = (scores > self.stopping.threshold) & unread
-            found[chosen] = np.where(unread[:, None], calibrated, logits)
-            depths[chosen[stop]] = (stages[stop] + 1) * self._chunks.size
+            outputs[chosen] = np.where(unread[:, None], calibrated, logits)
+            depths[chosen[stop]] = (stages[stop] + 1) * self._lstm.size
             return stop
 
         if self.stopping.threshold == stopping_rule.NEVER:
-            found = two_class_logits(self._predictor.logits(texts))
+            outputs = two_class_logits(self._predictor.logits(texts))
         else:
-            self._read(columns["tokens"], last, judge)
+            self._read(columns["tokens"], last, confident)
         self._count(depths, int(lengths.sum()))
-        return ExitedBatch(found, depths)
+        return ExitedBatch(outputs, depths)
 
-    def _everything(self, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
-        """The logits after each chunk of whole texts, `[chunks, texts, classes]`, zeros after a text's last one."""
+    def _all_chunks(self, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits after each chunk of whole texts, `[chunks, texts, classes]`, with zeros after a text's last chunk."""
         columns = self._predictor.columns(texts)
         _, last = self._lengths(columns)
-        found = np.zeros((int(last.max(initial=0)) + 1, len(texts), len(self._predictor.classes)))
+        outputs = np.zeros((int(last.max(initial=0)) + 1, len(texts), len(self._predictor.classes)))
 
-        def keep(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
-            found[stages, chosen] = logits
+        def never(chosen: np.ndarray, stages: np.ndarray, logits: np.ndarray) -> np.ndarray:
+            outputs[stages, chosen] = logits
             return np.zeros(len(chosen), bool)
 
-        self._read(columns["tokens"], last, keep)
-        return found, last
+        self._read(columns["tokens"], last, never)
+        return outputs, last
 
     def _lengths(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of each text, at least 1, and the number of its last chunk."""
+        """The number of tokens of each text, at least 1, and the number of its last chunk."""
         lengths = np.maximum(columns["length"], 1).astype(int)
-        return lengths, (lengths - 1) // self._chunks.size
+        return lengths, (lengths - 1) // self._lstm.size
 
-    def _read(self, tokens: np.ndarray, last: np.ndarray, judge: _Judge) -> None:
-        """Reads texts until `judge` has enough, or they end; long ones first, so that none is left alone at the end."""
+    def _read(self, tokens: np.ndarray, last: np.ndarray, stop: _Stop) -> None:
+        """Reads each text until `stop`, or its end; long texts first, so that batches are full at the end, too."""
         waiting = deque(np.argsort(-last, kind="stable").tolist())
-        batch = self._chunks.batch(tokens, len(waiting))
+        batch = self._lstm.batch(tokens, len(waiting))
         while waiting or batch.live.any():
             batch.fill(waiting)
             chosen, stages, logits = batch.read()
             wrong = chosen[~np.isfinite(logits).all(axis=1)]
             if len(wrong):
                 raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
-            batch.leave(judge(chosen, stages, two_class_logits(logits)) | (stages == last[chosen]))
+            batch.leave(stop(chosen, stages, two_class_logits(logits)) | (stages == last[chosen]))
 
 
 def _temperatures(logits: np.ndarray, labels: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The temperature after each chunk, `[chunks]`, from the examples that read on after it."""
-    found = np.ones(len(logits))
+    """The temperature after each chunk, `[chunks]`, from the examples that have further chunks."""
+    temperatures = np.ones(len(logits))
     for stage, each in enumerate(logits):
-        reading = last > stage
-        if reading.sum() >= _FEWEST:
-            found[stage] = temperature_scaling.temperature(each[reading], labels[reading]).temperature
+        unfinished = last > stage
+        if unfinished.sum() >= _FEWEST:
+            temperatures[stage] = temperature_scaling.temperature(each[unfinished], labels[unfinished]).temperature
         elif stage:
-            found[stage] = found[stage - 1]
-    return found
+            temperatures[stage] = temperatures[stage - 1]
+    return temperatures

@@ -1,9 +1,9 @@
-"""When a model may answer before it has computed everything, so that few answers become others, and the promise holds.
+"""Stopping rules for early exit, with a threshold that bounds the risk of losing an answer.
 
-A model that is computed stage by stage (an encoder's layers, parts of a text that is read) has an answer after each.
-Two rules say when the first of them will do: it is `confident` (Xin et al., "DeeBERT", 2020, section 3.3, with
-probabilities in the place of entropies), or `patient`, the same in so many stages in a row (Zhou et al., "BERT loses
-patience", 2020, section 3.2). NumPy and SciPy only.
+A model that is computed in stages (an encoder's layers, the chunks of a text) has a prediction after each stage. Two
+rules decide which is the first to accept: `confident` (Xin et al., "DeeBERT", 2020, section 3.3, with probabilities
+instead of entropies), or `patient`, the same prediction in several stages in a row (Zhou et al., "BERT loses patience",
+2020, section 3.2). NumPy and SciPy only.
 """
 
 import dataclasses
@@ -18,29 +18,29 @@ from zoo.predict.calibration.selective_prediction import upper_bound
 RULES = ("confident", "patient")
 RISKS = ("changed", "errors")
 
-# Of the calibrated probability: steps of 7 % in what is missing from 1, from a ten-thousandth on.
+# Thresholds of the calibrated probability p: 1 - p grows in steps of 7 %, from 1e-4.
 _THRESHOLDS, _SUREST = 130, 1e-4
-# No score is above it: nothing stops early.
+# No score is above this threshold: nothing stops early.
 NEVER = math.inf
-# One example in so many, for the temperatures: each is one number, and the others prove more of the risk.
+# One validation example in four fits the temperatures, each a single number; the others test the risk.
 _CALIBRATE = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class ExitRule:
-    """When to stop, and what is promised then.
+    """When to stop, and the promised risk.
 
     Attributes:
         rule: one of `RULES`.
-        threshold: what the score must exceed: the largest probability, or the number of equal answers in a row;
-            infinite where nothing may stop early.
-        risk: largest share of answers that are lost by it, promised with probability 1 - delta.
-        kind: what is lost: of `RISKS`, an answer is "changed" if it is not the full model's; it is one of the "errors"
-            if it is wrong and the full model's right.
+        threshold: stop above this score, the largest probability or the number of equal answers in a row; infinite
+            where nothing may stop early.
+        risk: largest share of lost answers, promised with probability 1 - delta.
+        kind: one of `RISKS`. "changed": an answer is lost if it differs from the full model's; "errors": if it is wrong
+            and the full model's is right.
         delta: probability over validation sets that the promise fails.
-        bound: what that share is at most with the same probability, at this threshold.
-        lost: answers among the examples.
-        examples: of validation, that the threshold was tested on.
+        bound: upper bound of the share at this threshold, with probability 1 - delta.
+        lost: number of lost answers among the examples.
+        examples: number of validation examples that the threshold was tested on.
     """
 
     rule: str
@@ -53,7 +53,7 @@ class ExitRule:
     examples: int
 
     def line(self) -> str:
-        """What is promised, or that nothing stops early and what it would take, in one line."""
+        """The promise in one line; where nothing stops early, the number of examples that it would take."""
         what = "changed" if self.kind == "changed" else "wrong that would have been right"
         promise = f"at most {self.risk:.3g} of the answers {what}, with probability {1 - self.delta:.4g}"
         if self.threshold == NEVER:
@@ -69,11 +69,11 @@ class ExitRule:
 
 
 class ExitScores:
-    """The score of a few examples as their stages come, by which they stop.
+    """Scores of examples, updated stage by stage, that the threshold is compared with.
 
     Args:
         rule: one of `RULES`.
-        examples: number of them.
+        examples: number of examples.
     """
 
     def __init__(self, rule: str, examples: int):
@@ -84,7 +84,7 @@ class ExitScores:
         """The scores `[chosen]` after one more stage.
 
         Args:
-            probabilities: `[chosen, classes]`, calibrated.
+            probabilities: calibrated probabilities `[chosen, classes]`.
             chosen: numbers of the examples that have not stopped.
         """
         if not self._patient:
@@ -92,27 +92,27 @@ class ExitScores:
         answers = probabilities.argmax(axis=1)
         self._streaks[chosen] = np.where(answers == self._answers[chosen], self._streaks[chosen] + 1, 1)
         self._answers[chosen] = answers
-        # Not a view, which the next stage would change.
+        # A copy, as the next stage changes the counts.
         return self._streaks[chosen].copy()
 
 
 def check(risk: float, delta: float, rule: str, kind: str) -> None:
-    """Refuses what cannot be promised.
+    """Checks the arguments of `choose`.
 
     Raises:
-        BadInput: names it.
+        BadInput: one of them is out of range.
     """
     if not (0 < risk < 1 and 0 < delta < 1):
         raise BadInput(f"risk {risk}, delta {delta}: expected both above 0 and below 1")
-    for name, value, known in (("rule", rule, RULES), ("kind of risk", kind, RISKS)):
-        if value not in known:
-            raise BadInput(f"the {name} is {value!r}: expected one of {', '.join(known)}")
+    for name, value, choices in (("rule", rule, RULES), ("kind of risk", kind, RISKS)):
+        if value not in choices:
+            raise BadInput(f"the {name} is {value!r}: expected one of {', '.join(choices)}")
 
 
 def parts(examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the validation examples that temperatures are fitted to, and of those that thresholds are tested on.
+    """Numbers of the validation examples that fit the temperatures, and of those that test the thresholds.
 
-    The promise asks that these be different. At random, as a file may be sorted; the same each time.
+    The promise needs two disjoint parts. They are random, as a file may be sorted, with a fixed seed.
     """
     order = np.random.default_rng(0).permutation(examples)
     return np.sort(order[::_CALIBRATE]), np.sort(np.delete(order, slice(None, None, _CALIBRATE)))
@@ -131,44 +131,44 @@ def choose(
 ) -> ExitRule:
     """The threshold that stops earliest, of those at which at most a share `risk` of the answers is lost.
 
-    It holds for examples to come with a probability of at least 1 - delta over validation sets, if examples are
-    independent and neither the model, nor what answers in the stages, nor its calibration were fitted to these. A
-    threshold passes if under a share `risk` so few lost answers among the examples, or fewer, have at most the
-    probability delta (exact, binomial). Thresholds are tested in an order that is fixed beforehand, the most careful
-    first, and the last one before the first failure is taken, so that delta need not be divided among them: the
-    fixed-sequence testing of Angelopoulos et al., "Learn then test" (2021), section 4. Losses are counted among all
-    examples, not among those that stop early, so it needs no second start as `abstention.choose` does.
+    The bound holds for future examples with a probability of at least 1 - delta over validation sets, if examples are
+    independent and the model, its exit heads and their calibration were not fitted to these. A threshold passes if,
+    were the share of losses `risk`, the observed number of losses or fewer would have a probability of at most delta
+    (exact binomial test). Thresholds are tested in a fixed order, the most careful first, and the last one before the
+    first failure is chosen, so delta need not be divided among them: fixed-sequence testing (Angelopoulos et al.,
+    "Learn then test", 2021, section 4). Losses are counted among all examples, not only those that stop early, so one
+    sequence is enough; `selective_prediction.choose` needs several.
 
     Args:
-        probabilities: `[stages, examples, classes]`, calibrated; the last stage's are not read.
-        last: int `[examples]`, the stage after which an example is finished, whatever the rule says.
+        probabilities: calibrated probabilities `[stages, examples, classes]`; the last stage's are not used.
+        last: int `[examples]`, the last stage of each example, whatever the rule says.
         full: int `[examples]`, the full model's answers.
         labels: int `[examples]`.
-        risk: above 0 and below 1.
-        delta: likewise.
+        risk: largest share of lost answers, above 0 and below 1.
+        delta: probability that the promise fails, above 0 and below 1.
         rule: one of `RULES`.
         kind: one of `RISKS`.
 
     Raises:
-        BadInput: the last four are not as above.
+        BadInput: one of the last four is out of range.
     """
     check(risk, delta, rule, kind)
     stages, examples, classes = probabilities.shape
-    watch = ExitScores(rule, examples)
-    scores = np.stack([watch.scores(each) for each in probabilities])
+    exit_scores = ExitScores(rule, examples)
+    scores = np.stack([exit_scores.scores(each) for each in probabilities])  # [stages, examples]
     answers = probabilities.argmax(axis=2)
     lost = answers != full
     if kind == "errors":
         lost = (answers != labels) & (full == labels)
     lost[np.arange(stages)[:, None] >= last] = False
-    found = ExitRule(rule, NEVER, float(risk), kind, float(delta), 0.0, 0, examples)
+    chosen = ExitRule(rule, NEVER, float(risk), kind, float(delta), 0.0, 0, examples)
     for threshold in thresholds(rule, stages, classes):
         count = int(lost[stops(scores, threshold, last), np.arange(examples)].sum())
         if stats.binom.cdf(count, examples, risk) > delta:
             break
         bound = upper_bound(count, examples, delta)
-        found = dataclasses.replace(found, threshold=float(threshold), bound=bound, lost=count)
-    return found
+        chosen = dataclasses.replace(chosen, threshold=float(threshold), bound=bound, lost=count)
+    return chosen
 
 
 def stops(scores: np.ndarray, threshold: float, last: np.ndarray) -> np.ndarray:
@@ -179,9 +179,9 @@ def stops(scores: np.ndarray, threshold: float, last: np.ndarray) -> np.ndarray:
 
 
 def thresholds(rule: str, stages: int, classes: int) -> np.ndarray:
-    """What is tested, from the most careful one on; at the last one everything stops in the first stage."""
+    """The thresholds to test, the most careful first; at the last one everything stops in the first stage."""
     if rule == "patient":
         return np.arange(stages - 1, -1, -1)
     missing = np.geomspace(_SUREST, 1 - 1 / classes, _THRESHOLDS)
-    # The largest of so many probabilities is not below 1 / classes.
+    # The largest probability is never below 1 / classes.
     return np.append(1 - missing[:-1], 0.0)

@@ -1,14 +1,15 @@
-"""Early exit: an encoder's later layers are not computed for texts whose answer an earlier one is sure of.
+"""Early exit for Transformer encoders: the later layers are skipped once a prediction is confident.
 
-    found = predictor.load(workdir)
-    early = TransformerExit(found, held_out.load(workdir, found), exit_heads.of_run(workdir, found), risk=0.01)
+    predictor = zoo.load(workdir)
+    exits = exit_heads.load_or_fit(workdir, predictor)
+    early = TransformerExit(predictor, held_out.load(workdir, predictor), exits, risk=0.01)
     logits = early.logits(texts)
     early.saved
 
-Behind each layer the texts whose answer will do leave the batch, by one of two rules (DeeBERT: Xin et al., 2020; PABEE:
-Zhou et al., 2020; see `stopping_rule`), and the others are moved together to batches of the few sizes that
-programs are compiled for. The model is not touched. Where nothing may leave early, it is the plain forward pass that
-answers. Texts that go through all layers one by one get its logits in float32; in bfloat16 a MiniLM's differ by 0.002.
+After each layer the texts whose prediction is accepted leave the batch, by one of two rules (DeeBERT: Xin et al., 2020;
+PABEE: Zhou et al., 2020; see `stopping_rule`), and the others are compacted to the few batch sizes that programs are
+compiled for. The model does not change. Where nothing may exit early, the plain forward pass answers. Texts that go
+through all layers one by one get the same logits in float32; in bfloat16 a MiniLM's differ by 0.002.
 """
 
 from collections.abc import Sequence
@@ -26,16 +27,16 @@ from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 
-# Of parts of a batch that texts have left: parts of 64 rows waste little on padding; 16 and 1 are for the rest.
+# Sizes of the parts of a compacted batch: 64 rows waste little on padding; 16 and 1 are for the rest.
 _SIZES = (64, 16, 1)
 
 
 class ExitedBatch(NamedTuple):
-    """Answers, and how far each of them had to go.
+    """Logits, and how much was computed for each text.
 
     Attributes:
-        logits: float32 `[texts, classes]`; calibrated where a text left early, else the model's own.
-        depths: int `[texts]`, layers (or parts of a text) that were computed.
+        logits: float32 `[texts, classes]`; calibrated where a text exited early, else the model's own.
+        depths: int `[texts]`, number of layers (or tokens) that were computed.
     """
 
     logits: np.ndarray
@@ -43,12 +44,12 @@ class ExitedBatch(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What was computed, and of how much.
+    """Mean computation per text, with early exit and without.
 
     Attributes:
-        mean: layers (or tokens) computed for a text.
-        whole: that the plain forward pass computes for a text, on average.
-        texts: answered.
+        mean: mean number of layers (or tokens) computed for a text.
+        whole: the same for the plain forward pass.
+        texts: number of texts.
     """
 
     mean: float
@@ -56,33 +57,33 @@ class Saved(NamedTuple):
     texts: int
 
 
-class Stopper:
-    """What stopping early comes to, behind layers or parts of a text: the promise, and what was saved.
+class EarlyExit:
+    """The parts of early exit that layers and chunks of tokens share: the stopping rule, and the computation saved.
 
     Args:
-        whole: layers of any text; 0 where texts differ.
+        layers: number of layers; 0 for an LSTM, where texts have different numbers of tokens.
 
     Attributes:
-        stopping: when to stop, and what is promised.
+        stopping: the stopping rule, with its promise.
     """
 
-    def __init__(self, whole: int = 0):
-        self._texts = self._done = self._whole = 0
-        self._first = whole
+    def __init__(self, layers: int = 0):
+        self._texts = self._computed = self._whole = 0
+        self._layers = layers
 
     def choose(self, risk: float, delta: float = 0.05, rule: str = "confident", kind: str = "changed") -> None:
-        """Makes another promise from the same measurements; the arguments are those of the class.
+        """Chooses another stopping rule on the same validation examples; the arguments are those of the class.
 
         Raises:
-            BadInput: risk, delta, rule or kind are not as there.
+            BadInput: risk, delta, rule or kind is out of range.
         """
-        self.stopping = stopping_rule.choose(*self._known, risk=risk, delta=delta, rule=rule, kind=kind)
+        self.stopping = stopping_rule.choose(*self._validation, risk=risk, delta=delta, rule=rule, kind=kind)
 
     @property
     def saved(self) -> Saved:
-        """Layers (or tokens) for each text of all calls so far."""
+        """Layers (or tokens) per text, over all calls so far."""
         texts = max(self._texts, 1)
-        return Saved(self._done / texts, self._whole / texts if self._texts else self._first, self._texts)
+        return Saved(self._computed / texts, self._whole / texts if self._texts else self._layers, self._texts)
 
     def logits(self, texts: Sequence[Example]) -> np.ndarray:
         """Float32 `[texts, classes]`; see `answers`."""
@@ -90,27 +91,28 @@ class Stopper:
 
     def _count(self, depths: np.ndarray, whole: int) -> None:
         self._texts += len(depths)
-        self._done, self._whole = self._done + int(depths.sum()), self._whole + whole
+        self._computed += int(depths.sum())
+        self._whole += whole
 
 
-class TransformerExit(Stopper):
-    """A classifier of texts by a Transformer encoder that computes no more layers than it needs.
+class TransformerExit(EarlyExit):
+    """A classifier of texts by a Transformer encoder with early exit.
 
     Args:
-        predictor: of the run; its model stays as it is.
-        source: the validation split: by a quarter of it each layer's probabilities are calibrated, on the rest the
-            threshold is tested.
-        exits: of the run, fitted to its training split.
-        risk: largest share of answers lost by it, above 0 and below 1.
-        delta: probability over validation sets that it is larger.
+        predictor: the run's classifier; its model does not change.
+        source: the run's validation split; one quarter calibrates each layer's probabilities, the rest tests the
+            threshold.
+        exits: the run's exit heads, fitted to its training split.
+        risk: largest share of lost answers, above 0 and below 1.
+        delta: probability over validation sets that the share is larger.
         rule: "confident" or "patient".
-        kind: of answers lost: "changed" ones, or "errors" that the full model would not have made.
+        kind: which answers count as lost: "changed" ones, or "errors" that the full model would not have made.
 
     Attributes:
-        stopping: when texts leave, and what is promised.
+        stopping: the stopping rule, with its promise.
 
     Raises:
-        BadInput: the model has no layers to leave out, or risk, delta, rule or kind are not as above.
+        BadInput: the model has no layers to skip, or risk, delta, rule or kind is out of range.
     """
 
     def __init__(
@@ -124,83 +126,83 @@ class TransformerExit(Stopper):
         kind: str = "changed",
     ):
         stopping_rule.check(risk, delta, rule, kind)
-        self._predictor, self._exits, self._layered = predictor, exits, LayerwiseEncoder(predictor.model)
-        super().__init__(self._layered.layers)
-        pooled, _ = self._layered.everything(predictor, source.examples)
+        self._predictor, self._exits, self._encoder = predictor, exits, LayerwiseEncoder(predictor.model)
+        super().__init__(self._encoder.layers)
+        pooled, _ = self._encoder.all_layers(predictor, source.examples)
         logits = [exits.logits(number, each) for number, each in enumerate(pooled)]
         fitted, tested = stopping_rule.parts(len(source.labels))
         self._calibrations = [temperature_scaling.temperature(each[fitted], source.labels[fitted]) for each in logits]
         full = source.logits[tested]
-        found = [each.apply(some[tested]) for each, some in zip(self._calibrations, logits)]
-        # The last layer is a stage like the others, which nobody asks for its probabilities.
-        probabilities = np.stack([*found, temperature_scaling.identity(full.shape[1]).apply(full)])
-        last = np.full(len(tested), len(found))
-        self._known = probabilities, last, full.argmax(axis=1), source.labels[tested]
+        early = [each.apply(some[tested]) for each, some in zip(self._calibrations, logits)]
+        # The last layer is a stage, too, but its probabilities are never compared with a threshold.
+        probabilities = np.stack([*early, temperature_scaling.identity(full.shape[1]).apply(full)])
+        last = np.full(len(tested), len(early))
+        self._validation = probabilities, last, full.argmax(axis=1), source.labels[tested]
         self.choose(risk, delta, rule, kind)
 
     def answers(self, texts: Sequence[Example]) -> ExitedBatch:
-        """Answers texts, in their order; who shares a batch changes no answer.
+        """Classifies texts, in their order; an answer does not depend on the other texts of a batch.
 
         Args:
-            texts: any number, also none; a text may be empty. Of a model of pairs tuples of two texts.
+            texts: any number of texts, including none; a text may be empty. A model of pairs takes tuples of two texts.
 
         Raises:
-            BadInput: an example is none.
-            NonFinite: the output of the model or of a layer is.
+            BadInput: an example is not a text (or a pair).
+            NonFinite: the output of the model or of a layer is not finite.
         """
-        found = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
-        depths = np.full(len(texts), self._layered.layers)
+        logits = np.zeros((len(texts), len(self._predictor.classes)), np.float32)
+        depths = np.full(len(texts), self._encoder.layers)
         if self.stopping.threshold == stopping_rule.NEVER:
-            found = two_class_logits(self._predictor.logits(texts))
+            logits = two_class_logits(self._predictor.logits(texts))
         else:
             for chosen, inputs in self._predictor.fed(texts):
-                self._batch(chosen, inputs, found, depths)
-        self._count(depths, self._layered.layers * len(texts))
-        return ExitedBatch(found, depths)
+                self._batch(chosen, inputs, logits, depths)
+        self._count(depths, self._encoder.layers * len(texts))
+        return ExitedBatch(logits, depths)
 
-    def _batch(self, chosen: np.ndarray, inputs: list[np.ndarray], found: np.ndarray, depths: np.ndarray) -> None:
-        """Answers the texts of one batch, from the first layer to the last that one of them needs."""
-        watch = stopping_rule.ExitScores(self.stopping.rule, len(chosen))
-        # Numbers of the rows that are left, where they stand in what was computed, and that.
-        left = places = np.arange(len(chosen))
-        hidden, pooled = self._layered.begin(inputs)
+    def _batch(self, chosen: np.ndarray, inputs: list[np.ndarray], outputs: np.ndarray, depths: np.ndarray) -> None:
+        """Classifies one batch, layer by layer, until all texts have exited; fills rows of `outputs` and `depths`."""
+        exit_scores = stopping_rule.ExitScores(self.stopping.rule, len(chosen))
+        # Texts of the batch that have not exited, and their rows in `parts` and `pooled`.
+        left = rows = np.arange(len(chosen))
+        hidden, pooled = self._encoder.first_layer(inputs)
         parts = [hidden]
-        for number, each in enumerate(self._calibrations):
-            logits = each.logits(self._exits.logits(number, pooled[places]))
-            scores = watch.scores(temperature_scaling.identity(logits.shape[1]).apply(logits), left)
+        for number, calibration in enumerate(self._calibrations):
+            logits = calibration.logits(self._exits.logits(number, pooled[rows]))
+            scores = exit_scores.scores(temperature_scaling.identity(logits.shape[1]).apply(logits), left)
             leave = scores > self.stopping.threshold
-            found[chosen[left[leave]]], depths[chosen[left[leave]]] = logits[leave], number + 1
-            left, places = left[~leave], places[~leave]
+            outputs[chosen[left[leave]]], depths[chosen[left[leave]]] = logits[leave], number + 1
+            left, rows = left[~leave], rows[~leave]
             if not len(left):
                 return
             if leave.any():
-                parts, places = compacted(parts, places)
+                parts, rows = compacted(parts, rows)
             if number < len(self._calibrations) - 1:
-                made = [self._layered.follow(number + 1, part) for part in parts]
-                parts, pooled = [part for part, _ in made], np.concatenate([each for _, each in made])
-        logits = np.concatenate([self._layered.finish(part) for part in parts])[places]
+                results = [self._encoder.inner_layer(number + 1, part) for part in parts]
+                parts, pooled = [part for part, _ in results], np.concatenate([each for _, each in results])
+        logits = np.concatenate([self._encoder.last_layer(part) for part in parts])[rows]
         wrong = chosen[left[~np.isfinite(logits).all(axis=1)]]
         if len(wrong):
             raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
-        found[chosen[left]] = two_class_logits(logits)
+        outputs[chosen[left]] = two_class_logits(logits)
 
 
-def compacted(parts: list[Hidden], places: np.ndarray) -> tuple[list[Hidden], np.ndarray]:
-    """The rows at some places of all parts, moved together to parts of the sizes in use; and their new places."""
-    together, sizes = joined(parts), _sizes(len(places))
-    # What a part has too many is a row once more.
-    filled = np.concatenate([places, np.repeat(places[-1:], sum(sizes) - len(places))])
+def compacted(parts: list[Hidden], rows: np.ndarray) -> tuple[list[Hidden], np.ndarray]:
+    """Chosen rows of all parts, in new parts of the sizes in use; and the new numbers of these rows."""
+    together, sizes = joined(parts), _sizes(len(rows))
+    # A part is filled up with repetitions of the last row.
+    filled = np.concatenate([rows, np.repeat(rows[-1:], sum(sizes) - len(rows))])
     ends = np.cumsum(sizes)
-    return [together.rows(filled[end - size : end]) for size, end in zip(sizes, ends)], np.arange(len(places))
+    return [together.rows(filled[end - size : end]) for size, end in zip(sizes, ends)], np.arange(len(rows))
 
 
 def _sizes(rows: int) -> list[int]:
-    """Sizes of parts that hold the rows; small ones in the place of a large one that would be half empty or more."""
+    """Sizes of parts that hold the rows; small parts instead of a large one that would be half empty or more."""
     large, middle, small = _SIZES
-    found = [large] * (rows // large)
+    sizes = [large] * (rows // large)
     rows %= large
     if rows > large // 2:
-        return [*found, large]
+        return [*sizes, large]
     if rows == small:
-        return [*found, small]
-    return [*found, *[middle] * -(-rows // middle)]
+        return [*sizes, small]
+    return [*sizes, *[middle] * -(-rows // middle)]

@@ -1,4 +1,4 @@
-"""An optimizer for dynamic evaluation: plain steps, drawn back to where they began, in units of each weight's gradient.
+"""An optimizer for dynamic evaluation: SGD or normalised steps, with decay towards the original weights.
 
 Krause, Kahembwe, Murray and Renals, "Dynamic evaluation of neural sequence models", 2018, section 4, equations 5 to 8.
 """
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-# Of a root mean square; the paper's program has 2e-5 where gradients are as large.
+# Added to the root mean square; the paper's program uses 2e-5 for gradients of this size.
 _EPSILON = 2e-5
 
 
 class DynamicOptimizer(keras.optimizers.Optimizer):
-    """Gradient descent from a source to which each step also goes back a little.
+    """Gradient descent with decay towards the source, which is the weights at `build`.
 
-    Of a weight `w` with source `s` and gradient `g`: `w -= rate * g / r`, then `w += decay * n * (s - w)`. Not
-    normalised, `r` and `n` are 1. Normalised, `r` is the root mean square of the gradient over segments of the
-    training text, from `measure` to `measured`, and `n` is `r` over its mean, at most `1 / decay`: a weight that the
-    training text hardly moves is moved more, and held less.
+    For a weight `w` with source `s` and gradient `g` a step adds `decay * n * (s - w) - rate * g / r`. By default `r`
+    and `n` are 1. Normalised, `r` is the root mean square of the gradient over segments of the training text, measured
+    between `measure_gradients` and `end_measurement`, and `n` is `r` over its mean, at most `1 / decay`: a weight with
+    small gradients in training moves more and decays less.
 
     Args:
-        learning_rate: may be set later, and is none of the compiled program.
-        decay: share of the way back; may be set likewise.
-        normalised: whether by the gradient's root mean square.
+        learning_rate: learning rate; `set` changes it without another compilation.
+        decay: share of the way back to the source in each step; `set` changes it, too.
+        normalised: whether to divide by the gradient's root mean square.
     """
 
     def __init__(self, learning_rate: float, decay: float = 0.0, normalised: bool = False):
@@ -31,7 +31,7 @@ class DynamicOptimizer(keras.optimizers.Optimizer):
         self._first_decay, self._normalised = decay, normalised
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Keeps the weights as they are as the source."""
+        """Stores the current weights as the source."""
         if self.built:
             return
         super().build(variables)
@@ -44,18 +44,18 @@ class DynamicOptimizer(keras.optimizers.Optimizer):
         self._mean = self._scalar("mean", 1.0)
 
     def set(self, learning_rate: float, decay: float) -> None:
-        """Changes what is in no compiled program."""
+        """Changes both rates without another compilation."""
         self.learning_rate = learning_rate
         self._decay.assign(decay)
 
     def measure_gradients(self) -> None:
-        """From here on steps only add up squares of gradients, and no weight moves."""
+        """Starts a measurement: steps only add up squared gradients, and no weight changes."""
         self._measuring.assign(1.0)
         for squares in self._squares:
             squares.assign(tf.zeros(squares.shape))
 
-    def measured(self, steps: int) -> None:
-        """Ends this after so many steps."""
+    def end_measurement(self, steps: int) -> None:
+        """Ends the measurement after a number of steps."""
         total, size = 0.0, 0
         for squares in self._squares:
             squares.assign(squares.value / steps)
@@ -65,15 +65,15 @@ class DynamicOptimizer(keras.optimizers.Optimizer):
         self._measuring.assign(0.0)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """One variable's step; called by Keras."""
+        """The step of one variable; Keras calls it."""
         number, learning_rate = self._get_variable_index(variable), tf.cast(learning_rate, gradient.dtype)
-        way, back = gradient, self._decay.value
+        direction, decay = gradient, self._decay.value
         if self._normalised:
             squares = self._squares[number]
             self.assign_add(squares, self._measuring.value * gradient**2)
             root = tf.sqrt(squares.value)
-            way, back = gradient / (root + _EPSILON), tf.minimum(back * root / self._mean.value, 1.0)
-        step = back * (self._source[number].value - tf.convert_to_tensor(variable)) - learning_rate * way
+            direction, decay = gradient / (root + _EPSILON), tf.minimum(decay * root / self._mean.value, 1.0)
+        step = decay * (self._source[number].value - tf.convert_to_tensor(variable)) - learning_rate * direction
         self.assign_add(variable, (1.0 - self._measuring.value) * step)
 
     def _scalar(self, name: str, value: float) -> keras.Variable:

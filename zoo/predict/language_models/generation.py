@@ -1,4 +1,4 @@
-"""A prompt and what a language model makes of it: by chance, greedily, or by a search for the most probable text."""
+"""Text generation from a prompt: sampling, greedy decoding and beam search."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -14,14 +14,14 @@ from zoo.predict.language_models.streamer import TextStreamer
 
 
 class Generated(NamedTuple):
-    """A text that was generated.
+    """A generated text.
 
     Attributes:
-        text: what follows the prompt, without the stop string.
-        ids: its tokens, those of the stop string included.
-        stopped: the stop string that ended it; None where all tokens were generated.
-        log_probability: of the tokens in nats, given the prompt: the model's own, before any filter or penalty.
-        tokens_per_second: the first not counted, for which programs may be compiled; None if there is no other.
+        text: the continuation of the prompt, without the stop string.
+        ids: its tokens, including those of the stop string.
+        stopped: the stop string that ended the text; None where all tokens were generated.
+        log_probability: log P of the tokens after the prompt, in nats, by the model alone, without filters or penalty.
+        tokens_per_second: speed without the first token, which may compile programs; None for a single token.
     """
 
     text: str
@@ -31,45 +31,45 @@ class Generated(NamedTuple):
     tokens_per_second: float | None
 
 
-def sampled(
-    reader: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig, number: int = 0
+def sample(
+    decoder: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig, number: int = 0
 ) -> Generator[str, None, Generated]:
-    """Draws token after token.
+    """Samples one text, token after token.
 
     Args:
-        reader: of the model.
+        decoder: decoder of the model.
         prompt: int32 `[tokens]`, one or more.
-        pieces: the bytes of each id; one without bytes (padding, special tokens) is never generated.
-        settings: without beams.
-        number: of the text, counted from 0.
+        pieces: the bytes of each id; an id without bytes (padding, special tokens) is never generated.
+        settings: sampling settings without beams.
+        number: the text's number, from 0.
 
     Yields:
-        The text as it grows, whole characters at a time.
+        New text, in whole characters.
 
     Returns:
-        The whole.
+        The whole text.
     """
-    draw, written = np.random.default_rng([settings.seed, number]), TextStreamer(settings.stop)
-    reading, ids, total, clock = reader.begin(prompt[None], settings.tokens), [], 0.0, _Clock()
-    silent = _silent(pieces, reading)
+    random, streamer = np.random.default_rng([settings.seed, number]), TextStreamer(settings.stop)
+    state, ids, total, clock = decoder.prefill(prompt[None], settings.tokens), [], 0.0, _Clock()
+    suppressed = _suppressed(pieces, state)
     while True:
-        [logits] = _penalised(reading, settings)
-        chances = sampling.probabilities(
-            np.where(silent, -np.inf, logits), settings.temperature, settings.top_k, settings.top_p
+        [logits] = _penalised(state, settings)  # [vocabulary]
+        probabilities = sampling.probabilities(
+            np.where(suppressed, -np.inf, logits), settings.temperature, settings.top_k, settings.top_p
         )
-        ids.append(sampling.drawn(chances, draw.random()))
-        total += float(log_softmax(reading.logits[0])[ids[-1]])
-        new = written.add(pieces[ids[-1]], final=len(ids) == settings.tokens)
+        ids.append(sampling.draw(probabilities, random.random()))
+        total += float(log_softmax(state.logits[0])[ids[-1]])
+        new = streamer.add(pieces[ids[-1]], final=len(ids) == settings.tokens)
         clock.tick()
         if new:
             yield new
-        if written.stopped is not None or len(ids) == settings.tokens:
-            return Generated(written.text, tuple(ids), written.stopped, total, clock.rate())
-        reading = reader.follow(reading, np.zeros(1, int), np.array(ids[-1:]))
+        if streamer.stopped is not None or len(ids) == settings.tokens:
+            return Generated(streamer.text, tuple(ids), streamer.stopped, total, clock.rate())
+        state = decoder.step(state, np.zeros(1, int), np.array(ids[-1:]))
 
 
-def whole(stream: Generator[str, None, Generated]) -> Generated:
-    """Runs `sampled` to its end."""
+def finish(stream: Generator[str, None, Generated]) -> Generated:
+    """Runs `sample` to its end."""
     while True:
         try:
             next(stream)
@@ -77,49 +77,48 @@ def whole(stream: Generator[str, None, Generated]) -> Generated:
             return end.value
 
 
-def searched(
-    reader: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
+def beam_search(
+    decoder: IncrementalDecoder, prompt: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
 ) -> list[Generated]:
-    """Keeps the `settings.beams` most probable beginnings at each token (beam search; Lowerre, 1976).
+    """Beam search (Lowerre, 1976): keeps the `settings.beams` most probable beginnings at each token.
 
-    Texts are compared by their mean log-probability per token, so that of two the shorter has no advantage (Wu et al.,
-    2016, section 7, with alpha 1). It ends when all tokens are there, or as many texts as beams have met a stop string.
+    Final texts are compared by their mean log-probability per token, so that a shorter one has no advantage (Wu et al.,
+    2016, section 7, with alpha 1). The search ends when all tokens are generated, or when as many texts as beams have
+    met a stop string.
 
     Args:
-        reader: as of `sampled`, like the others.
-        prompt: int32 `[tokens]`.
-        pieces: the bytes of each id.
-        settings: a repetition penalty counts in the comparison.
+        decoder: decoder of the model.
+        prompt: int32 `[tokens]`, one or more.
+        pieces: the bytes of each id; an id without bytes is never generated.
+        settings: sampling settings with beams; a repetition penalty counts in the comparison.
 
     Returns:
-        The `settings.count` best, the best first.
+        The `settings.count` best texts, the best first.
     """
     live, ended, clock = [_Beam(0, 0.0, 0.0, ())], [], _Clock()
-    reading = reader.begin(prompt[None], settings.tokens)
-    silent = _silent(pieces, reading)
+    state = decoder.prefill(prompt[None], settings.tokens)
+    suppressed = _suppressed(pieces, state)
     while True:
-        live, stopped = _extended(live, reading, silent, pieces, settings)
+        live, stopped = _extended(live, state, suppressed, pieces, settings)
         ended += stopped
         clock.tick()
         if not live or len(live[0].ids) == settings.tokens or len(ended) >= settings.beams:
             break
-        # Always as many rows, as each number of them is a program of its own. The rows added win nothing.
+        # Filled up to `beams` rows, as each number of rows is another program; the added rows never win.
         live += [live[0]._replace(score=-np.inf)] * (settings.beams - len(live))
-        reading = reader.follow(
-            reading, np.array([one.parent for one in live]), np.array([one.ids[-1] for one in live])
-        )
+        state = decoder.step(state, np.array([one.parent for one in live]), np.array([one.ids[-1] for one in live]))
     best = sorted([*ended, *live], key=lambda one: -one.score / len(one.ids))
     return [_generated(one, pieces, settings, clock.rate()) for one in best[: settings.count]]
 
 
 class _Beam(NamedTuple):
-    """Tokens after the prompt, the row of the reading that they continue by one, and sums of log-probabilities.
+    """One beam of the search.
 
     Attributes:
-        parent: the row.
-        score: what beams are compared by.
-        total: the same without a penalty.
-        ids: the tokens.
+        parent: row of the decoder's state that the last token continues.
+        score: sum of log-probabilities with the repetition penalty, by which beams are compared.
+        total: the same sum without the penalty.
+        ids: the tokens after the prompt.
     """
 
     parent: int
@@ -129,7 +128,7 @@ class _Beam(NamedTuple):
 
 
 class _Clock:
-    """Ticks per second, the first not counted."""
+    """Ticks per second, without the first."""
 
     def __init__(self):
         self._ticks, self._first, self._last = 0, 0.0, 0.0
@@ -143,55 +142,55 @@ class _Clock:
         return (self._ticks - 1) / max(self._last - self._first, 1e-9) if self._ticks > 1 else None
 
 
-def _silent(pieces: Sequence[bytes], reading: DecodeState) -> np.ndarray:
-    """The ids that are no text, bool `[vocabulary]`; a model may have more rows than its tokenizer has ids."""
-    found = np.ones(reading.logits.shape[1], bool)
-    found[: len(pieces)] = [not piece for piece in pieces]
-    return found
+def _suppressed(pieces: Sequence[bytes], state: DecodeState) -> np.ndarray:
+    """Ids without text, bool `[vocabulary]`; a model may have more rows than its tokenizer has ids."""
+    suppressed = np.ones(state.logits.shape[1], bool)
+    suppressed[: len(pieces)] = [not piece for piece in pieces]
+    return suppressed
 
 
-def _penalised(reading: DecodeState, settings: SamplingConfig) -> np.ndarray:
-    """The logits of each row, `[rows, vocabulary]`."""
-    rows = zip(reading.logits, reading.ids)
-    return np.stack([sampling.penalised(logits, ids, settings.repetition_penalty) for logits, ids in rows])
+def _penalised(state: DecodeState, settings: SamplingConfig) -> np.ndarray:
+    """Logits with the repetition penalty, `[rows, vocabulary]`."""
+    rows = zip(state.logits, state.ids)
+    return np.stack([sampling.penalise_repetition(logits, ids, settings.repetition_penalty) for logits, ids in rows])
 
 
 def _extended(
-    live: list[_Beam], reading: DecodeState, silent: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
+    live: list[_Beam], state: DecodeState, suppressed: np.ndarray, pieces: Sequence[bytes], settings: SamplingConfig
 ) -> tuple[list[_Beam], list[_Beam]]:
     """The best continuations, the best first: those that go on, and those that have met a stop string."""
-    plain = log_softmax(reading.logits)
-    scores = plain if settings.repetition_penalty == 1 else log_softmax(_penalised(reading, settings))
-    scores = np.where(silent, -np.inf, scores + np.array([[one.score] for one in live]))
-    found, stopped = [], []
+    plain = log_softmax(state.logits)  # [rows, vocabulary]
+    scores = plain if settings.repetition_penalty == 1 else log_softmax(_penalised(state, settings))
+    scores = np.where(suppressed, -np.inf, scores + np.array([[one.score] for one in live]))
+    kept, stopped = [], []
     for rank, (row, token) in enumerate(_largest(scores, 2 * settings.beams)):
-        if len(found) == settings.beams or not np.isfinite(scores[row, token]):
+        if len(kept) == settings.beams or not np.isfinite(scores[row, token]):
             break
         one = _Beam(row, float(scores[row, token]), live[row].total + float(plain[row, token]), (*live[row].ids, token))
-        if not settings.stop or _written(one.ids, pieces, settings).stopped is None:
-            found.append(one)
+        if not settings.stop or _streamed(one.ids, pieces, settings).stopped is None:
+            kept.append(one)
         elif rank < settings.beams:
-            # One that would not have been kept without stop strings is not kept for having met one.
+            # A stop string does not help: a beam counts only if it would have been kept without one.
             stopped.append(one)
-    return found, stopped
+    return kept, stopped
 
 
 def _largest(scores: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Row and column of the largest, the largest first."""
+    """Row and column of the largest scores, the largest first."""
     flat = scores.ravel()
     kept = np.sort(np.argpartition(-flat, count)[:count]) if count < len(flat) else np.arange(len(flat))
     rows, columns = np.unravel_index(kept[np.argsort(-flat[kept], kind="stable")], scores.shape)
     return list(zip(rows.tolist(), columns.tolist()))
 
 
-def _written(
+def _streamed(
     ids: Sequence[int], pieces: Sequence[bytes], settings: SamplingConfig, final: bool = False
 ) -> TextStreamer:
-    written = TextStreamer(settings.stop)
-    written.add(b"".join(pieces[id] for id in ids), final)
-    return written
+    streamer = TextStreamer(settings.stop)
+    streamer.add(b"".join(pieces[id] for id in ids), final)
+    return streamer
 
 
 def _generated(one: _Beam, pieces: Sequence[bytes], settings: SamplingConfig, rate: float | None) -> Generated:
-    written = _written(one.ids, pieces, settings, final=True)
-    return Generated(written.text, one.ids, written.stopped, one.total, rate)
+    streamer = _streamed(one.ids, pieces, settings, final=True)
+    return Generated(streamer.text, one.ids, streamer.stopped, one.total, rate)

@@ -1,4 +1,4 @@
-"""Texts being read on by a language model, one token after the other, with a cache or without."""
+"""Incremental decoding: a language model reads one token after another, with a KV cache or without."""
 
 from typing import Any, NamedTuple
 
@@ -7,23 +7,25 @@ import tensorflow as tf
 
 from zoo.errors import NonFinite
 from zoo.models.kv_cache import LstmState, TransformerCache
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, zero_padded
 
-# Tokens that are read at once where there are many: at the start, and when the window slides.
+# Tokens per call while there are many: in the prefill, and when the window slides.
 _CHUNK = 32
-# So few are not worth a program of their own, which takes a second to compile.
+# Fewer tokens are read one by one: another program would take a second to compile.
 _FEW = 8
+# Smallest cache, in tokens.
 _SMALLEST = 32
 
 
 class DecodeState(NamedTuple):
-    """Rows of tokens, and what comes after them.
+    """Rows of tokens, the model's state after them, and logits of the next token.
 
     Attributes:
-        ids: int32 `[rows, tokens]`, all of them.
-        start: how many of the first the model does not see any more.
-        size: tokens that its state has room for.
-        state: of the model; None without a cache.
-        logits: float32 `[rows, vocabulary]`, of the next token.
+        ids: int32 `[rows, tokens]`, all tokens so far.
+        start: number of first tokens that have slid out of the context.
+        size: number of tokens that the KV cache has room for.
+        state: the model's state (a KV cache, or an LSTM's state); None without a cache.
+        logits: float32 `[rows, vocabulary]`, logits of the next token.
     """
 
     ids: np.ndarray
@@ -34,103 +36,84 @@ class DecodeState(NamedTuple):
 
 
 class IncrementalDecoder:
-    """Reads on: what `follow` gives is what `begin` would give on all of the tokens, until the context is full.
+    """Decodes token by token: `step` gives what `prefill` would give on all tokens, until the context is full.
 
-    Then it slides: the last half of the context is read again, as if it were the beginning. An LSTM's never is full.
+    Then the window slides: the last half of the context is read again, as if the text began there. An LSTM's context is
+    never full.
 
     Args:
-        network: of the model.
-        cache: whether to keep what was computed of the tokens before; if not, they all are read again for each token.
+        network: the model's `kv_cache.network`.
+        cache: whether to keep the state of earlier tokens; without it all of them are read again for each token.
     """
 
     def __init__(self, network: TransformerCache | LstmState, cache: bool = True):
         self._network, self._cache = network, cache
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._cached = CompiledPrograms(self._cached_logits, jit_compile=True)
+        self._uncached = CompiledPrograms(lambda tokens, length: network.forward(tokens)[:, length - 1])
 
-    def begin(self, ids: np.ndarray, more: int) -> DecodeState:
-        """Reads rows `[rows, tokens]` of one token or more, which as many as `more` will follow."""
-        return self._afresh(ids.astype(np.int32), self._size(ids.shape[1] + more))
+    def prefill(self, ids: np.ndarray, more: int) -> DecodeState:
+        """Reads prompts `[rows, tokens]` of one token or more, with room for `more` tokens after them."""
+        return self._read_window(ids.astype(np.int32), self._size(ids.shape[1] + more))
 
-    def follow(self, reading: DecodeState, parents: np.ndarray, chosen: np.ndarray) -> DecodeState:
-        """Goes on with one token more in each row.
+    def step(self, before: DecodeState, parents: np.ndarray, chosen: np.ndarray) -> DecodeState:
+        """Reads one more token in each row.
 
         Args:
-            reading: so far.
-            parents: int `[rows]`, which row each of the new ones continues.
-            chosen: int32 `[rows]`, their new tokens.
+            before: the state so far.
+            parents: int `[rows]`, which old row each new row continues.
+            chosen: int32 `[rows]`, the new tokens.
         """
-        ids = np.concatenate([reading.ids[parents], chosen[:, None].astype(np.int32)], axis=1)
-        seen = ids.shape[1] - reading.start
-        if self._network.context and seen > self._network.context:
-            return self._afresh(ids, reading.size)
+        ids = np.concatenate([before.ids[parents], chosen[:, None].astype(np.int32)], axis=1)  # [rows, tokens + 1]
+        visible = ids.shape[1] - before.start
+        if self._network.context and visible > self._network.context:
+            return self._read_window(ids, before.size)
         if not self._cache:
-            return self._whole(ids, reading.start, reading.size)
-        state = reading.state
-        if not np.array_equal(parents, np.arange(len(reading.ids))):
+            return self._read_uncached(ids, before.start, before.size)
+        state = before.state
+        if not np.array_equal(parents, np.arange(len(before.ids))):
             state = tf.nest.map_structure(lambda rows: tf.gather(rows, parents), state)
-        logits, state = self._read(ids[:, -1:], state, seen - 1, reading.size)
-        return DecodeState(ids, reading.start, reading.size, state, _checked(logits))
+        logits, state = self._read(ids[:, -1:], state, visible - 1, before.size)
+        return DecodeState(ids, before.start, before.size, state, _checked(logits))
 
     def _size(self, tokens: int) -> int:
-        """Sizes double: each is compiled once, and a short text need not pay for a long one's cache."""
-        size = _SMALLEST
-        while size < tokens:
-            size *= 2
-        return min(size, self._network.context or size)
+        """Cache sizes double: each is compiled once, and a short text does not pay for a long text's cache."""
+        return doubled_size(tokens, _SMALLEST, self._network.context)
 
-    def _afresh(self, ids: np.ndarray, size: int) -> DecodeState:
+    def _read_window(self, ids: np.ndarray, size: int) -> DecodeState:
+        """Reads the tokens from the start of the window, chunk by chunk."""
         total, context = ids.shape[1], self._network.context
         start = total - max(context // 2, 1) if context and total > context else 0
         if not self._cache:
-            return self._whole(ids, start, size)
-        state, place = self._network.empty(len(ids), size), start
-        while place < total:
-            new = min(_CHUNK, size, total - place) if total - place >= _FEW else 1
-            logits, state = self._read(ids[:, place : place + new], state, place - start, size)
-            place += new
+            return self._read_uncached(ids, start, size)
+        state, position = self._network.empty(len(ids), size), start
+        while position < total:
+            new = min(_CHUNK, size, total - position) if total - position >= _FEW else 1
+            logits, state = self._read(ids[:, position : position + new], state, position - start, size)
+            position += new
         return DecodeState(ids, start, size, state, _checked(logits))
 
     def _read(self, tokens: np.ndarray, state: Any, start: int, size: int) -> tuple[tf.Tensor, Any]:
         rows, length = tokens.shape
         new = 1 if length == 1 else min(_CHUNK, size)
-        padded = np.zeros((rows, new), np.int32)
-        padded[:, :length] = tokens
-        program = self._program((rows, new, size), state)
-        return program(tf.constant(padded), state, tf.constant(start), tf.constant(length))
+        padded = tf.constant(zero_padded(tokens, (rows, new)))
+        return self._cached(padded, state, tf.constant(start), tf.constant(length))
 
-    def _program(self, sizes: tuple[int, int, int], state: Any):
-        """The compiled step of so many rows and tokens on a cache of one size."""
+    def _cached_logits(self, tokens: tf.Tensor, state: Any, start: tf.Tensor, length: tf.Tensor):
+        """Logits after the last of `length` tokens, `[rows, vocabulary]`, and the next state."""
+        outputs, state = self._network.read(tokens, state, start, length)
+        last = tf.gather(outputs, [length - 1], axis=1)  # [rows, 1, width]
+        return self._network.logits(last)[:, 0], state  # [rows, vocabulary]
 
-        def read(tokens, state, start, length):
-            outputs, state = self._network.read(tokens, state, start, length)
-            last = tf.gather(outputs, [length - 1], axis=1)
-            return self._network.logits(last)[:, 0], state
-
-        if sizes not in self._programs:
-            specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), state)
-            number = tf.TensorSpec([], tf.int32)
-            # By name: called like a function, TensorFlow would warn of the few compilations.
-            self._programs[sizes] = tf.function(read, jit_compile=True, autograph=False).get_concrete_function(
-                tf.TensorSpec(sizes[:2], tf.int32), specs, number, number
-            )
-        return self._programs[sizes]
-
-    def _whole(self, ids: np.ndarray, start: int, size: int) -> DecodeState:
-        """Without a cache: the plain model on all that it sees, padded at the end."""
-        seen = ids[:, start:]
-        padded = np.zeros((len(ids), self._size(seen.shape[1])), np.int32)
-        padded[:, : seen.shape[1]] = seen
-        sizes = padded.shape
-        if sizes not in self._programs:
-            forward = tf.function(lambda tokens, length: self._network.forward(tokens)[:, length - 1], autograph=False)
-            specs = tf.TensorSpec(sizes, tf.int32), tf.TensorSpec([], tf.int32)
-            self._programs[sizes] = forward.get_concrete_function(*specs)
-        logits = self._programs[sizes](tf.constant(padded), tf.constant(seen.shape[1]))
+    def _read_uncached(self, ids: np.ndarray, start: int, size: int) -> DecodeState:
+        """Runs the plain model on the whole window, padded at the end."""
+        window = ids[:, start:]
+        padded = zero_padded(window, (len(ids), self._size(window.shape[1])))
+        logits = self._uncached(tf.constant(padded), tf.constant(window.shape[1]))
         return DecodeState(ids, start, size, None, _checked(logits))
 
 
 def _checked(logits: tf.Tensor) -> np.ndarray:
-    found = logits.numpy()
-    if not np.isfinite(found).all():
+    values = logits.numpy()
+    if not np.isfinite(values).all():
         raise NonFinite("the model's output is not finite; expected a trained model")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""A trained language model, loaded from the folder of its run: how probable are texts, and how may one go on?"""
+"""A trained language model, loaded from its run's folder, that scores and generates texts."""
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ class LanguageModel:
     """A language model with its tokenizer.
 
     Attributes:
-        model: from tokens int32 `[batch, time]` to logits of the next ones.
-        tokenizer: that it was trained with.
-        context: most tokens that it reads at once; None for an LSTM, which carries its state on.
-        by_line: whether its texts are split at the ends of lines before the tokenizer sees them, as in its training.
-        text_column: where a file of several columns has its texts.
+        model: maps tokens int32 `[batch, time]` to logits of the next tokens.
+        tokenizer: the tokenizer that the model was trained with.
+        context: most tokens that the model reads at once; None for an LSTM, which carries its state on.
+        by_line: whether texts are split at line ends before tokenization, as in training.
+        text_column: name of the text column in files with several columns.
     """
 
     def __init__(
@@ -39,54 +39,55 @@ class LanguageModel:
         network = kv_cache.network(model)
         self.context = network.context
         self._scorer = perplexity.Scorer(network)
-        self._readers = {cache: IncrementalDecoder(network, cache) for cache in (True, False)}
+        self._decoders = {cache: IncrementalDecoder(network, cache) for cache in (True, False)}
         self._pieces = tokenizer.bytes_of_ids() if tokenizer.is_exact() else None
 
     def ids(self, text: str, least: int = 1) -> np.ndarray:
         """The tokens of a text, int32 `[tokens]`.
 
         Args:
-            text: Unicode.
-            least: tokens that it must have.
+            text: a Unicode text.
+            least: fewest tokens allowed.
 
         Raises:
-            BadInput: it has fewer, or characters that the tokenizer would lose.
+            BadInput: the text has fewer tokens, or characters that are not in the vocabulary.
         """
         if not isinstance(text, str):
             raise BadInput(f"a text is {text!r:.60}: expected a string")
         ids = running_text.stored(text, self.tokenizer, None) if self.by_line else self.tokenizer.encode([text]).ids
         if self._pieces is not None:
-            self._check_known(text, ids)
+            self._check_vocabulary(text, ids)
         if len(ids) < least:
-            wanted = "one token or more, as a model begins with what it is given"
-            wanted = wanted if least == 1 else f"{least} tokens or more, as the first is given and the others predicted"
-            raise BadInput(f"the text {text!r:.60} has {len(ids)} tokens: expected {wanted}")
+            expected = "one token or more, as the model continues a prompt"
+            expected = expected if least == 1 else f"{least} tokens or more, as the first one is not predicted"
+            raise BadInput(f"the text {text!r:.60} has {len(ids)} tokens: expected {expected}")
         return ids.astype(np.int32)
 
     def score(self, texts: Sequence[str], stride: int | None = None) -> list[TextScore]:
-        """How probable texts are: log P of each token but the first, given all before it that there is room for.
+        """Scores texts: log P of each token but the first, from the tokens before it that fit into the context.
 
-        The first token is given, not predicted: the models have no token for the beginning of a text. Of pieces of
-        words there may be several ways to write a text; it is the tokenizer's own that is scored.
+        The first token is not predicted, as the models have no start token. Where several sequences of word pieces
+        spell a text, the tokenizer's own is scored.
 
         Args:
-            texts: any number, of two tokens or more each.
-            stride: a text longer than the context is read in windows, each this many tokens further than the one
-                before; each token is predicted once, with at least `context - stride` tokens before it. 1 is the most
-                exact and the slowest, the context what the evaluation in training does. None is half the context.
+            texts: any number of texts, of two tokens or more each.
+            stride: tokens from the start of one window to the next where a text is longer than the context; each token
+                is predicted once, from at least `context - stride` tokens. 1 is the most exact and the slowest; the
+                context itself is the stride of evaluation in training. None is half the context.
 
         Raises:
-            BadInput: a text is too short or not to be encoded, or the stride is out of range.
-            NonFinite: the model's output is.
+            BadInput: a text is too short or cannot be encoded, or the stride is out of range.
+            NonFinite: the model's output is not finite.
         """
         if isinstance(texts, str):
             raise BadInput(f"texts are {texts!r:.60}: expected a list of strings")
         stride = self.stride(stride)
         ids = [self.ids(text, least=2) for text in texts]
-        return [self.scored(one, found) for one, found in zip(ids, self._scorer.log_probabilities(ids, stride or 0))]
+        values = self._scorer.log_probabilities(ids, stride or 0)
+        return [self.scored(*one) for one in zip(ids, values)]
 
     def scored(self, ids: np.ndarray, values: np.ndarray) -> TextScore:
-        """What is known of tokens `[tokens]` and log-probabilities `[tokens - 1]` of all but the first."""
+        """The score from tokens `[tokens]` and the log-probabilities `[tokens - 1]` of all but the first."""
         unknown = self.tokenizer.unknown()
         lost = int(np.count_nonzero(ids == unknown)) if unknown is not None else 0
         if self._pieces is None:
@@ -95,76 +96,78 @@ class LanguageModel:
         tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
         return TextScore(tokens, values, sum(map(len, pieces[1:])), lost)
 
-    def stride(self, asked: int | None = None) -> int | None:
-        """The stride that texts are scored with; None for an LSTM.
+    def stride(self, requested: int | None = None) -> int | None:
+        """The stride of scoring: the requested one, or half the context; None for an LSTM.
 
         Raises:
-            BadInput: the one that is asked for is out of range, or the model is an LSTM.
+            BadInput: the stride is out of range, or the model is an LSTM.
         """
         if self.context is None:
-            if asked is not None:
-                raise BadInput(f"--stride is {asked}: an LSTM reads a text whole, without windows; leave --stride out")
+            if requested is not None:
+                raise BadInput(
+                    f"--stride is {requested}: an LSTM reads a text whole, without windows; leave --stride out"
+                )
             return None
-        if asked is not None and not (type(asked) is int and 1 <= asked <= self.context):
-            raise BadInput(f"--stride is {asked}: expected 1 to the model's context, {self.context}")
-        return max(self.context // 2, 1) if asked is None else asked
+        if requested is not None and not (type(requested) is int and 1 <= requested <= self.context):
+            raise BadInput(f"--stride is {requested}: expected 1 to the model's context, {self.context}")
+        return max(self.context // 2, 1) if requested is None else requested
 
     def generate(self, prompt: str, *, cache: bool = True, **settings: Any) -> list[Generated]:
-        """What may follow a prompt.
+        """Generates continuations of a prompt.
 
         Args:
-            prompt: of one token or more. Of one longer than the context the last half of a context is read.
-            cache: whether to keep keys and values of the tokens before; the text is the same without, only later.
-            settings: of `decoding.Settings`, such as `tokens=100, temperature=0.8, seed=1`.
+            prompt: text of one token or more; of one longer than the context, only the last half of a context is read.
+            cache: whether to use a KV cache; the texts are the same without it, but take longer.
+            settings: fields of `SamplingConfig`, such as `tokens=100, temperature=0.8, seed=1`.
 
         Returns:
             `count` texts; with beams the best first.
 
         Raises:
             BadInput: the prompt has no token or cannot be encoded, a setting is out of range, or the tokenizer cannot
-                write texts.
-            NonFinite: the model's output is.
+                decode texts.
+            NonFinite: the model's output is not finite.
         """
         chosen = SamplingConfig(**settings)
         if chosen.beams:
-            return generation.searched(self._readers[cache], *self._begun(prompt), chosen)
-        return [generation.whole(self.stream(prompt, chosen, number, cache)) for number in range(chosen.count)]
+            return generation.beam_search(self._decoders[cache], *self._encoded(prompt), chosen)
+        return [generation.finish(self.stream(prompt, chosen, number, cache)) for number in range(chosen.count)]
 
     def stream(
         self, prompt: str, settings: SamplingConfig, number: int = 0, cache: bool = True
     ) -> Generator[str, None, Generated]:
-        """Text `number` of `generate` as it grows, whole characters at a time; the generator returns the whole."""
-        return generation.sampled(self._readers[cache], *self._begun(prompt), settings, number)
+        """Streams text `number` of `generate` in whole characters; the generator returns the `Generated` text."""
+        return generation.sample(self._decoders[cache], *self._encoded(prompt), settings, number)
 
-    def _begun(self, prompt: str) -> tuple[np.ndarray, list[bytes]]:
+    def _encoded(self, prompt: str) -> tuple[np.ndarray, list[bytes]]:
         if self._pieces is None:
             raise BadInput(
-                "the model's tokenizer changes texts (lower case, spaces), so no text comes back from its tokens: "
+                "the model's tokenizer changes texts (lower case, spaces), so tokens cannot be decoded to text: "
                 f"expected a model with one of {', '.join(tokenizer.EXACT)}, as experiments.language_model trains"
             )
         return self.ids(prompt), self._pieces
 
-    def _check_known(self, text: str, ids: np.ndarray) -> None:
+    def _check_vocabulary(self, text: str, ids: np.ndarray) -> None:
         lost = np.flatnonzero(ids == self.tokenizer.unknown()) if self.tokenizer.unknown() is not None else []
         if len(lost):
-            # Only where each character is a token can one be unknown.
-            others = len({text[place] for place in lost}) - 1
+            # Only a tokenizer of characters has an unknown token here, so a token's index is its character's.
+            others = len({text[index] for index in lost}) - 1
             more = f" (and {others} more)" if others else ""
             raise BadInput(
-                f"the text has {text[lost[0]]!r} at character {lost[0]}{more}, which the training text has not: leave "
-                "it out, or train with --tokenizer=byte"
+                f"the text has {text[lost[0]]!r} at character {lost[0]}{more}, which is not in the vocabulary: remove "
+                "it, or train with --tokenizer=byte"
             )
 
 
 def load(workdir: str | Path) -> LanguageModel:
-    """Loads the language model that a run left in its folder.
+    """Loads the language model of a run.
 
     Args:
-        workdir: of `experiments.language_model`, or of `experiments.lstm_sentiment --objective=language_model`, whose
-            model scores texts but cannot write them, as its tokenizer changes them.
+        workdir: folder of a run of `experiments.language_model`, or of `experiments.lstm_sentiment
+            --objective=language_model`, whose model scores texts but cannot generate, as its tokenizer changes texts.
 
     Raises:
-        BadInput: there is no model, it cannot be read, or it is no language model.
+        BadInput: the model is missing, cannot be read, or is not a language model.
     """
     workdir = files.absolute(workdir)
     about = folders.read_json(workdir, folders.ABOUT)
@@ -180,16 +183,17 @@ def load(workdir: str | Path) -> LanguageModel:
         )
     model = loading.read_model(workdir / folders.MODEL)
     words = tokenizer.load(workdir / folders.TOKENIZER)
+    column = text_preprocessing.columns_of_run(workdir)[0]
     try:
-        found = LanguageModel(
-            model, words, by_line="context" in about, text_column=text_preprocessing.columns_of_run(workdir)[0]
-        )
+        loaded = LanguageModel(model, words, by_line="context" in about, text_column=column)
     except ValueError as error:
-        raise BadInput(f"{workdir / folders.MODEL} is no language model ({error}); restore it or train again") from None
-    rows = model.output_shape[-1]
-    if found.context and about.get("context", found.context) != found.context:
         raise BadInput(
-            f"{workdir}: {folders.ABOUT} has a context of {about['context']}, the model one of {found.context}; "
+            f"{workdir / folders.MODEL} is not a language model ({error}); restore it or train again"
+        ) from None
+    rows = model.output_shape[-1]
+    if loaded.context and about.get("context", loaded.context) != loaded.context:
+        raise BadInput(
+            f"{workdir}: {folders.ABOUT} has a context of {about['context']}, the model one of {loaded.context}; "
             "expected the two files of one run"
         )
     if words.vocabulary_size > rows:
@@ -197,4 +201,4 @@ def load(workdir: str | Path) -> LanguageModel:
             f"{workdir}: {folders.TOKENIZER} has {words.vocabulary_size} ids, the model reads {rows}; expected the two "
             "files of one run"
         )
-    return found
+    return loaded

@@ -1,4 +1,4 @@
-"""How probable a language model finds texts: each token given those before it, and by the chain rule the whole."""
+"""Perplexity, bits per byte and log-probabilities of texts by a language model."""
 
 import math
 from collections.abc import Sequence
@@ -9,23 +9,25 @@ import tensorflow as tf
 
 from zoo.errors import NonFinite
 from zoo.models.kv_cache import LstmState, TransformerCache
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, next_size, zero_padded
 
-# Tokens of one batch: enough for all cores, few enough that their logits fit in memory.
+# Tokens per batch: enough for all cores, few enough that their logits fit in memory.
 _BATCH = 2048
+# Rows of a smaller batch, for the rest.
 _FEW = 8
 _NARROWEST = 32
-# Tokens that an LSTM reads at once; shorter texts are padded to the shorter one.
+# Tokens per chunk of an LSTM: 32 for texts of up to 32 tokens, else 256.
 _CHUNKS = (32, 256)
 
 
 class TextScore(NamedTuple):
-    """How probable a text is.
+    """Log-probabilities of one text.
 
     Attributes:
-        tokens: the text of each token; the first is given, not predicted, as the models have no token for a beginning.
-        log_probabilities: float64 `[tokens - 1]`, of each token but the first given those before it, in nats.
-        bytes: of the predicted tokens; None if the tokenizer changes texts, so that nobody can tell.
-        unknown: tokens of which the model knows only that it does not know them.
+        tokens: the text of each token; the first one is not predicted, as the models have no start token.
+        log_probabilities: float64 `[tokens - 1]`, log P in nats of each token but the first, after those before it.
+        bytes: number of bytes of the predicted tokens; None if the tokenizer changes texts, so that it is uncertain.
+        unknown: number of tokens that are not in the vocabulary.
     """
 
     tokens: tuple[str, ...]
@@ -35,40 +37,40 @@ class TextScore(NamedTuple):
 
     @property
     def log_probability(self) -> float:
-        """The sum by the chain rule: log P of all tokens given the first, in nats."""
+        """Log P of all tokens after the first, in nats: the sum, by the chain rule."""
         return math.fsum(self.log_probabilities)
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the mean negative log-probability per predicted token."""
+        """Exponential of the mean negative log-probability per predicted token."""
         return perplexity([self])
 
     @property
     def bits_per_byte(self) -> float | None:
-        """What a code by this model takes for each byte of the predicted tokens; None where `bytes` is."""
+        """Code length per byte of the predicted tokens, in bits; None where `bytes` is None."""
         return bits_per_byte([self])
 
 
 def perplexity(scores: Sequence[TextScore]) -> float:
-    """Of all texts together, every predicted token with the same weight."""
+    """Perplexity of all texts together, with equal weight for every predicted token."""
     predicted = sum(len(one.log_probabilities) for one in scores)
     return math.exp(min(-math.fsum(one.log_probability for one in scores) / predicted, 700.0))
 
 
 def bits_per_byte(scores: Sequence[TextScore]) -> float | None:
-    """Of all texts together, or None where a text's bytes are not known."""
+    """Bits per byte of all texts together; None if a text's number of bytes is None."""
     if any(one.bytes is None for one in scores):
         return None
     return -math.fsum(one.log_probability for one in scores) / math.log(2.0) / sum(one.bytes for one in scores)
 
 
 class Window(NamedTuple):
-    """A run of a text that a model reads at once: it reads `begin` to `end - 1` and predicts `begin + 1` to `end`.
+    """Tokens of a text that a model reads at once: it reads `begin` to `end - 1` and predicts `begin + 1` to `end`.
 
     Attributes:
-        begin: the first token read.
-        first: the first token whose prediction counts; those before it were predicted by the window before.
-        end: the last token predicted.
+        begin: the first token that is read.
+        first: the first token whose prediction counts; the window before predicted those before it.
+        end: the last token that is predicted.
     """
 
     begin: int
@@ -77,54 +79,58 @@ class Window(NamedTuple):
 
 
 def windows(tokens: int, context: int, stride: int) -> list[Window]:
-    """Windows in which each token but the first of a text is predicted once.
+    """Sliding windows that together predict each token of a text but the first once.
 
-    Each begins `stride` tokens after the one before, so a token has at least `context - stride` others before it, or
-    all there are. A stride of 1 gives each the whole context; one of `context` is what runs in training are cut by.
+    Each window begins `stride` tokens after the one before, so a token is predicted from at least `context - stride`
+    tokens, or from all before it. A stride of 1 gives each token the whole context; training's is the whole context.
     """
-    found = [Window(0, 1, min(context, tokens - 1))]
-    while found[-1].end < tokens - 1:
-        begin = found[-1].begin + stride
-        found.append(Window(begin, found[-1].end + 1, min(begin + context, tokens - 1)))
-    return found
+    cut = [Window(0, 1, min(context, tokens - 1))]
+    while cut[-1].end < tokens - 1:
+        begin = cut[-1].begin + stride
+        cut.append(Window(begin, cut[-1].end + 1, min(begin + context, tokens - 1)))
+    return cut
 
 
 class Scorer:
-    """Log-probabilities by compiled programs, one for each of a few shapes.
+    """Log-probabilities of texts, by compiled programs for a few shapes.
 
     Args:
-        network: of the model.
+        network: the model's `kv_cache.network`.
     """
 
     def __init__(self, network: TransformerCache | LstmState):
         self._network = network
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._forward = CompiledPrograms(
+            lambda tokens: token_log_probabilities(network.forward(tokens[:, :-1]), tokens[:, 1:])
+        )
+        self._read = CompiledPrograms(self._chunk, jit_compile=True)
 
     def log_probabilities(self, texts: Sequence[np.ndarray], stride: int) -> list[np.ndarray]:
-        """Of each token but the first, in nats.
+        """Log P of each token but the first, in nats.
 
         Args:
-            texts: ids int32 `[tokens]` each, two or more of them.
-            stride: of the windows of a text longer than the context; an LSTM reads any text whole.
+            texts: int32 `[tokens]` for each text, two tokens or more.
+            stride: stride of the windows where a text is longer than the context; an LSTM needs no windows.
 
         Returns:
-            float64 `[tokens - 1]` of each text.
+            Float64 `[tokens - 1]` for each text.
 
         Raises:
-            NonFinite: the model's output is.
+            NonFinite: the model's output is not finite.
         """
-        found = [np.zeros(len(ids) - 1) for ids in texts]
+        scores = [np.zeros(len(ids) - 1) for ids in texts]
         if self._network.context is None:
-            for ids, values in zip(texts, found):
-                self._whole(ids, values)
+            for ids, values in zip(texts, scores):
+                self._by_chunks(ids, values)
         else:
-            self._by_windows(texts, stride, found)
-        for number, values in enumerate(found):
+            self._by_windows(texts, stride, scores)
+        for number, values in enumerate(scores):
             if not np.isfinite(values).all():
                 raise NonFinite(f"the model's output for text {number} is not finite; expected a trained model")
-        return found
+        return scores
 
-    def _by_windows(self, texts: Sequence[np.ndarray], stride: int, found: list[np.ndarray]) -> None:
+    def _by_windows(self, texts: Sequence[np.ndarray], stride: int, scores: list[np.ndarray]) -> None:
+        """Fills the scores of texts, with windows in batches."""
         cut = [
             (number, window)
             for number, ids in enumerate(texts)
@@ -133,57 +139,32 @@ class Scorer:
         # Windows of similar length share a batch.
         cut.sort(key=lambda one: one[1].end - one[1].begin)
         while cut:
-            width = _width(cut[-1][1].end - cut[-1][1].begin, self._network.context)
+            width = doubled_size(cut[-1][1].end - cut[-1][1].begin, _NARROWEST, self._network.context)
             most = max(_BATCH // width, 1)
-            rows = min(size for size in (1, _FEW, most) if size >= min(len(cut), most))
+            rows = next_size(min(len(cut), most), sorted((1, _FEW, most)))
             batch, cut = cut[-rows:], cut[:-rows]
             tokens = np.zeros((rows, width + 1), np.int32)
             for row, (number, window) in zip(tokens, batch):
                 row[: window.end - window.begin + 1] = texts[number][window.begin : window.end + 1]
-            values = self._forward(tokens)
+            values = self._forward(tf.constant(tokens)).numpy()  # [rows, width]
             for row, (number, window) in zip(values, batch):
                 counted = slice(window.first - window.begin - 1, window.end - window.begin)
-                found[number][window.first - 1 : window.end] = row[counted]
+                scores[number][window.first - 1 : window.end] = row[counted]
 
-    def _forward(self, tokens: np.ndarray) -> np.ndarray:
-        if tokens.shape not in self._programs:
-            function = tf.function(
-                lambda tokens: of_tokens(self._network.forward(tokens[:, :-1]), tokens[:, 1:]), autograph=False
-            )
-            # By name: called like a function, TensorFlow would warn of the few compilations.
-            self._programs[tokens.shape] = function.get_concrete_function(tf.TensorSpec(tokens.shape, tf.int32))
-        return self._programs[tokens.shape](tf.constant(tokens)).numpy()
-
-    def _whole(self, ids: np.ndarray, values: np.ndarray) -> None:
-        """A text chunk by chunk, with the state carried on."""
+    def _by_chunks(self, ids: np.ndarray, values: np.ndarray) -> None:
+        """Fills the scores of one text, chunk by chunk, with an LSTM's state carried on."""
         state, chunk = self._network.empty(1, 0), _CHUNKS[len(ids) > _CHUNKS[0]]
         for first in range(0, len(values), chunk):
             length = min(chunk, len(values) - first)
-            tokens = np.zeros((1, chunk + 1), np.int32)
-            tokens[0, : length + 1] = ids[first : first + length + 1]
-            row, state = self._read(chunk, state)(tf.constant(tokens), state, tf.constant(length))
+            tokens = tf.constant(zero_padded(ids[None, first : first + length + 1], (1, chunk + 1)))
+            row, state = self._read(tokens, state, tf.constant(length))
             values[first : first + length] = row[0, :length]
 
-    def _read(self, chunk: int, state: Any):
-        def read(tokens, state, length):
-            outputs, state = self._network.read(tokens[:, :-1], state, tf.constant(0), length)
-            return of_tokens(self._network.logits(outputs), tokens[:, 1:]), state
-
-        if (chunk,) not in self._programs:
-            specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), state)
-            self._programs[chunk,] = tf.function(read, jit_compile=True, autograph=False).get_concrete_function(
-                tf.TensorSpec([1, chunk + 1], tf.int32), specs, tf.TensorSpec([], tf.int32)
-            )
-        return self._programs[chunk,]
+    def _chunk(self, tokens: tf.Tensor, state: Any, length: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        outputs, state = self._network.read(tokens[:, :-1], state, tf.constant(0), length)  # [1, chunk, width]
+        return token_log_probabilities(self._network.logits(outputs), tokens[:, 1:]), state  # [1, chunk]
 
 
-def of_tokens(logits: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Log P of tokens `[rows, time]` by logits `[rows, time, vocabulary]`, in nats."""
-    return -tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-
-
-def _width(length: int, context: int) -> int:
-    width = _NARROWEST
-    while width < length:
-        width *= 2
-    return min(width, context)
+def token_log_probabilities(logits: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+    """Log P in nats of tokens `[rows, time]`, by logits `[rows, time, vocabulary]`."""
+    return -tf.nn.sparse_softmax_cross_entropy_with_logits(tokens, logits)

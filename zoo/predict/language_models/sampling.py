@@ -1,4 +1,4 @@
-"""From the logits of a language model to the next token: what is asked for, and the filters between the two."""
+"""Sampling of the next token: repetition penalty, temperature, top-k and nucleus (top-p) filters."""
 
 import dataclasses
 import math
@@ -11,23 +11,23 @@ from zoo.errors import BadInput
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How texts are generated. Each chosen token goes through the filters in the order of the attributes here.
+    """Settings of text generation; the filters apply in the order of the attributes.
 
     Attributes:
-        repetition_penalty: for tokens that stand in the text already, the prompt included: positive logits are divided
-            by it, negative ones multiplied (Keskar et al., 2019, section 4.1, who divide either). 1 changes nothing.
-        temperature: logits are divided by it; 0 takes the most probable token. None is 1.
-        top_k: only the k most probable tokens stay (Fan et al., 2018, section 5.1); 0 keeps all.
-        top_p: only the fewest tokens stay that have the probability p together (nucleus; Holtzman et al., 2020, section
-            3.1).
-        beams: more than 0: no chance, but a search that keeps so many beginnings for the most probable text.
-        tokens: most that are generated.
-        stop: strings that end a text, and are no part of it.
-        seed: text number i depends on it and on i alone.
-        count: texts. With beams, the so many best.
+        repetition_penalty: factor for tokens that are already in the text or the prompt: positive logits are divided by
+            it, negative ones multiplied (Keskar et al., 2019, section 4.1, who divide both). 1 changes nothing.
+        temperature: divisor of the logits; 0 takes the most probable token. None is 1.
+        top_k: only the k most probable tokens are kept (Fan et al., 2018, section 5.1); 0 keeps all.
+        top_p: nucleus sampling: only the fewest tokens are kept whose probabilities sum to p (Holtzman et al., 2020,
+            section 3.1).
+        beams: number of beams of a beam search for the most probable text; 0 samples instead.
+        tokens: most tokens to generate.
+        stop: strings that end a text; they are not part of it.
+        seed: seed; text number i depends on the seed and i alone.
+        count: number of texts; with beams, the best ones.
 
     Raises:
-        BadInput: a value is out of range, or two exclude each other.
+        BadInput: a value is out of range, or two values exclude each other.
     """
 
     repetition_penalty: float = 1.0
@@ -60,8 +60,8 @@ class SamplingConfig:
             for name, off in (("temperature", None), ("top_k", 0), ("top_p", 1.0)):
                 if getattr(self, name) != off:
                     raise BadInput(
-                        f"--beams is {self.beams} and --{name} {getattr(self, name)}: a beam search leaves nothing to "
-                        f"chance; leave out one of the two"
+                        f"--beams is {self.beams} and --{name} {getattr(self, name)}: a beam search does not sample; "
+                        f"leave out one of the two"
                     )
             if self.count > self.beams:
                 raise BadInput(f"--count is {self.count} and --beams {self.beams}: expected at most as many texts")
@@ -69,25 +69,25 @@ class SamplingConfig:
             raise BadInput(f"--count is {self.count} and --temperature 0: all texts would be the same; raise it")
 
 
-def penalised(logits: np.ndarray, present: Sequence[int], penalty: float) -> np.ndarray:
-    """Logits `[vocabulary]` in float64, with tokens that are present less probable (`repetition_penalty`)."""
-    found = np.array(logits, np.float64)
+def penalise_repetition(logits: np.ndarray, present: Sequence[int], penalty: float) -> np.ndarray:
+    """Logits `[vocabulary]` in float64 with the repetition penalty on tokens that are present."""
+    penalised = np.array(logits, np.float64)
     if penalty != 1.0:
         ids = np.unique(np.asarray(present, np.int64))
-        found[ids] = np.where(found[ids] > 0, found[ids] / penalty, found[ids] * penalty)
-    return found
+        penalised[ids] = np.where(penalised[ids] > 0, penalised[ids] / penalty, penalised[ids] * penalty)
+    return penalised
 
 
 def probabilities(
     logits: np.ndarray, temperature: float | None = None, top_k: int = 0, top_p: float = 1.0
 ) -> np.ndarray:
-    """The probabilities to draw the next token by, see `SamplingConfig`.
+    """Probabilities to draw the next token from, after temperature, top-k and top-p.
 
     Args:
-        logits: `[vocabulary]`; -inf of what must not come.
-        temperature: as in `SamplingConfig`. Of equally probable tokens the one with the lower id goes first.
-        top_k: as in `SamplingConfig`.
-        top_p: as in `SamplingConfig`, of what `top_k` leaves.
+        logits: `[vocabulary]`; -inf for tokens that must not come.
+        temperature: divisor of the logits; with 0, the lowest id of the most probable tokens is certain. None is 1.
+        top_k: number of most probable tokens to keep, the lower id first of equal ones; 0 keeps all.
+        top_p: probability that the nucleus must have, among the tokens that `top_k` keeps.
 
     Returns:
         float64 `[vocabulary]`, their sum 1.
@@ -95,27 +95,27 @@ def probabilities(
     order = np.argsort(-logits, kind="stable")
     if temperature == 0:
         order = order[:1]
-    # From the largest on, so that however low the temperature, at worst the others become minus infinity.
-    fallen = logits[order].astype(np.float64) - float(logits[order[0]])
+    # Relative to the largest logit: with a very low temperature the others overflow to minus infinity at worst.
+    relative = logits[order].astype(np.float64) - float(logits[order[0]])
     with np.errstate(over="ignore"):
-        chances = np.exp(fallen / (temperature or 1.0))
+        kept = np.exp(relative / (temperature or 1.0))
     if top_k:
-        chances = chances[:top_k]
-    chances /= chances.sum()
+        kept = kept[:top_k]
+    kept /= kept.sum()
     if top_p < 1:
-        # What comes before a token is not enough yet: it is needed, too.
-        chances = chances[np.cumsum(chances) - chances < top_p]
-        chances /= chances.sum()
-    found = np.zeros(len(logits))
-    found[order[: len(chances)]] = chances
-    return found
+        # A token is in the nucleus if the tokens before it do not reach p.
+        kept = kept[np.cumsum(kept) - kept < top_p]
+        kept /= kept.sum()
+    filtered = np.zeros(len(logits))
+    filtered[order[: len(kept)]] = kept
+    return filtered
 
 
-def drawn(chances: np.ndarray, number: float) -> int:
-    """The token that a random number in [0, 1) stands for; never one whose probability is 0."""
-    sums = np.cumsum(chances)
-    # Rounded up, the number may be the sum of all.
-    last = int(np.flatnonzero(chances)[-1])
+def draw(probabilities: np.ndarray, number: float) -> int:
+    """The token at a random number in [0, 1), by inverse transform; never one with probability 0."""
+    sums = np.cumsum(probabilities)
+    # By rounding, the product below may equal the sum of all.
+    last = int(np.flatnonzero(probabilities)[-1])
     return min(int(np.searchsorted(sums, number * sums[-1], side="right")), last)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import NonFinite
+from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, next_size, zero_padded
 from zoo.predict.predictors.litert import Lite
 
 # Each pair of a size and a width is compiled once, a third of a second; 1 is for streams, 256 keeps the cores busy.
@@ -36,14 +37,16 @@ class CompiledForward:
     ):
         self._model, self._then = model, then
         self._names = [each.name for each in model.inputs]
-        widths = _widths(max_length)
-        self._widths = sorted({min(width, max_length) for width in widths}) if exactly else widths
-        self._program = tf.function(self._called, autograph=False)
+        self._widest = max_length if exactly else -(-max_length // _NARROWEST) * _NARROWEST
+        self._programs = CompiledPrograms(self._called)
         self.lite: Lite | None = None
 
     def width(self, length: int) -> int:
-        """What a row of so many tokens is padded to: one of the few widths that programs are compiled for."""
-        return next(width for width in self._widths if width >= length)
+        """Padded width of a row with `length` tokens, one of the few widths that programs are compiled for.
+
+        Widths double: the loop over a text ends with the longest one, so padding costs next to nothing.
+        """
+        return doubled_size(length, _NARROWEST, self._widest)
 
     def batches(
         self, columns: Mapping[str, np.ndarray], texts: np.ndarray | None = None
@@ -78,21 +81,16 @@ class CompiledForward:
             yield chosen, self._inputs(columns, chosen, int(columns["length"][chosen[-1]]))
 
     def _compiled(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        # The program of this shape by name: called like a function, TensorFlow would warn of the few compilations.
-        program = self._program.get_concrete_function([tf.TensorSpec(each.shape, tf.int32) for each in inputs])
-        return [part.numpy() for part in program(list(map(tf.constant, inputs)))]
+        return [part.numpy() for part in self._programs(list(map(tf.constant, inputs)))]
 
     def _inputs(self, columns: Mapping[str, np.ndarray], chosen: np.ndarray, longest: int) -> list[np.ndarray]:
-        size, width = next(size for size in _SIZES if size >= len(chosen)), self.width(longest)
+        size, width = next_size(len(chosen), _SIZES), self.width(longest)
         made = []
         for name in self._names if len(self._names) > 1 else ["tokens"]:
             column, shape = columns.get(name), (size, width)
             if column is not None and column.shape != columns["tokens"].shape:
                 shape = (size, *column.shape[1:])
-            made.append(np.zeros(shape, np.int32))
-            if column is not None:
-                cut = column[chosen, :longest]
-                made[-1][: len(chosen), : cut.shape[1]] = cut
+            made.append(np.zeros(shape, np.int32) if column is None else zero_padded(column[chosen, :longest], shape))
         return made
 
     def _called(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -102,11 +100,3 @@ class CompiledForward:
         finite = tf.reduce_all(tf.math.is_finite(found), axis=range(1, found.shape.rank))
         made = found if self._then is None else self._then(found)
         return [finite, *(made if isinstance(made, (list, tuple)) else [made])]
-
-
-def _widths(max_length: int) -> list[int]:
-    """Widths that double: the loop over a text ends with the longest one, so padding costs next to nothing."""
-    widths = [_NARROWEST]
-    while widths[-1] < max_length:
-        widths.append(min(2 * widths[-1], -(-max_length // _NARROWEST) * _NARROWEST))
-    return widths

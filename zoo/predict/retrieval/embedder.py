@@ -1,6 +1,6 @@
-"""Vectors of texts: near each other in direction where an encoder takes the texts for alike.
+"""Text embeddings: similar texts have vectors with a large cosine similarity.
 
-A text's vector is the mean of its tokens' vectors (Reimers and Gurevych, "Sentence-BERT", 2019, arXiv:1908.10084).
+A text's embedding is the mean of its tokens' vectors (Reimers and Gurevych, "Sentence-BERT", 2019, arXiv:1908.10084).
 """
 
 import hashlib
@@ -19,22 +19,22 @@ from zoo.models.hugging_face import folder as pretrained
 from zoo.models.hugging_face import weights
 from zoo.predict.retrieval import encoder_run, sentence_encoders
 
-# Each width of a batch, and each of its two sizes, is compiled once, one or two seconds of a small encoder.
+# Each width of a batch and each of its two sizes is compiled once, which takes one or two seconds for a small encoder.
 _NARROWEST, _FINER = 16, 128
 _FEW = 8
-# Tokens of a batch, enough to keep the cores busy.
+# Tokens per batch, enough to keep the cores busy.
 _TOKENS = 2048
 
 
 class Embedder:
-    """An encoder of texts.
+    """Maps texts to embeddings with a Transformer encoder.
 
     Attributes:
-        encoder: from `transformer.encoder`.
-        tokenizer: that the encoder was trained with.
-        frame: ids before and after each text.
-        max_length: most tokens that are read of a text, those of the frame included.
-        width: of a vector.
+        encoder: a model of `transformer.encoder`.
+        tokenizer: the tokenizer that the encoder was trained with.
+        frame: ids of the special tokens before and after each text.
+        max_length: most tokens to read of a text, special tokens included.
+        width: width of an embedding.
     """
 
     def __init__(
@@ -52,61 +52,61 @@ class Embedder:
         if not around < self.max_length <= positions:
             raise BadInput(f"max_length is {self.max_length}: expected {around + 1} to {positions} tokens")
         self.width = encoder.output.shape[-1]
-        self._model = encoder_heads.embedder(encoder) if pooling == "mean" else _of_first(encoder)
+        self._model = encoder_heads.embedder(encoder) if pooling == "mean" else _cls_embedder(encoder)
         self._forward = tf.function(
             self._vectors, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False
         )
 
     def embed(self, texts: Sequence[str], normalized: bool = False, notes: list[str] | None = None) -> np.ndarray:
-        """The vectors of texts, in batches of similar length; who shares a batch changes nothing but rounding.
+        """Embeddings of texts, in batches of similar length; the other texts of a batch only change rounding.
 
         Args:
-            texts: any number, also none; a text may be empty.
-            normalized: whether to scale each vector to length 1: then a product of two is their cosine.
-            notes: gets a line where texts are longer than `max_length`; what is beyond is not read.
+            texts: any number of texts, including none; a text may be empty.
+            normalized: whether to scale each embedding to length 1, so that a dot product is the cosine.
+            notes: list that gets a line if texts are cut to `max_length`.
 
         Returns:
-            float32 `[texts, width]`, in the order of the texts.
+            Float32 `[texts, width]`, in the order of the texts.
 
         Raises:
-            BadInput: there is one string in the place of a list, or a text is not Unicode.
-            NonFinite: the encoder's output is.
+            BadInput: `texts` is a string instead of a list, or a text is not Unicode.
+            NonFinite: the encoder's output is not finite.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise BadInput(f"texts are {texts!r:.60}: expected a list of strings")
         rows, longer = self._rows(texts)
         if longer and notes is not None:
             notes.append(f"{longer:,} of {len(texts):,} texts are cut to the {self.max_length} tokens that are read")
-        found = np.zeros((len(texts), self.width), np.float32)
-        # A bar where somebody looks and it takes long enough to look.
+        vectors = np.zeros((len(texts), self.width), np.float32)
+        # The progress bar appears on a terminal only, after two seconds.
         with tqdm(total=len(texts), unit="text", disable=None, delay=2, leave=False) as bar:
             for chosen, tokens in self._batches(rows):
-                found[chosen] = self._forward(tf.constant(tokens)).numpy()[: len(chosen)]
+                vectors[chosen] = self._forward(tf.constant(tokens)).numpy()[: len(chosen)]
                 bar.update(len(chosen))
-        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             raise NonFinite(f"the encoder's output for text {wrong[0]} is not finite; expected a trained encoder")
-        return unit(found) if normalized else found
+        return unit(vectors) if normalized else vectors
 
     def digest(self) -> bytes:
-        """Of all that a text's vector depends on besides the text."""
-        found = hashlib.blake2b(digest_size=32)
+        """Digest of all that a text's embedding depends on, except the text: weights, settings and tokenizer."""
+        digest = hashlib.blake2b(digest_size=32)
         for name, values in sorted(weights.weights(self.encoder).items()):
-            found.update(f"{name} {values.shape}".encode())
-            found.update(np.ascontiguousarray(values).data)
+            digest.update(f"{name} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
         block = self.encoder.get_layer("block0").get_config()
-        about = self.frame, self._pooling, self.max_length, sorted(block.items(), key=str)
-        found.update(repr(about).encode())
-        found.update(self.tokenizer.to_json().encode())
-        return found.digest()
+        settings = self.frame, self._pooling, self.max_length, sorted(block.items(), key=str)
+        digest.update(repr(settings).encode())
+        digest.update(self.tokenizer.to_json().encode())
+        return digest.digest()
 
     def _rows(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Each text's ids in its frame, and how many texts are cut."""
+        """Each text's ids with special tokens, and the number of texts that are cut."""
         before, after = self.frame
         most = self.max_length - len(before) - len(after)
         encoded = self.tokenizer.encode(texts)
         ends = np.minimum(encoded.starts[1:], encoded.starts[:-1] + most)
-        # Without a frame an empty text has no token; one of padding stands for it.
+        # Without special tokens an empty text has no token; it is read as one token of padding.
         rows = [
             [*before, *encoded.ids[start:end].tolist(), *after] or [PADDING]
             for start, end in zip(encoded.starts[:-1], ends)
@@ -114,15 +114,15 @@ class Embedder:
         return rows, int((ends < encoded.starts[1:]).sum())
 
     def _batches(self, rows: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers of texts, and their tokens `[batch, width]`; a text's width depends on the text alone."""
-        widths = np.array([_padded(len(row), self.max_length) for row in rows], np.int64)
+        """Numbers of texts, and their tokens `[batch, width]`; a text's padded width depends on the text alone."""
+        widths = np.array([_padded_width(len(row), self.max_length) for row in rows], np.int64)
         for width in np.unique(widths):
             alike, most = np.flatnonzero(widths == width), max(_FEW, _TOKENS // width)
             for first in range(0, len(alike), most):
                 chosen = alike[first : first + most]
                 tokens = np.full((_FEW if len(chosen) <= _FEW else most, width), PADDING, np.int32)
-                for place, number in enumerate(chosen):
-                    tokens[place, : len(rows[number])] = rows[number]
+                for row, number in enumerate(chosen):
+                    tokens[row, : len(rows[number])] = rows[number]
                 yield chosen, tokens
 
     def _vectors(self, tokens: tf.Tensor) -> tf.Tensor:
@@ -131,36 +131,36 @@ class Embedder:
 
 
 def load(source: str | Path, max_length: int | None = None) -> Embedder:
-    """Loads an encoder of texts.
+    """Loads an encoder as an `Embedder`.
 
     Args:
-        source: see `sentence_bert.find`.
-        max_length: most tokens to read of a text, [CLS] and [SEP] included; None for as many as there are positions.
+        source: `minilm`, a folder of a sentence encoder, or a run's folder; see `sentence_encoders.find`.
+        max_length: most tokens to read of a text, [CLS] and [SEP] included; None is the encoder's number of positions.
 
     Raises:
-        BadInput: there is none, or what belongs together does not fit.
+        BadInput: the encoder is missing, or its files do not fit each other.
     """
     folder = sentence_encoders.find(source)
-    if encoder_run.is_one(folder):
+    if encoder_run.is_run(folder):
         encoder, tokenizer, (start, stop) = encoder_run.read(folder)
         return Embedder(encoder, tokenizer, ((start,), (stop,)), max_length=max_length)
-    found = pretrained.read(folder)
+    source_model = pretrained.read(folder)
     definition = pretrained.tokenizer_json(folder)
-    encoder = transformer.encoder(found.shape)
-    weights.assign(encoder, found.weights)
-    # Its padding is 0, which `pretrained.read` has checked: the file's own numbers are the ids here.
+    encoder = transformer.encoder(source_model.shape)
+    weights.assign(encoder, source_model.weights)
+    # `pretrained.read` has checked that padding is id 0, so the file's ids can be used unchanged.
     pooling, frame = sentence_encoders.pooling(folder), sentence_encoders.frame(definition)
     return Embedder(encoder, Tokenizer.from_json(definition), frame, pooling, max_length)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows `[..., width]` scaled to length 1; a row of zeros stays."""
+    """Vectors `[..., width]` scaled to length 1; a zero vector is kept."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)
 
 
-def _padded(length: int, most: int) -> int:
-    """16, 32, 64, 128, 192, 256, 384, 512, ...: in steps of half where padding costs more than a compilation."""
+def _padded_width(length: int, most: int) -> int:
+    """16, 32, 64, 128, 192, 256, 384, 512, ...: finer from 128, where padding costs more than a compilation."""
     width = _NARROWEST
     while width < length:
         power = width & (width - 1) == 0
@@ -168,5 +168,5 @@ def _padded(length: int, most: int) -> int:
     return min(width, most)
 
 
-def _of_first(encoder: keras.Model) -> keras.Model:
+def _cls_embedder(encoder: keras.Model) -> keras.Model:
     return keras.Model(encoder.input, encoder_heads.ClsPooling(name="first")(encoder.output))

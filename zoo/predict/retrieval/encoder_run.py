@@ -1,4 +1,4 @@
-"""Encoders that runs of this project leave: model.json, model.keras and tokenizer.json of a workdir."""
+"""Encoders of this project's runs: model.json, model.keras and tokenizer.json of a workdir."""
 
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,20 @@ from zoo.models.hugging_face.config import Shape
 from zoo.predict.predictors import loading
 
 
-def is_one(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's."""
     return (folder / folders.ABOUT).is_file()
 
 
 def read(folder: Path) -> tuple[keras.Model, Tokenizer, tuple[int, int]]:
-    """The encoder inside of a run's model, the tokenizer, and the ids that stand before and after a text.
+    """The encoder in a run's model, the tokenizer, and the ids of the special tokens before and after a text.
 
     Args:
-        folder: with a model.json that has `"network": "encoder"`, the fields of `Shape` as `"shape"`, and
-            `"frame": [first id, last id]`; model.keras has the encoder's layers by their names, and perhaps more.
+        folder: a run's folder, whose model.json has `"network": "encoder"`, the fields of `Shape` as `"shape"`, and
+            `"frame": [first id, last id]`; model.keras has the encoder's layers by their names, and perhaps others.
 
     Raises:
-        BadInput: a file is missing or damaged, the model is another, or the files do not belong together.
+        BadInput: a file is missing or damaged, the model is not an encoder, or the files do not belong together.
     """
     about = folders.read_json(folder, folders.ABOUT)
     if not isinstance(about, dict) or about.get("network") != "encoder":
@@ -51,17 +51,17 @@ def _described(folder: Path, about: dict[str, Any]) -> tuple[Shape, tuple[int, i
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
-        raise BadInput(f"{folder / folders.ABOUT} does not say shape and frame; restore it or train again")
+        raise BadInput(f"{folder / folders.ABOUT} has no valid shape and frame; restore it or train again")
     return shape, (first, last)
 
 
 def _encoder(folder: Path, shape: Shape) -> keras.Model:
-    """The encoder alone, with the weights of the layers that have its layers' names."""
-    found = loading.read_model(folder / folders.MODEL)
+    """The encoder alone, with the weights of the run's layers of the same names."""
+    model = loading.read_model(folder / folders.MODEL)
     try:
-        block = found.get_layer("block0")
+        block = model.get_layer("block0")
         encoder = transformer.encoder(shape, norm_first=block.norm_first, causal=block.causal)
-        weights.assign(encoder, weights.weights(found))
+        weights.assign(encoder, weights.weights(model))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(

@@ -1,7 +1,7 @@
-"""How well texts are found by meaning and by words, measured on one's own texts without any label.
+"""Evaluation of search by embeddings and by BM25 on your own texts, without labels.
 
-The inverse cloze task (Lee, Chang and Toutanova, 2019, section 4, arXiv:1906.00300): a part of a text asks for the
-rest of it among the rests of all texts. Here the first half asks for the second.
+The inverse cloze task (Lee, Chang and Toutanova, 2019, section 4, arXiv:1906.00300): a part of a text is the query for
+the rest of it among the rests of all texts. Here the first half is the query for the second half.
 """
 
 import re
@@ -22,9 +22,9 @@ class Halves(NamedTuple):
     """Texts cut in two.
 
     Attributes:
-        first: halves that ask.
-        second: halves that are asked for, in the same order.
-        left_out: how many texts could not be cut, or stood there before.
+        first: first halves, the queries.
+        second: second halves, in the same order.
+        left_out: number of texts that could not be cut, or were duplicates.
     """
 
     first: list[str]
@@ -33,79 +33,78 @@ class Halves(NamedTuple):
 
 
 def halves(texts: Sequence[str]) -> Halves:
-    """Cuts each text where a word begins, nearest to its middle; where nothing is spaced, in the middle."""
-    found = [cut(text) for text in dict.fromkeys(texts)]
-    pairs = [pair for pair in found if pair is not None]
+    """Cuts each text at the start of the word nearest to its middle; without spaces, in the middle."""
+    pairs = [pair for text in dict.fromkeys(texts) if (pair := cut(text)) is not None]
     return Halves([first for first, _ in pairs], [second for _, second in pairs], len(texts) - len(pairs))
 
 
 def cut(text: str) -> tuple[str, str] | None:
-    """The halves of one text; None of a text of less than two words or, without spaces, two characters."""
+    """The halves of one text; None for a text of less than two words or, without spaces, two characters."""
     text = text.strip()
     middle = len(text) / 2
-    places = [space.end() for space in re.finditer(r"\s+", text)]
-    place = min(places, key=lambda place: abs(place - middle), default=0)
-    # In Chinese a space may stand anywhere: far from the middle it is none between words.
-    if not len(text) / 4 <= place <= 3 * len(text) / 4:
-        place = int(middle)
-    first, second = text[:place].strip(), text[place:].strip()
+    starts = [space.end() for space in re.finditer(r"\s+", text)]
+    start = min(starts, key=lambda start: abs(start - middle), default=0)
+    # In Chinese a space does not separate words, so one far from the middle is ignored.
+    if not len(text) / 4 <= start <= 3 * len(text) / 4:
+        start = int(middle)
+    first, second = text[:start].strip(), text[start:].strip()
     return (first, second) if first and second else None
 
 
 def evaluate(embed: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """Lets the first halves of texts ask for the second halves, by vectors and by words.
+    """Searches the second halves of texts with the first halves as queries, by embeddings and by BM25.
 
     Args:
-        embed: gives vectors of length 1, float32 `[texts, width]`.
-        texts: two or more that can be cut; of equal ones the first counts.
-        seed: of the bootstrap.
+        embed: maps texts to embeddings of length 1, float32 `[texts, width]`.
+        texts: texts, of which two or more can be cut; duplicates count once.
+        seed: seed of the bootstrap.
 
     Returns:
         `texts` and `left_out`, both numbers of texts; and `embeddings`, `bm25` and `difference` (the first less the
         second), each with `METRICS` by name and `NAME_low` and `NAME_high`, percentile bootstrap intervals (95 %,
-        resampled over texts; both are judged on the same resamples).
+        resampled over texts; both use the same resamples).
 
     Raises:
         BadInput: there are less than two texts that can be cut.
     """
-    found = halves(texts)
-    if len(found.first) < 2:
-        raise BadInput(f"{len(found.first)} of {len(texts)} texts can be cut in two; expected 2 or more different ones")
-    by_words = Bm25(found.second)
-    asking, asked = embed(found.first), embed(found.second)
-    by = {
-        "embeddings": ranks(lambda place: asked @ asking[place], len(asked)),
-        "bm25": ranks(lambda place: by_words.scores(found.first[place]), len(asked)),
+    queries, documents, left_out = halves(texts)
+    if len(queries) < 2:
+        raise BadInput(f"{len(queries)} of {len(texts)} texts can be cut in two; expected 2 or more different ones")
+    bm25 = Bm25(documents)
+    query_vectors, document_vectors = embed(queries), embed(documents)
+    ranks_by = {
+        "embeddings": ranks(lambda number: document_vectors @ query_vectors[number], len(queries)),
+        "bm25": ranks(lambda number: bm25.scores(queries[number]), len(queries)),
     }
-    return {"texts": len(asked), "left_out": found.left_out, **_judged(by, seed)}
+    return {"texts": len(queries), "left_out": left_out, **_metrics(ranks_by, seed)}
 
 
 def ranks(scores: Callable[[int], np.ndarray], texts: int) -> np.ndarray:
-    """The place, from 1, at which each query finds its own text; a tie counts against it.
+    """Rank of each query's own text, from 1; ties count against it.
 
     Args:
-        scores: from the number of a query to its scores `[texts]`; its own text has the same number.
-        texts: how many.
+        scores: maps a query's number to its scores `[texts]`; its own text has the same number.
+        texts: number of texts and queries.
     """
-    found = np.zeros(texts, np.int64)
-    for place in range(texts):
-        row = scores(place)
-        found[place] = (row >= row[place]).sum()
-    return found
+    own = np.zeros(texts, np.int64)
+    for number in range(texts):
+        row = scores(number)
+        own[number] = (row >= row[number]).sum()
+    return own
 
 
-def measured(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each query `[queries]` what `METRICS` are the means of: whether it is found at 1 or to 10, and 1 / rank."""
+def query_metrics(ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of each query, `[queries]`, whose means are `METRICS`: hit at 1, hit at 10, and reciprocal rank."""
     return {"recall@1": ranks <= 1, "recall@10": ranks <= 10, "mrr": 1.0 / ranks}
 
 
-def _judged(ranks_by: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
-    by = {name: measured(found) for name, found in ranks_by.items()}
+def _metrics(ranks_by: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+    by = {name: query_metrics(ranks) for name, ranks in ranks_by.items()}
     by["difference"] = {name: by["embeddings"][name] * 1.0 - by["bm25"][name] for name in METRICS}
     columns = {(one, name): by[one][name].astype(np.float64) for one in by for name in METRICS}
 
     def means(counts: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        # einsum, not @: it sums in one order whatever the machine does besides.
+        # einsum, not @, as its order of summation does not depend on threads.
         return {key: np.einsum("re,e->r", counts, column) / counts.sum(axis=1) for key, column in columns.items()}
 
     intervals = classification.bootstrap(means, len(ranks_by["bm25"]), _RESAMPLES, seed, _LEVEL)

@@ -1,4 +1,4 @@
-"""Search in texts by their vectors, exactly, and beside it by their words."""
+"""Search index: exact nearest neighbours of embeddings, and BM25."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from zoo.data import cache as caches
 from zoo.predict.retrieval.bm25 import Bm25
 from zoo.predict.retrieval.embedder import Embedder
 
-# Part of the name of every kept file: raised when the meaning of the files changes.
+# Version in the name of every cached file, to be raised when their format changes.
 _FORMAT = b"1"
 
 
 class Hit(NamedTuple):
-    """A text that was found.
+    """A text in the results of a search.
 
     Attributes:
-        index: its number, from 0.
-        score: cosine of the vectors' angle, or BM25's.
+        index: the text's number, from 0.
+        score: cosine similarity, or BM25 score.
     """
 
     index: int
@@ -31,54 +31,54 @@ class Index:
     """Texts to search in.
 
     Args:
-        embedder: of texts and queries.
-        texts: one or more.
-        cache: folder for the texts' vectors, see `cache.folder`; None keeps nothing.
-        notes: gets a line for whatever went wrong, and where texts were cut.
+        embedder: embedder for texts and queries.
+        texts: one text or more.
+        cache: folder for the texts' embeddings, see `cache.folder`; None caches nothing.
+        notes: list that gets a line for each problem with the cache, and if texts were cut.
     """
 
     def __init__(self, embedder: Embedder, texts: Sequence[str], cache: Path | None, notes: list[str] | None = None):
         self._embedder, self._notes = embedder, notes
-        self.vectors = embedded(embedder, texts, cache, notes)
+        self.vectors = cached_embeddings(embedder, texts, cache, notes)
         self.bm25 = Bm25(texts)
 
-    def by_meaning(self, queries: Sequence[str], top: int) -> list[list[Hit]]:
-        """For each query the texts whose vectors are nearest by cosine: all are compared."""
-        asking = self._embedder.embed(queries, normalized=True, notes=self._notes)
-        return [best(self.vectors @ vector, top) for vector in asking]
+    def search_embeddings(self, queries: Sequence[str], top: int) -> list[list[Hit]]:
+        """The nearest texts to each query by cosine similarity, from an exact search."""
+        vectors = self._embedder.embed(queries, normalized=True, notes=self._notes)
+        return [best(self.vectors @ vector, top) for vector in vectors]
 
-    def by_words(self, queries: Sequence[str], top: int) -> list[list[Hit]]:
-        """For each query the best texts by BM25; those without a word of it are none."""
-        found = [best(self.bm25.scores(query), top) for query in queries]
-        return [[hit for hit in hits if hit.score > 0] for hits in found]
+    def search_bm25(self, queries: Sequence[str], top: int) -> list[list[Hit]]:
+        """The best texts for each query by BM25; texts without a word of the query are left out."""
+        results = [best(self.bm25.scores(query), top) for query in queries]
+        return [[hit for hit in hits if hit.score > 0] for hits in results]
 
 
-def embedded(
+def cached_embeddings(
     embedder: Embedder, texts: Sequence[str], cache: Path | None, notes: list[str] | None = None
 ) -> np.ndarray:
-    """Vectors of length 1 of texts, float32 `[texts, width]`, or the same ones kept by an earlier run.
+    """Embeddings of length 1, float32 `[texts, width]`, from the cache if an earlier call computed them.
 
     Args:
-        embedder: kept vectors belong to all of its weights and settings.
-        texts: any number.
-        cache: folder, see `cache.folder`; None keeps nothing.
-        notes: gets what `Embedder.embed` notes, also of kept vectors, and a line where the cache is at fault.
+        embedder: the embedder; its digest is part of the cached file's name.
+        texts: any number of texts.
+        cache: folder of the cache, see `cache.folder`; None caches nothing.
+        notes: list that gets the notes of `Embedder.embed`, also for cached embeddings, and any problem of the cache.
     """
     name = caches.name_of(
         b"vectors", _FORMAT, tokenizers.__version__.encode(), embedder.digest(), *caches.content(texts)
     )
 
     def compute() -> caches.Arrays:
-        said: list[str] = []
-        vectors = embedder.embed(texts, normalized=True, notes=said)
-        return {"vectors": vectors, "notes": np.frombuffer("\n".join(said).encode(), np.uint8)}
+        lines: list[str] = []
+        vectors = embedder.embed(texts, normalized=True, notes=lines)
+        return {"vectors": vectors, "notes": np.frombuffer("\n".join(lines).encode(), np.uint8)}
 
-    found = caches.kept(cache, name, compute, notes)
+    arrays = caches.kept(cache, name, compute, notes)
     if notes is not None:
-        notes += found["notes"].tobytes().decode().splitlines()
-    return found["vectors"]
+        notes += arrays["notes"].tobytes().decode().splitlines()
+    return arrays["vectors"]
 
 
 def best(scores: np.ndarray, top: int) -> list[Hit]:
-    """The texts of the highest scores `[texts]`, highest first; of equal ones the first text."""
+    """The texts with the highest scores `[texts]`, highest first; of equal ones the first text first."""
     return [Hit(int(index), float(scores[index])) for index in np.argsort(-scores, kind="stable")[:top]]

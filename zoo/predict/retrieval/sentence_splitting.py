@@ -1,44 +1,45 @@
-"""Text cut into sentences by its punctuation: English and what is written like it, and Chinese.
+"""Sentence splitting by punctuation, for Chinese, English and languages punctuated like it.
 
-No model and no language is asked for. It is wrong where only the meaning tells, as in "He left the U.S. She stayed."
+It uses no model and needs no language setting. It fails where only the meaning decides, as in "He left the U.S. She
+stayed."
 """
 
 import re
 
-# Nothing but a sentence follows a blank line; a single newline may be where an editor broke a line.
+# A blank line ends a sentence; a single newline may be a line wrap.
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _CLOSERS = "\"'”’»)\\]"
 _CLOSERS_CHINESE = "”’」』》）】\"'"
 _HAN = "[\u3400-\u9fff]"
-# Chinese has no space after a sentence, and its marks stand nowhere else; often they are typed as a keyboard has them.
+# Chinese has no space after a sentence, and its marks always end one; ASCII marks between Han characters do, too.
 _CHINESE = rf"[。！？｡]+[。！？｡!?…]*[{_CLOSERS_CHINESE}]*|(?<={_HAN})[.!?]+(?={_HAN})"
-# What follows decides: a sentence begins with a capital, a digit, a quotation, or a letter that has no capitals.
+# A mark counts if a sentence can follow: a capital, a digit, a quotation, or a letter without upper case.
 _LATIN = rf"[.!?…]+[{_CLOSERS}]*(?=\s+[\"'“‘«(\[¿¡-]*(?:[^\W_a-zß-öø-ÿа-я]|$))"
 _END = re.compile(f"{_CHINESE}|{_LATIN}")
-# After these a full stop is no end, whatever follows.
+# Abbreviations, after which a full stop never ends a sentence.
 _SHORT = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Sen|Rep|Lt|Col|Capt|Sgt|Rev|Hon|vs|e\.g|i\.e|cf|al|approx|ca|Fig|Figs|Eq)"
-    # Initials of a name, and letters with a stop after each, as U.S.; "I" ends more sentences than it begins names.
+    # Initials of a name, and letters with stops, as in U.S.; but not "I", which ends sentences more often.
     r"|\b[A-HJ-Z]|\b(?:[^\W\d_]\.)+[^\W\d_])\.$"
 )
 _NUMBERED = re.compile(r"\b(?:No|Nos|pp?|Vol|Ch|Sec)\.$", re.IGNORECASE)
 
 
 def split(text: str) -> list[str]:
-    """The sentences of a text, in order, without the space around them; none is empty."""
-    return [sentence for part in _PARAGRAPH.split(text) for sentence in _of_paragraph(part)]
+    """The sentences of a text, in order, stripped of white space; never an empty one."""
+    return [sentence for part in _PARAGRAPH.split(text) for sentence in _split_paragraph(part)]
 
 
-def _of_paragraph(text: str) -> list[str]:
-    ends = [found.end() for found in _END.finditer(text) if _ends(text, found.end())]
+def _split_paragraph(text: str) -> list[str]:
+    ends = [mark.end() for mark in _END.finditer(text) if _ends(text, mark.end())]
     pieces = (text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)]))
     return [piece for piece in pieces if piece]
 
 
-def _ends(text: str, place: int) -> bool:
-    """Whether the mark before a place ends a sentence."""
-    # No abbreviation is longer.
-    before = text[max(0, place - 20) : place]
+def _ends(text: str, position: int) -> bool:
+    """Whether the mark before a position ends a sentence."""
+    # Longer than any abbreviation.
+    before = text[max(0, position - 20) : position]
     if _SHORT.search(before):
         return False
-    return not (_NUMBERED.search(before) and text[place:].lstrip()[:1].isdigit())
+    return not (_NUMBERED.search(before) and text[position:].lstrip()[:1].isdigit())

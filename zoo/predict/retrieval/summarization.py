@@ -1,4 +1,7 @@
-"""Summaries out of a text's own sentences, beside its first ones, which on news are hard to beat (Nenkova, 2005)."""
+"""Extractive summarization by maximal marginal relevance, with the lead sentences as baseline.
+
+On news the lead is hard to beat (Nenkova, 2005).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,20 +10,20 @@ import numpy as np
 
 from zoo.predict.retrieval import embedder
 
-# Of a sentence's worth what is its nearness to the document; the rest is its distance from the sentences chosen before.
+# Weight of relevance to the document; the rest is the weight of novelty against the sentences already chosen.
 BALANCE = 0.5
 
 
 class Summary(NamedTuple):
-    """Sentences of a document.
+    """A summary of a document.
 
     Attributes:
-        sentences: all of them.
-        chosen: numbers of those in the summary, ascending.
-        lead: numbers of as many at the document's beginning.
-        similarity: cosine of the chosen sentences' mean vector with that of all sentences; 1 for the whole document.
-            What is chosen is chosen for it, in part, so a good value is no proof of a good summary.
-        lead_similarity: the same of `lead`.
+        sentences: all sentences of the document.
+        chosen: numbers of the sentences in the summary, ascending.
+        lead: numbers of equally many sentences at the document's beginning.
+        similarity: cosine of the chosen sentences' mean embedding with the mean of all sentences; 1 for the whole
+            document. The choice partly maximises it, so a high value does not prove a good summary.
+        lead_similarity: the same cosine for `lead`.
     """
 
     sentences: Sequence[str]
@@ -34,36 +37,35 @@ def summarize(sentences: Sequence[str], vectors: np.ndarray, count: int) -> Summ
     """Chooses sentences for a summary.
 
     Args:
-        sentences: of a document, one or more.
-        vectors: of the sentences, of length 1, `[sentences, width]`.
-        count: how many to choose; a shorter document is its own summary.
+        sentences: the document's sentences, one or more.
+        vectors: the sentences' embeddings of length 1, `[sentences, width]`.
+        count: number of sentences to choose; a shorter document is its own summary.
     """
-    chosen = sorted(marginal_relevance(vectors, count))
+    chosen = sorted(maximal_marginal_relevance(vectors, count))
     lead = list(range(min(count, len(sentences))))
     return Summary(sentences, chosen, lead, _similarity(vectors, chosen), _similarity(vectors, lead))
 
 
-def marginal_relevance(vectors: np.ndarray, count: int, balance: float = BALANCE) -> list[int]:
-    """Numbers of sentences, the best first: near the document's mean vector, far from the sentences before them.
+def maximal_marginal_relevance(vectors: np.ndarray, count: int, balance: float = BALANCE) -> list[int]:
+    """Numbers of sentences, the best first: near the document's centroid, far from sentences already chosen.
 
     Maximal marginal relevance (Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering
-    documents and producing summaries", 1998), where the document's centroid stands for the query: each time the
-    sentence with the largest `balance * cos(sentence, centroid) - (1 - balance) * max cos(sentence, chosen)`, of equal
-    ones the first.
+    documents and producing summaries", 1998), with the document's centroid as the query: the next sentence maximises
+    `balance * cos(sentence, centroid) - (1 - balance) * max cos(sentence, chosen)`; of equal ones the first is chosen.
 
     Args:
-        vectors: of length 1, `[sentences, width]`.
-        count: how many to choose, at most.
+        vectors: the sentences' embeddings of length 1, `[sentences, width]`.
+        count: most sentences to choose.
         balance: 1 for relevance alone, 0 for novelty alone.
     """
     relevance = vectors @ embedder.unit(vectors.mean(axis=0))
-    # Nothing is like the sentences chosen before while there are none.
-    likeness = np.zeros(len(vectors), vectors.dtype)
+    # Similarity to the nearest chosen sentence; 0 for the first choice.
+    redundancy = np.zeros(len(vectors), vectors.dtype)
     free, chosen = np.ones(len(vectors), bool), []
     for _ in range(min(count, len(vectors))):
-        worth = balance * relevance - (1 - balance) * likeness
-        best = int(np.argmax(np.where(free, worth, -np.inf)))
-        likeness = np.maximum(likeness, vectors @ vectors[best]) if chosen else vectors @ vectors[best]
+        scores = balance * relevance - (1 - balance) * redundancy
+        best = int(np.argmax(np.where(free, scores, -np.inf)))
+        redundancy = np.maximum(redundancy, vectors @ vectors[best]) if chosen else vectors @ vectors[best]
         free[best] = False
         chosen.append(best)
     return chosen
