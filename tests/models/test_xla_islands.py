@@ -116,11 +116,13 @@ def plain():
     return {causal: trained(EVERYTHING.replace(causal=causal)) for causal in (False, True)}
 
 
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    ("compile", "replicas", "accumulate"),
-    [("islands", 1, 1), ("islands", 1, 2), ("islands", 4, 2), ("step", 1, 2), ("loop", 1, 1), ("none", 2, 1)],
-)
+SPLITS = [("islands", 1, 1), ("islands", 1, 2), ("islands", 4, 2), ("step", 1, 2), ("loop", 1, 1), ("none", 2, 1)]
+# Each split by one of the two tasks, in turn; with --all by both.
+SAMPLE = [pytest.param(*split, bool(number % 2)) for number, split in enumerate(SPLITS)]
+OTHERS = [pytest.param(*split, not number % 2, marks=pytest.mark.thorough) for number, split in enumerate(SPLITS)]
+
+
+@pytest.mark.parametrize(("compile", "replicas", "accumulate", "causal"), SAMPLE + OTHERS)
 def test_the_same_run(compile, replicas, accumulate, causal, plain):
     config = EVERYTHING.replace(compile=compile, accumulate=accumulate, causal=causal)
     found = trained(config, replicas)
