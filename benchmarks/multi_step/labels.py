@@ -1,7 +1,6 @@
 """Part of `benchmarks.multi_step`: other shares of the classes, calibration, and answers that are withheld."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,13 +96,13 @@ def _answered(workdir: str) -> tuple[Classifier, HeldOut, np.ndarray, np.ndarray
 
 
 def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
-    run = folders.read_json(Path(workdir), folders.RUN)
+    run = folders.read_run(workdir)
     if isinstance(found, TextClassifier):
         test = run_texts(run).test
         return as_examples(found, test), test.labels
     from zoo.data.datasets import images
 
-    test = images.load(run["config"]["dataset"]).test
+    test = images.load(run.config["dataset"]).test
     return test["x"], test["y"]
 
 

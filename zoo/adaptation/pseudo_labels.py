@@ -132,7 +132,7 @@ def collect(
     """
     check(share, min_confidence)
     workdir = files.absolute(workdir)
-    predictor, run = load(workdir), _run(workdir)
+    predictor, run = load(workdir), folders.read_run(workdir)
     if not isinstance(predictor, (ArrayClassifier, TextClassifier)):
         raise BadInput(f"{workdir} holds no classifier: expected a run on classes of texts, images or tables")
     examples = examples(predictor) if callable(examples) else examples
@@ -193,17 +193,15 @@ def command(workdir: str | Path, path: Path) -> str:
         BadInput: the run is of no experiment that has --more_file.
     """
     workdir = files.absolute(workdir)
-    run = _run(workdir)
-    config = run["config"]
+    run = folders.read_run(workdir)
+    config = run.config
     name = next((module for field, module in _EXPERIMENTS.items() if field in config), None)
     if name is None:
         raise BadInput(f"{workdir} is of no experiment with --more_file: add {path} to its training data yourself")
     given = {"flagfile": workdir / folders.FLAGS, "more_file": files.absolute(path), "init_from": workdir}
     for field in ("dataset", "train_file", "eval_file"):
-        # As it was typed, in the folder where it was typed.
-        place = Path(run.get("folder", "."), Path(config.get(field) or "").expanduser())
         if config.get(field) and config[field] not in (*images.NAMES, *text_classification.NAMES):
-            given[field] = place
+            given[field] = run.path(field)
     if name.endswith("bert_finetune"):
         # The network is that of --init_from, all of it.
         given |= {"preset": "mini", "fresh_layers": 0}
@@ -215,13 +213,6 @@ def command(workdir: str | Path, path: Path) -> str:
     return shlex.join(["python", "-m", name, *(f"--{field}={value}" for field, value in given.items())])
 
 
-def _run(workdir: Path) -> dict[str, Any]:
-    run = folders.read_json(workdir, folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{workdir / folders.RUN} holds no config; restore it or train again")
-    return run
-
-
 class _Own(NamedTuple):
     """Of a run's data: validation examples and labels, and keys of what it was judged by and what it learned from."""
 
@@ -231,7 +222,7 @@ class _Own(NamedTuple):
     trained: set[Any]
 
 
-def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
+def _own(predictor: Classifier, run: folders.Run, workdir: Path) -> _Own:
     try:
         if isinstance(predictor, ArrayClassifier):
             found = run_data.run_arrays(run)
@@ -239,7 +230,7 @@ def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
             validation = found.validation["x"], found.validation["y"]
             return _Own(*validation, set(judged), set(splits.keys(found.train["x"])))
         # Pseudo-labels of an earlier round are no knowledge: they are made anew.
-        found, config = run_data.run_texts(run, more=False), run["config"]
+        found, config = run_data.run_texts(run, more=False), run.config
         if config.get("share", 1.0) != 1.0:
             found = text_classification.subsample(found, config["share"], config["seed"])
     except BadInput as error:
@@ -274,10 +265,10 @@ def said(left_out: LeftOut) -> str:
     )
 
 
-def _columns(predictor: Classifier, run: dict[str, Any]) -> tuple[str, str, str] | None:
+def _columns(predictor: Classifier, run: folders.Run) -> tuple[str, str, str] | None:
     if isinstance(predictor, ArrayClassifier):
         return None
-    return predictor.text_column, run["config"].get("label_column") or "label", predictor.pair_column
+    return predictor.text_column, run.config.get("label_column") or "label", predictor.pair_column
 
 
 def _rows(found: Feedback) -> list[dict[str, Any]]:

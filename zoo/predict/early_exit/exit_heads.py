@@ -116,7 +116,7 @@ def of_run(workdir: str | Path, predictor: TextClassifier, save: bool = False) -
     if os.path.lexists(workdir / NAME):
         return load(workdir, predictor)
     LayerwiseEncoder(predictor.model)
-    train = run_data.run_texts(folders.read_json(workdir, folders.RUN)).train
+    train = run_data.run_texts(folders.read_run(workdir)).train
     found = fit(predictor, run_data.as_examples(predictor, train), train.labels)
     if save:
         found.save(workdir)

@@ -4,7 +4,6 @@ import math
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from zoo.predict.predictors.fill_mask import FillMask
 from zoo.predict.predictors.loading import load
 from zoo.predict.predictors.tagger import Tagger
 from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
+from zoo.workdir import Run, read_run
 
 
 def evaluate(
@@ -54,9 +54,7 @@ def evaluate(
         ZooError: the folder, the data set, or the two do not fit each other.
     """
     predictor = load(workdir)
-    run = folders.read_json(files.absolute(workdir), folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    run = read_run(workdir)
     columns = {"text_column": text_column, "label_column": label_column, "pair_column": pair_column}
     if weight_column is not None and not isinstance(predictor, ArrayClassifier):
         raise BadInput(f"{workdir} holds no model for tables: expected no --weight_column")
@@ -73,7 +71,7 @@ def evaluate(
         raise BadInput(
             f"{workdir} holds a pretrained encoder, whose test stands in {folders.RESULT}; fine-tune it first"
         )
-    dataset = dataset or run["config"].get("dataset")
+    dataset = dataset or run.config.get("dataset")
     if not dataset:
         raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
     parts = _examples(dataset, run, predictor, label_column, weight_column)
@@ -99,13 +97,12 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
 def _examples(
-    dataset: str, run: dict[str, Any], predictor: ArrayClassifier, label_column: str | None, weight_column: str | None
+    dataset: str, run: Run, predictor: ArrayClassifier, label_column: str | None, weight_column: str | None
 ) -> list[Columns]:
     """The parts of a data set to judge by, their labels as places among the model's classes."""
-    config = run["config"]
+    config = run.config
     own = dataset == config.get("dataset")
-    # The run's own as it was typed, in the folder where it was typed.
-    path = Path(run.get("folder", "."), Path(dataset).expanduser()) if own else files.absolute(dataset)
+    path = run.path("dataset") if own else files.absolute(dataset)
     if dataset in images.NAMES or path.suffix not in csv_tables.SUFFIXES:
         for name, given in (("label_column", label_column), ("weight_column", weight_column)):
             if given is not None:
@@ -126,7 +123,7 @@ def _examples(
     return parts
 
 
-def _of_file(path: Path, columns: tuple[str, str], known: tables.Known, run: dict[str, Any]) -> list[Columns]:
+def _of_file(path: Path, columns: tuple[str, str], known: tables.Known, run: Run) -> list[Columns]:
     loaded = tables.load(path, *columns, known)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):
@@ -134,19 +131,18 @@ def _of_file(path: Path, columns: tuple[str, str], known: tables.Known, run: dic
     return [loaded.train, loaded.validation, loaded.test]
 
 
-def _was_trained_on(loaded: Splits, run: dict[str, Any]) -> bool:
+def _was_trained_on(loaded: Splits, run: Run) -> bool:
     """Whether this is the run's data set by its contents: under another path or name it is still the same."""
-    more = run["config"].get("more_file")
-    if more:
+    if run.config.get("more_file"):
         try:
-            loaded = extra_examples.arrays(loaded, str(Path(run.get("folder", "."), Path(more).expanduser())))
+            loaded = extra_examples.arrays(loaded, str(run.path("more_file")))
         except BadInput:
             # Of other shapes or classes than what the run has learned from.
             return False
     if not len(loaded.train["y"]):
         return False
-    batches = Batches(loaded.train, run["config"].get("batch_size", 1), seed=run["config"].get("seed"))
-    return batches.fingerprint() == run.get("identity", {}).get("training data")
+    batches = Batches(loaded.train, run.config.get("batch_size", 1), seed=run.config.get("seed"))
+    return batches.fingerprint() == run.identity.get("training data")
 
 
 def _judged(predictor: ArrayClassifier, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

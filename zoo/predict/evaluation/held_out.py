@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo import files
-from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation import run_data
 from zoo.predict.evaluation.run_data import run_arrays
 from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.workdir import Run, read_run
 
 
 class HeldOut(NamedTuple):
@@ -39,9 +38,7 @@ def load(workdir: str | Path, predictor: Classifier) -> HeldOut:
     Raises:
         BadInput: the run's data set cannot be read any more.
     """
-    run = folders.read_json(files.absolute(workdir), folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    run = read_run(workdir)
     try:
         examples, labels = _validation(predictor, run)
     except BadInput as error:
@@ -60,7 +57,7 @@ def _chosen(examples: Any, part: np.ndarray) -> Any:
     return examples[part] if isinstance(examples, np.ndarray) else [examples[index] for index in part.tolist()]
 
 
-def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
+def _validation(predictor: Classifier, run: Run) -> tuple[Any, np.ndarray]:
     if isinstance(predictor, TextClassifier):
         found = run_data.run_texts(run).validation
         return run_data.as_examples(predictor, found), found.labels

@@ -1,5 +1,6 @@
 """How good a tagger is on sentences that it was not trained on."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from zoo import errors, files
@@ -11,9 +12,10 @@ from zoo.errors import BadInput
 from zoo.metrics import entities
 from zoo.predict.evaluation.run_data import conll_columns, run_sentences
 from zoo.predict.predictors.tagger import Tagger
+from zoo.workdir import Run
 
 
-def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None) -> dict[str, float]:
+def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[str, float]:
     """Judges a tagger.
 
     As in training, words behind `max_length` of a sentence count as not recognised.
@@ -37,7 +39,7 @@ def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None)
         own = run_sentences(run)
         _check(predictor, "the run's data set", own.test, own.scheme)
         return _judged(predictor, own.test)
-    found, scheme = _other(dataset, run["config"])
+    found, scheme = _other(dataset, run.config)
     _check(predictor, f"--dataset {dataset}", found, scheme)
     try:
         own = run_sentences(run)
@@ -51,7 +53,7 @@ def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None)
     return {**_judged(predictor, left), "left_out": new.count(False)}
 
 
-def _other(dataset: str, config: dict[str, Any]) -> tuple[Sentences, str]:
+def _other(dataset: str, config: Mapping[str, Any]) -> tuple[Sentences, str]:
     path = files.absolute(dataset)
     if dataset in tagging.NAMES:
         found = tagging.load(dataset)

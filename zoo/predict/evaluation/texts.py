@@ -1,7 +1,6 @@
 """How good a classifier or a regression of texts is on texts that it was not trained on."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,11 +12,12 @@ from zoo.metrics import evaluation_report
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.run_data import as_examples, run_texts
 from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
+from zoo.workdir import Run
 
 
 def evaluate(
     predictor: TextClassifier | TextRegressor,
-    run: dict[str, Any],
+    run: Run,
     dataset: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -44,7 +44,7 @@ def evaluate(
     Raises:
         BadInput: the data set is not found or not understood, its classes are others, or no text is left.
     """
-    config = run["config"]
+    config = run.config
     if pair_column and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
     if dataset is None:

@@ -12,6 +12,7 @@ from zoo import workdir as folders
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo
 from zoo.predict.predictors import printable, text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
@@ -148,12 +149,12 @@ def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
     return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> FillMask:
+def load(workdir: Path, info: ModelInfo, model: keras.Model) -> FillMask:
     """Puts the pretrained encoder of a run together with what it reads by.
 
     Args:
         workdir: of the run.
-        about: its model.json.
+        info: content of its model.json.
         model: its model.
 
     Raises:
@@ -161,7 +162,7 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> FillMask:
     """
     if "places" not in [each.name for each in model.inputs]:
         raise BadInput(f"{workdir}: {folders.MODEL} is of no pretraining; expected the files of one run")
-    tokenizer, frame, max_length = text_preprocessing.of_encoder(workdir, about, model)
+    tokenizer, frame, max_length = text_preprocessing.of_encoder(workdir, info, model)
     if tokenizer.id_of(MASK) is None:
         raise BadInput(f"{workdir / folders.TOKENIZER} has no {MASK}; expected the tokenizer of the run")
     return FillMask(model, tokenizer, frame, max_length, text_preprocessing.columns_of_run(workdir)[0])

@@ -7,6 +7,7 @@ import keras
 from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput
+from zoo.model_info import missing_classes, read_model_info
 from zoo.predict.predictors import array_inputs, fill_mask, tagger, text_classifier
 from zoo.predict.predictors import litert as runtimes
 from zoo.predict.predictors.array_classifier import ArrayClassifier
@@ -33,25 +34,18 @@ def load(
         BadInput: there is no model, it cannot be read, it is of another task, or LiteRT is asked for and not installed.
     """
     workdir = files.absolute(workdir)
-    about = folders.read_json(workdir, folders.ABOUT)
-    try:
-        task, classes = about["task"], about.get("classes", [])
-        classes = tuple(str(name) for name in classes)
-        largest = float(about.get("largest", 0.0))
-        features = tuple(str(name) for name in about.get("features", []))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput(
-            f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
-            "Experiment(model_info=...); or the file is damaged, then train again"
-        ) from None
+    info = read_model_info(workdir)
+    task, classes = info.task, info.classes or ()
+    if task is None:
+        raise missing_classes(workdir)
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
     if task in _LOADS:
-        return _LOADS[task](workdir, about, read_model(workdir / folders.MODEL))
+        return _LOADS[task](workdir, info, read_model(workdir / folders.MODEL))
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
     model = read_model(workdir / folders.MODEL)
-    reads_text = about.get("input") == "text"
+    reads_text = info.input == "text"
     # Of two classes of texts there may be one logit, that of the second.
     if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
         raise BadInput(
@@ -59,11 +53,11 @@ def load(
             "classes; expected the two files of one run"
         )
     found = (
-        text_classifier.load(workdir, about, model, classes)
+        text_classifier.load(workdir, info, model, classes)
         if reads_text
-        else ArrayClassifier(model, classes, largest, features)
+        else ArrayClassifier(model, classes, info.largest, info.features)
     )
-    found.lite = runtimes.lite(model, workdir / folders.MODEL, runtime, segments=bool(about.get("pair")))
+    found.lite = runtimes.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)
     return found
 
 

@@ -18,6 +18,7 @@ from zoo.data.text import word_alignment
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo, missing_fields
 from zoo.predict.predictors import printable, text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
@@ -192,28 +193,27 @@ def _alone(character: str) -> bool:
     return unicodedata.category(character)[0] not in "LNM" or unicodedata.name(character, "").startswith("CJK ")
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> Tagger:
+def load(workdir: Path, info: ModelInfo, model: keras.Model) -> Tagger:
     """Puts the tagger of a run together.
 
     Args:
         workdir: of the run.
-        about: its model.json.
+        info: content of its model.json.
         model: its model.
 
     Raises:
         BadInput: the tokenizer is missing or damaged, or the files do not belong together.
     """
-    names, scheme, words = about.get("tags"), about.get("scheme"), about.get("words")
-    listed = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    if not listed or scheme not in (tag_schemes.IOB2, tag_schemes.PLAIN) or words not in WORDS:
-        raise BadInput(f"{workdir / folders.ABOUT} does not say tags, scheme and words; restore it or train again")
+    names, scheme, words = info.tags, info.scheme, info.words
+    if names is None or scheme not in (tag_schemes.IOB2, tag_schemes.PLAIN) or words not in WORDS:
+        raise missing_fields(workdir, "tags, scheme and words")
     if model.output_shape[-1] != len(names):
         raise BadInput(
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(names)} tags; "
             "expected the two files of one run"
         )
-    reads = text_preprocessing.of_encoder(workdir, about, model)
-    return Tagger(model, tuple(names), scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
+    reads = text_preprocessing.of_encoder(workdir, info, model)
+    return Tagger(model, names, scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
 
 
 def _marked(found: Tagged) -> str:

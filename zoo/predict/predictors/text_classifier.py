@@ -14,6 +14,7 @@ from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
+from zoo.model_info import ModelInfo, missing_fields
 from zoo.predict.predictors import text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
@@ -137,34 +138,34 @@ class TextRegressor:
             yield {"value": value}, [f"{value:.6g}"]
 
 
-def load(workdir: Path, about: dict[str, Any], model: keras.Model, classes: tuple[str, ...]) -> TextClassifier:
+def load(workdir: Path, info: ModelInfo, model: keras.Model, classes: tuple[str, ...]) -> TextClassifier:
     """Puts the classifier of a run on texts together.
 
     Args:
         workdir: of the run.
-        about: its model.json.
+        info: content of its model.json.
         model: its model.
         classes: names in the order of the labels; none of a regression.
 
     Raises:
         BadInput: the tokenizer is missing or damaged, or belongs to another model.
     """
-    max_length, cut = about.get("max_length"), about.get("cut")
-    if type(max_length) is not int or max_length < 1 or cut not in arrays.CUTS:
-        raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and cut; restore it or train again")
-    tokenizer, frame, _ = text_preprocessing.read(workdir, about, model)
+    max_length, cut = info.max_length, info.cut
+    if max_length is None or max_length < 1 or cut not in arrays.CUTS:
+        raise missing_fields(workdir, "max_length and cut")
+    tokenizer, frame, _ = text_preprocessing.read(workdir, info, model)
     text_column, pair_column = text_preprocessing.columns_of_run(workdir)
-    pairs = bool(about.get("pair"))
-    if pairs:
+    if info.pair:
         special_tokens.check_room(max_length, 5)
-    return TextClassifier(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column if pairs else "")
+    else:
+        pair_column = ""
+    return TextClassifier(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column)
 
 
-def load_values(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextRegressor:
+def load_values(workdir: Path, info: ModelInfo, model: keras.Model) -> TextRegressor:
     """Puts the regression of a run on texts together; see `load`."""
-    centre, scale = about.get("centre"), about.get("scale")
-    if not all(isinstance(number, float) and np.isfinite(number) for number in (centre, scale)):
-        raise BadInput(f"{workdir / folders.ABOUT} does not say centre and scale; restore it or train again")
+    if info.centre is None or info.scale is None:
+        raise missing_fields(workdir, "centre and scale")
     if model.output_shape[-1] != 1:
         raise BadInput(f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs; expected 1 of a regression")
-    return TextRegressor(load(workdir, about, model, ()), centre, scale)
+    return TextRegressor(load(workdir, info, model, ()), info.centre, info.scale)

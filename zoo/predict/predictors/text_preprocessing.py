@@ -1,7 +1,7 @@
 """What the runs of an encoder say of the texts that they read, checked: tokenizer, frame and longest row."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
@@ -10,6 +10,7 @@ from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo, missing_fields
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.models.transformer import Embedding
 
@@ -28,18 +29,18 @@ class TextPreprocessing(NamedTuple):
     max_length: int
 
 
-def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
+def read(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
     """How the model of a run reads texts.
 
     Args:
         workdir: of the run.
-        about: its model.json.
+        info: content of its model.json.
         model: its model.
 
     Raises:
         BadInput: model.json does not say it, or its files do not belong together.
     """
-    max_length, frame = about.get("max_length"), about.get("frame")
+    max_length, frame = info.max_length, info.frame
     tokenizer, tables = tokenizers.load(workdir / folders.TOKENIZER), embeddings(model)
     rows = min((layer.vocabulary for layer in tables), default=tokenizer.vocabulary_size)
     if tokenizer.vocabulary_size > rows:
@@ -50,9 +51,8 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPrepro
     positions = [layer.positions for layer in tables if isinstance(layer, Embedding)]
     if not positions:
         return TextPreprocessing(tokenizer, None, max_length)
-    ids = frame if isinstance(frame, list) and len(frame) == 2 else [None]
-    if not all(type(id) is int and 0 < id < rows for id in ids) or type(max_length) is not int:
-        raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and frame; restore it or train again")
+    if max_length is None or frame is None or not all(0 < id < rows for id in frame):
+        raise missing_fields(workdir, "max_length and frame")
     if not 3 <= max_length <= min(positions):
         raise BadInput(
             f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {min(positions)} "
@@ -61,13 +61,13 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPrepro
     return TextPreprocessing(tokenizer, SpecialTokens(*frame), max_length)
 
 
-def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
+def of_encoder(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
     """As `read`, of a model that must be an encoder's.
 
     Raises:
         BadInput: it is not.
     """
-    found = read(workdir, about, model)
+    found = read(workdir, info, model)
     if found.frame is None:
         raise BadInput(f"{workdir}: {folders.MODEL} has no encoder; expected the files of one run")
     return found
@@ -82,7 +82,6 @@ def embeddings(model: keras.Model) -> list[TokenEmbedding | Embedding]:
 def columns_of_run(workdir: Path) -> tuple[str, str]:
     """Where files of several columns have their texts, and the second ones of pairs: as the run had them."""
     # A model may be copied to where it is used without the record of its run.
-    run = folders.read_json(workdir, folders.RUN) if (workdir / folders.RUN).exists() else {}
-    config = run.get("config") if isinstance(run, dict) else None
-    config = config if isinstance(config, dict) else {}
+    exists = (workdir / folders.RUN).exists()
+    config = folders.read_run(workdir, config_required=False).config if exists else {}
     return str(config.get("text_column") or "text"), str(config.get("pair_column") or "pair")
