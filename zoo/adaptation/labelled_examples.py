@@ -9,7 +9,7 @@ from zoo import files
 from zoo.data.datasets import tables, text_classification, text_files
 from zoo.errors import BadInput
 from zoo.predict.evaluation import run_data, texts
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.workdir import read_run
 
@@ -31,7 +31,7 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
     """
     place = files.absolute(path)
     try:
-        if isinstance(predictor, TextClassifier):
+        if predictor.reads_text:
             return _texts(place, workdir, predictor)
         return _arrays(place, predictor)
     except BadInput as error:

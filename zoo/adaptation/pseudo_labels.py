@@ -35,10 +35,8 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.evaluation import run_data
-from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.loading import load
-from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.predict.predictors.predictor import Classifier
 
 # By a field of the run's config that no other has.
 _EXPERIMENTS = {
@@ -133,7 +131,7 @@ def collect(
     check(share, min_confidence)
     workdir = files.absolute(workdir)
     predictor, run = load(workdir), folders.read_run(workdir)
-    if not isinstance(predictor, (ArrayClassifier, TextClassifier)):
+    if predictor.task != "classification":
         raise BadInput(f"{workdir} holds no classifier: expected a run on classes of texts, images or tables")
     examples = examples(predictor) if callable(examples) else examples
     own = _own(predictor, run, workdir)
@@ -224,7 +222,7 @@ class _Own(NamedTuple):
 
 def _own(predictor: Classifier, run: folders.Run, workdir: Path) -> _Own:
     try:
-        if isinstance(predictor, ArrayClassifier):
+        if not predictor.reads_text:
             found = run_data.run_arrays(run)
             judged = [*splits.keys(found.validation["x"]), *splits.keys(found.test["x"])]
             validation = found.validation["x"], found.validation["y"]
@@ -242,7 +240,7 @@ def _own(predictor: Classifier, run: folders.Run, workdir: Path) -> _Own:
 
 def _new(predictor: Classifier, examples: Any, own: _Own) -> tuple[np.ndarray, LeftOut]:
     """Which examples, bool, are none that the run knows, and come for the first time."""
-    if isinstance(predictor, ArrayClassifier):
+    if not predictor.reads_text:
         keys = splits.keys(predictor.prepared(examples))
     else:
         keys = [normalized_key(each if isinstance(each, str) else PAIR_SEPARATOR.join(each)) for each in examples]
@@ -266,7 +264,7 @@ def said(left_out: LeftOut) -> str:
 
 
 def _columns(predictor: Classifier, run: folders.Run) -> tuple[str, str, str] | None:
-    if isinstance(predictor, ArrayClassifier):
+    if not predictor.reads_text:
         return None
     return predictor.text_column, run.config.get("label_column") or "label", predictor.pair_column
 

@@ -193,7 +193,7 @@ class _Judge:
 
 
 def _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance) -> None:
-    if not isinstance(predictor, TextClassifier) or predictor.frame is None:
+    if predictor.task != "classification" or not predictor.reads_text or predictor.frame is None:
         raise BadInput(
             "the predictor is no encoder with classes: expected that of a run of experiments/bert_finetune.py"
         )

@@ -11,7 +11,7 @@ from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
     from zoo.cli.predict_output import Answers
-    from zoo.predict.predictors.cloning import Classifier
+    from zoo.predict.predictors.predictor import Predictor
 
 
 def add(verbs: Any) -> None:
@@ -95,8 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
             continue
         try:
             columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column")}
-            given = {name: value for name, value in columns.items() if value}
-            answers.file(name, predictor.read(name, **given))
+            columns = {name: value for name, value in columns.items() if value}
+            answers.file(name, predictor.read(name, **columns))
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
@@ -105,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _stream(predictor: "Classifier", answers: "Answers") -> int:
+def _stream(predictor: "Predictor", answers: "Answers") -> int:
     """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
     code = 0
     for line in predictor.lines(sys.stdin.buffer):

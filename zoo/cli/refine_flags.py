@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from zoo.adaptation.refiner import Refiner
     from zoo.predict.calibration.selective_prediction import SelectiveRule
-    from zoo.predict.predictors.cloning import Classifier
+    from zoo.predict.predictors.predictor import Classifier
 
 # Statistics of two hundred are known to a tenth of a standard deviation or better.
 _BATCH = 200
@@ -113,9 +113,8 @@ class Session:
 
     def __init__(self, predictor: "Classifier", arguments: argparse.Namespace):
         from zoo.predict.evaluation import held_out as sources
-        from zoo.predict.predictors.cloning import Classifier
 
-        if not isinstance(predictor, Classifier):
+        if predictor.task != "classification":
             flag = "refine" if arguments.refine else "abstain_risk"
             raise BadInput(f"--{flag} is for classifiers; {arguments.workdir} holds another model: leave the flag out")
         self._arguments, self._predictor = arguments, predictor

@@ -62,7 +62,7 @@ def read(workdir: str | Path) -> RunModel:
     is_language_model = info.task == "language_model"
     # Without LiteRT, which may be just what this is read for.
     loaded = language_model.load(workdir) if is_language_model else loading.load(workdir, runtime="compiled")
-    source = getattr(loaded, "network", loaded).model
+    source = loaded.model
     reads_text = info.input == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None
     network = plain(source, segments=info.pair)

@@ -1,4 +1,4 @@
-"""A run's own data, split as they were for it."""
+"""The data set of a run, split as in its training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,33 +8,31 @@ from zoo.data.datasets.tagging import Tagged
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
-from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
+from zoo.predict.predictors.predictor import Predictor
 from zoo.predict.predictors.text_inputs import Example
 from zoo.workdir import Run
 
 
 def run_texts(run: Run, more: bool = True) -> TextDataset:
-    """The texts of a run, split as they were for it; `more`: with those of its --more_file."""
+    """The texts of a text run, split as in its training; `more`: with those of its --more_file."""
     config = run.config
     names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
-    given = {name: config[name] for name in names if config.get(name)}
-    for name in ("train_file", "eval_file"):
-        if name in given:
-            given[name] = str(run.path(name))
-    found = text_classification.load(config.get("dataset", ""), values=config.get("task") == "regression", **given)
+    flags = {name: config[name] for name in names if config.get(name)}
+    flags |= {name: str(run.path(name)) for name in ("train_file", "eval_file") if name in flags}
+    dataset = text_classification.load(config.get("dataset", ""), values=config.get("task") == "regression", **flags)
     if not more or not config.get("more_file"):
-        return found
+        return dataset
     columns = (config.get(f"{name}_column", "") for name in ("text", "label", "pair"))
-    return extra_examples.texts(found, str(run.path("more_file")), *columns)
+    return extra_examples.texts(dataset, str(run.path("more_file")), *columns)
 
 
-def as_examples(predictor: TextClassifier | TextRegressor, found: Texts) -> list[Example]:
-    """Texts, or pairs of them, as the predictor takes them."""
-    return [tuple(text.split(PAIR_SEPARATOR)) for text in found.texts] if predictor.pair_column else found.texts
+def as_examples(predictor: Predictor, data: Texts) -> list[Example]:
+    """Texts, or pairs of texts, as the predictor takes them."""
+    return [tuple(text.split(PAIR_SEPARATOR)) for text in data.texts] if predictor.pair_column else data.texts
 
 
 def run_arrays(run: Run) -> Splits:
-    """The data set of a run on arrays, split as it was for it, without its --more_file."""
+    """The data set of a run on arrays, split as in its training, without its --more_file."""
     config = run.config
     dataset = config.get("dataset", "")
     if dataset not in images.NAMES:
@@ -43,7 +41,7 @@ def run_arrays(run: Run) -> Splits:
 
 
 def run_sentences(run: Run) -> Tagged:
-    """The sentences of a run, split as they were for it."""
+    """The sentences of a tagging run, split as in its training."""
     config = run.config
     names = [name for name in ("train_file", "eval_file", "test_file") if config.get(name)]
     paths = {name: str(run.path(name)) for name in names}
@@ -51,5 +49,5 @@ def run_sentences(run: Run) -> Tagged:
 
 
 def conll_columns(config: Mapping[str, Any]) -> dict[str, int]:
-    """Which columns of its CoNLL files a run reads."""
+    """The columns of CoNLL files that a run reads."""
     return {name: config[name] for name in ("token_column", "tag_column") if name in config}

@@ -13,7 +13,7 @@ from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
 from zoo.model_info import ModelInfo
-from zoo.predict.predictors import printable, text_inputs, text_preprocessing
+from zoo.predict.predictors import text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
 
@@ -45,7 +45,7 @@ class FillMask:
         mask: id of [MASK].
     """
 
-    pair_column = ""
+    task, reads_text, pair_column, rounds = "pretraining", True, "", 1
 
     def __init__(
         self, model: keras.Model, tokenizer: Tokenizer, frame: SpecialTokens, max_length: int, text_column: str = "text"
@@ -53,6 +53,10 @@ class FillMask:
         self.model, self.max_length, self.text_column = model, max_length, text_column
         self._tokenizer, self._frame, self.mask = tokenizer, frame, tokenizer.id_of(MASK)
         self._forward = CompiledForward(model, max_length, exactly=True, then=tf.nn.softmax)
+
+    def predict(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
+        """The guesses for each gap of each text; see `fill` and `Predictor`."""
+        return self.fill(texts, top)
 
     def fill(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
         """The most probable words for each gap of each text, the best first.
@@ -117,11 +121,6 @@ class FillMask:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream)
 
-    def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        """Of each text what is said as JSON, and in a line."""
-        for gaps in self.fill(texts, top):
-            yield said(gaps)
-
     def _ids(self, text: str) -> np.ndarray:
         """The text's ids with those of its gaps, without the frame."""
         encoded = self._tokenizer.encode(text.split(MASK))
@@ -141,12 +140,6 @@ class FillMask:
         for line, (row, _) in zip(tokens, rows):
             line[: len(row)] = row
         return {"tokens": tokens, "places": np.array([[gap] for _, gap in rows], np.int32), "length": lengths}
-
-
-def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
-    """The guesses for a text's gaps as JSON, and in a line."""
-    each = (" ".join(f"{printable.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
-    return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
 
 
 def load(workdir: Path, info: ModelInfo, model: keras.Model) -> FillMask:

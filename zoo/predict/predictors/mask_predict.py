@@ -9,12 +9,12 @@ round: by the pseudo-log-likelihood, the sum of log P of each filled word given 
 language model scoring", 2020, section 2).
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from zoo.predict.predictors.fill_mask import Asked, FillMask, Guess, said
+from zoo.predict.predictors.fill_mask import Asked, FillMask, Guess
 
 # float32 may say 0, whose logarithm would be no number that one can print or compare.
 _TINY = 1e-45
@@ -44,13 +44,18 @@ class MaskPredict:
         rounds: 1 or more; one is what the predictor does itself. The paper has 4 and 10.
     """
 
-    pair_column = ""
+    task, reads_text, pair_column = "pretraining", True, ""
 
     def __init__(self, predictor: FillMask, rounds: int):
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}: expected 1 or more")
-        self._predictor, self._rounds = predictor, rounds
-        self.read, self.lines, self.text_column = predictor.read, predictor.lines, predictor.text_column
+        self._predictor, self.rounds = predictor, rounds
+        self.model, self.text_column = predictor.model, predictor.text_column
+        self.read, self.lines = predictor.read, predictor.lines
+
+    def predict(self, texts: Sequence[str], top: int = 1) -> list[Filled]:
+        """The filled texts; see `fill` and `Predictor`."""
+        return self.fill(texts, top)
 
     def fill(self, texts: Sequence[str], top: int = 1) -> list[Filled]:
         """The words of all rounds, or of one where the model finds those more probable; see `FillMask.fill`."""
@@ -58,23 +63,14 @@ class MaskPredict:
         drafts = [_Draft(number, ids, self._predictor.gaps(ids)) for number, ids in enumerate(read)]
         self._fill(drafts, [range(len(draft.gaps)) for draft in drafts], top)
         first = [draft.copy() for draft in drafts]
-        for number in range(1, self._rounds):
-            self._fill(drafts, [draft.least_sure(number, self._rounds) for draft in drafts], top)
+        for number in range(1, self.rounds):
+            self._fill(drafts, [draft.least_sure(number, self.rounds) for draft in drafts], top)
         before, after = self._likelihood(first), self._likelihood(drafts)
         found = []
         for one, all_of, was, now in zip(first, drafts, before, after):
             kept = now >= was
             found.append(Filled((all_of if kept else one).guesses, kept, was, now))
         return found
-
-    def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        """Of each text what is said as JSON, and in a line."""
-        for found in self.fill(texts, top):
-            as_json, columns = said(found.gaps)
-            rounds = self._rounds if found.kept else 1
-            likelihood = {"one_round": found.before, "all_rounds": found.after}
-            columns.append(f"log P {found.before:.4f} by one round, {found.after:.4f} by {self._rounds}")
-            yield as_json | {"rounds": rounds, "pseudo_log_likelihood": likelihood}, columns
 
     def _fill(self, drafts: Sequence["_Draft"], chosen: Sequence[Sequence[int]], top: int) -> None:
         """Predicts the chosen gaps of each draft, none of which is seen meanwhile."""

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
 from zoo.model_info import ModelInfo, missing_fields
-from zoo.predict.predictors import printable, text_inputs, text_preprocessing
+from zoo.predict.predictors import text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
 
@@ -68,7 +68,7 @@ class Tagger:
         text_column: where a file of several columns has its texts.
     """
 
-    pair_column = ""
+    task, reads_text, pair_column = "tagging", True, ""
 
     def __init__(
         self,
@@ -86,6 +86,10 @@ class Tagger:
         self._tokenizer, self._frame = tokenizer, frame
         then = functools.partial(tf.argmax, axis=-1, output_type=tf.int32)
         self._forward = CompiledForward(model, max_length, exactly=True, then=then)
+
+    def predict(self, texts: Sequence[str], top: int = 1) -> list[Tagged]:
+        """The tagged texts; see `tag` and `Predictor`."""
+        return self.tag(texts)
 
     def tag(self, texts: Sequence[str]) -> list[Tagged]:
         """The words of texts and their tags; no word of a long text is lost.
@@ -130,14 +134,6 @@ class Tagger:
     def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream)
-
-    def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        """Of each text what is said as JSON, and in a line."""
-        for found in self.tag(texts):
-            said = {"words": found.words, "spans": found.spans, "tags": found.tags}
-            if found.entities is not None:
-                said["entities"] = [entity._asdict() for entity in found.entities]
-            yield said, [printable.visible(_marked(found))]
 
     def _rows(self, words: Sequence[str]) -> list[list[str]]:
         """A sentence in parts that fit a row, each as long as can be, cut behind a stop where there is one."""
@@ -214,14 +210,3 @@ def load(workdir: Path, info: ModelInfo, model: keras.Model) -> Tagger:
         )
     reads = text_preprocessing.of_encoder(workdir, info, model)
     return Tagger(model, names, scheme, words, *reads, text_preprocessing.columns_of_run(workdir)[0])
-
-
-def _marked(found: Tagged) -> str:
-    """The text with its entities in brackets, or its words with their tags."""
-    if found.entities is None:
-        return " ".join(f"{word}/{tag}" for word, tag in zip(found.words, found.tags))
-    parts, done = [], 0
-    for entity in found.entities:
-        parts += [found.text[done : entity.start], f"[{entity.type} {entity.text}]"]
-        done = entity.end
-    return "".join([*parts, found.text[done:]])
