@@ -57,7 +57,7 @@ class Answers:
         Raises:
             BadInput: a second text is missing or unexpected, or a text is not Unicode.
         """
-        examples = text_inputs.given(texts, second, bool(self._predictor.pair_column))
+        examples = text_inputs.from_flags(texts, second, bool(self._predictor.pair_column))
         for number, (example, answer) in enumerate(zip(examples, self._answers(examples)), 1):
             parts = [example] if isinstance(example, str) else example
             self._print(" | ".join(map(short, parts)), dict(zip(("text", "pair"), parts)), answer, f"text {number}")

@@ -1,4 +1,4 @@
-"""What a run offers to take away: its network in Keras' own layers, and what must be known to use it."""
+"""A finished run read for export: its network in plain Keras layers, and the signature needed to use it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +33,14 @@ _ONE_LOGIT = "sigmoid gives the probability of the second class"
 
 
 class RunModel(NamedTuple):
-    """A finished run, read.
+    """A finished run, ready for export.
 
     Attributes:
-        source: the run's own model, as `zoo.load` has it.
-        network: the same of Keras' own layers, float32, see `plain`.
+        source: the run's model, as `zoo.load` returns it.
+        network: the same network in Keras' own layers and float32; see `plain`.
         info: content of the run's model.json.
-        signature: what lies beside an artefact as JSON.
-        tokenizer: of a run on texts.
+        signature: description of inputs, outputs and texts, written as signature.json beside the artefact.
+        tokenizer: tokenizer of a run on texts, or None.
     """
 
     source: keras.Model
@@ -54,13 +54,13 @@ def read(workdir: str | Path) -> RunModel:
     """Reads a run for export.
 
     Raises:
-        BadInput: there is no model, it cannot be read, or it is of a kind that is not exported.
+        BadInput: the model is missing, cannot be read, or cannot be exported.
     """
     workdir = files.absolute(workdir)
     info = read_model_info(workdir)
-    # What loads a run for prediction finds all that may be wrong with it.
+    # Loading it for prediction reports any damage.
     is_language_model = info.task == "language_model"
-    # Without LiteRT, which may be just what this is read for.
+    # Without LiteRT, which may be the format to export to.
     loaded = language_model.load(workdir) if is_language_model else loading.load(workdir, runtime="compiled")
     source = loaded.model
     reads_text = info.input == "text" or is_language_model
@@ -75,7 +75,7 @@ def _signature(
     task, logits = info.task, network.output.shape
     meaning = _ONE_LOGIT if task == "classification" and logits[-1] == 1 else _LOGITS[task]
     names = {name: getattr(info, name) for name in ("classes", "tags", "scheme", "words", "centre", "scale")}
-    found = {
+    signature = {
         "zoo": zoo.__version__,
         "task": task,
         **{name: value for name, value in names.items() if value is not None},
@@ -87,15 +87,15 @@ def _signature(
         "precision": "float32",
     }
     if tokenizer is not None:
-        found["text"] = _text(info, tokenizer)
-    return found
+        signature["text"] = _text(info, tokenizer)
+    return signature
 
 
 def _text(info: ModelInfo, tokenizer: Tokenizer) -> dict[str, Any]:
-    """How texts become ids."""
+    """Description of how texts become token ids."""
     return {
         "tokenizer": folders.TOKENIZER,
-        # Where the file's own id 0 is no padding, the model's ids are one more than the file's.
+        # Where id 0 of the file is not padding, the model's ids are the file's plus 1.
         "id_shift": _shift(tokenizer),
         "vocabulary": tokenizer.vocabulary_size,
         "frame": info.frame,
@@ -108,25 +108,24 @@ def _text(info: ModelInfo, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _shift(tokenizer: Tokenizer) -> int:
-    # The first id of the file, whatever it stands for, is this one here.
     return 0 if tokenizer.token(PADDING) is not None else 1
 
 
 def _shape(shape: tuple) -> list:
     names = {0: "batch", 1: "time"}
-    return [names.get(place, "any") if size is None else size for place, size in enumerate(shape)]
+    return [names.get(axis, "any") if size is None else size for axis, size in enumerate(shape)]
 
 
-def _meaning(each: Any, info: ModelInfo) -> str:
-    if each.name != "x":
-        return _MEANINGS[each.name]
+def _meaning(tensor: Any, info: ModelInfo) -> str:
+    if tensor.name != "x":
+        return _MEANINGS[tensor.name]
     if info.largest:
         return f"raw pixels, 0 to {info.largest:g}"
     return "raw features; they are standardised inside of the model"
 
 
 def refuse(signature: dict[str, Any], format: str, why: str) -> None:
-    """Says that a format cannot hold a run.
+    """Refuses a format that cannot hold a run.
 
     Raises:
         BadInput: always.

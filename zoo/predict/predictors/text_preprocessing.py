@@ -1,4 +1,4 @@
-"""What the runs of an encoder say of the texts that they read, checked: tokenizer, frame and longest row."""
+"""Text preprocessing of a run, checked against its model: tokenizer, special tokens and longest row."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from zoo.models.transformer import Embedding
 
 
 class TextPreprocessing(NamedTuple):
-    """How a run reads texts.
+    """How a run turns texts into token ids.
 
     Attributes:
-        tokenizer: that the model was trained with.
-        frame: ids of [CLS] and [SEP]; None where texts have no frame.
-        max_length: most tokens of a row, those of the frame included.
+        tokenizer: the tokenizer that the model was trained with.
+        frame: ids of [CLS] and [SEP]; None for a model without them.
+        max_length: most tokens of a row, special tokens included.
     """
 
     tokenizer: Tokenizer
@@ -30,15 +30,15 @@ class TextPreprocessing(NamedTuple):
 
 
 def read(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
-    """How the model of a run reads texts.
+    """Reads the text preprocessing of a run.
 
     Args:
-        workdir: of the run.
+        workdir: folder of the run.
         info: content of its model.json.
         model: its model.
 
     Raises:
-        BadInput: model.json does not say it, or its files do not belong together.
+        BadInput: model.json lacks a field, or the files do not belong together.
     """
     max_length, frame = info.max_length, info.frame
     tokenizer, tables = tokenizers.load(workdir / folders.TOKENIZER), embeddings(model)
@@ -62,26 +62,25 @@ def read(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessin
 
 
 def of_encoder(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
-    """As `read`, of a model that must be an encoder's.
+    """Reads the text preprocessing of a run of an encoder; see `read`.
 
     Raises:
-        BadInput: it is not.
+        BadInput: the model has no encoder.
     """
-    found = read(workdir, info, model)
-    if found.frame is None:
+    preprocessing = read(workdir, info, model)
+    if preprocessing.frame is None:
         raise BadInput(f"{workdir}: {folders.MODEL} has no encoder; expected the files of one run")
-    return found
+    return preprocessing
 
 
 def embeddings(model: keras.Model) -> list[TokenEmbedding | Embedding]:
-    """The layers that look tokens up."""
-    kinds = (TokenEmbedding, Embedding)
-    return [layer for layer in model.layers if isinstance(layer, kinds)]
+    """The embedding layers of a model."""
+    return [layer for layer in model.layers if isinstance(layer, (TokenEmbedding, Embedding))]
 
 
 def columns_of_run(workdir: Path) -> tuple[str, str]:
-    """Where files of several columns have their texts, and the second ones of pairs: as the run had them."""
-    # A model may be copied to where it is used without the record of its run.
+    """Names of the columns of texts and of the second texts of pairs, as in the run's own files."""
+    # A model may be deployed without the record of its run.
     exists = (workdir / folders.RUN).exists()
     config = folders.read_run(workdir, config_required=False).config if exists else {}
     return str(config.get("text_column") or "text"), str(config.get("pair_column") or "pair")
