@@ -66,7 +66,7 @@ def _marked(tagged: Tagged) -> str:
 
 
 def _filled(predictor: FillMask | MaskPredict, filled: list[list[Guess]] | Filled, top: int) -> Formatted:
-    if predictor.rounds == 1:
+    if not isinstance(filled, Filled):
         return _gaps(filled)
     json, columns = _gaps(filled.gaps)
     rounds = predictor.rounds if filled.kept else 1

@@ -58,20 +58,17 @@ def read(workdir: str | Path) -> RunModel:
     """
     workdir = files.absolute(workdir)
     info = read_model_info(workdir)
-    # Loading it for prediction reports any damage.
     is_language_model = info.task == "language_model"
-    # Without LiteRT, which may be the format to export to.
+    # Loading for prediction reports any damage. Without LiteRT, which may be the format to export to.
     loaded = language_model.load(workdir) if is_language_model else loading.load(workdir, runtime="compiled")
     source = loaded.model
     reads_text = info.input == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None
     network = plain(source, segments=info.pair)
-    return RunModel(source, network, info, _signature(info, source, network, tokenizer), tokenizer)
+    return RunModel(source, network, info, _signature(info, network, tokenizer), tokenizer)
 
 
-def _signature(
-    info: ModelInfo, source: keras.Model, network: keras.Model, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
+def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
     task, logits = info.task, network.output.shape
     meaning = _ONE_LOGIT if task == "classification" and logits[-1] == 1 else _LOGITS[task]
     names = {name: getattr(info, name) for name in ("classes", "tags", "scheme", "words", "centre", "scale")}

@@ -43,10 +43,9 @@ class FillMask:
         max_length: most tokens that are read around a gap, [CLS] and [SEP] included.
         text_column: column of the texts in a file of several columns.
         mask: id of [MASK].
-        rounds: passes over the gaps, as in `MaskPredict`: here 1.
     """
 
-    task, reads_text, pair_column, rounds = "pretraining", True, "", 1
+    task, reads_text, pair_column = "pretraining", True, ""
 
     def __init__(
         self, model: keras.Model, tokenizer: Tokenizer, frame: SpecialTokens, max_length: int, text_column: str = "text"

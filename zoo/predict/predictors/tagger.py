@@ -147,7 +147,7 @@ class Tagger:
             begins = ends[first - 1] if first else 0
             stop = int(np.searchsorted(ends, begins + room, side="right"))
             if stop < len(words):
-                stop = next((place for place in range(stop, first, -1) if words[place - 1] in _STOPS), stop)
+                stop = next((end for end in range(stop, first, -1) if words[end - 1] in _STOPS), stop)
             rows.append(words[first:stop])
             first = stop
         return rows
