@@ -22,7 +22,7 @@ from zoo.data.datasets import images, tables
 from zoo.errors import BadInput
 from zoo.models import mlp
 from zoo.predict.evaluation import arrays, evaluate
-from zoo.predict.predictors import array_classifier
+from zoo.predict.predictors import array_classifier, loading
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
 SHAPE = (8, 8)
@@ -526,7 +526,7 @@ def test_interrupt(workdir, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(array_classifier, "load", interrupted)
+    monkeypatch.setattr(loading, "load", interrupted)
     assert run(capsys, "predict", workdir, "x.npy") == (130, [], [])
 
 

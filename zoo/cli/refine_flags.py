@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.parser import positive, tell
 from zoo.errors import BadInput
-from zoo.metrics.logits import class_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,6 +181,7 @@ class Session:
         return refiner
 
     def _chosen(self, known: Any) -> "SelectiveRule":
+        from zoo.metrics.logits import class_probabilities
         from zoo.predict.calibration import selective_prediction
 
         found = self._refiner.forward(known.examples) if self._refiner else class_probabilities(known.logits)
