@@ -31,7 +31,6 @@ import numpy as np
 
 from benchmarks.harness import report
 from benchmarks.harness.report import Spread
-from zoo import files
 from zoo import workdir as folders
 from zoo.metrics.logits import two_class_logits
 from zoo.models import lstm_layers
@@ -51,7 +50,7 @@ def main() -> None:
     start = time.perf_counter()
     early = _early(options, found, known)
     print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
-    run = folders.read_json(files.absolute(options.workdir), folders.RUN)
+    run = folders.read_run(options.workdir)
     test = run_data.run_texts(run).test
     texts, labels = run_data.as_examples(found, test)[: options.texts], test.labels[: options.texts]
     full = two_class_logits(found.logits(texts)).argmax(axis=1)

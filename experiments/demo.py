@@ -73,7 +73,7 @@ def trained(member: Member, workdir: Path) -> dict[str, float]:
 
     folder, clock = workdir / member.name, workdir / member.name / "seconds.json"
     finished = (folder / folders.RESULT).exists() and clock.exists()
-    if finished and folders.read_json(folder, folders.RUN)["config"] == configs.as_dict(member.config):
+    if finished and folders.read_run(folder).config == configs.as_dict(member.config):
         return folders.read_json(folder, folders.RESULT) | folders.read_json(folder, clock.name)
     print(f"\n{member.name}: {folder}", file=sys.stderr)
     start = time.perf_counter()
@@ -178,7 +178,7 @@ def _reviews(folder: Path):
     from zoo import workdir as folders
     from zoo.predict.evaluation.run_data import run_texts
 
-    return run_texts(folders.read_json(folder, folders.RUN)).test
+    return run_texts(folders.read_run(folder)).test
 
 
 def _kept(trace) -> list[str]:

@@ -155,15 +155,15 @@ errors
 
 # %%
 from experiments import lstm_sentiment
-from zoo import workdir as folders
 from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.predict.evaluation.run_data import run_texts
+from zoo.workdir import read_run
 
 config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
 known = held_out.load(runs / "reviews", reader)
-reviews = run_texts(folders.read_json(runs / "reviews", folders.RUN)).test
+reviews = run_texts(read_run(runs / "reviews")).test
 draw = np.random.default_rng(0)
 bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
 chosen = draw.permutation(np.concatenate([bad[:540], good[:60]]))

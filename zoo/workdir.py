@@ -1,6 +1,7 @@
-"""The folder of a run: who owns it, what is in it, and whether a config may go on with it."""
+"""The workdir of a run: its lock, its files by name, and run.json, the record that decides whether it may resume."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,12 +22,31 @@ FLAGS = "flags.txt"
 RUN = "run.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The record of a run, run.json.
+
+    Attributes:
+        config: flag values by name.
+        identity: facts beside the config that must not change: data, model, length of the schedule.
+        folder: current folder of the training command.
+    """
+
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folder: str = "."
+
+    def path(self, name: str) -> Path:
+        """A path of the config: as it was typed, in the folder where it was typed."""
+        return Path(self.folder, Path(self.config.get(name) or "").expanduser())
+
+
 @contextlib.contextmanager
 def owned(workdir: Path) -> Iterator[None]:
-    """Makes the folder if need be and holds it for this process; the kernel lets go of it on any death.
+    """Locks the folder for this process, and creates it if it is missing; the kernel unlocks it on any death.
 
     Raises:
-        BadInput: it is no folder, cannot be written, or another process trains in it.
+        BadInput: the path is not a folder, cannot be written, or another process trains in it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -45,22 +65,22 @@ def owned(workdir: Path) -> Iterator[None]:
 
 
 def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> bool:
-    """Compares the run with the one that is written in its folder; writes nothing.
+    """Compares a run with the record in its folder; writes nothing.
 
     Args:
-        workdir: the folder.
-        config: of this run.
-        identity: what must not change besides the config: data, model, length of the schedule.
+        workdir: folder of the run.
+        config: config of the run that is about to start.
+        identity: see `Run`.
 
     Returns:
-        Whether the folder has a run already, this one.
+        Whether the folder holds this run already.
 
     Raises:
-        BadInput: the folder belongs to a run that differs, field by field.
+        BadInput: the folder belongs to a run that differs; names each field.
     """
-    path, begun = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
+    path, has_checkpoints = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
     if not path.exists():
-        if begun:
+        if has_checkpoints:
             raise BadInput(
                 f"{workdir} has checkpoints but no {RUN}, so whose they are is unknown; choose another --workdir"
             )
@@ -76,26 +96,45 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
     # A run that was stopped before its first checkpoint has nothing to lose.
-    if wrong and begun:
+    if wrong and has_checkpoints:
         raise BadInput(f"--workdir {workdir} belongs to another run: {'; '.join(wrong)}; choose another --workdir")
     return True
 
 
 def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
-    """Writes what the run is, and clears what killed runs left half written."""
+    """Writes the run's record and flagfile, and removes the partial files of killed runs."""
     for path in (*workdir.glob(".partial-*.keras"), *workdir.glob(".*.partial")):
         path.unlink()
     # The current folder, because a path in the config is kept as it was typed.
-    about = {"config": configs.as_dict(config), "identity": dict(identity), "folder": os.getcwd()}
-    files.write(workdir / RUN, json.dumps(about, indent=1) + "\n")
+    run = Run(configs.as_dict(config), dict(identity), os.getcwd())
+    files.write(workdir / RUN, json.dumps(dataclasses.asdict(run), indent=1) + "\n")
     files.write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
-def read_json(workdir: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a finished run.
+def read_run(workdir: str | Path, config_required: bool = True) -> Run:
+    """Reads the record of a run.
+
+    Args:
+        workdir: folder of the run.
+        config_required: whether a record without a config is an error; else its config is empty.
 
     Raises:
-        BadInput: the folder or the file is not there, or torn.
+        BadInput: the folder or the file is missing, torn, or holds no config.
+    """
+    workdir = files.absolute(workdir)
+    saved = read_json(workdir, RUN)
+    if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
+        return Run(saved["config"], saved.get("identity", {}), saved.get("folder", "."))
+    if config_required:
+        raise BadInput(f"{workdir / RUN} holds no config; restore it or train again")
+    return Run({})
+
+
+def read_json(workdir: Path, name: str) -> dict[str, Any]:
+    """Reads a JSON file of a finished run.
+
+    Raises:
+        BadInput: the folder or the file is missing, or the file is torn.
     """
     path = workdir / name
     if not workdir.is_dir():

@@ -1,7 +1,6 @@
 """Part of `benchmarks.multi_step`: other shares of the classes, calibration, and answers that are withheld."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from zoo.predict.evaluation import held_out as sources
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.evaluation.run_data import as_examples, run_texts
 from zoo.predict.predictors import loading
-from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.predict.predictors.predictor import Classifier
 
 # Of the Dirichlet distribution that the shares of a stream are drawn from; None leaves them as they are.
 ALPHAS = (0.1, 1.0, 10.0, None)
@@ -97,13 +95,13 @@ def _answered(workdir: str) -> tuple[Classifier, HeldOut, np.ndarray, np.ndarray
 
 
 def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
-    run = folders.read_json(Path(workdir), folders.RUN)
-    if isinstance(found, TextClassifier):
+    run = folders.read_run(workdir)
+    if found.reads_text:
         test = run_texts(run).test
         return as_examples(found, test), test.labels
     from zoo.data.datasets import images
 
-    test = images.load(run["config"]["dataset"]).test
+    test = images.load(run.config["dataset"]).test
     return test["x"], test["y"]
 
 

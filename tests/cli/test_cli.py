@@ -21,8 +21,8 @@ from zoo.data.batches import Batches
 from zoo.data.datasets import images, tables
 from zoo.errors import BadInput
 from zoo.models import mlp
-from zoo.predict.evaluation import evaluate
-from zoo.predict.predictors import array_classifier
+from zoo.predict.evaluation import arrays, evaluate
+from zoo.predict.predictors import array_classifier, loading
 
 ZOO = [sys.executable, "-m", "zoo.cli"]
 SHAPE = (8, 8)
@@ -142,7 +142,7 @@ def test_evaluate_repeats_the_test_of_the_run(workdir, test_split, capsys):
 @pytest.mark.parametrize("successes, trials", [(0, 7), (7, 7), (1, 1), (500, 1000)])
 def test_wilson(successes, trials):
     interval = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert evaluate.wilson(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert arrays.wilson(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 
 def test_evaluate_reads_all_of_another_file(workdir, digits, tmp_path, capsys):
@@ -526,7 +526,7 @@ def test_interrupt(workdir, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(array_classifier, "load", interrupted)
+    monkeypatch.setattr(loading, "load", interrupted)
     assert run(capsys, "predict", workdir, "x.npy") == (130, [], [])
 
 

@@ -7,7 +7,8 @@ from scipy import stats
 
 from zoo.adaptation import guards
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.predictors.cloning import Classifier, compiled
+from zoo.predict.predictors.cloning import compiled
+from zoo.predict.predictors.predictor import Classifier
 
 # Examples on either side of a change; of fewer, chance would tell of changes.
 _FEWEST = 32

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from zoo import files
-from zoo import workdir as folders
 from zoo.data.datasets import tables, text_classification, text_files
 from zoo.errors import BadInput
 from zoo.predict.evaluation import run_data, texts
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.workdir import read_run
 
 
 def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
@@ -31,7 +31,7 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
     """
     place = files.absolute(path)
     try:
-        if isinstance(predictor, TextClassifier):
+        if predictor.reads_text:
             return _texts(place, workdir, predictor)
         return _arrays(place, predictor)
     except BadInput as error:
@@ -41,8 +41,7 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
 def _texts(place: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[Any, np.ndarray]:
     if place.suffix not in text_files.SUFFIXES:
         raise BadInput(f"{place} is no file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
-    config = (folders.read_json(files.absolute(workdir), folders.RUN) or {}).get("config") or {}
-    label_column = config.get("label_column") or "label"
+    label_column = read_run(workdir, config_required=False).config.get("label_column") or "label"
     columns = (predictor.text_column, label_column, predictor.pair_column)
     found = texts.of_file(place, columns, predictor.classes)
     return run_data.as_examples(predictor, found), found.labels

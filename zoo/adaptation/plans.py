@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.adaptation.refiner import Stage
 from zoo.errors import BadInput
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 
 NAMES = ("auto", "output", "statistics", "parameters", "input", "views", "perturbation", "compute")
 
@@ -34,7 +34,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
             "it alone or with output"
         )
     if names == ["auto"]:
-        names = ["statistics", "output"] + (["input"] if _takes_images(predictor) else [])
+        names = ["statistics", "output"] + (["input"] if predictor.takes_images else [])
     # Imported here: each brings what only it needs.
     from zoo.adaptation.stages.compute import Compute
     from zoo.adaptation.stages.losses import LEARNERS
@@ -55,8 +55,3 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         "output": [Temperature, Prior],
     }
     return [make() for name, makers in of_name.items() if name in names for make in makers]
-
-
-def _takes_images(predictor: Classifier) -> bool:
-    shape = getattr(predictor, "shape", ())
-    return len(shape) in (2, 3) and predictor.dtype == "uint8"

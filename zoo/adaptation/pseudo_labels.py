@@ -35,10 +35,8 @@ from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.calibration import temperature_scaling
 from zoo.predict.evaluation import run_data
-from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier
 from zoo.predict.predictors.loading import load
-from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.predict.predictors.predictor import Classifier
 
 # By a field of the run's config that no other has.
 _EXPERIMENTS = {
@@ -132,8 +130,8 @@ def collect(
     """
     check(share, min_confidence)
     workdir = files.absolute(workdir)
-    predictor, run = load(workdir), _run(workdir)
-    if not isinstance(predictor, (ArrayClassifier, TextClassifier)):
+    predictor, run = load(workdir), folders.read_run(workdir)
+    if predictor.task != "classification":
         raise BadInput(f"{workdir} holds no classifier: expected a run on classes of texts, images or tables")
     examples = examples(predictor) if callable(examples) else examples
     own = _own(predictor, run, workdir)
@@ -193,17 +191,15 @@ def command(workdir: str | Path, path: Path) -> str:
         BadInput: the run is of no experiment that has --more_file.
     """
     workdir = files.absolute(workdir)
-    run = _run(workdir)
-    config = run["config"]
+    run = folders.read_run(workdir)
+    config = run.config
     name = next((module for field, module in _EXPERIMENTS.items() if field in config), None)
     if name is None:
         raise BadInput(f"{workdir} is of no experiment with --more_file: add {path} to its training data yourself")
     given = {"flagfile": workdir / folders.FLAGS, "more_file": files.absolute(path), "init_from": workdir}
     for field in ("dataset", "train_file", "eval_file"):
-        # As it was typed, in the folder where it was typed.
-        place = Path(run.get("folder", "."), Path(config.get(field) or "").expanduser())
         if config.get(field) and config[field] not in (*images.NAMES, *text_classification.NAMES):
-            given[field] = place
+            given[field] = run.path(field)
     if name.endswith("bert_finetune"):
         # The network is that of --init_from, all of it.
         given |= {"preset": "mini", "fresh_layers": 0}
@@ -215,13 +211,6 @@ def command(workdir: str | Path, path: Path) -> str:
     return shlex.join(["python", "-m", name, *(f"--{field}={value}" for field, value in given.items())])
 
 
-def _run(workdir: Path) -> dict[str, Any]:
-    run = folders.read_json(workdir, folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{workdir / folders.RUN} holds no config; restore it or train again")
-    return run
-
-
 class _Own(NamedTuple):
     """Of a run's data: validation examples and labels, and keys of what it was judged by and what it learned from."""
 
@@ -231,15 +220,15 @@ class _Own(NamedTuple):
     trained: set[Any]
 
 
-def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
+def _own(predictor: Classifier, run: folders.Run, workdir: Path) -> _Own:
     try:
-        if isinstance(predictor, ArrayClassifier):
+        if not predictor.reads_text:
             found = run_data.run_arrays(run)
             judged = [*splits.keys(found.validation["x"]), *splits.keys(found.test["x"])]
             validation = found.validation["x"], found.validation["y"]
             return _Own(*validation, set(judged), set(splits.keys(found.train["x"])))
         # Pseudo-labels of an earlier round are no knowledge: they are made anew.
-        found, config = run_data.run_texts(run, more=False), run["config"]
+        found, config = run_data.run_texts(run, more=False), run.config
         if config.get("share", 1.0) != 1.0:
             found = text_classification.subsample(found, config["share"], config["seed"])
     except BadInput as error:
@@ -251,7 +240,7 @@ def _own(predictor: Classifier, run: dict[str, Any], workdir: Path) -> _Own:
 
 def _new(predictor: Classifier, examples: Any, own: _Own) -> tuple[np.ndarray, LeftOut]:
     """Which examples, bool, are none that the run knows, and come for the first time."""
-    if isinstance(predictor, ArrayClassifier):
+    if not predictor.reads_text:
         keys = splits.keys(predictor.prepared(examples))
     else:
         keys = [normalized_key(each if isinstance(each, str) else PAIR_SEPARATOR.join(each)) for each in examples]
@@ -274,10 +263,10 @@ def said(left_out: LeftOut) -> str:
     )
 
 
-def _columns(predictor: Classifier, run: dict[str, Any]) -> tuple[str, str, str] | None:
-    if isinstance(predictor, ArrayClassifier):
+def _columns(predictor: Classifier, run: folders.Run) -> tuple[str, str, str] | None:
+    if not predictor.reads_text:
         return None
-    return predictor.text_column, run["config"].get("label_column") or "label", predictor.pair_column
+    return predictor.text_column, run.config.get("label_column") or "label", predictor.pair_column
 
 
 def _rows(found: Feedback) -> list[dict[str, Any]]:

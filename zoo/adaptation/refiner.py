@@ -23,7 +23,8 @@ from zoo.adaptation.drift_detection import Drift
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.cloning import Classifier, compiled, copied, digest
+from zoo.predict.predictors.cloning import compiled, copied, digest
+from zoo.predict.predictors.predictor import Classifier
 
 # From examples to logits `[examples, classes]`.
 Forward = Callable[[Any], np.ndarray]

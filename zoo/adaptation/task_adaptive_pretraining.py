@@ -25,8 +25,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import files
-from zoo import workdir as folders
 from zoo.adaptation import guards
 from zoo.data import bucketing
 from zoo.data.batches import Batches
@@ -44,6 +42,7 @@ from zoo.predict.predictors.cloning import copied
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
 from zoo.terms import Term
+from zoo.workdir import read_run
 
 # Of the head of masked words, which starts from nothing beneath the embedding's matrix: BERT's own layer has no
 # pretrained weights after fine-tuning, and learns alone at a rate that would ruin the encoder.
@@ -167,10 +166,7 @@ def replay(workdir: str | Path, predictor: TextClassifier, most: int = 5000, see
     Raises:
         BadInput: the run's data set cannot be read any more.
     """
-    run = folders.read_json(files.absolute(workdir), folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
-    found = run_data.as_examples(predictor, run_data.run_texts(run, more=False).train)
+    found = run_data.as_examples(predictor, run_data.run_texts(read_run(workdir), more=False).train)
     chosen = np.random.default_rng(seed).permutation(len(found))[:most]
     return [found[place] for place in chosen.tolist()]
 
@@ -197,7 +193,7 @@ class _Judge:
 
 
 def _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance) -> None:
-    if not isinstance(predictor, TextClassifier) or predictor.frame is None:
+    if predictor.task != "classification" or not predictor.reads_text or predictor.frame is None:
         raise BadInput(
             "the predictor is no encoder with classes: expected that of a run of experiments/bert_finetune.py"
         )

@@ -14,14 +14,16 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--dataset",
         metavar="NAME_OR_FILE",
-        help="another data set: the test split of a named one, or all of a .npz, .csv or .tsv file or a folder of "
-        "x.npy and y.npy, which may lack some of the classes (default: the test split of what the run was trained on); "
-        "for a run on texts a .csv, .tsv or .jsonl, without the texts that the run was trained on or chosen by; for a "
-        "tagger a CoNLL file, likewise",
+        help="another data set (default: the test split of the run's own): the test split of a named one, or all of a "
+        ".npz, .csv or .tsv file or a folder of x.npy and y.npy, which may lack some of the classes; for a run on "
+        "texts a .csv, .tsv or .jsonl, and for a tagger a CoNLL file, without the run's training and validation "
+        "examples",
     )
     columns = {"text_column": "texts", "pair_column": "second texts", "label_column": "classes"}
-    for name, what in columns.items():
-        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in such a file (default: the run's)")
+    for name, content in columns.items():
+        verb.add_argument(
+            f"--{name}", metavar="NAME", help=f"column of the {content} in such a file (default: the run's)"
+        )
     verb.add_argument(
         "--weight_column",
         metavar="NAME",

@@ -69,9 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _examples(predictor: Any, arguments: argparse.Namespace, out: Path) -> Any:
     from zoo.adaptation import pseudo_labels as feedback
-    from zoo.predict.predictors.text_classifier import TextClassifier
 
-    texts = isinstance(predictor, TextClassifier)
+    texts = predictor.reads_text
     # Before the minutes that the answers may take.
     feedback.check_path(out, texts)
     given = {name: getattr(arguments, name) for name in ("text_column", "pair_column") if getattr(arguments, name)}

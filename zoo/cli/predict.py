@@ -11,31 +11,36 @@ from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
     from zoo.cli.predict_output import Answers
-    from zoo.predict.predictors.cloning import Classifier
+    from zoo.predict.predictors.predictor import Predictor
 
 
 def add(verbs: Any) -> None:
     """`zoo predict WORKDIR FILE`."""
-    about = "Print what a run's model makes of each example."
-    verb = add_verb(verbs, "predict", about, "That is a class, a value, tags, or words for the gaps of a text.")
+    about = "Print a run's prediction for each example."
+    verb = add_verb(verbs, "predict", about, "A class, a value, tags, or words for the gaps of a text.")
     verb.add_argument(
         "files",
         metavar="FILE",
         nargs="*",
-        help="a .npy or .npz file with one example or a stack of them, a .png image, a .csv or .tsv whose "
-        "columns have the names of the training table's (others are passed over), or - to read stdin, line by line: "
-        'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one in each '
+        help="a .npy or .npz file with one example or a stack of examples, a .png image, a .csv or .tsv with the "
+        "columns of the training table (others are ignored), or - to read stdin, line by line: "
+        'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one per '
         'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
     )
-    about_pair = "the second text, for a run on pairs; one for each --text"
     verb.add_argument(
         "--text", metavar="TEXT", action="append", default=[], help="a text, for a run on texts; may be repeated"
     )
-    verb.add_argument("--pair", metavar="TEXT", action="append", default=[], help=about_pair)
-    for name, what in (("text_column", "texts"), ("pair_column", "second texts")):
-        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in a file (default: the run's)")
     verb.add_argument(
-        "--explain", action="store_true", help="print how much each token of a text speaks for the predicted class"
+        "--pair",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="the second text, for a run on pairs; one for each --text",
+    )
+    for name, content in (("text_column", "texts"), ("pair_column", "second texts")):
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {content} in a file (default: the run's)")
+    verb.add_argument(
+        "--explain", action="store_true", help="print how much each token of a text contributes to the predicted class"
     )
     verb.add_argument("--html", metavar="FILE.html", help="also write the explanations as a page that needs no network")
     verb.add_argument("--json", action="store_true", help="print one JSON object per example")
@@ -51,14 +56,14 @@ def add(verbs: Any) -> None:
         metavar="N",
         type=positive,
         default=1,
-        help="fill the gaps of a text in N rounds, the least sure ones again and again (default: 1, each by itself)",
+        help="fill the gaps of a text in N rounds, the least confident ones again each time (default: 1)",
     )
     verb.add_argument(
         "--runtime",
         choices=("auto", "compiled", "litert"),
         default="auto",
-        help="of a classifier, for one example at a time: litert converts the model once, which takes seconds; auto "
-        "uses what was converted before and agrees (default: auto)",
+        help="for single examples of a classifier: litert converts the model once, which takes seconds; auto uses an "
+        "earlier conversion that agrees with the model (default: auto)",
     )
     refine_flags.add_flags(verb)
     verb.set_defaults(run=_run)
@@ -77,16 +82,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
     predictor = load(arguments.workdir, arguments.runtime)
     check(predictor, arguments.workdir, arguments)
-    place = html.check(arguments.html) if arguments.html else None
+    page = html.check(arguments.html) if arguments.html else None
     session = None
     if arguments.refine or arguments.abstain_risk is not None:
         session = refine_flags.Session(predictor, arguments)
-    explain = arguments.explain or place is not None
+    explain = arguments.explain or page is not None
     if arguments.rounds > 1:
         from zoo.predict.predictors.mask_predict import MaskPredict
 
         predictor = MaskPredict(predictor, arguments.rounds)
-    answers, code = Answers(predictor, arguments.top, arguments.json, explain, place, session), 0
+    answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)
     for name in arguments.files:
@@ -95,8 +100,8 @@ def _run(arguments: argparse.Namespace) -> int:
             continue
         try:
             columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column")}
-            given = {name: value for name, value in columns.items() if value}
-            answers.file(name, predictor.read(name, **given))
+            columns = {name: value for name, value in columns.items() if value}
+            answers.file(name, predictor.read(name, **columns))
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
@@ -105,8 +110,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _stream(predictor: "Classifier", answers: "Answers") -> int:
-    """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
+def _stream(predictor: "Predictor", answers: "Answers") -> int:
+    """Predicts each line of stdin as it arrives; returns the highest exit code of its errors."""
     code = 0
     for line in predictor.lines(sys.stdin.buffer):
         answer = {"line": line.number} if line.id is None else {"line": line.number, "id": line.id}

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.parser import positive, tell
 from zoo.errors import BadInput
-from zoo.metrics.logits import class_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
 
     from zoo.adaptation.refiner import Refiner
     from zoo.predict.calibration.selective_prediction import SelectiveRule
-    from zoo.predict.predictors.cloning import Classifier
+    from zoo.predict.predictors.predictor import Classifier
 
 # Statistics of two hundred are known to a tenth of a standard deviation or better.
 _BATCH = 200
@@ -113,9 +112,8 @@ class Session:
 
     def __init__(self, predictor: "Classifier", arguments: argparse.Namespace):
         from zoo.predict.evaluation import held_out as sources
-        from zoo.predict.predictors.cloning import Classifier
 
-        if not isinstance(predictor, Classifier):
+        if predictor.task != "classification":
             flag = "refine" if arguments.refine else "abstain_risk"
             raise BadInput(f"--{flag} is for classifiers; {arguments.workdir} holds another model: leave the flag out")
         self._arguments, self._predictor = arguments, predictor
@@ -183,6 +181,7 @@ class Session:
         return refiner
 
     def _chosen(self, known: Any) -> "SelectiveRule":
+        from zoo.metrics.logits import class_probabilities
         from zoo.predict.calibration import selective_prediction
 
         found = self._refiner.forward(known.examples) if self._refiner else class_probabilities(known.logits)

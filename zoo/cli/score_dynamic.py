@@ -160,15 +160,12 @@ def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
     from zoo import workdir as folders
     from zoo.data.datasets import running_text
 
-    run = folders.read_json(files.absolute(workdir), folders.RUN)
-    config = run.get("config") if isinstance(run, dict) else None
-    if not isinstance(config, dict) or "dataset" not in config:
+    run = folders.read_run(workdir, config_required=False)
+    if "dataset" not in run.config:
         raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no text; use --optimizer=sgd")
-    own = config.get("train_file", "")
-    # As it was typed, in the folder where it was typed.
-    own = str(Path(run.get("folder", "."), Path(own).expanduser())) if own else ""
+    own = str(run.path("train_file")) if run.config.get("train_file") else ""
     try:
-        text = running_text.load(config["dataset"], own).train
+        text = running_text.load(run.config["dataset"], own).train
     except BadInput as error:
         raise BadInput(f"--optimizer=rms measures gradients on the run's training text: {error}") from None
     # A token has at least one character.

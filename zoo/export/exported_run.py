@@ -1,4 +1,4 @@
-"""What a run offers to take away: its network in Keras' own layers, and what must be known to use it."""
+"""A finished run read for export: its network in plain Keras layers, and the signature needed to use it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from zoo import workdir as folders
 from zoo.data.text.tokenizer import PADDING, Tokenizer
 from zoo.data.text.tokenizer import load as load_tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo, read_model_info
 from zoo.models.keras_only import plain
 from zoo.predict.language_models import language_model
 from zoo.predict.predictors import loading
@@ -32,19 +33,19 @@ _ONE_LOGIT = "sigmoid gives the probability of the second class"
 
 
 class RunModel(NamedTuple):
-    """A finished run, read.
+    """A finished run, ready for export.
 
     Attributes:
-        source: the run's own model, as `zoo.load` has it.
-        network: the same of Keras' own layers, float32, see `plain`.
-        about: the run's model.json.
-        signature: what lies beside an artefact as JSON.
-        tokenizer: of a run on texts.
+        source: the run's model, as `zoo.load` returns it.
+        network: the same network in Keras' own layers and float32; see `plain`.
+        info: content of the run's model.json.
+        signature: description of inputs, outputs and texts, written as signature.json beside the artefact.
+        tokenizer: tokenizer of a run on texts, or None.
     """
 
     source: keras.Model
     network: keras.Model
-    about: dict[str, Any]
+    info: ModelInfo
     signature: dict[str, Any]
     tokenizer: Tokenizer | None
 
@@ -53,78 +54,75 @@ def read(workdir: str | Path) -> RunModel:
     """Reads a run for export.
 
     Raises:
-        BadInput: there is no model, it cannot be read, or it is of a kind that is not exported.
+        BadInput: the model is missing, cannot be read, or cannot be exported.
     """
     workdir = files.absolute(workdir)
-    about = folders.read_json(workdir, folders.ABOUT)
-    # What loads a run for prediction finds all that may be wrong with it.
-    is_language_model = isinstance(about, dict) and about.get("task") == "language_model"
-    # Without LiteRT, which may be just what this is read for.
+    info = read_model_info(workdir)
+    is_language_model = info.task == "language_model"
+    # Loading for prediction reports any damage. Without LiteRT, which may be the format to export to.
     loaded = language_model.load(workdir) if is_language_model else loading.load(workdir, runtime="compiled")
-    source = getattr(loaded, "network", loaded).model
-    reads_text = about.get("input") == "text" or is_language_model
+    source = loaded.model
+    reads_text = info.input == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None
-    network = plain(source, segments=bool(about.get("pair")))
-    return RunModel(source, network, about, _signature(about, source, network, tokenizer), tokenizer)
+    network = plain(source, segments=info.pair)
+    return RunModel(source, network, info, _signature(info, network, tokenizer), tokenizer)
 
 
-def _signature(
-    about: dict[str, Any], source: keras.Model, network: keras.Model, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
-    task, logits = about["task"], network.output.shape
+def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    task, logits = info.task, network.output.shape
     meaning = _ONE_LOGIT if task == "classification" and logits[-1] == 1 else _LOGITS[task]
-    found = {
+    names = {name: getattr(info, name) for name in ("classes", "tags", "scheme", "words", "centre", "scale")}
+    signature = {
         "zoo": zoo.__version__,
         "task": task,
-        **{name: about[name] for name in ("classes", "tags", "scheme", "words", "centre", "scale") if name in about},
+        **{name: value for name, value in names.items() if value is not None},
         "inputs": [
-            {"name": each.name, "dtype": each.dtype, "shape": _shape(each.shape), "is": _meaning(each, about)}
+            {"name": each.name, "dtype": each.dtype, "shape": _shape(each.shape), "is": _meaning(each, info)}
             for each in network.inputs
         ],
         "outputs": [{"name": "logits", "dtype": "float32", "shape": _shape(logits), "is": meaning}],
         "precision": "float32",
     }
     if tokenizer is not None:
-        found["text"] = _text(about, source, tokenizer)
-    return found
+        signature["text"] = _text(info, tokenizer)
+    return signature
 
 
-def _text(about: dict[str, Any], source: keras.Model, tokenizer: Tokenizer) -> dict[str, Any]:
-    """How texts become ids."""
-    longest = about.get("max_length") or about.get("context")
+def _text(info: ModelInfo, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Description of how texts become token ids."""
     return {
         "tokenizer": folders.TOKENIZER,
-        # Where the file's own id 0 is no padding, the model's ids are one more than the file's.
+        # Where id 0 of the file is not padding, the model's ids are the file's plus 1.
         "id_shift": _shift(tokenizer),
         "vocabulary": tokenizer.vocabulary_size,
-        "frame": about.get("frame"),
-        "max_length": longest,
-        "cut": about.get("cut", "head"),
-        "pair": bool(about.get("pair")),
-        "mask": tokenizer.id_of(MASK) if about["task"] == "pretraining" else None,
+        "frame": info.frame,
+        "max_length": info.max_length or info.context,
+        "cut": info.cut or "head",
+        "pair": info.pair,
+        "mask": tokenizer.id_of(MASK) if info.task == "pretraining" else None,
         "padding": PADDING,
     }
 
 
 def _shift(tokenizer: Tokenizer) -> int:
-    # The first id of the file, whatever it stands for, is this one here.
     return 0 if tokenizer.token(PADDING) is not None else 1
 
 
 def _shape(shape: tuple) -> list:
     names = {0: "batch", 1: "time"}
-    return [names.get(place, "any") if size is None else size for place, size in enumerate(shape)]
+    return [names.get(axis, "any") if size is None else size for axis, size in enumerate(shape)]
 
 
-def _meaning(each: Any, about: dict[str, Any]) -> str:
-    if each.name != "x":
-        return _MEANINGS[each.name]
-    largest = about.get("largest")
-    return f"raw pixels, 0 to {largest:g}" if largest else "raw features; they are standardised inside of the model"
+def _meaning(tensor: Any, info: ModelInfo) -> str:
+    if tensor.name != "x":
+        return _MEANINGS[tensor.name]
+    if info.largest:
+        return f"raw pixels, 0 to {info.largest:g}"
+    return "raw features; they are standardised inside of the model"
 
 
 def refuse(signature: dict[str, Any], format: str, why: str) -> None:
-    """Says that a format cannot hold a run.
+    """Refuses a format that cannot hold a run.
 
     Raises:
         BadInput: always.

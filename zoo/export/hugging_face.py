@@ -48,16 +48,16 @@ def write(run: RunModel, folder: Path) -> None:
     """
     _check(run)
     weights = bert.weights(run.source)
-    shape = Shape(**run.about["shape"])
+    shape = Shape(**run.info.shape)
     extra = {name: each for name, each in weights.items() if not name.startswith(("embedding/", "block"))}
     body = {name: each for name, each in weights.items() if name not in extra}
-    labels = tuple(run.about.get("classes", run.about.get("tags", ())))
-    if run.about["task"] == "classification" and extra["head/kernel"].shape[1] == 1:
+    labels = run.info.tags or () if run.info.classes is None else run.info.classes
+    if run.info.task == "classification" and extra["head/kernel"].shape[1] == 1:
         # One logit is that of the second class, the first one's is 0.
         for name in ("head/kernel", "head/bias"):
             extra[name] = np.concatenate([np.zeros_like(extra[name]), extra[name]], axis=-1)
-    if run.about["task"] == "regression":
-        centre, scale = run.about["centre"], run.about["scale"]
+    if run.info.task == "regression":
+        centre, scale = run.info.centre, run.info.scale
         extra["head/kernel"] = extra["head/kernel"] * np.float32(scale)
         extra["head/bias"] = extra["head/bias"] * np.float32(scale) + np.float32(centre)
     # It makes the folder itself and moves it to its place.
@@ -70,7 +70,7 @@ def write(run: RunModel, folder: Path) -> None:
 
 def signature(run: RunModel) -> dict[str, Any]:
     """What differs from the run's own signature."""
-    task, columns = run.about["task"], ["input_ids", "attention_mask", "token_type_ids"]
+    task, columns = run.info.task, ["input_ids", "attention_mask", "token_type_ids"]
     logits = run.network.output.shape[-1]
     is_pair = task == "classification" and logits == 1
     shape = (
@@ -90,7 +90,7 @@ def _check(run: RunModel) -> None:
     """Refuses what transformers' BERT computes otherwise, or not at all."""
     blocks = [layer for layer in run.source.layers if isinstance(layer, transformer.Block)]
     expected = "a post-norm encoder as in BERT"
-    if not blocks or run.about["task"] not in _CLASSES:
+    if not blocks or run.info.task not in _CLASSES:
         refuse(run.signature, "huggingface", f"expected {expected}; choose another format")
     if blocks[0].norm_first or blocks[0].causal:
         refuse(run.signature, "huggingface", f"its network is pre-norm, expected {expected}; choose another format")
@@ -98,7 +98,7 @@ def _check(run: RunModel) -> None:
         refuse(
             run.signature, "huggingface", "it pools by the mean of all tokens, BERT by the first; choose another format"
         )
-    if not run.about["shape"].get("segments"):
+    if not run.info.shape.get("segments"):
         refuse(run.signature, "huggingface", f"it has no segments, expected {expected}; choose another format")
     if run.signature["text"]["id_shift"]:
         refuse(run.signature, "huggingface", "its tokenizer's id 0 is no padding; choose another format")

@@ -11,6 +11,7 @@ from zoo import workdir as folders
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import read_model_info
 from zoo.models.hugging_face import config
 from zoo.models.hugging_face import folder as pretrained
 from zoo.models.hugging_face.config import Shape
@@ -66,17 +67,17 @@ def described(shape: Shape, norm_first: bool) -> dict:
 
 
 def _run(folder: Path) -> Origin:
-    about = folders.read_json(folder, folders.ABOUT)
+    info = read_model_info(folder)
+    if info.network not in (None, ENCODER):
+        raise BadInput(f"--init_from {folder} holds a network of another kind; expected an encoder")
     try:
-        if about["network"] != ENCODER:
-            raise BadInput(f"--init_from {folder} holds a network of another kind; expected an encoder")
-        shape, norm_first = Shape(**about["shape"]), bool(about["norm_first"])
-    except (KeyError, TypeError):
-        raise BadInput(
-            f"--init_from {folder}: {folders.ABOUT} describes no encoder; expected a run of bert_*"
-        ) from None
+        shape = Shape(**info.shape)
+    except TypeError:
+        shape = None
+    if info.network is None or shape is None or info.norm_first is None:
+        raise BadInput(f"--init_from {folder}: {folders.ABOUT} describes no encoder; expected a run of bert_*")
     words = tokenizers.load(folder / folders.TOKENIZER)
-    return Origin(shape, norm_first, _fitting(words, shape, folder))
+    return Origin(shape, info.norm_first, _fitting(words, shape, folder))
 
 
 def _fitting(words: Tokenizer, shape: Shape, folder: Path) -> Tokenizer:

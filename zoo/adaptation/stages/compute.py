@@ -12,8 +12,7 @@ from zoo.predict.early_exit import exit_heads
 from zoo.predict.early_exit.lstm_exit import LstmExit
 from zoo.predict.early_exit.transformer_exit import TransformerExit
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.predict.predictors.predictor import Classifier
 
 
 class Compute:
@@ -39,7 +38,7 @@ class Compute:
         Raises:
             BadInput: the model is of no kind that can be left early.
         """
-        if not isinstance(predictor, TextClassifier):
+        if not predictor.reads_text:
             raise BadInput("--refine=compute: expected an encoder or an LSTM that reads texts; leave it out")
         if any(isinstance(layer, transformer.Block) for layer in predictor.model.layers):
             self._early = TransformerExit(

@@ -21,7 +21,8 @@ import numpy as np
 from zoo.adaptation.stages.class_proportions import ClassProportions, CorrelationModel
 from zoo.engine.state import array
 from zoo.models.layers import BatchNorm
-from zoo.predict.predictors.cloning import Classifier, reading
+from zoo.predict.predictors.cloning import reading
+from zoo.predict.predictors.predictor import Classifier
 
 # Turns of statistics and shares; a change of the shares below _STILL in total ends them.
 _TURNS, _STILL = 4, 0.02

@@ -8,7 +8,7 @@ from zoo.adaptation import guards
 from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.predict.calibration import label_shift, temperature_scaling
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 
 _TINY = 1e-300
 # Other shares of the same classes leave the answers as typical as they were.

@@ -26,7 +26,8 @@ from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.models.layers import BatchNorm
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier, copied
+from zoo.predict.predictors.cloning import copied
+from zoo.predict.predictors.predictor import Classifier
 
 _NORMS = (BatchNorm, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 # Of what was before, in the mean answer (EATA's) and in the mean entropy (SAR's).
@@ -63,7 +64,7 @@ class Parameters:
             BadInput: the model has no normalisation.
         """
         layers = [layer for layer in predictor.model.layers if isinstance(layer, _NORMS)]
-        if not isinstance(predictor, ArrayClassifier) or not layers:
+        if predictor.reads_text or not layers:
             raise BadInput("--refine=parameters: the model has no normalisation; train one with --norm=batch or layer")
         for layer in predictor.model.layers:
             layer.trainable = layer in layers
@@ -71,7 +72,7 @@ class Parameters:
         self._answers, self._entropy = np.zeros(len(predictor.classes)), 0.0
         self._taught = isinstance(self._learner, MeanTeacher)
         self._model = _learning_copy(predictor) if self._taught else predictor.model
-        image = len(predictor.shape) in (2, 3) and predictor.dtype == np.uint8
+        image = predictor.takes_images
         self._views = views.allowed(predictor, source) if self._taught and image else [views.View()]
         optimizer = optimizers.make(
             self._learner.optimizer, schedules.make("constant", self._learner.learning_rate, decay_steps=1), None

@@ -20,7 +20,7 @@ from zoo.metrics.logits import two_class_logits
 from zoo.models.transformer import Block
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 from zoo.predict.predictors.text_classifier import TextClassifier
 
 # Images whose gradients are computed at a time; it bounds the memory.
@@ -53,9 +53,9 @@ class Perturbation:
             BadInput: the model takes neither images nor texts.
         """
         self._predictor, self._on = predictor, False
-        if isinstance(predictor, TextClassifier):
+        if predictor.reads_text:
             self._change = self._of_vectors(predictor)
-        elif isinstance(predictor, ArrayClassifier) and len(predictor.shape) in (2, 3) and predictor.dtype == np.uint8:
+        elif predictor.takes_images:
             self._change = self._of_pixels(predictor)
         else:
             raise BadInput("--refine=perturbation: expected a model of images or of texts")
@@ -69,7 +69,7 @@ class Perturbation:
         """Those of the examples as they were changed, or as they are."""
         if not self._on:
             return inner(examples)
-        if isinstance(self._predictor, TextClassifier):
+        if self._predictor.reads_text:
             return self._of_texts(examples)
         parts = [examples[first : first + _PART] for first in range(0, len(examples), _PART)]
         changed = [self._change(tf.constant(part)).numpy() for part in parts]

@@ -19,8 +19,8 @@ from zoo.adaptation import guards
 from zoo.adaptation.refiner import Forward, StreamContext
 from zoo.errors import BadInput
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier, reading
+from zoo.predict.predictors.cloning import reading
+from zoo.predict.predictors.predictor import Classifier
 
 # An image's change: angle in radians, logarithm of the size, and the move right and down as shares of the sides.
 _DEGREES = np.deg2rad(np.array([-60.0, -45, -30, -15, 15, 30, 45, 60]))
@@ -61,8 +61,7 @@ class Pose:
         Raises:
             BadInput: the examples are no images.
         """
-        shape = getattr(predictor, "shape", ())
-        if not isinstance(predictor, ArrayClassifier) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
+        if not predictor.takes_images:
             raise BadInput("--refine=input: the model takes no images, which could be turned or moved")
         self._guards = guards.Guards(source)
         last = predictor.model.layers[-1].input

@@ -11,7 +11,7 @@ from zoo.adaptation.stages import normalization
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 
 # Fewer examples say less of a channel's variance than the source's does.
 _FEWEST = 32

@@ -15,8 +15,7 @@ from zoo.adaptation.stages.pose import warped
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.cloning import Classifier
+from zoo.predict.predictors.predictor import Classifier
 
 # By which the accuracy on the validation split may fall: one standard error of a thousand examples at 0.9.
 _TOLERANCE = 0.01
@@ -55,8 +54,7 @@ def allowed(predictor: Classifier, source: HeldOut) -> list[View]:
     Raises:
         BadInput: the model takes no images.
     """
-    shape = getattr(predictor, "shape", ())
-    if not isinstance(predictor, ArrayClassifier) or len(shape) not in (2, 3) or predictor.dtype != np.uint8:
+    if not predictor.takes_images:
         raise BadInput("--refine=views: views are of images, the model takes none")
     least = float((source.logits.argmax(axis=1) == source.labels).mean()) - _TOLERANCE
 

@@ -115,7 +115,7 @@ def load_or_fit(workdir: str | Path, predictor: TextClassifier, save: bool = Fal
     if os.path.lexists(workdir / NAME):
         return load(workdir, predictor)
     LayerwiseEncoder(predictor.model)
-    train = run_data.run_texts(folders.read_json(workdir, folders.RUN)).train
+    train = run_data.run_texts(folders.read_run(workdir)).train
     exits = fit(predictor, run_data.as_examples(predictor, train), train.labels)
     if save:
         exits.save(workdir)

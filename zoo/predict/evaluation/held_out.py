@@ -1,27 +1,24 @@
-"""What a finished run knows of the data that it was trained for: its model's answers to the validation split."""
+"""The validation split of a finished run, with its model's logits."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo import files
-from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation import run_data
-from zoo.predict.evaluation.run_data import run_arrays
-from zoo.predict.predictors.cloning import Classifier
-from zoo.predict.predictors.text_classifier import TextClassifier
+from zoo.predict.predictors.predictor import Classifier
+from zoo.workdir import Run, read_run
 
 
 class HeldOut(NamedTuple):
     """The validation split, as the stages and guards of `zoo.adaptation.refiner` use it.
 
     Attributes:
-        examples: what the predictor takes: an array, or a list of texts or pairs.
+        examples: an array, or a list of texts or pairs of texts, as the predictor takes them.
         labels: int32 `[examples]`.
-        logits: float32 `[examples, classes]`, of the model as it was trained.
+        logits: logits of the trained model, float32 `[examples, classes]`.
     """
 
     examples: Any
@@ -30,18 +27,16 @@ class HeldOut(NamedTuple):
 
 
 def load(workdir: str | Path, predictor: Classifier) -> HeldOut:
-    """Reads the run's validation split and lets its model answer.
+    """Reads the run's validation split and computes its model's logits.
 
     Args:
-        workdir: of the run.
-        predictor: `predictor.load(workdir)`, of classes.
+        workdir: folder of the run.
+        predictor: the run's classifier, from `loading.load(workdir)`.
 
     Raises:
-        BadInput: the run's data set cannot be read any more.
+        BadInput: the run's data set can no longer be read.
     """
-    run = folders.read_json(files.absolute(workdir), folders.RUN)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise BadInput(f"{files.absolute(workdir) / folders.RUN} holds no config; restore it or train again")
+    run = read_run(workdir)
     try:
         examples, labels = _validation(predictor, run)
     except BadInput as error:
@@ -50,7 +45,7 @@ def load(workdir: str | Path, predictor: Classifier) -> HeldOut:
 
 
 def halves(source: HeldOut) -> tuple[HeldOut, HeldOut]:
-    """Two parts by chance, always the same: what is fitted to one may be judged by the other."""
+    """Two random halves, always the same, one to fit on and one to evaluate on."""
     order = np.random.default_rng(0).permutation(len(source.labels))
     parts = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     return tuple(HeldOut(_chosen(source.examples, part), source.labels[part], source.logits[part]) for part in parts)
@@ -60,9 +55,9 @@ def _chosen(examples: Any, part: np.ndarray) -> Any:
     return examples[part] if isinstance(examples, np.ndarray) else [examples[index] for index in part.tolist()]
 
 
-def _validation(predictor: Classifier, run: dict[str, Any]) -> tuple[Any, np.ndarray]:
-    if isinstance(predictor, TextClassifier):
-        found = run_data.run_texts(run).validation
-        return run_data.as_examples(predictor, found), found.labels
-    columns = run_arrays(run).validation
+def _validation(predictor: Classifier, run: Run) -> tuple[Any, np.ndarray]:
+    if predictor.reads_text:
+        validation = run_data.run_texts(run).validation
+        return run_data.as_examples(predictor, validation), validation.labels
+    columns = run_data.run_arrays(run).validation
     return columns["x"], columns["y"]

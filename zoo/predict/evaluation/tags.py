@@ -1,5 +1,6 @@
-"""How good a tagger is on sentences that it was not trained on."""
+"""Evaluation of taggers: entity F1 or tag accuracy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from zoo import errors, files
@@ -11,60 +12,60 @@ from zoo.errors import BadInput
 from zoo.metrics import entities
 from zoo.predict.evaluation.run_data import conll_columns, run_sentences
 from zoo.predict.predictors.tagger import Tagger
+from zoo.workdir import Run
 
 
-def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None) -> dict[str, float]:
-    """Judges a tagger.
+def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[str, float]:
+    """Evaluates a tagger.
 
-    As in training, words behind `max_length` of a sentence count as not recognised.
+    As in training, words of a sentence beyond `max_length` count as not recognised.
 
     Args:
-        predictor: of the run.
-        run: its run.json.
+        predictor: tagger of the run.
+        run: record of the run.
         dataset: None for the test split of the run's own sentences. Else a name, whose test split is used, or a CoNLL
-            file with the columns of the run's. Of another data set those sentences are left out that the run was
-            trained on or chosen by.
+            file with the columns of the run's, without sentences of the run's training and validation splits.
 
     Returns:
-        `examples`, the number of sentences, and all of `entities.judged` with its intervals (95 %, bootstrap). Of
-        another data set also `left_out`, the number of sentences; it is missing where the run's own sentences cannot be
-        read any more.
+        `examples`, the number of sentences, and the metrics of `entities.judged` with their intervals (95 %,
+        bootstrap). For another data set also `left_out`, the number of excluded sentences; it is missing where the
+        run's own sentences can no longer be read.
 
     Raises:
-        BadInput: the data set is not found or not understood, none of its tags is the model's, or no sentence is left.
+        BadInput: the data set is not found or not understood, has none of the model's tags, or no sentence is left.
     """
     if dataset is None:
         own = run_sentences(run)
         _check(predictor, "the run's data set", own.test, own.scheme)
-        return _judged(predictor, own.test)
-    found, scheme = _other(dataset, run["config"])
-    _check(predictor, f"--dataset {dataset}", found, scheme)
+        return _metrics(predictor, own.test)
+    sentences, scheme = _other(dataset, run.config)
+    _check(predictor, f"--dataset {dataset}", sentences, scheme)
     try:
         own = run_sentences(run)
     except BadInput:
-        return _judged(predictor, found)
-    known = {_key(words) for part in (own.train, own.validation) for words in part.words}
-    new = [_key(words) not in known for words in found.words]
+        return _metrics(predictor, sentences)
+    own_keys = {_key(words) for part in (own.train, own.validation) for words in part.words}
+    new = [_key(words) not in own_keys for words in sentences.words]
     if not any(new):
         raise BadInput(f"--dataset {dataset}: the run was trained on all of its {len(new)} sentences; expected others")
-    left = Sentences(*([each for each, keep in zip(column, new) if keep] for column in found))
-    return {**_judged(predictor, left), "left_out": new.count(False)}
+    left = Sentences(*([each for each, keep in zip(column, new) if keep] for column in sentences))
+    return {**_metrics(predictor, left), "left_out": new.count(False)}
 
 
-def _other(dataset: str, config: dict[str, Any]) -> tuple[Sentences, str]:
+def _other(dataset: str, config: Mapping[str, Any]) -> tuple[Sentences, str]:
     path = files.absolute(dataset)
     if dataset in tagging.NAMES:
-        found = tagging.load(dataset)
-        return found.test, found.scheme
+        data = tagging.load(dataset)
+        return data.test, data.scheme
     if not path.exists():
         raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, tagging.NAMES, 'a CoNLL file')}")
     sentences, scheme, _ = to_iob2(path, conll.read(path, **conll_columns(config)))
     return Sentences([each.words for each in sentences], [each.tags for each in sentences]), scheme
 
 
-def _check(predictor: Tagger, source: str, found: Sentences, scheme: str) -> None:
-    names = {tag for tags in found.tags for tag in tags}
-    # A type that the model does not know is counted: nothing of it is found. A file with none that it knows is a slip.
+def _check(predictor: Tagger, source: str, sentences: Sentences, scheme: str) -> None:
+    names = {tag for tags in sentences.tags for tag in tags}
+    # Entities of a type unknown to the model count as missed. A file with no known type is a mistake.
     if scheme != predictor.scheme or not (names & set(predictor.names) - {"O"}):
         raise BadInput(
             f"{source} has the tags {_few(sorted(names))}; expected those of the model: {_few(predictor.names)}"
@@ -79,6 +80,6 @@ def _key(words: list[str]) -> str:
     return normalized_key(" ".join(words))
 
 
-def _judged(predictor: Tagger, found: Sentences) -> dict[str, float]:
-    predicted = predictor.tags_of(found.words, whole=False)
-    return {"examples": len(predicted), **entities.judged(found.tags, predicted, predictor.scheme, final=True)}
+def _metrics(predictor: Tagger, sentences: Sentences) -> dict[str, float]:
+    predicted = predictor.tags_of(sentences.words, whole=False)
+    return {"examples": len(predicted), **entities.judged(sentences.tags, predicted, predictor.scheme, final=True)}

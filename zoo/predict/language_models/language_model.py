@@ -12,6 +12,7 @@ from zoo import workdir as folders
 from zoo.data.datasets import running_text
 from zoo.data.text import tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import missing_fields, read_model_info
 from zoo.models import kv_cache
 from zoo.predict.language_models import generation, perplexity
 from zoo.predict.language_models.generation import Generated
@@ -170,13 +171,14 @@ def load(workdir: str | Path) -> LanguageModel:
         BadInput: the model is missing, cannot be read, or is not a language model.
     """
     workdir = files.absolute(workdir)
-    about = folders.read_json(workdir, folders.ABOUT)
-    task = about.get("task") if isinstance(about, dict) else None
-    if not isinstance(task, str):
-        raise BadInput(f"{workdir / folders.ABOUT} does not say its task; restore it or train again")
-    if task != "language_model":
-        raise BadInput(f"{workdir} holds a model for {task}, expected a language model; use zoo predict for this one")
-    if about.get("bidirectional"):
+    info = read_model_info(workdir)
+    if info.task is None:
+        raise missing_fields(workdir, "its task")
+    if info.task != "language_model":
+        raise BadInput(
+            f"{workdir} holds a model for {info.task}, expected a language model; use zoo predict for this one"
+        )
+    if info.bidirectional:
         raise BadInput(
             f"{workdir} holds two language models, one in each direction, to start others from; expected one that "
             "reads forwards: train without --bidirectional"
@@ -185,15 +187,15 @@ def load(workdir: str | Path) -> LanguageModel:
     words = tokenizer.load(workdir / folders.TOKENIZER)
     column = text_preprocessing.columns_of_run(workdir)[0]
     try:
-        loaded = LanguageModel(model, words, by_line="context" in about, text_column=column)
+        loaded = LanguageModel(model, words, by_line=info.context is not None, text_column=column)
     except ValueError as error:
         raise BadInput(
             f"{workdir / folders.MODEL} is not a language model ({error}); restore it or train again"
         ) from None
     rows = model.output_shape[-1]
-    if loaded.context and about.get("context", loaded.context) != loaded.context:
+    if loaded.context and info.context not in (None, loaded.context):
         raise BadInput(
-            f"{workdir}: {folders.ABOUT} has a context of {about['context']}, the model one of {loaded.context}; "
+            f"{workdir}: {folders.ABOUT} has a context of {info.context}, the model one of {loaded.context}; "
             "expected the two files of one run"
         )
     if words.vocabulary_size > rows:

@@ -1,5 +1,5 @@
-"""Predictors: what loads a run and answers for arrays, texts, tags and masked words.
+"""Predictors, one class per task: classification, regression, tagging and fill-mask.
 
 May import metrics, models and data; the other rooms of predict build on it.
-Start at loading.py.
+Start at predictor.py.
 """

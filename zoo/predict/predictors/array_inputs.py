@@ -1,4 +1,4 @@
-"""Examples to predict: from .npy, .npz and .png files, from tables, and from lines of JSON."""
+"""Reading of arrays to predict: .npy, .npz and .png files, tables, and JSON lines."""
 
 import json
 import zipfile
@@ -15,7 +15,7 @@ SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
 
 
 class InputLine(NamedTuple):
-    """A line: its number from 1, its `id` if it has one, and either examples `[1, *shape]` or `[text]`, or an error."""
+    """A line of a stream: its number from 1, its `id` or None, and `[1, *shape]` or `[text]`, or an error."""
 
     number: int
     id: Any
@@ -27,18 +27,18 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
     """Reads the examples of one file.
 
     Args:
-        path: a .npy or .npz file with one example or a stack of them, a .png file with one, or a .csv or .tsv with one
-            in each row.
-        shape: of one example.
-        dtype: that the model takes.
-        features: names of the columns that are read of a table, in the model's order; other columns are passed over.
-            Without names the table has as many columns as an example has numbers.
+        path: a .npy or .npz file with one example or a stack of examples, a .png file with one, or a .csv or .tsv with
+            one per row.
+        shape: shape of one example.
+        dtype: dtype of the model's input.
+        features: names of the table columns to read, in the model's order; other columns are ignored. Without names
+            the table must have one column per number of an example.
 
     Returns:
         `[examples, *shape]` of that dtype.
 
     Raises:
-        BadInput: names the file, what is wrong and what was expected; of a table also the line and the column.
+        BadInput: names the file, what is wrong and what was expected; for a table also the line and the column.
     """
     path = Path(path)
     if path.suffix.lower() in csv_tables.SUFFIXES:
@@ -59,7 +59,7 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
 def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[InputLine]:
     """Reads one example from each line, as a nested list or as `{"x": [...], "id": ...}`; empty lines are skipped.
 
-    A line that cannot be used becomes a `InputLine` with an error, and the reading goes on.
+    A line that cannot be used becomes an `InputLine` with an error, and reading continues.
     """
     for number, text in enumerate(stream, 1):
         if not text.strip():
@@ -76,44 +76,44 @@ def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> I
 
 
 def check_shape(examples: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Refuses what is not a stack `[examples, *shape]`."""
+    """Refuses an array that is not `[examples, *shape]`."""
     if not _is_stack(examples, shape):
         raise BadInput(f"shape {examples.shape}, expected {_text(shape)}")
 
 
 def numbers(values: np.ndarray, dtype: np.dtype, first: int = 0) -> np.ndarray:
-    """The same numbers in another dtype, or an error where it cannot hold them.
+    """Converts numbers to another dtype, without loss of range.
 
     Args:
-        values: of any shape.
-        dtype: floating or whole numbers.
-        first: what the error adds to the first index: where in a larger array these values begin.
+        values: array of any shape.
+        dtype: a float or integer dtype.
+        first: index of these values in a larger array, for errors.
 
     Raises:
-        BadInput: NaN or infinite, or for whole numbers a fraction or a value out of range; names the place.
+        BadInput: NaN or infinite, or for integers a fraction or a value out of range; names the index.
     """
     if values.dtype == dtype and dtype.kind in "iu":
         return values
     if values.dtype.kind not in "fiub":
         raise BadInput(f"holds {values.dtype.name}, expected numbers")
-    # What the cast makes of values that do not fit is looked for below, and told with its place.
+    # Values that do not fit are detected below and reported with their index.
     with np.errstate(over="ignore", invalid="ignore"):
         converted = values.astype(dtype, copy=False)
     if dtype.kind in "iu":
-        # Compared before the cast: a fraction or 256 would quietly become another pixel.
+        # Compared before the cast: a fraction or 256 would silently become another pixel.
         limits = np.iinfo(dtype)
-        good = (values >= limits.min) & (values <= limits.max) & (converted == values)
+        fits = (values >= limits.min) & (values <= limits.max) & (converted == values)
         expected = f"whole numbers from {limits.min} to {limits.max}"
     else:
-        good, expected = np.isfinite(converted), f"finite {dtype.name} numbers"
-    if not good.all():
-        place = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise BadInput(f"{values[place]} at {[first + place[0], *place[1:]]}, expected {expected}")
+        fits, expected = np.isfinite(converted), f"finite {dtype.name} numbers"
+    if not fits.all():
+        index = tuple(int(i) for i in np.argwhere(~fits)[0])
+        raise BadInput(f"{values[index]} at {[first + index[0], *index[1:]]}, expected {expected}")
     return converted
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of an error's text, or its type where the text is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -157,9 +157,9 @@ def _table(path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequen
             f"{path}: has {len(table.header)} columns, and the run keeps no names to choose by; expected the "
             f"{shape[0]} columns that it was trained on, in their order"
         )
-    found = table.numbers(features or table.header)
+    values = table.numbers(features or table.header)
     try:
-        return numbers(found, dtype)
+        return numbers(values, dtype)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Copies of predictors, whose models may change while the source stays as it is."""
+"""Clones of classifiers, whose models may change while the source's stays as it is."""
 
 import hashlib
 from typing import Any
@@ -6,40 +6,30 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.text_classifier import TextClassifier
-
-Classifier = ArrayClassifier | TextClassifier
+from zoo.predict.predictors.predictor import Classifier
 
 
 def copied(predictor: Classifier) -> Classifier:
-    """The same predictor with a model of its own, of the same weights."""
+    """The same predictor with a copy of its model, weights included."""
     model = keras.models.clone_model(predictor.model)
     model.set_weights(predictor.model.get_weights())
-    return _with(predictor, model, predictor.classes)
+    return predictor.with_model(model, predictor.classes)
 
 
 def compiled(predictor: Classifier) -> Classifier:
-    """The same predictor with the same model, which answers for single examples, too."""
-    return predictor if predictor.lite is None else _with(predictor, predictor.model, predictor.classes)
+    """The same predictor without LiteRT: the model itself also answers for single examples."""
+    return predictor if predictor.lite is None else predictor.with_model(predictor.model, predictor.classes)
 
 
 def reading(predictor: Classifier, tensor: Any) -> Classifier:
-    """A predictor whose `logits` are what the model has at a tensor, `[examples, channels]`; of the same weights."""
-    width = tensor.shape[-1]
-    return _with(predictor, keras.Model(predictor.model.inputs, tensor), tuple(map(str, range(width))))
-
-
-def _with(predictor: Classifier, model: keras.Model, classes: tuple[str, ...]) -> Classifier:
-    if isinstance(predictor, ArrayClassifier):
-        return ArrayClassifier(model, classes, predictor.largest, predictor.features)
-    reads = predictor.tokenizer, predictor.max_length, predictor.cut, predictor.text_column
-    return TextClassifier(model, classes, *reads, predictor.frame, predictor.pair_column)
+    """A predictor whose `logits` are the values of a tensor of the model, `[examples, channels]`."""
+    channels = tuple(map(str, range(tensor.shape[-1])))
+    return predictor.with_model(keras.Model(predictor.model.inputs, tensor), channels)
 
 
 def digest(model: keras.Model) -> str:
-    """SHA-256 of all weights: the same before and after whatever is done to a copy."""
-    found = hashlib.sha256()
+    """SHA-256 of all weights, to show that they are unchanged."""
+    sha = hashlib.sha256()
     for weight in model.weights:
-        found.update(np.ascontiguousarray(weight.numpy()).data)
-    return found.hexdigest()
+        sha.update(np.ascontiguousarray(weight.numpy()).data)
+    return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""A model of tokens as a few compiled programs: rows of any number and length in, outputs out."""
+"""Compiled forward pass of a text model, for any number of token sequences of any length."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,22 +10,23 @@ from zoo.errors import NonFinite
 from zoo.predict.predictors.compiled_programs import CompiledPrograms, doubled_size, next_size, zero_padded
 from zoo.predict.predictors.litert import Lite
 
-# Each pair of a size and a width is compiled once, a third of a second; 1 is for streams, 256 keeps the cores busy.
+# Each pair of batch size and padded length is compiled once, in a third of a second; 1 is for streams, 256 keeps the
+# cores busy.
 _SIZES = (1, 16, 256)
 _NARROWEST = 32
 
 
 class CompiledForward:
-    """The forward pass of a model, in batches of rows of similar length; who shares a batch changes nothing.
+    """The forward pass of a model, in batches of rows of similar length, which do not affect each other.
 
     Args:
-        model: its inputs are int32 `[batch, time]`, padded with 0 at the end, and perhaps others that have no time.
-        max_length: of the longest row.
-        exactly: whether no row may be padded beyond `max_length`, where a table of positions may end.
-        then: what is made of the model's output inside of the program, or None.
+        model: takes int32 `[batch, time]`, padded with 0 at the end, and possibly inputs without a time axis.
+        max_length: length of the longest row.
+        exactly: whether rows may not be padded beyond `max_length`, where a position embedding may end.
+        then: function of the model's output, compiled with it; or None.
 
     Attributes:
-        lite: what may answer for one row at a time; nothing is made of its output then.
+        lite: LiteRT version for single rows, or None; `then` is not applied to its output.
     """
 
     def __init__(
@@ -51,52 +52,52 @@ class CompiledForward:
     def batches(
         self, columns: Mapping[str, np.ndarray], texts: np.ndarray | None = None
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """Numbers of rows, short ones first, and the outputs at them.
+        """The batches, short rows first: indices of their rows, and the outputs for them.
 
         Args:
-            columns: `length` `[rows]`, and the model's inputs by their names; of a model with one input it is `tokens`.
-                `segments` may be missing: all 0. Columns of `tokens`' shape are cut to the width of a batch.
-            texts: int `[rows]`, the number of the text that a row is of; None where rows are texts.
+            columns: `length` `[rows]`, and the model's inputs by name; a single input is `tokens`. Missing `segments`
+                are 0. Columns of the shape of `tokens` are cut to the padded length of a batch.
+            texts: int `[rows]`, index of the text that a row belongs to; None where rows are texts.
 
         Raises:
-            NonFinite: the model's output is; names the text.
+            NonFinite: the model's output is not finite; names the text.
         """
-        for chosen, inputs in self.fed(columns):
-            if self.lite and len(chosen) == 1:
-                found = [self.lite(self._names, inputs, lambda: self._compiled(inputs)[1])]  # noqa: B023 - called at once
-                finite = np.isfinite(found[0]).all(axis=-1)
+        for rows, inputs in self.fed(columns):
+            if self.lite and len(rows) == 1:
+                outputs = [self.lite(self._names, inputs, lambda: self._compiled(inputs)[1])]  # noqa: B023 - called at once
+                finite = np.isfinite(outputs[0]).all(axis=-1)
             else:
-                finite, *found = (part[: len(chosen)] for part in self._compiled(inputs))
+                finite, *outputs = (part[: len(rows)] for part in self._compiled(inputs))
             if not finite.all():
-                wrong = chosen[~finite].min()
+                wrong = rows[~finite].min()
                 number = wrong if texts is None else texts[wrong]
                 raise NonFinite(f"the model's output for text {number} is not finite; expected a trained model")
-            yield chosen, found
+            yield rows, outputs
 
     def fed(self, columns: Mapping[str, np.ndarray]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """Numbers of rows, short ones first, and the model's inputs for them, filled up with padding; see `batches`."""
+        """The batches, short rows first: indices of their rows, and the model's padded inputs; see `batches`."""
         order = np.argsort(columns["length"], kind="stable")
         for first in range(0, len(order), _SIZES[-1]):
-            chosen = order[first : first + _SIZES[-1]]
-            yield chosen, self._inputs(columns, chosen, int(columns["length"][chosen[-1]]))
+            rows = order[first : first + _SIZES[-1]]
+            yield rows, self._inputs(columns, rows, int(columns["length"][rows[-1]]))
 
     def _compiled(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [part.numpy() for part in self._programs(list(map(tf.constant, inputs)))]
 
-    def _inputs(self, columns: Mapping[str, np.ndarray], chosen: np.ndarray, longest: int) -> list[np.ndarray]:
-        size, width = next_size(len(chosen), _SIZES), self.width(longest)
-        made = []
+    def _inputs(self, columns: Mapping[str, np.ndarray], rows: np.ndarray, longest: int) -> list[np.ndarray]:
+        size, width = next_size(len(rows), _SIZES), self.width(longest)
+        inputs = []
         for name in self._names if len(self._names) > 1 else ["tokens"]:
             column, shape = columns.get(name), (size, width)
             if column is not None and column.shape != columns["tokens"].shape:
                 shape = (size, *column.shape[1:])
-            made.append(np.zeros(shape, np.int32) if column is None else zero_padded(column[chosen, :longest], shape))
-        return made
+            inputs.append(np.zeros(shape, np.int32) if column is None else zero_padded(column[rows, :longest], shape))
+        return inputs
 
     def _called(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
-        found = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
-        # Of several outputs the first is the task's.
-        found = found[0] if isinstance(found, (list, tuple)) else found
-        finite = tf.reduce_all(tf.math.is_finite(found), axis=range(1, found.shape.rank))
-        made = found if self._then is None else self._then(found)
-        return [finite, *(made if isinstance(made, (list, tuple)) else [made])]
+        outputs = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        # The first of several outputs is the task's.
+        logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+        finite = tf.reduce_all(tf.math.is_finite(logits), axis=range(1, logits.shape.rank))  # [batch]
+        results = logits if self._then is None else self._then(logits)
+        return [finite, *(results if isinstance(results, (list, tuple)) else [results])]

@@ -1,4 +1,4 @@
-"""A pretrained encoder fills the gaps of a text: the most probable words where [MASK] stands."""
+"""Fill-mask: the most probable words for each [MASK] of a text, by a pretrained encoder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,8 @@ from zoo import workdir as folders
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
-from zoo.predict.predictors import printable, text_inputs, text_preprocessing
+from zoo.model_info import ModelInfo
+from zoo.predict.predictors import text_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
 
@@ -20,14 +21,14 @@ MASK = "[MASK]"
 
 
 class Guess(NamedTuple):
-    """A word for a gap; pieces of words are as the tokenizer writes them."""
+    """A word for a gap; word pieces are written as in the tokenizer."""
 
     word: str
     probability: float
 
 
 class Asked(NamedTuple):
-    """A place of a text: the text's number, its ids without the frame, and where among them a word is asked for."""
+    """A gap to predict: index of its text, ids of the text without special tokens, and the gap's index in the ids."""
 
     text: int
     ids: np.ndarray
@@ -35,16 +36,16 @@ class Asked(NamedTuple):
 
 
 class FillMask:
-    """What a run of masked language modelling has learned (Devlin et al., "BERT", 2019).
+    """A masked language model (Devlin et al., "BERT", 2019).
 
     Attributes:
         model: from tokens, segments and places int32 `[batch, places]` to logits `[batch, places, vocabulary]`.
         max_length: most tokens that are read around a gap, [CLS] and [SEP] included.
-        text_column: where a file of several columns has its texts.
+        text_column: column of the texts in a file of several columns.
         mask: id of [MASK].
     """
 
-    pair_column = ""
+    task, reads_text, pair_column = "pretraining", True, ""
 
     def __init__(
         self, model: keras.Model, tokenizer: Tokenizer, frame: SpecialTokens, max_length: int, text_column: str = "text"
@@ -53,27 +54,32 @@ class FillMask:
         self._tokenizer, self._frame, self.mask = tokenizer, frame, tokenizer.id_of(MASK)
         self._forward = CompiledForward(model, max_length, exactly=True, then=tf.nn.softmax)
 
+    def predict(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
+        """The guesses for each gap of each text; see `fill` and `Predictor`."""
+        return self.fill(texts, top)
+
     def fill(self, texts: Sequence[str], top: int = 1) -> list[list[list[Guess]]]:
         """The most probable words for each gap of each text, the best first.
 
-        Each gap is filled by itself: what another one may hold is not known then.
+        Each gap is filled independently: the other gaps stay masked.
 
         Args:
-            texts: each with one [MASK] or more.
-            top: how many words; probabilities are of all words that the model knows.
+            texts: texts with one [MASK] or more.
+            top: how many words per gap; probabilities are relative to the whole vocabulary.
 
         Raises:
-            BadInput: there is one string in the place of a list, a text is not Unicode, or has no [MASK].
-            NonFinite: the model's output is.
+            BadInput: `texts` is one string instead of a list, a text is not Unicode, or has no [MASK].
+            NonFinite: the model's output is not finite.
         """
         asked = [Asked(number, ids, gap) for number, ids in enumerate(self.ids(texts)) for gap in self.gaps(ids)]
-        found: list[list[list[Guess]]] = [[] for _ in texts]
-        for each, guesses in zip(asked, self.ask(asked, lambda _, chances: self.best(chances, top))):
-            found[each.text].append(guesses)
-        return found
+        filled: list[list[list[Guess]]] = [[] for _ in texts]
+        best = self.ask(asked, lambda _, probabilities: self.best(probabilities, top))
+        for each, guesses in zip(asked, best):
+            filled[each.text].append(guesses)
+        return filled
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, int32, with those of its gaps, without the frame; see `fill` for what is raised."""
+        """The token ids of each text, int32, gaps included, without special tokens; errors as in `fill`."""
         text_inputs.check(texts)
         for text in texts:
             if MASK not in text:
@@ -81,32 +87,33 @@ class FillMask:
         return [self._ids(text) for text in texts]
 
     def gaps(self, ids: np.ndarray) -> list[int]:
-        """The places of the gaps."""
+        """The indices of the gaps."""
         return np.flatnonzero(ids == self.mask).tolist()
 
     def ask(self, asked: Sequence[Asked], read: Callable[[int, np.ndarray], Any]) -> list[Any]:
-        """What is read of the words' probabilities at places, each of them a gap.
+        """Predicts gaps, and returns the results of `read` for them.
 
         Args:
-            asked: the places.
-            read: is given the number of one of them, and the probabilities float32 `[vocabulary]`, by id; those behind
-                the tokenizer's ids are left out, though the model may have them, and the padding's is 0.
+            asked: the gaps.
+            read: function of a gap's index in `asked` and its word probabilities float32 `[vocabulary]`, by id. Ids
+                beyond the tokenizer's, which the model may have, are left out; that of padding has probability 0.
 
         Raises:
-            NonFinite: the model's output is.
+            NonFinite: the model's output is not finite.
         """
         rows = [self._row(each.ids, each.gap) for each in asked]
-        owners, found = np.array([each.text for each in asked], np.int64), [None] * len(rows)
-        for chosen, [probabilities] in self._forward.batches(self._columns(rows), owners):
-            for row, each in zip(chosen.tolist(), probabilities[:, 0, : self._tokenizer.vocabulary_size]):
+        owners, results = np.array([each.text for each in asked], np.int64), [None] * len(rows)
+        for indices, [probabilities] in self._forward.batches(self._columns(rows), owners):
+            words = probabilities[:, 0, : self._tokenizer.vocabulary_size]  # [batch, vocabulary]
+            for row, each in zip(indices.tolist(), words):
                 each[0] = 0.0
-                found[row] = read(row, each)
-        return found
+                results[row] = read(row, each)
+        return results
 
-    def best(self, chances: np.ndarray, top: int) -> list[Guess]:
-        """The most probable words, of probabilities as of `ask`."""
-        order = 1 + (-chances[1:]).argsort(kind="stable")[:top]
-        return [Guess(self._tokenizer.decode([id]), float(chances[id])) for id in order.tolist()]
+    def best(self, probabilities: np.ndarray, top: int) -> list[Guess]:
+        """The most probable words, from probabilities `[vocabulary]`."""
+        order = 1 + (-probabilities[1:]).argsort(kind="stable")[:top]
+        return [Guess(self._tokenizer.decode([id]), float(probabilities[id])) for id in order.tolist()]
 
     def read(self, path: str | Path, text_column: str | None = None) -> list[str]:
         """The texts of a file; see `text_inputs.read`."""
@@ -116,19 +123,14 @@ class FillMask:
         """The texts of a stream; see `text_inputs.lines`."""
         return text_inputs.lines(stream)
 
-    def answers(self, texts: Sequence[str], top: int = 1) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        """Of each text what is said as JSON, and in a line."""
-        for gaps in self.fill(texts, top):
-            yield said(gaps)
-
     def _ids(self, text: str) -> np.ndarray:
-        """The text's ids with those of its gaps, without the frame."""
+        """The text's token ids, gaps included, without special tokens."""
         encoded = self._tokenizer.encode(text.split(MASK))
-        # In the tokenizer's own eyes [MASK] is a word in brackets: a text cannot hide its words.
+        # The tokenizer reads [MASK] as a word in brackets, so that a text cannot hide its own words.
         return np.insert(encoded.ids.astype(np.int32), encoded.starts[1:-1], self.mask)
 
     def _row(self, ids: np.ndarray, gap: int) -> tuple[np.ndarray, int]:
-        """What is read around a gap, as much on both sides as there is, and where in the row the gap stands."""
+        """The row of ids around a gap, equally long on both sides where possible, and the gap's index in the row."""
         room = self.max_length - 2
         first = min(max(0, gap - room // 2), max(0, len(ids) - room))
         row = np.array([self._frame.first, *ids[first : first + room], self._frame.last], np.int32)
@@ -142,18 +144,12 @@ class FillMask:
         return {"tokens": tokens, "places": np.array([[gap] for _, gap in rows], np.int32), "length": lengths}
 
 
-def said(gaps: Sequence[Sequence[Guess]]) -> tuple[dict[str, Any], list[str]]:
-    """The guesses for a text's gaps as JSON, and in a line."""
-    each = (" ".join(f"{printable.visible(word)} {chance:.4f}" for word, chance in guesses) for guesses in gaps)
-    return {"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, list(each)
-
-
-def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> FillMask:
-    """Puts the pretrained encoder of a run together with what it reads by.
+def load(workdir: Path, info: ModelInfo, model: keras.Model) -> FillMask:
+    """Loads the masked language model of a run.
 
     Args:
-        workdir: of the run.
-        about: its model.json.
+        workdir: folder of the run.
+        info: content of its model.json.
         model: its model.
 
     Raises:
@@ -161,7 +157,7 @@ def load(workdir: Path, about: dict[str, Any], model: keras.Model) -> FillMask:
     """
     if "places" not in [each.name for each in model.inputs]:
         raise BadInput(f"{workdir}: {folders.MODEL} is of no pretraining; expected the files of one run")
-    tokenizer, frame, max_length = text_preprocessing.of_encoder(workdir, about, model)
+    tokenizer, frame, max_length = text_preprocessing.of_encoder(workdir, info, model)
     if tokenizer.id_of(MASK) is None:
         raise BadInput(f"{workdir / folders.TOKENIZER} has no {MASK}; expected the tokenizer of the run")
     return FillMask(model, tokenizer, frame, max_length, text_preprocessing.columns_of_run(workdir)[0])

@@ -1,8 +1,8 @@
-"""One example at a time by LiteRT, where that is faster than the compiled model and says the same.
+"""LiteRT for single examples, where it is faster than the compiled model and agrees with it.
 
-A call into TensorFlow costs more than a small network's arithmetic. LiteRT's file takes seconds to make, which a few
-answers never earn back: so it is made only when it is asked for (`runtime="litert"`), kept in the cache, and used from
-then on (`runtime="auto"`). The first real examples are answered by both, and whether LiteRT is to be used is kept, too.
+A call into TensorFlow costs more than a small network's arithmetic. Conversion to LiteRT takes seconds, which a few
+predictions never earn back: so it is done only on request (`runtime="litert"`), cached, and used from then on
+(`runtime="auto"`). The first real examples are computed by both, and the decision for or against LiteRT is cached, too.
 """
 
 import importlib.util
@@ -22,20 +22,20 @@ from zoo.metrics.logits import class_probabilities
 from zoo.models import converters, keras_only
 
 RUNTIMES = ("auto", "compiled", "litert")
-# Of probabilities; in float32 both differ by 1e-6 or so, and bfloat16's rounding is no agreement.
+# Largest difference of a probability; in float32 it is about 1e-6, and rounding to bfloat16 exceeds it.
 TOLERANCE = 1e-4
-# Enough that one slow call decides nothing.
+# Examples to compare: enough that one slow call does not decide.
 _CHECKED = 5
-# Part of the name of every kept file: raised when what is kept changes.
+# Part of the name of every cached file: raised when their content changes.
 _FORMAT = b"1"
 
 
 class Lite:
-    """A network that LiteRT runs for single examples.
+    """A network in LiteRT, for single examples.
 
     Attributes:
-        in_use: whether it answers; None until so many examples were compared.
-        difference: the largest difference of a probability that was seen.
+        in_use: whether it replaces the compiled model; None until enough examples were compared.
+        difference: largest difference of a probability so far.
     """
 
     def __init__(self, content: bytes, record: Path):
@@ -48,26 +48,26 @@ class Lite:
         """Logits `[1, ...]` of one example: LiteRT's, or those of `compiled()`.
 
         Args:
-            names: of the inputs.
-            inputs: `[1, ...]` each.
-            compiled: what the model itself says.
+            names: input names.
+            inputs: arrays `[1, ...]`.
+            compiled: computes the logits with the compiled model.
         """
         if self.in_use:
             return self._run(names, inputs)
         if self.in_use is False:
             return compiled()
-        # What is compiled or loaded first is not what is compared.
+        # A first call compiles or loads, so it is not timed.
         compiled(), self._run(names, inputs)
         started = time.perf_counter()
-        wanted = compiled()
+        expected = compiled()
         between = time.perf_counter()
-        found = self._run(names, inputs)
+        logits = self._run(names, inputs)
         self._seconds.append((between - started, time.perf_counter() - between))
-        self._compare(wanted, found)
-        return wanted
+        self._compare(expected, logits)
+        return expected
 
-    def _compare(self, wanted: np.ndarray, found: np.ndarray) -> None:
-        difference = np.abs(class_probabilities(wanted) - class_probabilities(found)).max()
+    def _compare(self, expected: np.ndarray, logits: np.ndarray) -> None:
+        difference = np.abs(class_probabilities(expected) - class_probabilities(logits)).max()
         self.difference = max(self.difference, float(difference)) if np.isfinite(difference) else float("inf")
         if self.difference > TOLERANCE:
             self._decide(False, f"differs from the compiled model by {self.difference:.2g} in a probability")
@@ -83,47 +83,47 @@ class Lite:
         try:
             cache.replace(self._record, json.dumps({"in_use": in_use, "difference": self.difference}).encode())
         except OSError:
-            # It is measured once more by the next process.
+            # The next process measures again.
             return
 
     def _run(self, names: Sequence[str], inputs: Sequence[np.ndarray]) -> np.ndarray:
         key = tuple(each.shape for each in inputs)
         if key not in self._ready:
-            self._ready[key] = self._made(names, inputs)
-        interpreter, places, output = self._ready[key]
-        for place, each in zip(places, inputs):
-            if place is not None:
-                interpreter.set_tensor(place, each)
+            self._ready[key] = self._interpreter(names, inputs)
+        interpreter, indices, output = self._ready[key]
+        for index, each in zip(indices, inputs):
+            if index is not None:
+                interpreter.set_tensor(index, each)
         interpreter.invoke()
         return interpreter.get_tensor(output)
 
-    def _made(self, names: Sequence[str], inputs: Sequence[np.ndarray]) -> tuple:
-        """An interpreter for these shapes, the numbers of its inputs (None: it has no such input), and its output's."""
+    def _interpreter(self, names: Sequence[str], inputs: Sequence[np.ndarray]) -> tuple:
+        """An interpreter for these shapes, its input indices (None where it lacks an input), and its output index."""
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=self._content)
         runner = interpreter.get_signature_runner()
-        known = {name: each["index"] for name, each in runner.get_input_details().items()}
+        by_name = {name: each["index"] for name, each in runner.get_input_details().items()}
         output = runner.get_output_details()["logits"]["index"]
-        # It holds on to the interpreter, which then refuses to run.
+        # The runner keeps a reference to the interpreter, which would then refuse to run.
         del runner
-        # Of an array there is one input, whatever the model calls it.
-        places = list(known.values()) if len(known) == len(inputs) == 1 else [known.get(name) for name in names]
-        for place, each in zip(places, inputs):
-            if place is not None:
-                interpreter.resize_tensor_input(place, each.shape)
+        # A model of arrays has one input, whatever its name.
+        indices = list(by_name.values()) if len(by_name) == len(inputs) == 1 else [by_name.get(name) for name in names]
+        for index, each in zip(indices, inputs):
+            if index is not None:
+                interpreter.resize_tensor_input(index, each.shape)
         interpreter.allocate_tensors()
-        return interpreter, places, output
+        return interpreter, indices, output
 
 
 def lite(model: keras.Model, path: Path, runtime: str, segments: bool = False) -> Lite | None:
-    """LiteRT's version of a run's classifier; None where the compiled model is to answer all.
+    """The LiteRT version of a run's classifier; None where the compiled model is used alone.
 
     Args:
-        model: the run's, as it was loaded.
-        path: its model.keras, by whose content the kept file is found.
-        runtime: "litert" makes the file where there is none; "auto" uses one that was made.
-        segments: whether it reads pairs of texts.
+        model: the run's model.
+        path: its model.keras, whose content is the key in the cache.
+        runtime: "litert" converts the model if it is not cached; "auto" uses a cached conversion; "compiled" neither.
+        segments: whether the model reads pairs of texts.
 
     Raises:
         BadInput: an unknown runtime, or "litert" where it is not installed.
@@ -136,14 +136,14 @@ def lite(model: keras.Model, path: Path, runtime: str, segments: bool = False) -
     if runtime == "compiled" or not installed:
         return None
     name = cache.name_of(b"litert", _FORMAT, path.read_bytes())
-    place = cache.folder()
-    if runtime == "auto" and not (place / f"{name}.safetensors").exists():
+    folder = cache.folder()
+    if runtime == "auto" and not (folder / f"{name}.safetensors").exists():
         return None
     notes: list[str] = []
-    found = cache.kept(place, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
+    content = cache.kept(folder, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
-    return Lite(found["model"].tobytes(), place / f"{name}.json")
+    return Lite(content["model"].tobytes(), folder / f"{name}.json")
 
 
 def _converted(model: keras.Model, segments: bool) -> bytes:
@@ -154,9 +154,9 @@ def _converted(model: keras.Model, segments: bool) -> bytes:
 
 
 def _kept(record: Path) -> tuple[bool | None, float]:
-    """What an earlier process has found, None where it has not."""
+    """Whether to use LiteRT, as an earlier process decided (None: not yet), and the largest difference."""
     try:
-        found = json.loads(record.read_text(encoding="utf8"))
-        return bool(found["in_use"]), float(found["difference"])
+        saved = json.loads(record.read_text(encoding="utf8"))
+        return bool(saved["in_use"]), float(saved["difference"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, 0.0

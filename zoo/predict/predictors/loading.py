@@ -1,4 +1,4 @@
-"""Loads what a run left in its folder."""
+"""Loading of finished runs: the predictor of a workdir."""
 
 from pathlib import Path
 
@@ -7,71 +7,62 @@ import keras
 from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput
-from zoo.predict.predictors import array_inputs, fill_mask, tagger, text_classifier
-from zoo.predict.predictors import litert as runtimes
+from zoo.model_info import ModelInfo, missing_classes, read_model_info
+from zoo.predict.predictors import array_inputs, fill_mask, litert, tagger, text_classifier
 from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.fill_mask import FillMask
-from zoo.predict.predictors.tagger import Tagger
-from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
+from zoo.predict.predictors.predictor import Classifier, Predictor
 
-# Of what an encoder may have learned besides classes.
-_LOADS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pretraining": fill_mask.load}
+# Loaders of the tasks other than classification.
+_LOADERS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pretraining": fill_mask.load}
 
 
-def load(
-    workdir: str | Path, runtime: str = "auto"
-) -> "ArrayClassifier | TextClassifier | TextRegressor | Tagger | FillMask":
-    """Loads what a run left in its folder: a classifier of arrays or of texts, or what else an encoder has learned.
+def load(workdir: str | Path, runtime: str = "auto") -> Predictor:
+    """Loads the predictor of a finished run: a classifier, or the predictor of another task.
 
     Args:
-        workdir: of the run.
-        runtime: of classifiers, for one example at a time: "litert" converts the model, once, which takes seconds;
-            "auto" is LiteRT where that was done before; "compiled" is always the model itself, as for all batches of
-            more examples. See `zoo.predict.predictors.litert`.
+        workdir: folder of the run.
+        runtime: for classifiers and single examples: "litert" converts the model, once, which takes seconds; "auto"
+            uses LiteRT where that was done before; "compiled" always uses the model itself, as all larger batches do.
+            See `zoo.predict.predictors.litert`.
 
     Raises:
-        BadInput: there is no model, it cannot be read, it is of another task, or LiteRT is asked for and not installed.
+        BadInput: the model is missing, cannot be read or has an unknown task, or LiteRT is not installed.
     """
     workdir = files.absolute(workdir)
-    about = folders.read_json(workdir, folders.ABOUT)
-    try:
-        task, classes = about["task"], about.get("classes", [])
-        classes = tuple(str(name) for name in classes)
-        largest = float(about.get("largest", 0.0))
-        features = tuple(str(name) for name in about.get("features", []))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput(
-            f"{workdir / folders.ABOUT} does not say task and classes: expected what the experiment gives by "
-            "Experiment(model_info=...); or the file is damaged, then train again"
-        ) from None
+    info = read_model_info(workdir)
+    task = info.task
+    if task is None:
+        raise missing_classes(workdir)
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
-    if task in _LOADS:
-        return _LOADS[task](workdir, about, read_model(workdir / folders.MODEL))
+    if task in _LOADERS:
+        return _LOADERS[task](workdir, info, read_model(workdir / folders.MODEL))
     if task != "classification":
         raise BadInput(f"{workdir} holds a model for {task}, expected one for classification")
-    model = read_model(workdir / folders.MODEL)
-    reads_text = about.get("input") == "text"
-    # Of two classes of texts there may be one logit, that of the second.
+    return _classifier(workdir, info, read_model(workdir / folders.MODEL), runtime)
+
+
+def _classifier(workdir: Path, info: ModelInfo, model: keras.Model, runtime: str) -> Classifier:
+    classes, reads_text = info.classes or (), info.input == "text"
+    # Two classes of texts may have one logit, that of the second class.
     if model.output_shape[-1] != len(classes) and not (reads_text and (model.output_shape[-1], len(classes)) == (1, 2)):
         raise BadInput(
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(classes)} "
             "classes; expected the two files of one run"
         )
-    found = (
-        text_classifier.load(workdir, about, model, classes)
-        if reads_text
-        else ArrayClassifier(model, classes, largest, features)
-    )
-    found.lite = runtimes.lite(model, workdir / folders.MODEL, runtime, segments=bool(about.get("pair")))
-    return found
+    if reads_text:
+        predictor = text_classifier.load(workdir, info, model, classes)
+    else:
+        predictor = ArrayClassifier(model, classes, info.largest, info.features)
+    predictor.lite = litert.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)
+    return predictor
 
 
 def read_model(path: Path) -> keras.Model:
-    """The model that a run left.
+    """Loads model.keras of a run.
 
     Raises:
-        BadInput: it is not there, or cannot be read.
+        BadInput: the file is missing or cannot be read.
     """
     if not path.is_file():
         raise BadInput(f"{path.parent} has no {path.name}: expected the --workdir of a finished run")

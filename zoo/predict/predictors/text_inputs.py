@@ -1,4 +1,4 @@
-"""Texts to predict, or pairs of them: from .txt, .csv, .tsv and .jsonl files, from lines of a stream, from flags."""
+"""Reading of texts or pairs of texts to predict: .txt, .csv, .tsv and .jsonl files, streams and flags."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from zoo.predict.predictors.array_inputs import InputLine, one_line
 SUFFIXES = (".txt", *text_files.SUFFIXES)
 
 _OF_PAIRS = '{"text": "...", "pair": "..."}'
-# A text, or the two of a pair.
+# A text, or a pair of texts.
 Example = str | tuple[str, str]
 
 
@@ -20,10 +20,10 @@ def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
     """Reads the texts of one file, in its order.
 
     Args:
-        path: a .txt with a text in each line (an empty line is an empty text), a .csv or .tsv with a header, or a
-            .jsonl with an object in each line.
-        column: of the texts, in a file of several.
-        pair_column: of the second texts of pairs; empty for single texts. Then a .txt is none that could be read.
+        path: a .txt with a text per line (an empty line is an empty text), a .csv or .tsv with a header, or a .jsonl
+            with an object per line.
+        column: name of the text column, in files of several columns.
+        pair_column: name of the column of second texts; empty for single texts. A .txt cannot hold pairs.
 
     Raises:
         BadInput: names the file, the line, what is wrong and what was expected.
@@ -47,11 +47,12 @@ def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
     """Reads one text from each line; empty lines are skipped.
 
     A line that begins with `{` is JSON, `{"text": "...", "id": ...}`, and so is a line that is one JSON string; any
-    other line is itself the text. A line that cannot be used becomes a `Line` with an error, and the reading goes on.
+    other line is itself the text. A line that cannot be used becomes an `InputLine` with an error, and reading
+    continues.
 
     Args:
-        stream: its lines.
-        pairs: whether pairs are wanted: then each line is `{"text": "...", "pair": "...", "id": ...}`.
+        stream: lines in UTF-8.
+        pairs: whether examples are pairs: then each line is `{"text": "...", "pair": "...", "id": ...}`.
     """
     for number, raw in enumerate(stream, 1):
         if not raw.strip():
@@ -69,11 +70,11 @@ def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
             yield InputLine(number, name, None, str(error))
 
 
-def given(texts: Sequence[str], second: Sequence[str], pairs: bool) -> list[Example]:
+def from_flags(texts: Sequence[str], second: Sequence[str], pairs: bool) -> list[Example]:
     """The examples of the flags --text and --pair.
 
     Raises:
-        BadInput: a second text is missing, or there is one where single texts are read.
+        BadInput: a second text is missing, or one is given for a run on single texts.
     """
     if not pairs and second:
         raise BadInput("--pair: the run is on single texts; expected --text alone")
@@ -83,16 +84,12 @@ def given(texts: Sequence[str], second: Sequence[str], pairs: bool) -> list[Exam
 
 
 def check(texts: Sequence[Example], pairs: bool = False) -> None:
-    """Refuses what is no list of texts, or of pairs.
+    """Refuses anything but a list of texts, or of pairs of texts.
 
     Raises:
-        BadInput: it is none.
+        BadInput: `texts` is something else.
     """
-    if pairs:
-        good = not isinstance(texts, str) and all(_is_pair(each) for each in texts)
-    else:
-        good = not isinstance(texts, str) and all(isinstance(each, str) for each in texts)
-    if not good:
+    if isinstance(texts, str) or not all(_is_pair(each) if pairs else isinstance(each, str) for each in texts):
         raise BadInput(f"texts are {texts!r:.60}: expected a list of {'pairs of ' if pairs else ''}strings")
 
 
@@ -112,7 +109,7 @@ def _parsed(raw: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         if start == '"':
-            # A review may begin with a quotation; whoever writes JSON closes it.
+            # A review may begin with a quotation; JSON would close it.
             return line
         raise BadInput(f'is not JSON: {one_line(error)}; expected {{"text": "...", "id": ...}} or a text') from None
 

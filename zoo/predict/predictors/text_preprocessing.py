@@ -1,7 +1,7 @@
-"""What the runs of an encoder say of the texts that they read, checked: tokenizer, frame and longest row."""
+"""Text preprocessing of a run, checked against its model: tokenizer, special tokens and longest row."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
@@ -10,17 +10,18 @@ from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo, missing_fields
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.models.transformer import Embedding
 
 
 class TextPreprocessing(NamedTuple):
-    """How a run reads texts.
+    """How a run turns texts into token ids.
 
     Attributes:
-        tokenizer: that the model was trained with.
-        frame: ids of [CLS] and [SEP]; None where texts have no frame.
-        max_length: most tokens of a row, those of the frame included.
+        tokenizer: the tokenizer that the model was trained with.
+        frame: ids of [CLS] and [SEP]; None for a model without them.
+        max_length: most tokens of a row, special tokens included.
     """
 
     tokenizer: Tokenizer
@@ -28,18 +29,18 @@ class TextPreprocessing(NamedTuple):
     max_length: int
 
 
-def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
-    """How the model of a run reads texts.
+def read(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
+    """Reads the text preprocessing of a run.
 
     Args:
-        workdir: of the run.
-        about: its model.json.
+        workdir: folder of the run.
+        info: content of its model.json.
         model: its model.
 
     Raises:
-        BadInput: model.json does not say it, or its files do not belong together.
+        BadInput: model.json lacks a field, or the files do not belong together.
     """
-    max_length, frame = about.get("max_length"), about.get("frame")
+    max_length, frame = info.max_length, info.frame
     tokenizer, tables = tokenizers.load(workdir / folders.TOKENIZER), embeddings(model)
     rows = min((layer.vocabulary for layer in tables), default=tokenizer.vocabulary_size)
     if tokenizer.vocabulary_size > rows:
@@ -50,9 +51,8 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPrepro
     positions = [layer.positions for layer in tables if isinstance(layer, Embedding)]
     if not positions:
         return TextPreprocessing(tokenizer, None, max_length)
-    ids = frame if isinstance(frame, list) and len(frame) == 2 else [None]
-    if not all(type(id) is int and 0 < id < rows for id in ids) or type(max_length) is not int:
-        raise BadInput(f"{workdir / folders.ABOUT} does not say max_length and frame; restore it or train again")
+    if max_length is None or frame is None or not all(0 < id < rows for id in frame):
+        raise missing_fields(workdir, "max_length and frame")
     if not 3 <= max_length <= min(positions):
         raise BadInput(
             f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {min(positions)} "
@@ -61,28 +61,26 @@ def read(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPrepro
     return TextPreprocessing(tokenizer, SpecialTokens(*frame), max_length)
 
 
-def of_encoder(workdir: Path, about: dict[str, Any], model: keras.Model) -> TextPreprocessing:
-    """As `read`, of a model that must be an encoder's.
+def of_encoder(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessing:
+    """Reads the text preprocessing of a run of an encoder; see `read`.
 
     Raises:
-        BadInput: it is not.
+        BadInput: the model has no encoder.
     """
-    found = read(workdir, about, model)
-    if found.frame is None:
+    preprocessing = read(workdir, info, model)
+    if preprocessing.frame is None:
         raise BadInput(f"{workdir}: {folders.MODEL} has no encoder; expected the files of one run")
-    return found
+    return preprocessing
 
 
 def embeddings(model: keras.Model) -> list[TokenEmbedding | Embedding]:
-    """The layers that look tokens up."""
-    kinds = (TokenEmbedding, Embedding)
-    return [layer for layer in model.layers if isinstance(layer, kinds)]
+    """The embedding layers of a model."""
+    return [layer for layer in model.layers if isinstance(layer, (TokenEmbedding, Embedding))]
 
 
 def columns_of_run(workdir: Path) -> tuple[str, str]:
-    """Where files of several columns have their texts, and the second ones of pairs: as the run had them."""
-    # A model may be copied to where it is used without the record of its run.
-    run = folders.read_json(workdir, folders.RUN) if (workdir / folders.RUN).exists() else {}
-    config = run.get("config") if isinstance(run, dict) else None
-    config = config if isinstance(config, dict) else {}
+    """Names of the columns of texts and of the second texts of pairs, as in the run's own files."""
+    # A model may be deployed without the record of its run.
+    exists = (workdir / folders.RUN).exists()
+    config = folders.read_run(workdir, config_required=False).config if exists else {}
     return str(config.get("text_column") or "text"), str(config.get("pair_column") or "pair")

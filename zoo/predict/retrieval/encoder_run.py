@@ -1,7 +1,6 @@
 """Encoders of this project's runs: model.json, model.keras and tokenizer.json of a workdir."""
 
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -9,6 +8,7 @@ from zoo import workdir as folders
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
+from zoo.model_info import ModelInfo, read_model_info
 from zoo.models import transformer
 from zoo.models.hugging_face import weights
 from zoo.models.hugging_face.config import Shape
@@ -30,10 +30,10 @@ def read(folder: Path) -> tuple[keras.Model, Tokenizer, tuple[int, int]]:
     Raises:
         BadInput: a file is missing or damaged, the model is not an encoder, or the files do not belong together.
     """
-    about = folders.read_json(folder, folders.ABOUT)
-    if not isinstance(about, dict) or about.get("network") != "encoder":
+    info = read_model_info(folder)
+    if info.network != "encoder":
         raise BadInput(f'{folder / folders.ABOUT} has no "network": "encoder"; expected a run that trained an encoder')
-    shape, frame = _described(folder, about)
+    shape, frame = _described(folder, info)
     tokenizer = tokenizers.load(folder / folders.TOKENIZER)
     if tokenizer.vocabulary_size > shape.vocabulary:
         raise BadInput(
@@ -43,16 +43,15 @@ def read(folder: Path) -> tuple[keras.Model, Tokenizer, tuple[int, int]]:
     return _encoder(folder, shape), tokenizer, frame
 
 
-def _described(folder: Path, about: dict[str, Any]) -> tuple[Shape, tuple[int, int]]:
+def _described(folder: Path, info: ModelInfo) -> tuple[Shape, tuple[int, int]]:
     try:
-        shape = Shape(**about["shape"])
-        first, last = about["frame"]
-        fits = all(type(id) is int and 0 <= id < shape.vocabulary for id in (first, last))
-    except (KeyError, TypeError, ValueError):
+        shape = Shape(**info.shape)
+        fits = info.frame is not None and all(0 <= id < shape.vocabulary for id in info.frame)
+    except TypeError:
         fits = False
     if not fits:
         raise BadInput(f"{folder / folders.ABOUT} has no valid shape and frame; restore it or train again")
-    return shape, (first, last)
+    return shape, info.frame
 
 
 def _encoder(folder: Path, shape: Shape) -> keras.Model:

@@ -1,0 +1,83 @@
+"""Predictions as `zoo predict` prints them, by task: a JSON object, and the columns of a line."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo.predict.predictors.fill_mask import FillMask, Guess
+from zoo.predict.predictors.mask_predict import Filled, MaskPredict
+from zoo.predict.predictors.predictor import Classifier, Predictor
+from zoo.predict.predictors.printable import visible
+from zoo.predict.predictors.tagger import Tagged, Tagger
+from zoo.predict.predictors.text_classifier import TextRegressor
+
+# Tasks with several candidates per prediction, of which --top prints the most probable ones.
+RANKED = ("classification", "pretraining")
+
+
+class Formatted(NamedTuple):
+    """A prediction as a JSON object and as the columns of a line."""
+
+    json: dict[str, Any]
+    columns: list[str]
+
+
+def formatted(predictor: Predictor, prediction: Any, top: int = 1) -> Formatted:
+    """Formats one of the predictions of `predictor.predict`.
+
+    Args:
+        predictor: predictor of the run.
+        prediction: prediction of one example.
+        top: how many classes are shown.
+    """
+    return _FORMATS[predictor.task](predictor, prediction, top)
+
+
+def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Formatted:
+    """Formats probabilities `[classes]`."""
+    order = (-probabilities).argsort(kind="stable")[:top].tolist()
+    ranked = [(predictor.classes[label], float(probabilities[label])) for label in order]
+    candidates = [{"class": name, "probability": probability} for name, probability in ranked]
+    columns = [f"{name}\t{probability:.4f}" for name, probability in ranked]
+    return Formatted(candidates[0] if top == 1 else {**candidates[0], "top": candidates}, columns)
+
+
+def _value(predictor: TextRegressor, value: float, top: int) -> Formatted:
+    return Formatted({"value": value}, [f"{value:.6g}"])
+
+
+def _tags(predictor: Tagger, tagged: Tagged, top: int) -> Formatted:
+    json: dict[str, Any] = {"words": tagged.words, "spans": tagged.spans, "tags": tagged.tags}
+    if tagged.entities is not None:
+        json["entities"] = [entity._asdict() for entity in tagged.entities]
+    return Formatted(json, [visible(_marked(tagged))])
+
+
+def _marked(tagged: Tagged) -> str:
+    """The text with its entities in brackets, or its words with their tags."""
+    if tagged.entities is None:
+        return " ".join(f"{word}/{tag}" for word, tag in zip(tagged.words, tagged.tags))
+    parts, end = [], 0
+    for entity in tagged.entities:
+        parts += [tagged.text[end : entity.start], f"[{entity.type} {entity.text}]"]
+        end = entity.end
+    return "".join([*parts, tagged.text[end:]])
+
+
+def _filled(predictor: FillMask | MaskPredict, filled: list[list[Guess]] | Filled, top: int) -> Formatted:
+    if not isinstance(filled, Filled):
+        return _gaps(filled)
+    json, columns = _gaps(filled.gaps)
+    rounds = predictor.rounds if filled.kept else 1
+    likelihood = {"one_round": filled.before, "all_rounds": filled.after}
+    line = f"log P {filled.before:.4f} by one round, {filled.after:.4f} by {predictor.rounds}"
+    return Formatted(json | {"rounds": rounds, "pseudo_log_likelihood": likelihood}, [*columns, line])
+
+
+def _gaps(gaps: Sequence[Sequence[Guess]]) -> Formatted:
+    columns = [" ".join(f"{visible(word)} {probability:.4f}" for word, probability in guesses) for guesses in gaps]
+    return Formatted({"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, columns)
+
+
+_FORMATS = {"classification": _classes, "regression": _value, "tagging": _tags, "pretraining": _filled}

@@ -1,0 +1,138 @@
+"""Evaluation of classifiers of arrays: cross-entropy and accuracy with Wilson's interval."""
+
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from zoo import files
+from zoo.data import splits
+from zoo.data.batches import Batches
+from zoo.data.datasets import csv_tables, extra_examples, images, tables
+from zoo.data.splits import Columns, Splits
+from zoo.errors import BadInput
+from zoo.metrics.logits import log_softmax
+from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.workdir import Run
+
+
+def evaluate(
+    predictor: ArrayClassifier,
+    run: Run,
+    dataset: str,
+    label_column: str | None = None,
+    weight_column: str | None = None,
+) -> dict[str, float]:
+    """Evaluates a classifier of arrays.
+
+    Args:
+        predictor: predictor of the run.
+        run: record of the run.
+        dataset: name, whose test split is used, or a file, all of whose examples are used; of the run's own data set
+            the test split is used under any path. A table's columns are found by name; ignored ones are reported on
+            stderr. It may lack classes of the model.
+        label_column: label column of a table; None for the run's.
+        weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
+
+    Returns:
+        `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
+        also `accuracy_low` and `accuracy_high`, the 95 % interval of Wilson (1927).
+
+    Raises:
+        BadInput: the data set is not found, not understood, or does not fit the model.
+    """
+    parts = _examples(dataset, run, predictor, label_column, weight_column)
+    try:
+        outcomes = [_outcomes(predictor, columns) for columns in parts]
+    except BadInput as error:
+        raise BadInput(f"--dataset {dataset}: {error}") from None
+    losses, correct, weights = (np.concatenate(column) for column in zip(*outcomes))
+    weighted = any("weight" in columns for columns in parts)
+    return _summary(losses, correct, weights, weighted, dataset)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % confidence interval of the success rate in independent trials (Wilson, 1927)."""
+    share, extra = successes / trials, _Z**2 / trials
+    center = (share + extra / 2) / (1 + extra)
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4)) / (1 + extra)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+# Quantile of the normal distribution for a two-sided interval of 95 %.
+_Z = statistics.NormalDist().inv_cdf(0.975)
+
+
+def _examples(
+    dataset: str, run: Run, predictor: ArrayClassifier, label_column: str | None, weight_column: str | None
+) -> list[Columns]:
+    """The parts of a data set to evaluate on, their labels as indices of the model's classes."""
+    config = run.config
+    own = dataset == config.get("dataset")
+    path = run.path("dataset") if own else files.absolute(dataset)
+    if dataset in images.NAMES or path.suffix not in csv_tables.SUFFIXES:
+        for name, column in (("label_column", label_column), ("weight_column", weight_column)):
+            if column is not None:
+                raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
+    if dataset in images.NAMES:
+        loaded = images.load(dataset)
+        labels = tables.places(f"--dataset {dataset}", loaded.classes, predictor.classes)
+        return [loaded.test | {"y": labels[loaded.test["y"]]}]
+    run_weights = config.get("weight_column", "") if weight_column is None else ""
+    schema = tables.Known(predictor.classes, predictor.features, run_weights)
+    columns = label_column or config.get("label_column", "label"), weight_column or ""
+    if own or not path.exists():
+        parts = [images.load(str(path) if own else dataset, *columns, schema).test]
+    else:
+        parts = _of_file(path, columns, schema, run)
+    for note in schema.notes:
+        print(f"zoo: {note}", file=sys.stderr)
+    return parts
+
+
+def _of_file(path: Path, columns: tuple[str, str], schema: tables.Known, run: Run) -> list[Columns]:
+    loaded = tables.load(path, *columns, schema)
+    distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
+    if _was_trained_on(distinct, run):
+        return [distinct.test]
+    return [loaded.train, loaded.validation, loaded.test]
+
+
+def _was_trained_on(loaded: Splits, run: Run) -> bool:
+    """Whether this is the run's data set by content, under whatever path or name."""
+    if run.config.get("more_file"):
+        try:
+            loaded = extra_examples.arrays(loaded, str(run.path("more_file")))
+        except BadInput:
+            # Its shapes or classes differ from those of the training data.
+            return False
+    if not len(loaded.train["y"]):
+        return False
+    batches = Batches(loaded.train, run.config.get("batch_size", 1), seed=run.config.get("seed"))
+    return batches.fingerprint() == run.identity.get("training data")
+
+
+def _outcomes(predictor: ArrayClassifier, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cross-entropy, correctness and weight, each `[examples]`."""
+    labels = columns["y"]
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(predictor.classes)))
+    if len(wrong):
+        raise BadInput(f"label {labels[wrong[0]]}, expected 0 to {len(predictor.classes) - 1}")
+    logits = predictor.logits(columns["x"])
+    losses = -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)[:, 0]
+    return losses, logits.argmax(axis=1) == labels, columns.get("weight", np.ones(len(labels), np.float32))
+
+
+def _summary(losses: np.ndarray, correct: np.ndarray, weights: np.ndarray, weighted: bool, dataset: str) -> dict:
+    if not weights.sum() > 0:
+        raise BadInput(f"--dataset {dataset}: there is no example, or all weights are 0; expected one that counts")
+    result = {
+        "examples": len(losses),
+        "loss": float(np.average(losses, weights=weights)),
+        "accuracy": float(np.average(correct, weights=weights)),
+    }
+    if not weighted:
+        result["accuracy_low"], result["accuracy_high"] = wilson(int(correct.sum()), len(correct))
+    return result
