@@ -101,7 +101,7 @@ def test_answers_are_withheld_where_the_risk_is_too_large(files, capsys, tmp_pat
         (["--refine=auto", "--state=no/x.npz"], "--state=no/x.npz: there is no folder no"),
         (["--curve=x.png"], "--curve draws what --abstain_risk chooses from"),
         (["--refine=auto", "--explain"], "leave out --refine"),
-        (["--refine=auto", "--state=setup.py"], "holds no state of a stream"),
+        (["--refine=auto", "--state=setup.py"], "is not a state file of --refine"),
     ],
 )
 def test_bad_flags_are_one_line(files, capsys, flags, says):

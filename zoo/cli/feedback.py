@@ -94,7 +94,7 @@ def _print(found: "Feedback", out: Path, command: str, as_json: bool) -> None:
         left_out = {f"left_out_{name}": count for name, count in found.left_out._asdict().items()}
         print(json.dumps({"file": str(out), "classes": counts, **left_out, "command": command}))
         return
-    print(f"left out: {feedback.said(found.left_out)}")
+    print(f"left out: {feedback.describe(found.left_out)}")
     for name, count in counts.items():
         least = f", confidence {count['least_confidence']:.4f} or more" if count["taken"] else ""
         print(f"{name}: {count['predicted']:,} predicted, {count['taken']:,} taken{least}")
