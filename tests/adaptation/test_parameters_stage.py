@@ -236,9 +236,9 @@ def test_plans_name_the_learner(trained):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--labelled=x.npz"], "--labelled is of prediction in several steps: expected --refine"),
+        (["--labelled=x.npz"], "--labelled is an option of test-time adaptation: add --refine"),
         (["--refine=auto", "--labelled=x.npz"], "x.npz: expected a .npz file with x, y"),
-        (["--refine=auto", "--learner=sar"], "--learner=sar is of --refine=parameters"),
+        (["--refine=auto", "--learner=sar"], "--learner=sar is an option of parameters"),
     ],
 )
 def test_bad_flags_are_one_line(trained, tmp_path, capsys, flags, says):

@@ -228,7 +228,7 @@ def test_examples_that_judge_never_enter(digits):
         (["--out=a.npz", "--min_confidence=1"], "--min_confidence is 1: expected 0 or more, and less than 1"),
         (["--out=a.csv"], "a.csv: expected a file that ends in .npz"),
         (["--out=missing/a.npz"], "missing is not a folder"),
-        (["--out=new.npy"], "that is the file to read"),
+        (["--out=new.npy"], "that is the input file"),
         (["--out=a.npz", "--text_column=x"], "--text_column is for runs on texts"),
         (["--out=a.npz", "--min_confidence=0.9999999999"], "examples no class is left to learn from"),
     ],
