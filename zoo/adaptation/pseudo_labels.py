@@ -52,9 +52,9 @@ class LeftOut(NamedTuple):
     """Numbers of examples left out.
 
     Attributes:
-        judged: in the run's validation or test split.
-        trained: in its training split.
-        copies: repeated among the examples.
+        judged: examples in the run's validation or test split.
+        trained: examples in its training split.
+        copies: repeated examples.
     """
 
     judged: int
@@ -157,8 +157,8 @@ def collect(
     if len(set(labels.tolist())) < 2:
         only = f"{predictor.classes[labels[0]]!r} alone" if len(labels) else "no class"
         raise BadInput(
-            f"of {len(examples):,} examples {only} is left to learn from: expected two classes or more, as the model "
-            "would learn to predict this one always; give more examples, or a lower --min_confidence"
+            f"of {len(examples):,} examples {only} is left to learn from: expected two classes or more, as a model "
+            "that learns one class alone predicts it always; give more examples, or a lower --min_confidence"
         )
     chosen = examples[taken] if isinstance(examples, np.ndarray) else [examples[index] for index in taken.tolist()]
     confidences = probabilities[taken].max(axis=1)

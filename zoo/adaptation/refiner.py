@@ -36,7 +36,7 @@ from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier, compiled, copied, digest
 
-# The order in which an example passes the targets of the stages.
+# Order of the stages' targets in a plan.
 _ORDER = ("model", "input", "output")
 # Share of the recent examples that must be new before a model fitted to all of them is fitted again: of 400, fewer move
 # a mean by less than two hundredths of a standard deviation.

@@ -11,7 +11,7 @@ import numpy as np
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import Classifier
 
-# From examples to logits `[examples, classes]`.
+# A function from examples to logits `[examples, classes]`.
 LogitsFn = Callable[[Any], np.ndarray]
 
 

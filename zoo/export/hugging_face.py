@@ -55,7 +55,7 @@ def write(run: RunModel, folder: Path) -> None:
     if run.about["task"] == "classification" and extra["head/kernel"].shape[1] == 1:
         # One logit belongs to the second class; the first class has 0.
         for name in ("head/kernel", "head/bias"):
-            extra[name] = np.concatenate([np.zeros_like(extra[name]), extra[name]], axis=-1)
+            extra[name] = np.concatenate([np.zeros_like(extra[name]), extra[name]], axis=-1)  # [..., 2]
     if run.about["task"] == "regression":
         centre, scale = run.about["centre"], run.about["scale"]
         extra["head/kernel"] = extra["head/kernel"] * np.float32(scale)
