@@ -21,7 +21,7 @@ import numpy as np
 
 from zoo.adaptation import plans
 from zoo.adaptation.refiner import Refiner
-from zoo.adaptation.stages.losses import LEARNERS
+from zoo.adaptation.stages.parameters import LEARNERS
 from zoo.data.datasets import images, text_classification
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.metrics.logits import two_class_logits

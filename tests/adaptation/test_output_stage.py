@@ -62,7 +62,7 @@ def test_other_shares_are_found_and_corrected(known):
     wrong = (refined.probabilities.argmax(axis=1) != y).mean(), (plain.argmax(axis=1) != y).mean()
     assert wrong[0] < 0.7 * wrong[1]
     accepted = [line for line in refined.trace if line.stage == "prior" and line.accepted]
-    assert len(accepted) > 25 and all(line.reason == "on evidence of its own" for line in accepted)
+    assert len(accepted) > 25 and all(line.reason == "on its own evidence" for line in accepted)
 
 
 def test_the_same_shares_are_left_alone(known):
@@ -80,7 +80,7 @@ def test_other_inputs_are_not_taken_for_other_shares(known):
     # All of a class, by far, which shares would explain.
     moved = x + np.array([6.0, 0, 0, 0], np.float32)
     refined = refine(found, batches(moved), [Prior()], source)
-    assert all("not only the shares" in line.reason for line in refined.trace)
+    assert all("not only label shift" in line.reason for line in refined.trace)
     plain = np.concatenate([class_probabilities(found.logits(batch)) for batch in batches(moved)])
     np.testing.assert_array_equal(refined.probabilities, plain)
 

@@ -10,8 +10,13 @@ from tests.helpers.digits import batches, bright, error, run, unseen
 from zoo.adaptation import labelled_examples, plans
 from zoo.adaptation import refiner as multi_step
 from zoo.adaptation.refiner import Refiner, refine
-from zoo.adaptation.stages import losses, statistics, views
-from zoo.adaptation.stages.parameters import Parameters
+from zoo.adaptation.stages import statistics, views
+from zoo.adaptation.stages.cotta import COTTA
+from zoo.adaptation.stages.eata import EATA
+from zoo.adaptation.stages.losses import EntropyLoss
+from zoo.adaptation.stages.parameters import LEARNERS, Parameters
+from zoo.adaptation.stages.sar import SAR
+from zoo.adaptation.stages.tent import TENT
 from zoo.cli import main, refine_flags
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
@@ -50,13 +55,13 @@ def scales(model):
     return [variable.numpy() for variable in model.trainable_variables]
 
 
-@pytest.mark.parametrize("name", losses.LEARNERS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_each_learner_does_no_harm_and_is_the_same_again(trained, noisy, name):
     _, found, known = trained
     x, y = noisy
     before = digest(found.model)
     fitted = refine(found, batches(x), [statistics.BatchStatistics()], known)
-    refiner = Refiner(found, [statistics.BatchStatistics(), Parameters(losses.LEARNERS[name], steps=3)], known)
+    refiner = Refiner(found, [statistics.BatchStatistics(), Parameters(LEARNERS[name], steps=3)], known)
     answers = []
     for _ in range(2):
         answers.append(np.concatenate([refiner.answer(batch) for batch in batches(x)]))
@@ -68,7 +73,7 @@ def test_each_learner_does_no_harm_and_is_the_same_again(trained, noisy, name):
 
 def test_what_was_learned_outlives_the_next_fit_of_the_statistics(trained, noisy):
     _, found, known = trained
-    plan = [statistics.BatchStatistics(), Parameters(losses.TENT._replace(learning_rate=0.01))]
+    plan = [statistics.BatchStatistics(), Parameters(TENT._replace(learning_rate=0.01))]
     refiner = Refiner(found, plan, known)
     first = plan[0].state()
     plan[1].propose(seen(refiner._predictor, noisy[0][:200]))
@@ -80,7 +85,7 @@ def test_what_was_learned_outlives_the_next_fit_of_the_statistics(trained, noisy
 
 
 def test_the_sharpness_aware_gradient_is_that_of_the_moved_weights(trained, noisy):
-    learner = losses.EntropyLoss("sgd", 0.1, radius=0.05)
+    learner = EntropyLoss("sgd", 0.1, radius=0.05)
     copy, stage = begun(trained, learner=learner, memory=100)
     x, model = noisy[0][:100], copied(trained[1]).model
     for layer, other in zip(model.layers, copy.model.layers):
@@ -111,13 +116,13 @@ def test_the_sharpness_aware_gradient_is_that_of_the_moved_weights(trained, nois
 def test_answers_like_those_before_teach_nothing_new(trained):
     x, y = unseen()
     same = x[y == 1][:40]
-    copy, stage = begun(trained, learner=losses.EATA, memory=40)
+    copy, stage = begun(trained, learner=EATA, memory=40)
     assert stage.propose(seen(copy, same)) != "no example is confident enough"
     assert stage.propose(seen(copy, same)) == "no example is confident enough"
 
 
 def test_the_teacher_is_the_moving_average_of_the_learner(trained, noisy):
-    teacher = losses.COTTA._replace(decay=0.75, restored=0.0, learning_rate=0.01)
+    teacher = COTTA._replace(decay=0.75, restored=0.0, learning_rate=0.01)
     copy, stage = begun(trained, learner=teacher, memory=100)
     first = scales(copy.model)
     stage.propose(seen(copy, noisy[0][:100]))
@@ -127,7 +132,7 @@ def test_the_teacher_is_the_moving_average_of_the_learner(trained, noisy):
 
 
 def test_the_learner_goes_back_to_the_source_in_part(trained, noisy):
-    copy, stage = begun(trained, learner=losses.COTTA._replace(restored=1.0), memory=100)
+    copy, stage = begun(trained, learner=COTTA._replace(restored=1.0), memory=100)
     stage.propose(seen(copy, noisy[0][:100]))
     assert all(np.array_equal(a, b) for a, b in zip(stage._first[0], scales(stage._model)))
 
@@ -144,7 +149,7 @@ def test_all_is_forgotten_after_so_many_steps(trained, noisy):
 
 
 def test_a_collapsed_model_is_forgotten(trained, noisy):
-    copy, stage = begun(trained, learner=losses.SAR._replace(floor=10.0), memory=100)
+    copy, stage = begun(trained, learner=SAR._replace(floor=10.0), memory=100)
     first = scales(copy.model)
     stage.propose(seen(copy, noisy[0][:100]))
     assert all(np.array_equal(a, b) for a, b in zip(first, scales(copy.model)))
@@ -154,7 +159,7 @@ def test_a_mirrored_digit_is_none(trained):
     _, found, known = trained
     allowed = views.allowed(found, known)
     assert allowed[0] == views.View() and len(allowed) > 1 and not any(view.mirrored for view in allowed)
-    np.testing.assert_array_equal(views.View(mirrored=True).of(known.examples[:5]), known.examples[:5, :, ::-1])
+    np.testing.assert_array_equal(views.View(mirrored=True).apply(known.examples[:5]), known.examples[:5, :, ::-1])
 
 
 def test_views_are_averaged_by_probabilities(trained, noisy):
@@ -163,13 +168,13 @@ def test_views_are_averaged_by_probabilities(trained, noisy):
     stage.begin(copied(found), known)
     np.testing.assert_array_equal(stage.logits(x, found.logits), found.logits(x))
     assert stage.propose(seen(found, x)) == ""
-    expected = np.mean([class_probabilities(found.logits(view.of(x))) for view in stage._views], axis=0)
+    expected = np.mean([class_probabilities(found.logits(view.apply(x))) for view in stage._views], axis=0)
     np.testing.assert_allclose(class_probabilities(stage.logits(x, found.logits)), expected, atol=1e-12)
 
 
 def test_views_are_of_images(trained):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
-    with pytest.raises(BadInput, match="the model takes none"):
+    with pytest.raises(BadInput, match="views are for models of images"):
         views.Views().begin(array_classifier.ArrayClassifier(model, tuple("abc")), trained[2])
 
 
@@ -215,7 +220,7 @@ def test_labelled_texts(trained, tmp_path):
     for name, says in (
         ("other.csv", "line 2: 'label' is 'fair'; expected a class of the model: bad, good"),
         ("none.csv", "has no 'label'"),
-        ("lines.txt", "is no file of labelled texts: expected .csv, .tsv, .jsonl"),
+        ("lines.txt", "is not a file of labelled texts: expected .csv, .tsv, .jsonl"),
     ):
         with pytest.raises(BadInput, match=says):
             labelled_examples.read(tmp_path / name, trained[0], found)
@@ -225,15 +230,15 @@ def test_plans_name_the_learner(trained):
     folder, found, _ = trained
     plan = plans.stages(["perturbation", "views", "parameters"], found, folder, "sar")
     assert [stage.name for stage in plan] == ["parameters", "views", "perturbation"]
-    assert plan[0]._learner == losses.SAR and tuple(losses.LEARNERS) == refine_flags._LEARNERS
+    assert plan[0]._learner == SAR and tuple(LEARNERS) == refine_flags._LEARNERS
 
 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--labelled=x.npz"], "--labelled is of prediction in several steps: expected --refine"),
+        (["--labelled=x.npz"], "--labelled is an option of test-time adaptation: add --refine"),
         (["--refine=auto", "--labelled=x.npz"], "x.npz: expected a .npz file with x, y"),
-        (["--refine=auto", "--learner=sar"], "--learner=sar is of --refine=parameters"),
+        (["--refine=auto", "--learner=sar"], "--learner=sar is an option of parameters"),
     ],
 )
 def test_bad_flags_are_one_line(trained, tmp_path, capsys, flags, says):

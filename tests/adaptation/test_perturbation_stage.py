@@ -70,7 +70,7 @@ def test_a_text_is_changed_by_itself(make):
 
 
 def test_words_are_left_out_one_view_after_the_other():
-    masks = [mask.numpy()[0, :, 0] for mask in perturbation._left_out(13, time_first=False)]
+    masks = [mask.numpy()[0, :, 0] for mask in perturbation._word_masks(13, time_first=False)]
     assert masks[0].min() == 1 and len(masks) == 7
     np.testing.assert_array_equal(np.sum(masks[1:], axis=0), np.full(13, 5))
 

@@ -166,7 +166,9 @@ def test_two_rounds_on_texts(chinese, capsys):
     for number, out in ((2, place / "pseudo.csv"), (3, place / "pseudo.jsonl")):
         code, said, err = run(capsys, "feedback", workdir, place / "mixed.jsonl", f"--out={out}", "--share=0.2")
         assert code == 0, err
-        assert said[0].startswith(f"left out: {leaks} stand in its validation or test split, {known} in its training")
+        assert said[0].startswith(
+            f"left out: {leaks} are in the run's validation or test split, {known} in its training"
+        )
         found = text_files.read(out, "review", "mood")
         assert not {normalized_key(row.text) for row in found} & (judged | trained)
         assert np.mean([moods[row.text] == row.label for row in found]) > 0.65
@@ -204,7 +206,7 @@ def test_examples_that_judge_never_enter(digits):
     place, x, _ = digits
     found = pseudo_labels.collect(place / "run", np.concatenate([x[:310], x[300:310], x[1300:]]), share=1.0)
     assert found.left_out == (497 + 30, 270, 10) and len(found.labels) == 10
-    with pytest.raises(BadInput, match=r"none of the 497 examples is new to the run; expected others \(497 stand"):
+    with pytest.raises(BadInput, match=r"none of the 497 examples is new to the run; expected others \(497 are"):
         pseudo_labels.collect(place / "run", x[1300:])
     # Nor by a file that was made otherwise.
     own = images.load(str(place / "own.npz"))
@@ -225,8 +227,8 @@ def test_examples_that_judge_never_enter(digits):
         (["--out=a.npz", "--share=nan"], "--share is nan"),
         (["--out=a.npz", "--min_confidence=1"], "--min_confidence is 1: expected 0 or more, and less than 1"),
         (["--out=a.csv"], "a.csv: expected a file that ends in .npz"),
-        (["--out=missing/a.npz"], "missing is no folder"),
-        (["--out=new.npy"], "that is the file to read"),
+        (["--out=missing/a.npz"], "missing is not a folder"),
+        (["--out=new.npy"], "that is the input file"),
         (["--out=a.npz", "--text_column=x"], "--text_column is for runs on texts"),
         (["--out=a.npz", "--min_confidence=0.9999999999"], "examples no class is left to learn from"),
     ],
@@ -255,14 +257,14 @@ def test_bad_files(digits, chinese, capsys, monkeypatch, tmp_path):
     code, _, err = run(capsys, "feedback", chinese[0] / "run", tmp_path / "empty.txt", f"--out={out}")
     assert (code, len(err)) == (2, 1) and "expected a file that ends in .csv or .tsv or .jsonl" in err[0]
     (tmp_path / "run.json").write_text(json.dumps({"config": {"seed": 0}}))
-    with pytest.raises(BadInput, match="of no experiment with --more_file"):
+    with pytest.raises(BadInput, match="its experiment has no --more_file"):
         pseudo_labels.command(tmp_path, out)
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(BadInput, match="holds no config"):
         pseudo_labels.command(tmp_path, out)
     (tmp_path / "run.json").write_text(json.dumps({"config": {"dataset": "gone.npz"}, "folder": str(tmp_path)}))
     monkeypatch.setattr(pseudo_labels, "load", lambda workdir: model)
-    with pytest.raises(BadInput, match=r"cannot be told without its data: .*no such file"):
+    with pytest.raises(BadInput, match=r"must be left out, but cannot be read: .*no such file"):
         pseudo_labels.collect(tmp_path, x[:1])
     monkeypatch.setattr(pseudo_labels, "load", lambda workdir: TextRegressor(zoo.load(chinese[0] / "run"), 0.0, 1.0))
     with pytest.raises(BadInput, match="holds no classifier"):

@@ -10,7 +10,7 @@ from tests.helpers.digits import batches, bright, error, run, unseen
 from zoo.adaptation import guards, plans
 from zoo.adaptation import refiner as multi_step
 from zoo.adaptation.refiner import Budget, Refiner, refine
-from zoo.adaptation.stages import losses, output, parameters, statistics
+from zoo.adaptation.stages import output, parameters, statistics, tent
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation import held_out
@@ -189,7 +189,7 @@ def test_learning_from_the_stream_goes_through_the_engine(trained, digits):
 
 def test_only_scales_and_shifts_are_learned(trained, digits):
     _, found, known = trained
-    copy, stage = copied(found), parameters.Parameters(losses.TENT._replace(learning_rate=0.01))
+    copy, stage = copied(found), parameters.Parameters(tent.TENT._replace(learning_rate=0.01))
     stage.begin(copy, known)
     weights, state = copy.model.get_weights(), stage.state()
     recent = bright(digits[0][:100])
@@ -249,8 +249,8 @@ def test_scores_are_compared_by_their_product():
 
 
 def test_typical_and_answered_have_their_values():
-    assert guards.answered(np.eye(4)) == pytest.approx(4.0)
-    assert guards.answered(np.eye(4)[[0, 0]]) == pytest.approx(1.0)
+    assert guards.effective_classes(np.eye(4)) == pytest.approx(4.0)
+    assert guards.effective_classes(np.eye(4)[[0, 0]]) == pytest.approx(1.0)
     np.testing.assert_allclose(class_probabilities(np.array([[1000.0, 0.0]])), [[1.0, 0.0]])
 
 
@@ -272,8 +272,8 @@ def test_what_was_learned_goes_on_from_a_file(trained, digits, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "torn"),
-        ("[]", "torn"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
         ('{"format": 2}', "format 2, expected 1"),
         ('{"format": 1, "model": "x", "kept": {}}', "another model"),
     ],

@@ -85,10 +85,10 @@ def test_what_harms_is_taken_back(trained):
     assert "falls" in ruined.trace[0].reason or "not finite" in ruined.trace[0].reason
     assert digest(ruined.predictor.model) == digest(predictor.model), "bit for bit"
     # One class for all is refused, whatever the validation split says.
-    judge = task_adaptive_pretraining._Judge(predictor, ruined.predictor, texts, known, 1.0, 0)
+    check_round = task_adaptive_pretraining._RoundCheck(predictor, ruined.predictor, texts, known, 1.0, 0)
     head = ruined.predictor.model.get_layer("head")
     head.bias.assign(np.array([1e6, 0, 0], np.float32))
-    _, classes, accepted, reason = judge()
+    _, classes, accepted, reason = check_round()
     assert (classes, accepted) == (1.0, False) and "classes" in reason
 
 

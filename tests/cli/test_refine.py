@@ -95,13 +95,13 @@ def test_answers_are_withheld_where_the_risk_is_too_large(files, capsys, tmp_pat
     ("flags", "says"),
     [
         (["--refine=magic"], "--refine=magic: expected auto"),
-        (["--trace=x"], "--trace is of prediction in several steps: expected --refine"),
+        (["--trace=x"], "--trace is an option of test-time adaptation: add --refine"),
         (["--refine=auto", "--trace=x.jpg"], "--trace=x.jpg: expected FILE.jsonl, or FILE.png"),
-        (["--refine=auto", "--trace=no/x.png"], "--trace=no/x.png: there is no folder no; make it first"),
-        (["--refine=auto", "--state=no/x.npz"], "--state=no/x.npz: there is no folder no"),
-        (["--curve=x.png"], "--curve draws what --abstain_risk chooses from"),
+        (["--refine=auto", "--trace=no/x.png"], "--trace=no/x.png: the folder no is missing; make it first"),
+        (["--refine=auto", "--state=no/x.npz"], "--state=no/x.npz: the folder no is missing"),
+        (["--curve=x.png"], "--curve needs --abstain_risk"),
         (["--refine=auto", "--explain"], "leave out --refine"),
-        (["--refine=auto", "--state=setup.py"], "holds no state of a stream"),
+        (["--refine=auto", "--state=setup.py"], "is not a state file of --refine"),
     ],
 )
 def test_bad_flags_are_one_line(files, capsys, flags, says):

@@ -110,7 +110,7 @@ def test_evaluate(bert, tmp_path, say):
 
 def test_nothing_found_by_words(bert, table, say):
     code, out, _ = say("search", bert, table, "--text_column=review", "--query=unheard \x1b[31m of", "--top=1")
-    assert code == 0 and out[0] == "unheard [31m of" and out[-1] == "  bm25  no text has a word of it"
+    assert code == 0 and out[0] == "unheard [31m of" and out[-1] == "  bm25  no text has a word of the query"
 
 
 def test_long_texts_are_cut_on_the_screen_only(bert, tmp_path, say):
@@ -152,7 +152,7 @@ def test_summarize_files(bert, tmp_path, say):
     assert [answer["sentences"] for answer in found] == [3, 2, 1]
     code, out, _ = say("summarize", bert, tmp_path / "one.txt", "--sentences=1")
     assert code == 0 and len(out) == 5
-    assert out[3].startswith("  first sentences, 1 of 3, likeness to the whole 0.")
+    assert out[3].startswith("  first sentences, 1 of 3, similarity to the document 0.")
     assert out[4] == "    [0] The film was good."
 
 

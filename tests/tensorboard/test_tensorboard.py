@@ -144,8 +144,8 @@ def test_same_folder_names_are_told_apart(runs, tmp_path):
     ("given", "said"),
     [
         ("nothing", "nothing is not a folder: expected the --workdir of a run"),
-        (".", r"\. is no run, it has no run\.json: .*; did you mean \./first\?"),
-        ("first/train", r"first/train is no run, it has no run\.json: expected the --workdir of a run"),
+        (".", r"\. is not a run, it has no run\.json: .*; did you mean \./first\?"),
+        ("first/train", r"first/train is not a run, it has no run\.json: expected the --workdir of a run"),
     ],
 )
 def test_what_is_no_run_gives_one_line(runs, monkeypatch, capsys, given, said):

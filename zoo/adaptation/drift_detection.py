@@ -1,4 +1,4 @@
-"""Whether a stream has changed its kind, so that what was seen before says nothing of what comes."""
+"""Drift detection: finds an abrupt distribution shift of a stream, after which earlier examples mislead."""
 
 from typing import Any
 
@@ -10,55 +10,53 @@ from zoo.metrics.logits import two_class_logits
 from zoo.predict.predictors.cloning import compiled
 from zoo.predict.predictors.predictor import Classifier
 
-# Examples on either side of a change; of fewer, chance would tell of changes.
+# Examples on either side of a shift; with fewer, chance alone looks like a shift.
 _FEWEST = 32
-# The probability that an example is further from what is usual than one from before the change, or the reverse: 0.5
-# where nothing has changed, and so large by chance in one of ten million comparisons of 32 with 32.
+# Probability that an example lies further from its class mean after the shift than before it, or nearer: 0.5 without a
+# shift, and this large by chance in one of ten million comparisons of 32 with 32.
 _SURE = 0.9
 
 
 class Drift:
-    """Remembers how usual the answers of the trained model have been, and says where that changes at once.
+    """Detects abrupt shift from the distances of the source model's logits to their class means.
 
-    Two groups of examples are compared by the distances of their answers from the usual ones of the same class
-    (`Guards.relative_distances`), by ranks alone: the statistic is that of Mann and Whitney ("On a test of whether one
-    of two random variables is stochastically larger than the other", 1947). The trained model is asked, not the one
-    that changes, so that a change of the model is never taken for one of the stream; and within the class, so that
-    other shares of the classes are none.
+    It compares two groups of examples by the ranks of their distances (`Guards.relative_distances`), with the statistic
+    of Mann and Whitney ("On a test of whether one of two random variables is stochastically larger than the other",
+    1947). The source model is used, not the adapting one, so that a change of the model does not look like drift; and
+    distances are relative within each class, so that label shift does not.
 
     Args:
-        predictor: of the trained model.
-        judge: of the data that it was trained for.
-        memory: how many examples are remembered.
+        predictor: the source model's.
+        guard: the guards of the source data.
+        memory: number of recent examples to compare.
     """
 
-    def __init__(self, predictor: Classifier, judge: guards.Guards, memory: int):
-        self._predictor, self._guards, self._memory = compiled(predictor), judge, memory
-        self._far = np.zeros(0)
+    def __init__(self, predictor: Classifier, guard: guards.Guards, memory: int):
+        self._predictor, self._guards, self._memory = compiled(predictor), guard, memory
+        self._distances = np.zeros(0)
 
     def update(self, batch: Any) -> int:
-        """Takes note of a batch.
+        """Adds a batch.
 
         Args:
-            batch: examples as the predictor takes them.
+            batch: examples in the predictor's input format.
 
         Returns:
-            How many of the last examples are to be remembered: where the stream has changed, those of the new kind (at
-            least the batch), else all.
+            How many of the last examples to remember: after a shift those that follow it (at least the batch), else
+            all.
         """
-        found = self._guards.relative_distances(two_class_logits(self._predictor.logits(batch)))
-        # Not finite is further than anything.
-        found = np.nan_to_num(found, nan=np.inf, posinf=np.inf)
-        self._far = np.concatenate([self._far, found])[-max(self._memory, len(found)) :]
+        distances = self._guards.relative_distances(two_class_logits(self._predictor.logits(batch)))
+        distances = np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
+        self._distances = np.concatenate([self._distances, distances])[-max(self._memory, len(distances)) :]
         new = max(len(batch), _FEWEST)
-        if len(self._far) - new < _FEWEST:
-            return len(self._far)
-        earlier, late = self._far[:-new], self._far[-new:]
-        share = stats.mannwhitneyu(late, earlier, method="asymptotic").statistic / (len(late) * len(earlier))
-        if max(share, 1 - share) >= _SURE:
-            self._far = late
-        return len(self._far)
+        if len(self._distances) - new < _FEWEST:
+            return len(self._distances)
+        earlier, late = self._distances[:-new], self._distances[-new:]
+        probability = stats.mannwhitneyu(late, earlier, method="asymptotic").statistic / (len(late) * len(earlier))
+        if max(probability, 1 - probability) >= _SURE:
+            self._distances = late
+        return len(self._distances)
 
     def forget(self) -> None:
-        """As if nothing had been seen."""
-        self._far = np.zeros(0)
+        """Forgets the stream."""
+        self._distances = np.zeros(0)

@@ -1,13 +1,13 @@
-"""Whether a change of a model is kept, judged without labels.
+"""Guards of test-time adaptation: decide without labels whether a change of the model is kept.
 
-Two numbers are compared before and after. The *expected error* is the share of answers that are less sure than the
-validation split's own share of errors allows (average thresholded confidence: Garg et al., "Leveraging unlabeled data
-to predict out-of-distribution performance", 2022, section 3.2). The *distance* says how untypical the answers are: how
-far the logits lie from those of validation examples with the same answer, in units of their own covariance (Lee et
-al., "A simple unified framework for detecting out-of-distribution samples and adversarial attacks", 2018, section 2),
-by the usual distance. A model that is sure of one wrong class has a small expected error and a large distance; one
-that hesitates has the reverse. So their product is compared. Neither asks for a mixture of classes, which a stream may
-not have.
+They compare two numbers before and after. The *expected error* is the share of predictions whose confidence is below a
+threshold, chosen so that on the validation split this share equals the error rate (average thresholded confidence: Garg
+et al., "Leveraging unlabeled data to predict out-of-distribution performance", 2022, section 3.2). The *distance* is
+the median squared Mahalanobis distance of the logits to the mean of their predicted class, divided by that of
+validation examples (Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial
+attacks", 2018, section 2). A model that is confident of one wrong class has a small expected error and a large
+distance; a hesitant one has the reverse. So the product of both is compared. Neither assumes that a batch contains
+several classes.
 """
 
 from typing import NamedTuple
@@ -17,43 +17,43 @@ import numpy as np
 from zoo.metrics.logits import softmax
 from zoo.predict.evaluation.held_out import HeldOut
 
-# The classes that are answered, as a number, may not fall below this share of what it was before.
+# The effective number of predicted classes may not fall below this share of what it was before.
 _COLLAPSE = 0.5
-# Of the covariance's mean variance: keeps it invertible, as logits that are shifted alike mean the same.
+# Ridge, as a share of the mean variance: the covariance of centred logits is singular.
 _RIDGE = 1e-3
-# Of expected errors: five in a hundred are what a few hundred examples cannot tell from none.
+# Added to expected errors: a few hundred examples cannot tell five in a hundred from none.
 _CHANCE = 0.05
 
 
 class Score(NamedTuple):
-    """What is expected of answers without labels.
+    """How good predictions look without labels.
 
     Attributes:
-        error: the share of wrong answers that their confidence lets expect.
-        distance: of the median answer from typical ones, 1 being usual.
+        error: expected error rate.
+        distance: median squared Mahalanobis distance of the logits; 1: as in validation.
     """
 
     error: float
     distance: float
 
     def ratio_to(self, other: "Score") -> float:
-        """The product of both, by that of another score: below 1 where this one is better."""
+        """The product of this score divided by that of another: below 1 where this one is better."""
         return self.product / other.product
 
     @property
     def product(self) -> float:
-        """Of both, where neither is less than what chance and habit make it."""
+        """(Error + 0.05) times distance, where a distance below 1 counts as 1."""
         return (self.error + _CHANCE) * max(self.distance, 1.0)
 
 
 class Verdict(NamedTuple):
-    """What the guards say of a change.
+    """The decision of the guards.
 
     Attributes:
-        before: the score without it.
-        after: the score with it.
+        before: score without the change.
+        after: score with it.
         accepted: whether it is kept.
-        reason: why.
+        reason: why, in words.
     """
 
     before: Score
@@ -63,40 +63,43 @@ class Verdict(NamedTuple):
 
 
 class Guards:
-    """What the validation answers look like, and what departs from them.
+    """Compares predictions with those on the validation split.
 
     Args:
-        source: the data that the model was trained for.
+        source: the validation split and the source model's logits.
     """
 
     def __init__(self, source: HeldOut):
-        self._answers = _ClassMeans(source.logits, source.labels)
-        far, given = self._answers.mahalanobis(source.logits), source.logits.argmax(axis=1)
-        self._usual = float(np.median(far))
+        self._class_means = _ClassMeans(source.logits, source.labels)
+        distances, predicted = self._class_means.mahalanobis(source.logits), source.logits.argmax(axis=1)
+        self._median = float(np.median(distances))
         classes = range(source.logits.shape[1])
-        self._usual_of = np.array([np.median(_first(far[given == label], far)) for label in classes])
-        self._wrong = float((given != source.labels).mean())
-        # An example that lies on it is as sure as it was, whatever rounding makes of it.
-        self._sure = float(np.quantile(_confidences(source.logits), self._wrong)) - 1e-6
+        self._medians = np.array([np.median(_first(distances[predicted == label], distances)) for label in classes])
+        self._error = float((predicted != source.labels).mean())
+        # Slightly lower, so that rounding does not push an example on the threshold below it.
+        self._threshold = float(np.quantile(_confidences(source.logits), self._error)) - 1e-6
 
     def score(self, logits: np.ndarray) -> Score:
-        """The score of answers.
+        """The score of predictions.
 
         Args:
             logits: `[examples, classes]`, at least one example.
         """
         if not np.isfinite(logits).all():
             return Score(1.0, float("inf"))
-        error = float((_confidences(logits) < self._sure).mean())
-        return Score(error, float(np.median(self._answers.mahalanobis(logits))) / self._usual)
+        error = float((_confidences(logits) < self._threshold).mean())
+        return Score(error, float(np.median(self._class_means.mahalanobis(logits))) / self._median)
 
     def times_usual(self, score: Score) -> float:
-        """The product of a score by that of validation examples."""
-        return score.product / Score(self._wrong, 1.0).product
+        """The product of a score divided by that of validation examples."""
+        return score.product / Score(self._error, 1.0).product
 
     def relative_distances(self, logits: np.ndarray) -> np.ndarray:
-        """The distances `[examples]` by what is usual of the same answer: about 1, whatever the classes' shares."""
-        return self._answers.mahalanobis(logits) / self._usual_of[logits.argmax(axis=1)]
+        """Squared Mahalanobis distances `[examples]` divided by the median of the predicted class in validation.
+
+        They are about 1 without a shift, in whatever proportions the classes come.
+        """
+        return self._class_means.mahalanobis(logits) / self._medians[logits.argmax(axis=1)]
 
     def median_relative_distance(self, logits: np.ndarray) -> float:
         """The median of `relative_distances`."""
@@ -110,52 +113,52 @@ class Guards:
         right_after: float | None = None,
         limit: float | None = None,
     ) -> Verdict:
-        """Compares the answers to the same examples without and with a change.
+        """Compares predictions on the same examples before and after a change.
 
         Args:
-            before: logits `[examples, classes]`.
-            after: likewise.
-            right_before: accuracy on labelled examples, where there are some.
-            right_after: likewise.
-            limit: what `after.ratio_to(before)` has to be less than; None where the change has evidence of its own.
+            before: logits `[examples, classes]` without the change.
+            after: logits `[examples, classes]` with it.
+            right_before: accuracy on labelled examples without the change, if there are any.
+            right_after: accuracy on them with the change.
+            limit: `after.ratio_to(before)` must be below this; None where the stage itself proves the change.
         """
         scores = self.score(before), self.score(after)
         if not np.isfinite(after).all():
-            return Verdict(*scores, False, "the answers are not finite")
-        classes = answered(before), answered(after)
+            return Verdict(*scores, False, "the logits are not finite")
+        classes = effective_classes(before), effective_classes(after)
         if classes[1] < _COLLAPSE * classes[0] and scores[1].distance > scores[0].distance:
-            return Verdict(*scores, False, f"the answers fall from {classes[0]:.1f} to {classes[1]:.1f} classes")
+            return Verdict(*scores, False, f"the predictions collapse: {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")
         if limit is None:
-            return Verdict(*scores, True, "on evidence of its own")
-        by = scores[1].ratio_to(scores[0])
+            return Verdict(*scores, True, "on its own evidence")
+        ratio = scores[1].ratio_to(scores[0])
         return Verdict(
-            *scores, by < limit, f"expected error times distance comes to {by:.2f}, expected less than {limit}"
+            *scores, ratio < limit, f"expected error times distance: after / before is {ratio:.2f}, limit {limit}"
         )
 
 
 class _ClassMeans:
-    """Means of the logits by answer, and the covariance around them."""
+    """Means of the logits by predicted class, and the covariance around them."""
 
     def __init__(self, logits: np.ndarray, labels: np.ndarray):
         logits = _centred(logits)
-        answers, classes = logits.argmax(axis=1), logits.shape[1]
-        # A class that is never answered is where its true examples are, or all.
-        groups = [_first(logits[answers == label], logits[labels == label], logits) for label in range(classes)]
-        self._means = np.stack([group.mean(axis=0) for group in groups])
-        spread = np.cov((logits - self._means[answers]).T, bias=True)
-        self._inverse = np.linalg.inv(spread + _RIDGE * np.trace(spread) / classes * np.eye(classes))
+        predicted, classes = logits.argmax(axis=1), logits.shape[1]
+        # A class that is never predicted has the mean of its true examples, or of all.
+        groups = [_first(logits[predicted == label], logits[labels == label], logits) for label in range(classes)]
+        self._means = np.stack([group.mean(axis=0) for group in groups])  # [classes, classes]
+        covariance = np.cov((logits - self._means[predicted]).T, bias=True)
+        self._inverse = np.linalg.inv(covariance + _RIDGE * np.trace(covariance) / classes * np.eye(classes))
 
     def mahalanobis(self, logits: np.ndarray) -> np.ndarray:
-        """Squared distances `[examples]` to the mean of the same answer."""
+        """Squared Mahalanobis distances `[examples]` to the mean of the predicted class."""
         logits = _centred(logits)
-        gaps = logits - self._means[logits.argmax(axis=1)]
-        return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)
+        gaps = logits - self._means[logits.argmax(axis=1)]  # [examples, classes]
+        return np.einsum("ij,jk,ik->i", gaps, self._inverse, gaps)  # [examples]
 
 
-def answered(logits: np.ndarray) -> float:
-    """How many classes are answered: the exponential of their shares' entropy."""
+def effective_classes(logits: np.ndarray) -> float:
+    """Effective number of predicted classes: the exponential of the entropy of their frequencies."""
     shares = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
     return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-300)))))
 
@@ -165,10 +168,11 @@ def _confidences(logits: np.ndarray) -> np.ndarray:
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
-    """Only differences of logits mean something."""
+    """Without their mean: softmax depends on differences of logits only."""
     logits = logits.astype(np.float64)
     return logits - logits.mean(axis=1, keepdims=True)
 
 
 def _first(*groups: np.ndarray) -> np.ndarray:
+    """The first group that is not empty."""
     return next(group for group in groups if len(group))

@@ -1,4 +1,4 @@
-"""The few labelled examples that a refined prediction may be held to: of `zoo predict --refine --labelled=FILE`."""
+"""Labelled examples that guard test-time adaptation (`zoo predict --refine --labelled=FILE`)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,51 +15,51 @@ from zoo.workdir import read_run
 
 
 def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
-    """Reads examples and their classes, as `zoo.adaptation.refiner.refine` takes them.
+    """Reads examples and their classes for `zoo.adaptation.refiner.refine`.
 
     Args:
-        path: a .npz with `x` `[examples, ...]` and `y`, places among the classes; for a run on texts a .csv, .tsv or
-            .jsonl with the columns of the run's own files.
-        workdir: of the run.
-        predictor: of the run.
+        path: a .npz with `x` `[examples, ...]` and `y`, class indices; for a run on texts a .csv, .tsv or .jsonl with
+            the columns of the run's own files.
+        workdir: folder of the run.
+        predictor: the run's classifier.
 
     Returns:
-        The examples as the predictor takes them, and int32 `[examples]`.
+        The examples in the predictor's input format, and labels, int32 `[examples]`.
 
     Raises:
-        BadInput: the file is not understood, has no labels or no example, or they do not suit the model.
+        BadInput: the file cannot be read, has no labels or no examples, or does not suit the model.
     """
-    place = files.absolute(path)
+    path = files.absolute(path)
     try:
         if predictor.reads_text:
-            return _texts(place, workdir, predictor)
-        return _arrays(place, predictor)
+            return _texts(path, workdir, predictor)
+        return _arrays(path, predictor)
     except BadInput as error:
         raise BadInput(f"--labelled: {error}") from None
 
 
-def _texts(place: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[Any, np.ndarray]:
-    if place.suffix not in text_files.SUFFIXES:
-        raise BadInput(f"{place} is no file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
+def _texts(path: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[Any, np.ndarray]:
+    if path.suffix not in text_files.SUFFIXES:
+        raise BadInput(f"{path} is not a file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
     label_column = read_run(workdir, config_required=False).config.get("label_column") or "label"
     columns = (predictor.text_column, label_column, predictor.pair_column)
-    found = texts.of_file(place, columns, predictor.classes)
-    return run_data.as_examples(predictor, found), found.labels
+    dataset = texts.of_file(path, columns, predictor.classes)
+    return run_data.as_examples(predictor, dataset), dataset.labels
 
 
-def _arrays(place: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
-    columns = tables.more(place)
+def _arrays(path: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
+    columns = tables.more(path)
     if not len(columns["y"]):
-        raise BadInput(f"{place} has no examples; expected some with their classes")
+        raise BadInput(f"{path} has no examples; expected some with their classes")
     wrong = columns["y"][(columns["y"] < 0) | (columns["y"] >= len(predictor.classes))]
     if len(wrong):
         raise BadInput(
-            f"{place}: label {wrong[0]}; expected 0 to {len(predictor.classes) - 1}, the places of the classes "
+            f"{path}: label {wrong[0]}; expected 0 to {len(predictor.classes) - 1}, the indices of the classes "
             f"{text_classification.few(predictor.classes)}"
         )
     try:
-        # What the model would not take is found before the stream, not in its middle.
+        # Predicted now, so that a wrong input is reported before the stream starts.
         predictor.logits(columns["x"][:1])
         return predictor.prepared(columns["x"]), columns["y"]
     except BadInput as error:
-        raise BadInput(f"{place}: x has {error}") from None
+        raise BadInput(f"{path}: x has {error}") from None

@@ -1,9 +1,9 @@
-"""Plans of `zoo.adaptation.refiner` by name: what suits a run's model, in its order."""
+"""Plans of test-time adaptation by name (`--refine`): the stages that suit a run's model, in their order."""
 
 import functools
 from pathlib import Path
 
-from zoo.adaptation.refiner import Stage
+from zoo.adaptation.stage import Stage
 from zoo.errors import BadInput
 from zoo.predict.predictors.predictor import Classifier
 
@@ -13,33 +13,32 @@ NAMES = ("auto", "output", "statistics", "parameters", "input", "views", "pertur
 def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner: str = "tent") -> list[Stage]:
     """The stages of a plan.
 
-    `auto` is all that helps where it applies and is known to leave alone what did not shift: statistics, for images
-    their pose, and the output. Learning parameters is not among them: no gain of it is shown.
+    `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics, pose (for
+    images) and output. Parameters, views and perturbation are not in it: no gain from them is shown.
 
     Args:
-        names: of `NAMES`, each once, in any order.
-        predictor: of the run.
-        workdir: of the run.
-        learner: of `zoo.adaptation.stages.losses.LEARNERS`, what the parameters are learned by.
+        names: some of `NAMES`, each once, in any order.
+        predictor: the run's classifier.
+        workdir: folder of the run.
+        learner: name in `zoo.adaptation.stages.parameters.LEARNERS`.
 
     Raises:
-        BadInput: a name is none, or stands twice, or beside others that it does not go with.
+        BadInput: a name is unknown, repeated, or excluded by another one.
     """
     unknown = [name for name in names if name not in NAMES]
     if unknown or len(set(names)) != len(names) or ("auto" in names and len(names) > 1):
         raise BadInput(f"--refine={','.join(names)}: expected auto, or some of {', '.join(NAMES[1:])}, each once")
     if "compute" in names and not {"compute", "output"} >= set(names):
         raise BadInput(
-            f"--refine={','.join(names)}: what compute leaves out is promised for the trained model; expected "
-            "it alone or with output"
+            f"--refine={','.join(names)}: the promise of compute (early exit) holds for the trained model only; "
+            "expected it alone or with output"
         )
     if names == ["auto"]:
         names = ["statistics", "output"] + (["input"] if predictor.takes_images else [])
-    # Imported here: each brings what only it needs.
+    # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.compute import Compute
-    from zoo.adaptation.stages.losses import LEARNERS
     from zoo.adaptation.stages.output import Prior, Temperature
-    from zoo.adaptation.stages.parameters import Parameters
+    from zoo.adaptation.stages.parameters import LEARNERS, Parameters
     from zoo.adaptation.stages.perturbation import Perturbation
     from zoo.adaptation.stages.pose import Pose
     from zoo.adaptation.stages.statistics import BatchStatistics

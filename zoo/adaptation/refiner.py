@@ -1,47 +1,56 @@
-"""Test-time adaptation: predict, optimize, evaluate without labels, stop or go on, feed back (multi-step prediction).
+"""Test-time adaptation under distribution shift, guarded (multi-step prediction; `zoo predict --refine`).
 
     predictor = zoo.load(workdir)
     plan = [BatchStatistics(), Prior()]
     refined = refine(predictor, stream, plan, held_out.load(workdir, predictor))
 
-Of each batch of a stream the plan's stages are asked in their order for a change: of the model's statistics or
-parameters, or of what is made of its output. A change is kept where the guards agree (see `zoo.adaptation.guards`), and
-stays for the batches that follow; else everything is as it was before. The source model is never touched: stages change
-a copy. With no stage, or no budget, the answers are the plain forward pass, bit for bit.
+For each batch of a stream, in this order (`Refiner.answer`):
+
+1. Add the batch to the recent examples.
+2. Detect an abrupt shift: the examples before it are forgotten.
+3. Choose the stages that are due (`zoo.adaptation.stage`): each changes the model, its input or its output.
+4. Try each of them, while the budget lasts (`Refiner._try`):
+   a. Compute logits of the recent examples before the change.
+   b. Let the stage propose a change, and compute the logits after it.
+   c. Let the guards compare them, without labels (`zoo.adaptation.guards`).
+   d. Keep the change for this batch and the following ones, or restore the state before it; add an entry to the trace.
+5. Answer the batch.
+
+The source model is never touched: stages change a copy. With no stage, or no budget, the answers are the plain forward
+pass, bit for bit.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zoo.adaptation import guards, state_file
 from zoo.adaptation.drift_detection import Drift
+from zoo.adaptation.stage import LogitsFn, Stage, StreamContext
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import compiled, copied, digest
 from zoo.predict.predictors.predictor import Classifier
 
-# From examples to logits `[examples, classes]`.
-Forward = Callable[[Any], np.ndarray]
-# The order in which an example meets them.
+# Order of the stages' targets in a plan.
 _ORDER = ("model", "input", "output")
-# Of the recent examples, the share that is new before a model that is fitted to all of them is fitted again: of 400, so
-# few move a mean by less than two hundredths of a standard deviation.
+# Share of the recent examples that must be new before a model fitted to all of them is fitted again: of 400, fewer move
+# a mean by less than two hundredths of a standard deviation.
 _NEW = 0.05
 
 
 class Budget(NamedTuple):
-    """What may be spent on changes; None is no limit. When one of them is spent, prediction goes on without changes.
+    """Limits on the changes that are tried; None: no limit. Once one is reached, prediction goes on without changes.
 
     Attributes:
-        steps: changes that are tried, kept or not.
-        seconds: of the changes.
-        examples: of the stream, after which no change is tried.
+        steps: number of changes, kept or not.
+        seconds: time spent on changes.
+        examples: length of the stream after which no change is tried.
     """
 
     steps: int | None = None
@@ -53,18 +62,18 @@ UNLIMITED = Budget()
 
 
 class TraceEntry(NamedTuple):
-    """One entry of the trace: what a stage tried on one batch.
+    """One entry of the trace: the change that a stage tried on one batch.
 
     Attributes:
-        batch: its number, from 0.
-        stage: its name.
+        batch: number of the batch, from 0.
+        stage: name of the stage.
         before: the guards' score before the change.
-        after: likewise, with the change.
+        after: the guards' score after it.
         accepted: whether the change was kept.
         reason: why, in words.
-        seconds: that it took.
-        recent: the last examples of the stream that it was tried and judged on.
-        new_kind: whether the stream changed its kind with this batch, so that all before was forgotten.
+        seconds: time that the change took.
+        recent: number of recent examples that the change was tried on.
+        new_kind: whether an abrupt shift was detected at this batch, so that the examples before it were forgotten.
     """
 
     batch: int
@@ -83,67 +92,15 @@ class TraceEntry(NamedTuple):
 
 
 class Refined(NamedTuple):
-    """The answers to a whole stream, and how they came about.
+    """The answers to a whole stream.
 
     Attributes:
         probabilities: float64 `[examples, classes]`.
-        trace: of all batches.
+        trace: entries of all batches.
     """
 
     probabilities: np.ndarray
     trace: list[TraceEntry]
-
-
-class StreamContext(NamedTuple):
-    """What a stage may learn from: examples as the predictor takes them.
-
-    Attributes:
-        batch: that is to be answered.
-        recent: the last ones of the stream, those of the batch included.
-        logits: of `recent`, `[examples, classes]`, by the copy as it is and what the stages before make of it.
-        forward: what gives such logits for any examples, by the copy as it is at the time.
-        changed: whether a stage before has changed the model, by which the logits are then others than in validation.
-    """
-
-    batch: Any
-    recent: Any
-    logits: np.ndarray
-    forward: Forward
-    changed: bool
-
-
-class Stage(Protocol):
-    """What a plan is made of; any class with these will do.
-
-    Attributes:
-        name: in the trace.
-        target: what it changes: "model", "input" (what of an example the model is shown) or "output".
-        max_score_ratio: a change is kept if score after / score before is below this (`Score.ratio_to`). None
-            where a stage brings evidence of its own: of a change of the output, the score says nothing.
-        restarts_each_batch: whether it goes back to its first state before each batch. A change is then compared with
-            no change at all, else with what the changes before it have come to. A change of the model, fitted to all
-            recent examples, is tried again once a twentieth of them is new.
-    """
-
-    name: str
-    target: Literal["model", "input", "output"]
-    max_score_ratio: float | None
-    restarts_each_batch: bool
-
-    def begin(self, predictor: Classifier, source: HeldOut) -> None:
-        """Called once, with the copy that may be changed; the logits of `source` are as the stages before make them."""
-
-    def propose(self, seen: StreamContext) -> str:
-        """Makes a change; or changes nothing, and says why."""
-
-    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
-        """Logits `[examples, classes]`, where `inner` gives those of the model and the stages before."""
-
-    def state(self) -> Any:
-        """All that `propose` changes, as a copy."""
-
-    def load(self, state: Any) -> None:
-        """Goes back to a state."""
 
 
 def refine(
@@ -156,35 +113,34 @@ def refine(
     memory: int = 400,
     labelled: tuple[Any, np.ndarray] | None = None,
 ) -> Refined:
-    """Answers a stream batch by batch, and improves on the way what the answers are made by.
+    """Answers a stream batch by batch and adapts to it on the way.
 
     Args:
-        predictor: of classes; stays as it is.
-        stream: batches of examples as the predictor takes them, of any sizes, one example included.
-        plan: stages in the order in which they are asked, and in which they see the logits.
-        source: what is known of the data that the model was trained for.
-        budget: of changes.
-        memory: the last examples of the stream, which changes are tried and judged on. 400 are forty of each of ten
-            classes: their moments are known to a sixth of a standard deviation. Where the stream changes its kind at
-            once, all before is forgotten (see `drift`).
-        labelled: a few examples of the stream's kind and their classes, where there are some: no change may lower the
-            accuracy on them.
+        predictor: a classifier; it is not changed.
+        stream: batches of examples in the predictor's input format, of any size from one example.
+        plan: stages in the order in which they are tried and in which they process the logits.
+        source: validation split of the predictor's run.
+        budget: limits on the changes.
+        memory: number of recent examples that changes are tried on. With 400 there are forty of each of ten classes:
+            their moments are known to a sixth of a standard deviation. An abrupt shift of the stream clears the memory
+            (see `zoo.adaptation.drift_detection`).
+        labelled: a few examples like those of the stream, with their classes: no change may lower the accuracy on them.
 
     Raises:
-        BadInput: an example is none that the predictor takes, or the stages are not in the order of model, input and
-            output: each rests on what those before it do.
-        NonFinite: the source model's output is.
+        BadInput: the predictor cannot read an example, or the stages are not in the order of model, input and output,
+            in which each builds on those before it.
+        NonFinite: the source model's output is not finite.
     """
     refiner = Refiner(predictor, plan, source, budget, memory=memory, labelled=labelled)
-    found = [refiner.answer(batch) for batch in stream]
-    return Refined(np.concatenate([np.zeros((0, len(predictor.classes))), *found]), refiner.trace)
+    answers = [refiner.answer(batch) for batch in stream]
+    return Refined(np.concatenate([np.zeros((0, len(predictor.classes))), *answers]), refiner.trace)
 
 
 class Refiner:
-    """What `refine` does, for a stream that comes bit by bit; see there for the arguments and what is raised.
+    """`refine` for a stream that arrives batch by batch: the same arguments and errors.
 
     Attributes:
-        trace: so far.
+        trace: entries so far.
     """
 
     def __init__(
@@ -203,7 +159,6 @@ class Refiner:
             raise BadInput(f"the plan is {names}: expected stages on the model before those on input, and output last")
         self.trace: list[TraceEntry] = []
         self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
-        # Only such stages change it.
         self._predictor = copied(predictor) if any(stage.target == "model" for stage in plan) else compiled(predictor)
         self._digest = digest(predictor.model)
         self._recent = None
@@ -211,7 +166,7 @@ class Refiner:
         self._new, self._new_kind = 0, False
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
-        # Only what begins anew with each batch is fitted to all that is remembered, and fails where that is a mixture.
+        # Only stages that restart are fitted to all recent examples, and fail where these mix two distributions.
         self._drift = (
             Drift(predictor, self._guards, memory) if any(stage.restarts_each_batch for stage in plan) else None
         )
@@ -219,37 +174,28 @@ class Refiner:
         self._first: dict[str, Any] = {}
         for stage in plan:
             stage.begin(self._predictor, source)
-            logits = stage.logits(source.examples, _known(source.examples, source.logits, self._forward(stage)))
+            logits = stage.logits(source.examples, _cached(source.examples, source.logits, self._forward(stage)))
             source = source._replace(logits=logits)
             self._first[stage.name] = stage.state()
 
     def answer(self, batch: Any) -> np.ndarray:
-        """The probabilities of one batch `[examples, classes]`, after what changes could be made for it."""
-        self._recent = _last(self._recent, batch, self._memory)
-        self._new += len(batch)
-        self._new_kind = False
-        if self._drift is not None and not self._spent():
-            remembered = self._drift.update(batch)
-            self._new_kind = remembered < len(self._recent)
-            if self._new_kind:
-                self._recent, self._new = self._recent[-remembered:], remembered
-        due = self._new >= _NEW * len(self._recent)
-        for stage in self._plan:
+        """Probabilities `[examples, classes]` of one batch, after the changes that were kept for it."""
+        self._remember(batch)
+        self._forget_before_shift(batch)
+        for stage in self._due_stages():
             if self._spent():
                 break
-            if due or stage.target != "model" or not stage.restarts_each_batch:
-                self._try(stage, batch)
-        self._new = 0 if due else self._new
+            self._try(stage, batch)
         self._batches += 1
         self._examples += len(batch)
         return self.forward(batch)
 
     def forward(self, examples: Any) -> np.ndarray:
-        """The probabilities `[examples, classes]` as things stand; nothing is learned."""
+        """Probabilities `[examples, classes]` by the current state; nothing is learned."""
         return class_probabilities(self._forward()(examples))
 
     def reset(self) -> None:
-        """Forgets the stream: all is as it was trained. The trace stays, and what is spent."""
+        """Forgets the stream and restores the trained model. The trace and the spent budget stay."""
         for stage in self._plan:
             stage.load(self._first[stage.name])
         self._recent, self._changed, self._new = None, set(), 0
@@ -257,55 +203,65 @@ class Refiner:
             self._drift.forget()
 
     def save(self, path: str | Path) -> None:
-        """Writes what was learned of the stream, for `load`.
+        """Writes what was learned from the stream, for `load`.
 
         Args:
-            path: of the file; written aside and renamed.
+            path: file to write; it is replaced in one step.
 
         Raises:
-            BadInput: it cannot be written.
+            BadInput: the file cannot be written.
         """
         stages = {stage.name: stage.state() for stage in self._plan}
         kept = {"stages": stages, "changed": sorted(self._changed), "recent": self._recent}
         state_file.write(path, kept, self._digest)
 
     def load(self, path: str | Path) -> None:
-        """Goes on where `save` ended.
+        """Continues where `save` ended.
 
         Raises:
-            BadInput: the file is none of `save`, or of another model or plan.
+            BadInput: the file was not written by `save`, or for another model or plan.
         """
-        found = state_file.read(path, self._digest)
+        kept = state_file.read(path, self._digest)
         names = [stage.name for stage in self._plan]
-        if list(found["stages"]) != names:
-            raise BadInput(f"{path} is of the stages {', '.join(found['stages'])}: expected {', '.join(names)}")
+        if list(kept["stages"]) != names:
+            raise BadInput(f"{path} is of the stages {', '.join(kept['stages'])}: expected {', '.join(names)}")
         for stage in self._plan:
-            stage.load(found["stages"][stage.name])
-        self._changed, self._recent = set(found["changed"]), found["recent"]
+            stage.load(kept["stages"][stage.name])
+        self._changed, self._recent = set(kept["changed"]), kept["recent"]
         if self._drift is not None:
             self._drift.forget()
             if self._recent is not None:
                 self._drift.update(self._recent)
 
+    def _remember(self, batch: Any) -> None:
+        self._recent = _last(self._recent, batch, self._memory)
+        self._new += len(batch)
+
+    def _forget_before_shift(self, batch: Any) -> None:
+        self._new_kind = False
+        if self._drift is None or self._spent():
+            return
+        remembered = self._drift.update(batch)
+        if remembered < len(self._recent):
+            self._new_kind = True
+            self._recent, self._new = self._recent[-remembered:], remembered
+
+    def _due_stages(self) -> list[Stage]:
+        """All stages; those that are fitted to all recent examples only once enough of these are new."""
+        is_due = self._new >= _NEW * len(self._recent)
+        self._new = 0 if is_due else self._new
+        return [stage for stage in self._plan if is_due or stage.target != "model" or not stage.restarts_each_batch]
+
     def _try(self, stage: Stage, batch: Any) -> None:
+        """Tries one change, keeps it or restores the state before it, and adds an entry to the trace."""
         start = time.perf_counter()
         if stage.restarts_each_batch:
             stage.load(self._first[stage.name])
-        self._changed.discard(stage.name if stage.restarts_each_batch else None)
-        saved, forward, recent = stage.state(), self._forward(stage), self._recent
-        before, right = forward(recent), self._right()
-        shown = stage.logits(recent, _known(recent, before, forward))
-        changed = bool(self._changed - {stage.name})
-        refused = stage.propose(StreamContext(batch, recent, before, forward, changed))
-        if refused:
-            score = self._guards.score(before)
-            verdict = guards.Verdict(score, score, False, refused)
-        else:
-            inner = forward if stage.target == "model" else _known(recent, before, forward)
-            after = stage.logits(recent, inner)
-            verdict = self._guards.judge(shown, after, right, self._right(), stage.max_score_ratio)
-        # Evidence that does not suffice yet is kept all the same.
-        if not verdict.accepted and not (refused and stage.target == "output"):
+            self._changed.discard(stage.name)
+        saved = stage.state()
+        verdict, is_objection = self._verdict(stage, batch)
+        # A stage on the output that changes nothing yet still gathers evidence: that is kept.
+        if not verdict.accepted and not (is_objection and stage.target == "output"):
             stage.load(saved)
         elif stage.target != "output":
             self._changed.add(stage.name)
@@ -313,20 +269,34 @@ class Refiner:
         self._steps, self._seconds = self._steps + 1, self._seconds + seconds
         self.trace.append(TraceEntry(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind))
 
-    def _forward(self, until: Stage | None = None) -> Forward:
-        """What gives logits `[examples, classes]`, by all stages or by those before one."""
-        forward = self._model
+    def _verdict(self, stage: Stage, batch: Any) -> tuple[guards.Verdict, bool]:
+        """Lets the stage propose a change: the guards' verdict, and whether the stage itself decided against it."""
+        forward, recent = self._forward(stage), self._recent
+        inner, accuracy = forward(recent), self._labelled_accuracy()
+        before = stage.logits(recent, _cached(recent, inner, forward))
+        changed = bool(self._changed - {stage.name})
+        objection = stage.propose(StreamContext(batch, recent, inner, forward, changed))
+        if objection:
+            score = self._guards.score(inner)
+            return guards.Verdict(score, score, False, objection), True
+        after = stage.logits(recent, forward if stage.target == "model" else _cached(recent, inner, forward))
+        accuracies = accuracy, self._labelled_accuracy()
+        return self._guards.judge(before, after, *accuracies, stage.max_score_ratio), False
+
+    def _forward(self, until: Stage | None = None) -> LogitsFn:
+        """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
+        forward = self._model_logits
         for stage in self._plan:
             if stage is until:
                 break
             forward = functools.partial(stage.logits, inner=forward)
         return forward
 
-    def _model(self, examples: Any) -> np.ndarray:
+    def _model_logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
 
-    def _right(self) -> float | None:
-        """The accuracy on the labelled examples, where there are some."""
+    def _labelled_accuracy(self) -> float | None:
+        """The accuracy on the labelled examples; None without them."""
         if self._labelled is None:
             return None
         examples, labels = self._labelled
@@ -337,13 +307,13 @@ class Refiner:
         return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
 
 
-def _known(examples: Any, logits: np.ndarray, forward: Forward) -> Forward:
-    """The same function, of some examples without computing them again."""
+def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:
+    """The same function; for these very examples it returns the logits already computed."""
     return lambda asked: logits if asked is examples else forward(asked)
 
 
 def _last(recent: Any, batch: Any, size: int) -> Any:
-    """The last examples of what is remembered and a batch; all of a batch that is larger."""
+    """The last `size` of the recent examples and the batch; the whole batch where it is larger."""
     if recent is None or len(batch) >= size:
         return batch
     keep = size - len(batch)

@@ -1,17 +1,17 @@
-"""An encoder that classifies texts goes on learning the language of the texts that it meets, without their labels.
+"""Task-adaptive pretraining: a text classifier's encoder learns from new texts without labels, by masked words.
 
-    known = source.load(workdir, predictor)
-    found = adapt(predictor, texts, known, replay(workdir, predictor))
-    found.predictor.probabilities(texts)
+    source = held_out.load(workdir, predictor)
+    adapted = adapt(predictor, texts, source, replay(workdir, predictor))
+    adapted.predictor.probabilities(texts)
 
-Masked words of the new texts (task-adaptive pretraining: Gururangan et al., "Don't stop pretraining", 2020, section 4),
-on the classifier's own encoder: a task without labels beside the one with them, as in test-time training (Sun et al.,
-2020). The classifier's head is kept. So that it still fits, the source's own texts are replayed, and its own answers to
-them are the targets (Li and Hoiem, "Learning without forgetting", 2016, section 3).
+Masked language modelling of the new texts (Gururangan et al., "Don't stop pretraining", 2020, section 4) trains the
+classifier's own encoder: an unsupervised task in addition to the supervised one, as in test-time training (Sun et al.,
+2020). The classification head does not learn. So that it still fits, texts of the source domain are replayed, with the
+source model's probabilities as targets (Li and Hoiem, "Learning without forgetting", 2016, section 3).
 
-After each of some rounds the change is judged: by the accuracy on the run's validation split, which is labelled, and by
-`zoo.adaptation.guards` on the new texts. What is refused is taken back, and nothing more is tried. The source model is
-never touched.
+After each round two checks decide whether the change is kept: the accuracy on the run's labelled validation split, and
+`zoo.adaptation.guards` on the new texts. A refused round is undone and ends the adaptation. The source model is never
+touched.
 """
 
 import functools
@@ -44,27 +44,27 @@ from zoo.predict.predictors.text_inputs import Example
 from zoo.terms import Term
 from zoo.workdir import read_run
 
-# Of the head of masked words, which starts from nothing beneath the embedding's matrix: BERT's own layer has no
-# pretrained weights after fine-tuning, and learns alone at a rate that would ruin the encoder.
+# Learning rate of the masked-word head, which fine-tuning has discarded: it starts from random weights and first learns
+# alone, at a rate that would ruin the encoder.
 _WARM_RATE = 1e-3
-# New texts that the guards look at: their answers' shares are known to a few hundredths.
-_JUDGED = 400
-# Widths of batches; each is a compilation.
+# New texts that the guards compare: class frequencies are then known to a few hundredths.
+_GUARDED = 400
+# Widths of batches; each is compiled once.
 _WIDTHS = 2
 
 
 class EpochTrace(NamedTuple):
-    """A round of the adaptation.
+    """One round of the adaptation.
 
     Attributes:
-        step: the last one of the round.
-        masked_loss: cross-entropy of the new texts' masked words, in nats, mean of the round.
-        replay_loss: how far the answers to the source's texts are from what they were: KL divergence in nats.
-        accuracy: on the validation split.
-        classes: how many are answered to the new texts; see `guards.answered`.
+        step: last step of the round.
+        masked_loss: cross-entropy of the masked words of the new texts, in nats, mean of the round.
+        replay_loss: KL divergence of the predictions on the source's texts from the source model's, in nats.
+        accuracy: accuracy on the validation split.
+        classes: effective number of classes predicted for the new texts (`guards.effective_classes`).
         accepted: whether the round is kept.
-        reason: why.
-        seconds: that it took, judging included.
+        reason: why, in words.
+        seconds: time that the round took, checks included.
     """
 
     step: int
@@ -78,11 +78,11 @@ class EpochTrace(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """What came of an adaptation.
+    """An adapted classifier.
 
     Attributes:
-        predictor: a copy with the weights of the last round that was kept; the source's own weights where none was.
-        trace: of each round that was tried.
+        predictor: a copy with the weights of the last round kept; with the source's weights if none was.
+        trace: one entry per round that was tried.
     """
 
     predictor: TextClassifier
@@ -90,8 +90,8 @@ class Adapted(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether a round was kept."""
-        return any(line.accepted for line in self.trace)
+        """Whether any round was kept."""
+        return any(entry.accepted for entry in self.trace)
 
 
 def adapt(
@@ -110,47 +110,47 @@ def adapt(
     tolerance: float = 0.01,
     seed: int = 0,
 ) -> Adapted:
-    """Trains a copy of a classifier's encoder by masked words of texts without labels.
+    """Trains a copy of a classifier's encoder on masked words of unlabelled texts.
 
     Args:
-        predictor: of a run of `experiments/bert_finetune.py`.
-        texts: new ones, or pairs of them.
-        source: the run's validation split; see `source.load`.
-        replayed: texts of the run's training split; see `replay`. Labels are not used.
-        epochs: passes over the new texts, over all rounds. One, as a text that is masked a second time says less.
-        rounds: after each of which the change is judged.
-        learning_rate: of Adam, constant; the least of BERT's fine-tuning rates, as the weights are nearly right.
-        batch_size: new texts in a step, and as many replayed ones.
-        mask_rate: share of the tokens that are hidden, as in BERT.
-        replay_weight: of the replay beside the masked words.
-        warm_steps: before all, of the head of masked words alone on the replayed texts: a fine-tuned model has lost it.
-        tolerance: by which the accuracy on the validation split may fall in all; a point is one standard error of a
+        predictor: classifier of a run of `experiments/bert_finetune.py`.
+        texts: new texts, or pairs of texts.
+        source: validation split of the run; see `held_out.load`.
+        replayed: texts of the run's training split; see `replay`. Their labels are not used.
+        epochs: passes over the new texts, in all rounds together. One, as a text masked a second time teaches less.
+        rounds: number of parts of the training, each followed by the checks.
+        learning_rate: Adam's, constant; the smallest of BERT's fine-tuning rates, as the weights are nearly right.
+        batch_size: new texts in a step; the same number of replayed texts is added.
+        mask_rate: share of the tokens that are masked, as in BERT.
+        replay_weight: weight of the replay loss; the masked-word loss has weight 1.
+        warm_steps: steps that train the masked-word head alone on the replayed texts first, as fine-tuning discards it.
+        tolerance: how far the accuracy on the validation split may fall in all; 0.01 is one standard error of a
             thousand examples at 0.9.
-        seed: of order, masks and the head of masked words.
+        seed: decides order, masks and the initial masked-word head.
 
     Raises:
-        BadInput: the predictor has no encoder or no [MASK], there is no text, or an argument is out of its range.
-        NonFinite: the source model's output is.
+        BadInput: the predictor has no encoder or no [MASK], there is no text, or an argument is out of range.
+        NonFinite: the source model's output is not finite.
     """
     _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance)
     work = copied(predictor)
-    words = _with_words(work.model, seed)
+    masked_lm = _with_masked_lm_head(work.model, seed)
     rules = masking.MaskingRules(
         predictor.tokenizer.id_of("[MASK]"), predictor.frame, predictor.tokenizer.vocabulary_size, mask_rate
     )
-    _warm(words, rules, _batches(predictor.columns(replayed), batch_size, seed), warm_steps, seed)
+    _train_head(masked_lm, rules, _batches(predictor.columns(replayed), batch_size, seed), warm_steps, seed)
     batches = _batches(_columns(predictor, texts, replayed, seed), batch_size, seed)
     forward = functools.partial(_forward, rules=rules, classifier=work.model, replay_weight=replay_weight)
-    engine = _engine(words, forward, ("masked", "pull"), learning_rate, seed)
+    engine = _engine(masked_lm, forward, ("masked", "pull"), learning_rate, seed)
     total = max(1, round(epochs * batches.steps_per_epoch))
     edges = np.unique(np.linspace(0, total, rounds + 1).round().astype(int)).tolist()
-    judge = _Judge(predictor, work, texts, source, tolerance, seed)
+    check_round = _RoundCheck(predictor, work, texts, source, tolerance, seed)
     kept, trace = work.model.get_weights(), []
     for first, last in itertools.pairwise(edges):
         start = time.perf_counter()
-        found = means(engine.train(batches, first, last - first))
-        accuracy, classes, accepted, reason = judge()
-        losses = found["masked"], found["replay"]
+        metrics = means(engine.train(batches, first, last - first))
+        accuracy, classes, accepted, reason = check_round()
+        losses = metrics["masked"], metrics["replay"]
         trace.append(EpochTrace(last, *losses, accuracy, classes, accepted, reason, time.perf_counter() - start))
         if not accepted:
             break
@@ -161,23 +161,23 @@ def adapt(
 
 
 def replay(workdir: str | Path, predictor: TextClassifier, most: int = 5000, seed: int = 0) -> list[Example]:
-    """Texts of a run's training split, for `adapt`: all, or so many by chance.
+    """Texts of a run's training split for `adapt`: all of them, or `most` drawn at random.
 
     Raises:
         BadInput: the run's data set cannot be read any more.
     """
-    found = run_data.as_examples(predictor, run_data.run_texts(read_run(workdir), more=False).train)
-    chosen = np.random.default_rng(seed).permutation(len(found))[:most]
-    return [found[place] for place in chosen.tolist()]
+    examples = run_data.as_examples(predictor, run_data.run_texts(read_run(workdir), more=False).train)
+    chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return [examples[index] for index in chosen.tolist()]
 
 
-class _Judge:
-    """Whether the working copy is kept as it is."""
+class _RoundCheck:
+    """Decides whether the working copy is kept: accuracy, effective classes, accepted, reason."""
 
     def __init__(self, predictor, work, texts, source, tolerance, seed):
         self._work, self._source, self._guards = work, source, guards.Guards(source)
-        chosen = np.random.default_rng(seed).permutation(len(texts))[:_JUDGED]
-        self._texts = [texts[place] for place in chosen.tolist()]
+        chosen = np.random.default_rng(seed).permutation(len(texts))[:_GUARDED]
+        self._texts = [texts[index] for index in chosen.tolist()]
         self._before = two_class_logits(predictor.logits(self._texts))
         self._least = _accuracy(source.logits, source.labels) - tolerance
 
@@ -186,16 +186,16 @@ class _Judge:
         after, accuracy = two_class_logits(self._work.logits(self._texts)), _accuracy(logits, self._source.labels)
         if accuracy < self._least:
             reason = f"accuracy on the validation split falls to {accuracy:.4f}, expected {self._least:.4f} or more"
-            return accuracy, guards.answered(after), False, reason
-        # What is learned has evidence of its own: answers need not look like the source's to be better.
+            return accuracy, guards.effective_classes(after), False, reason
+        # No limit on the score: predictions need not look like the source's to be better.
         verdict = self._guards.judge(self._before, after)
-        return accuracy, guards.answered(after), verdict.accepted, verdict.reason
+        return accuracy, guards.effective_classes(after), verdict.accepted, verdict.reason
 
 
 def _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance) -> None:
     if predictor.task != "classification" or not predictor.reads_text or predictor.frame is None:
         raise BadInput(
-            "the predictor is no encoder with classes: expected that of a run of experiments/bert_finetune.py"
+            "the predictor is not an encoder with classes: expected that of a run of experiments/bert_finetune.py"
         )
     if predictor.tokenizer.id_of("[MASK]") is None:
         raise BadInput("the tokenizer has no [MASK]; expected one of a BERT, or one trained here")
@@ -210,57 +210,58 @@ def _check(predictor, texts, replayed, epochs, rounds, learning_rate, tolerance)
         raise BadInput(f"tolerance is {tolerance:g}: expected 0 or more, and less than 1")
 
 
-def _with_words(classifier: keras.Model, seed: int) -> keras.Model:
-    """The encoder inside of a classifier with a head of masked words on it; the layers are the classifier's own."""
+def _with_masked_lm_head(classifier: keras.Model, seed: int) -> keras.Model:
+    """A classifier's encoder with a masked-word head; they share the encoder's layers."""
     blocks = [layer for layer in classifier.layers if isinstance(layer, Block)]
     last = classifier.get_layer("norm") if blocks[-1].norm_first else blocks[-1]
     output = last.output[0] if isinstance(last.output, (list, tuple)) else last.output
-    words = encoder_heads.pretrainer(keras.Model(classifier.inputs, output))
-    # As BERT starts, but by this seed and not by Keras' own, so that the same call gives the same copy.
-    kernel = words.get_layer("mask_dense").kernel
+    masked_lm = encoder_heads.pretrainer(keras.Model(classifier.inputs, output))
+    # Initialised as in BERT, but from this seed instead of Keras' own, so that the same call gives the same copy.
+    kernel = masked_lm.get_layer("mask_dense").kernel
     kernel.assign(np.random.default_rng(seed).normal(0.0, 0.02, kernel.shape))
-    return words
+    return masked_lm
 
 
-def _warm(words: keras.Model, rules: masking.MaskingRules, batches: Batches, steps: int, seed: int) -> None:
-    """Trains the head of masked words beneath the embedding's matrix, the encoder standing still."""
+def _train_head(masked_lm: keras.Model, rules: masking.MaskingRules, batches: Batches, steps: int, seed: int) -> None:
+    """Trains the masked-word head, with the encoder frozen."""
     if not steps:
         return
-    for layer in words.layers:
+    for layer in masked_lm.layers:
         layer.trainable = layer.name in encoder_heads.HEAD
-    _engine(words, functools.partial(_forward, rules=rules), ("masked",), _WARM_RATE, seed).train(batches, 0, steps)
-    for layer in words.layers:
+    forward = functools.partial(_forward, rules=rules)
+    _engine(masked_lm, forward, ("masked",), _WARM_RATE, seed).train(batches, 0, steps)
+    for layer in masked_lm.layers:
         layer.trainable = True
 
 
-def _engine(words: keras.Model, forward: Callable, objective: tuple[str, ...], rate: float, seed: int) -> Engine:
+def _engine(masked_lm: keras.Model, forward: Callable, objective: tuple[str, ...], rate: float, seed: int) -> Engine:
     optimizer = optimizers.make("adam", schedules.make("constant", rate, decay_steps=1), None)
-    # The copy was made under no other strategy.
-    strategy, groups = tf.distribute.get_strategy(), optimizers.groups(words, optimizer)
-    return Engine(strategy, words, forward, objective, groups, seed=seed, clip_norm=1.0, compile="islands")
+    # The copy was made under this strategy.
+    strategy, groups = tf.distribute.get_strategy(), optimizers.groups(masked_lm, optimizer)
+    return Engine(strategy, masked_lm, forward, objective, groups, seed=seed, clip_norm=1.0, compile="islands")
 
 
 def _forward(model, batch, training: bool, *, rules, classifier=None, replay_weight: float = 0.0) -> dict[str, Term]:
-    """Cross-entropy of masked words, and of a classifier the divergence from the answers that it was taught."""
-    hidden = masking.masked(batch["tokens"], rules)
-    logits = model([hidden.tokens, batch["segments"], hidden.positions], training=training)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(hidden.labels, logits)
-    found = {"masked": Term(loss, hidden.weights)}
+    """Cross-entropy of masked words, and with a classifier the KL divergence from the source model's probabilities."""
+    masked = masking.masked(batch["tokens"], rules)
+    logits = model([masked.tokens, batch["segments"], masked.positions], training=training)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(masked.labels, logits)
+    terms = {"masked": Term(loss, masked.weights)}
     if classifier is not None:
         logits = classifier([batch["replayed"], batch["replayed_segments"]], training=training)
         logits = two_class_logits(logits)
         gap = tf.math.log(tf.maximum(batch["taught"], 1e-12)) - tf.nn.log_softmax(logits)
         divergence = tf.reduce_sum(batch["taught"] * gap, axis=-1)
-        found |= {"replay": Term(divergence), "pull": Term(replay_weight * divergence)}
-    return found
+        terms |= {"replay": Term(divergence), "pull": Term(replay_weight * divergence)}
+    return terms
 
 
 def _columns(predictor: TextClassifier, texts: Sequence[Example], replayed: Sequence[Example], seed: int) -> dict:
-    """Rows of new texts, and beside each a replayed one with the source's answer."""
+    """Rows of new texts, each with a replayed text and the source model's probabilities of its classes."""
     draw = np.random.default_rng(seed)
     chosen = draw.choice(len(replayed), len(texts), replace=len(replayed) < len(texts))
-    old = predictor.columns([replayed[place] for place in chosen.tolist()])
-    taught = class_probabilities(predictor.logits([replayed[place] for place in chosen.tolist()]))
+    drawn = [replayed[index] for index in chosen.tolist()]
+    old, taught = predictor.columns(drawn), class_probabilities(predictor.logits(drawn))
     return {
         **predictor.columns(texts),
         "replayed": old["tokens"],
@@ -273,7 +274,7 @@ def _batches(columns: dict[str, np.ndarray], batch_size: int, seed: int) -> Batc
     columns = dict(columns)
     lengths, tokens = columns.pop("length"), columns["tokens"]
     columns.setdefault("segments", np.zeros_like(tokens))
-    # No wider than the longest: the position table may end there.
+    # No wider than the longest text: the position table may end there.
     widths = sorted({min(width, tokens.shape[1]) for width in bucketing.widths(lengths, most=_WIDTHS)})
     return Batches(columns, min(batch_size, len(tokens)), seed, lengths, widths, ("tokens", "segments"))
 

@@ -1,5 +1,5 @@
 """The command `zoo`, one file per command.
 
-May import everything in zoo, and is imported by nothing; TensorFlow is imported only when it is needed.
+May import everything in zoo and is imported by nothing; TensorFlow and NumPy are imported only when a command runs.
 Start at main.py.
 """

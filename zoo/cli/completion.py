@@ -1,4 +1,4 @@
-"""`zoo completion`: a shell completes commands, flags, folders and files."""
+"""`zoo completion`: shell completion of commands, flags, folders and files."""
 
 import argparse
 import functools
@@ -14,12 +14,12 @@ def add(verbs: Any, parser: Parser) -> None:
     """`zoo completion bash`.
 
     Args:
-        verbs: argparse's, of `zoo`.
-        parser: of `zoo`; what it knows when the command runs is completed.
+        verbs: argparse's subparsers of `zoo`.
+        parser: parser of `zoo`; all commands that it has when this one runs are completed.
     """
-    about = "Print what completes zoo's commands in bash or zsh."
-    more = 'For this shell: eval "$(zoo completion bash)"; for all, put that line into ~/.bashrc. (Of zsh: ~/.zshrc, '
-    more += "after compinit.)"
+    about = "Print a script that completes zoo's commands in bash or zsh."
+    more = 'For this shell: eval "$(zoo completion bash)"; for all shells, add that line to ~/.bashrc (zsh: to '
+    more += "~/.zshrc, after compinit)."
     verb = verbs.add_parser("completion", help=about, description=f"{about} {more}")
     verb.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
     verb.set_defaults(run=functools.partial(_run, parser))
@@ -40,5 +40,5 @@ def _run(parser: Parser, arguments: argparse.Namespace) -> int:
 
 
 def _verbs(parser: Parser) -> list[argparse.ArgumentParser]:
-    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return [verb for choices in found for verb in choices.values()]
+    subparsers = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [verb for action in subparsers for verb in action.choices.values()]

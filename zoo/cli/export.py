@@ -1,11 +1,11 @@
-"""`zoo export`: a run's model for other runtimes."""
+"""`zoo export`: writes a run's model for other runtimes."""
 
 import argparse
 from typing import Any
 
 from zoo.cli.parser import add_verb, require_run
 
-# The names of `formats.FORMATS`, which takes seconds to import.
+# The names in `zoo.export.formats.FORMATS`, which takes seconds to import.
 FORMATS = ("savedmodel", "keras", "litert", "onnx", "huggingface")
 
 
@@ -15,19 +15,20 @@ def add(verbs: Any) -> None:
         verbs,
         "export",
         "Write a run's model for other runtimes.",
-        "It is written into a folder that needs no zoo. Beside the model lie its signature as JSON, a README.md, an "
-        "example.py that runs, and the tokenizer of texts. "
-        "Weights are in float32.",
+        "The folder can be used without zoo. It has the model, its signature as JSON, a README.md, a runnable "
+        "example.py and, for texts, the tokenizer. Weights are in float32.",
     )
     verb.add_argument(
         "--format",
         required=True,
         choices=FORMATS,
-        help="savedmodel (TensorFlow, TensorFlow Serving), keras (Keras' own layers alone), litert (.tflite), onnx, or "
-        "huggingface (encoders of BERT's family)",
+        help="savedmodel (TensorFlow, TensorFlow Serving), keras (built-in Keras layers only), litert (.tflite), onnx, "
+        "or huggingface (BERT-like encoders)",
     )
     verb.add_argument(
-        "--out", metavar="FOLDER", help="new, empty, or an earlier export (default: WORKDIR/export/FORMAT)"
+        "--out",
+        metavar="FOLDER",
+        help="folder to write: new, empty, or an earlier export (default: WORKDIR/export/FORMAT)",
     )
     verb.set_defaults(run=_run)
 

@@ -1,4 +1,4 @@
-"""`zoo feedback`: a classifier's surest answers as training data for a further round."""
+"""`zoo feedback`: pseudo-labels, a classifier's most confident predictions as training data for a further round."""
 
 import argparse
 import json
@@ -17,31 +17,36 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "feedback",
-        "Write a classifier's surest answers as training data.",
-        "They answer unlabelled examples and are for a further round. Of each predicted class the same share is taken, "
-        "so that no class takes over. Examples of the run's validation and test split are left out, and counted. The "
-        "command of the further round is printed: it learns from the run's own training split and these.",
+        "Write pseudo-labels, confident predictions to train on.",
+        "Unlabelled examples are predicted; the same share of each predicted class is taken, so that no class takes "
+        "over. Examples of the run's own data are left out and counted. The command of the further training round is "
+        "printed: it learns from the run's training split and the new examples.",
     )
     verb.add_argument(
         "file",
         metavar="FILE",
-        help="examples without labels: .npy or .npz, or for a run on texts .txt, .csv, .tsv or .jsonl",
+        help="unlabelled examples: .npy or .npz, for a run on texts .txt, .csv, .tsv or .jsonl",
     )
     verb.add_argument(
-        "--out", metavar="FILE", required=True, help="what to write: .npz, or for texts .csv, .tsv or .jsonl"
+        "--out", metavar="FILE", required=True, help="file to write: .npz, for texts .csv, .tsv or .jsonl"
     )
     verb.add_argument(
-        "--share", metavar="P", type=float, default=0.5, help="of each predicted class, the surest (default: 0.5)"
+        "--share",
+        metavar="P",
+        type=float,
+        default=0.5,
+        help="share of each predicted class to take, the most confident first (default: 0.5)",
     )
     verb.add_argument(
         "--min_confidence",
         metavar="P",
         type=float,
         default=0.0,
-        help="least calibrated probability besides (default: 0, as a limit takes more from some classes than others)",
+        help="lower limit of the calibrated probability, in addition (default: 0, as a limit removes more of some "
+        "classes than of others)",
     )
-    for name, what in (("text_column", "texts"), ("pair_column", "second texts")):
-        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {what} in FILE (default: the run's)")
+    for name, content in (("text_column", "texts"), ("pair_column", "second texts")):
+        verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {content} in FILE (default: the run's)")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
     verb.set_defaults(run=_run)
 
@@ -54,48 +59,52 @@ def _run(arguments: argparse.Namespace) -> int:
     out = files.absolute(arguments.out)
     pseudo_labels.check(arguments.share, arguments.min_confidence)
     if out.resolve() == files.absolute(arguments.file).resolve():
-        raise BadInput(f"--out is {out}: that is the file to read; choose another")
+        raise BadInput(f"--out is {out}: that is the input file; choose another")
     command = pseudo_labels.command(arguments.workdir, out)
-    found = pseudo_labels.collect(
+    feedback = pseudo_labels.collect(
         arguments.workdir,
         lambda predictor: _examples(predictor, arguments, out),
         arguments.share,
         arguments.min_confidence,
     )
-    pseudo_labels.write(out, found)
-    _print(found, out, command, arguments.json)
+    pseudo_labels.write(out, feedback)
+    _print(feedback, out, command, arguments.json)
     return 0
 
 
 def _examples(predictor: Any, arguments: argparse.Namespace, out: Path) -> Any:
-    from zoo.adaptation import pseudo_labels as feedback
+    from zoo.adaptation import pseudo_labels
 
-    texts = predictor.reads_text
-    # Before the minutes that the answers may take.
-    feedback.check_path(out, texts)
-    given = {name: getattr(arguments, name) for name in ("text_column", "pair_column") if getattr(arguments, name)}
-    if given and not texts:
-        raise BadInput(f"--{next(iter(given))} is for runs on texts; {arguments.workdir} is on arrays: leave it out")
-    if "pair_column" in given and not predictor.pair_column:
+    is_text = predictor.reads_text
+    # Before the predictions, which may take minutes.
+    pseudo_labels.check_path(out, is_text)
+    columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column") if getattr(arguments, name)}
+    if columns and not is_text:
+        raise BadInput(f"--{next(iter(columns))} is for runs on texts; {arguments.workdir} is on arrays: leave it out")
+    if "pair_column" in columns and not predictor.pair_column:
         raise BadInput("--pair_column: the run is on single texts; expected --text_column alone")
-    return predictor.read(arguments.file, **given)
+    return predictor.read(arguments.file, **columns)
 
 
-def _print(found: "Feedback", out: Path, command: str, as_json: bool) -> None:
-    from zoo.adaptation import pseudo_labels as feedback
+def _print(feedback: "Feedback", out: Path, command: str, as_json: bool) -> None:
+    from zoo.adaptation import pseudo_labels
 
-    taken = {name: found.confidences[found.labels == label] for label, name in enumerate(found.classes)}
+    taken = {name: feedback.confidences[feedback.labels == label] for label, name in enumerate(feedback.classes)}
     counts = {
-        name: {"predicted": int(predicted), "taken": len(sure), "least_confidence": float(sure.min(initial=1.0))}
-        for (name, sure), predicted in zip(taken.items(), found.predicted)
+        name: {
+            "predicted": int(predicted),
+            "taken": len(confidences),
+            "least_confidence": float(confidences.min(initial=1.0)),
+        }
+        for (name, confidences), predicted in zip(taken.items(), feedback.predicted)
     }
     if as_json:
-        left_out = {f"left_out_{name}": count for name, count in found.left_out._asdict().items()}
+        left_out = {f"left_out_{name}": count for name, count in feedback.left_out._asdict().items()}
         print(json.dumps({"file": str(out), "classes": counts, **left_out, "command": command}))
         return
-    print(f"left out: {feedback.said(found.left_out)}")
+    print(f"left out: {pseudo_labels.describe(feedback.left_out)}")
     for name, count in counts.items():
         least = f", confidence {count['least_confidence']:.4f} or more" if count["taken"] else ""
         print(f"{name}: {count['predicted']:,} predicted, {count['taken']:,} taken{least}")
-    print(f"wrote {len(found.labels):,} examples to {out}; a further round:")
+    print(f"wrote {len(feedback.labels):,} examples to {out}; a further round:")
     print(command)

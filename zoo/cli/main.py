@@ -1,6 +1,6 @@
-"""The command `zoo`: what to do with a finished run, and with encoders of texts.
+"""The command `zoo`: uses finished runs and text encoders.
 
-Only what parses the command line is imported here: TensorFlow takes seconds, and `zoo --help` must not.
+Only argument parsing is imported here, neither TensorFlow nor NumPy, so that `zoo --help` answers at once.
 """
 
 import argparse
@@ -8,32 +8,29 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zoo
 from zoo.cli import completion, evaluate, export, feedback, generate, predict, score, search, summarize, tensorboard
 from zoo.cli.parser import Parser, fail
 from zoo.errors import BadInput, ZooError
 
-if TYPE_CHECKING:
-    pass
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: without the program's name; None for those of the process.
+        argv: command line without the program's name; None: that of the process.
 
     Returns:
-        The exit code; what went wrong stands in one line on stderr.
+        The exit code; an error is one line on stderr.
     """
-    # Where the terminal's encoding lacks a character, an escape is better than no answer.
+    # A character that the terminal's encoding lacks is printed as an escape.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parsed(sys.argv[1:] if argv is None else argv)
         code = arguments.run(arguments)
-        # What is still buffered may meet a full disk or a closed pipe, too.
+        # Here, so that a full disk or a closed pipe is reported below.
         sys.stdout.flush()
         return code
     except ZooError as error:
@@ -51,19 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser, verbs = _parser()
     parser.require_verb(argv, tuple(verbs.choices))
-    arguments, left = parser.parse_known_args(argv)
-    # argparse takes an optional list from one place only: of `WORKDIR --json FILE` it leaves FILE over.
-    if left and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in left)):
-        verbs.choices[arguments.command].refuse(left)
-    if left:
-        arguments.files += left
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes an optional list from one place only: in `WORKDIR --json FILE` it does not take FILE.
+    if rest and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in rest)):
+        verbs.choices[arguments.command].refuse(rest)
+    if rest:
+        arguments.files += rest
     return arguments
 
 
 def _parser() -> tuple[Parser, Any]:
-    """The parser, and its commands."""
+    """The parser and its subparsers."""
     parser = Parser(
-        prog="zoo", description="Use what `python -m experiments.NAME` has trained. Each command has a --help."
+        prog="zoo", description="Use models trained by `python -m experiments.NAME`. Each command has a --help."
     )
     version = f"zoo {zoo.__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
@@ -82,7 +79,7 @@ def _parser() -> tuple[Parser, Any]:
 
 
 def _drop_unwritable() -> None:
-    """Where stdout is closed or full, what is still buffered must not fail once more when Python exits."""
+    """Discards buffered output where stdout is closed or full, which would fail again when Python exits."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,8 +1,8 @@
-"""What the verbs of the command line share; imports nothing that takes time."""
+"""The argument parser that all commands share; imports no package that takes time."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,56 +10,56 @@ from zoo.errors import EXIT_CODES, BadInput, ZooError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are one line as all others are; verbs that are added to it are of this class, too."""
+    """An argparse parser that reports errors in one line; the parsers of its commands are of this class, too."""
 
     def __init__(self, **options: Any):
         super().__init__(**{"epilog": EXIT_CODES, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Says it on stderr; exit code 2."""
+        """Prints the message on stderr and exits with code 2."""
         self.exit(BadInput.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """Says which words of the command line are unknown, and what may have been meant by a flag.
+        """Reports unknown words of the command line, with a suggestion for a flag.
 
         Args:
-            unknown: words that were left over.
+            unknown: words that no argument takes.
         """
         flags = [word for word in unknown if word.startswith("-") and word != "-"]
         if not flags:
             self.error(f"unexpected: {' '.join(unknown)}")
         name = flags[0].partition("=")[0]
-        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        self.error(f"unknown flag {name}{_hint(name, known)}")
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        self.error(f"unknown flag {name}{_suggestion(name, options)}")
 
-    def require_verb(self, argv: Sequence[str], known: Sequence[str]) -> None:
-        """Refuses a command that there is not, and says which may have been meant.
+    def require_verb(self, argv: Sequence[str], commands: Sequence[str]) -> None:
+        """Refuses an unknown command, with a suggestion.
 
         Args:
-            argv: the words after `zoo`.
-            known: names of the commands.
+            argv: words after `zoo`.
+            commands: names of the commands.
         """
         name = next((word for word in argv if not word.startswith("-")), None)
-        if name is not None and name not in known:
-            hint = _hint(name, known) or f": expected one of {', '.join(known)}"
-            self.error(f"unknown command {name!r}{hint}")
+        if name is not None and name not in commands:
+            suggestion = _suggestion(name, commands) or f": expected one of {', '.join(commands)}"
+            self.error(f"unknown command {name!r}{suggestion}")
 
 
-def _hint(name: str, known: Sequence[str]) -> str:
+def _suggestion(name: str, names: Sequence[str]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     return f": did you mean {' or '.join(near)}?" if near else ""
 
 
 def add_verb(verbs: Any, name: str, about: str, more: str = "") -> argparse.ArgumentParser:
-    """A command with its WORKDIR.
+    """Adds a command with its argument WORKDIR.
 
     Args:
-        verbs: argparse's, of `zoo`.
-        name: of the command.
-        about: at most 60 characters, so that `zoo --help` is one screen.
-        more: what else there is to say, in the command's own help.
+        verbs: argparse's subparsers of `zoo`.
+        name: name of the command.
+        about: one line of at most 60 characters, so that `zoo --help` fits on one screen.
+        more: further sentences for the command's own help.
     """
     verb = verbs.add_parser(name, help=about, description=f"{about} {more}".strip())
     verb.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
@@ -67,26 +67,53 @@ def add_verb(verbs: Any, name: str, about: str, more: str = "") -> argparse.Argu
 
 
 def positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
+    """An argparse type: a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
+def limit(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """An argparse type: a finite number of 0 or more, int or float as `kind` is."""
+
+    def read(text: str) -> Any:
+        number = _number(text, kind)
+        if not 0 <= number < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+        return number
+
+    return read
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number above 0 and below 1."""
+    number = _number(text, float)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+    return number
+
+
+def _number(text: str, kind: Callable[[str], Any]) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        return -1
+
+
 def require_run(workdir: str) -> None:
-    """Refuses a wrong folder at once, not after the seconds that TensorFlow takes."""
+    """Refuses a folder that is not a run's, before TensorFlow is imported, which takes seconds."""
     from zoo import workdir as folders
 
     folders.read_json(Path(workdir).expanduser(), folders.ABOUT)
 
 
 def fail(error: ZooError) -> int:
-    """Says what went wrong in one line on stderr; the exit code."""
+    """Prints an error in one line on stderr; returns its exit code."""
     print(f"zoo: {error}", file=sys.stderr, flush=True)
     return error.exit_code
 
 
 def tell(notes: Sequence[str]) -> None:
-    """Says on stderr what a user should know of an answer, each note once."""
+    """Prints notes on stderr, each once."""
     for note in dict.fromkeys(notes):
         print(f"zoo: {note}", file=sys.stderr, flush=True)

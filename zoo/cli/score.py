@@ -1,4 +1,4 @@
-"""`zoo score`: how probable texts are."""
+"""`zoo score`: log-probability and perplexity of texts under a language model."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo.predict.language_models.language_model import LanguageModel
     from zoo.predict.language_models.perplexity import TextScore
 
-# Texts of a file that are scored before the first is printed.
+# Texts of a file that are scored before the first score is printed.
 _AT_ONCE = 256
 
 
@@ -24,27 +24,27 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "score",
-        "Print how probable a language model finds texts.",
-        "That is log P (natural logarithm) of each token given those before it, their sum, perplexity and bits per "
-        "byte. The first token is given, not predicted: the models have no token for the beginning of a text.",
+        "Print perplexities of texts under a language model.",
+        "The scores are log P (natural logarithm) of each token given those before it, their sum, perplexity and bits "
+        "per byte. The first token is given, not predicted: the models have no token for the beginning of a text.",
     )
     verb.add_argument(
         "files",
         metavar="FILE",
         nargs="*",
-        help="a .txt with a text in each line (empty lines are passed over), a .csv, .tsv or .jsonl, or - for lines of "
+        help="a .txt with a text in each line (empty lines are skipped), a .csv, .tsv or .jsonl, or - for lines of "
         'text or {"text": "...", "id": ...} on stdin, each answered by a JSON object',
     )
     verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a text; may be repeated")
     verb.add_argument("--text_column", metavar="NAME", help="column of the texts in a file (default: the run's)")
-    verb.add_argument("--whole", action="store_true", help="take a .txt as one text")
+    verb.add_argument("--whole", action="store_true", help="score a .txt as one text")
     verb.add_argument(
         "--stride",
         metavar="N",
         type=positive,
-        help="a text longer than a Transformer's context is read in windows, each N tokens further than the one "
-        "before; each token is predicted once, with at least context - N tokens before it (default: half the context; "
-        "1: the most exact and the slowest). An LSTM reads a text of any length whole",
+        help="a text longer than a Transformer's context is read in windows, each N tokens after the one before; "
+        "each token is predicted once, with at least context - N tokens before it (default: half the context; 1: the "
+        "most exact and the slowest). An LSTM needs no windows",
     )
     verb.add_argument("--json", action="store_true", help="print one JSON object per text, with its tokens")
     score_dynamic.add(verb)
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from zoo.predict.language_models.language_model import load
 
     model = load(arguments.workdir)
-    # Refused before the first line of output, not after some.
+    # First, so that a bad stride is refused before any output.
     model.stride(arguments.stride)
     if arguments.dynamic:
         return score_dynamic.run(model, arguments)
@@ -89,8 +89,8 @@ def _read(model: "LanguageModel", name: str, arguments: argparse.Namespace) -> l
 
 
 def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, texts: Sequence[str]) -> int:
-    """Prints the answers to the texts of a file, or of the command line where it is ""; the exit code."""
-    code, found = 0, []
+    """Prints the scores of a file's texts, or of the command line's where `file` is ""; returns the exit code."""
+    code, all_scores = 0, []
     for first in range(0, len(texts), _AT_ONCE):
         good = []
         for index in range(first, min(first + _AT_ONCE, len(texts))):
@@ -103,20 +103,20 @@ def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, tex
                 place = f"{file}[{index}]" if file else f"text {index + 1}"
                 code = max(code, fail(type(error)(f"{place}: {error}")))
         scores = model.score([texts[index] for index in good], arguments.stride)
-        found += scores
+        all_scores += scores
         for index, score in zip(good, scores):
             if arguments.json:
                 about = {"file": file, "index": index} if file else {"text": texts[index]}
                 print(json.dumps(about | _object(model, score, arguments.stride)))
             else:
                 _print(file and f"{file}[{index}]", texts[index], score)
-    if len(found) > 1 and not arguments.json:
-        print(f"{file or 'together'}: {len(found)} texts\t{_numbers(found)}")
+    if len(all_scores) > 1 and not arguments.json:
+        print(f"{file or 'together'}: {len(all_scores)} texts\t{_numbers(all_scores)}")
     return code
 
 
 def _stream(model: "LanguageModel", arguments: argparse.Namespace) -> int:
-    """Answers each line of stdin as it comes; the exit code says whether one of them was bad."""
+    """Answers each line of stdin at once; returns the exit code of the worst line."""
     from zoo.predict.predictors import text_inputs
 
     code = 0
@@ -135,9 +135,9 @@ def _stream(model: "LanguageModel", arguments: argparse.Namespace) -> int:
 
 
 def _object(model: "LanguageModel", score: "TextScore", stride: int | None) -> dict[str, Any]:
-    given, *predicted = score.tokens
+    first, *predicted = score.tokens
     values = score.log_probabilities.tolist()
-    found = {
+    answer = {
         "log_probability": score.log_probability,
         "perplexity": score.perplexity,
         "bits_per_byte": score.bits_per_byte,
@@ -145,20 +145,20 @@ def _object(model: "LanguageModel", score: "TextScore", stride: int | None) -> d
         "unknown": score.unknown,
         "context": model.context,
         "stride": model.stride(stride),
-        "given": given,
+        "given": first,
         "tokens": [{"token": token, "log_probability": value} for token, value in zip(predicted, values)],
     }
-    # An LSTM has no context to run out of, and of some tokenizers nobody can tell the bytes.
-    return {name: value for name, value in found.items() if value is not None}
+    # An LSTM has no context, and some tokenizers do not tell the bytes.
+    return {name: value for name, value in answer.items() if value is not None}
 
 
 def _print(label: str, text: str, score: "TextScore") -> None:
-    """One line; of a text of the command line, which has no label, also one for each token."""
+    """Prints one line; for a text of the command line, which has no label, also one for each token."""
     from zoo.predict.predictors import printable
 
     if not label:
-        given, *predicted = score.tokens
-        print(f"{given!r}\tgiven")
+        first, *predicted = score.tokens
+        print(f"{first!r}\tgiven")
         for token, value in zip(predicted, score.log_probabilities):
             print(f"{token!r}\t{value:.4f}")
     unknown = f"\t{score.unknown} unknown tokens" if score.unknown else ""
@@ -169,5 +169,5 @@ def _numbers(scores: Sequence["TextScore"]) -> str:
     from zoo.predict.language_models import perplexity
 
     total, bits = sum(score.log_probability for score in scores), perplexity.bits_per_byte(scores)
-    said = f"log P {total:.4f}\tperplexity {perplexity.perplexity(scores):.4f}"
-    return said if bits is None else f"{said}\tbits per byte {bits:.4f}"
+    line = f"log P {total:.4f}\tperplexity {perplexity.perplexity(scores):.4f}"
+    return line if bits is None else f"{line}\tbits per byte {bits:.4f}"

@@ -1,4 +1,4 @@
-"""`zoo score --dynamic`: how probable a text is to a model that learns from it, and to the same model as it is."""
+"""`zoo score --dynamic`: dynamic evaluation, perplexity under a model that learns from the text it scores."""
 
 import argparse
 import functools
@@ -15,64 +15,62 @@ if TYPE_CHECKING:
     from zoo.predict.language_models.language_model import LanguageModel
     from zoo.predict.language_models.perplexity import TextScore
 
-# Of the training text, for the size of its gradients: as many segments as give a mean square its first digit.
+# Segments of the training text whose gradients are measured: enough for the first digit of a mean square.
 _MEASURED = 200
 _WAYS = ("static", "dynamic", "mixed")
-# Options of dynamic evaluation alone, by their names in `Settings`.
-_OTHERS = ("segment", "learning_rate", "optimizer", "decay", "steps", "clip_norm", "patience")
+# Options of dynamic evaluation only, by their names in `DynamicConfig`.
+_OPTIONS = ("segment", "learning_rate", "optimizer", "decay", "steps", "clip_norm", "patience")
 
 
 def add(verb: argparse.ArgumentParser) -> None:
     """The options of dynamic evaluation."""
     group = verb.add_argument_group(
         "learning from the text (dynamic evaluation, Krause et al., 2018)",
-        "Each segment is scored, then a copy of the model learns from it, then the next is scored. The answer mixes "
-        "both models' probabilities: its loss is at most log 2 nats, for the whole text, above the model's own.",
+        "A segment is scored, then a copy of the model learns from it, then the next is scored. The answer mixes "
+        "both models' probabilities: its loss for the whole text exceeds the model's own by at most log 2 nats.",
     )
     group.add_argument(
         "--dynamic",
         action="store_true",
-        help="learn on the way; each .txt is one text, and begins with the run's model",
+        help="learn from each segment; each .txt is one text and starts from the run's model",
     )
-    group.add_argument(
-        "--segment", metavar="N", type=positive, help="tokens scored before they are learned from (default: 64)"
-    )
+    group.add_argument("--segment", metavar="N", type=positive, help="tokens of a segment (default: 64)")
     group.add_argument(
         "--learning_rate",
         metavar="R",
         type=float,
-        help="of each step; 0: none (default: the network's own, see dynamic_evaluation.py)",
+        help="of the gradient steps; 0: no learning (default: depends on the network, see dynamic_evaluation.py)",
     )
     group.add_argument(
         "--optimizer",
         metavar="NAME",
-        help="sgd (default), or rms: steps in units of the gradient in the run's training text",
+        help="sgd (default), or rms: gradients are divided by their root mean square on the run's training text",
     )
     group.add_argument(
-        "--decay", metavar="D", type=float, help="share of the way back to the run's model in each step (default: 0)"
+        "--decay", metavar="D", type=float, help="share of the way back to the run's weights in each step (default: 0)"
     )
-    group.add_argument("--steps", metavar="N", type=int, help="on each segment (default: 1)")
+    group.add_argument("--steps", metavar="N", type=int, help="gradient steps on each segment (default: 1)")
     group.add_argument(
-        "--clip_norm", metavar="C", type=float, help="largest norm of the gradient; 0: not clipped (default: 1)"
+        "--clip_norm", metavar="C", type=float, help="largest norm of the gradient; 0: no clipping (default: 1)"
     )
     group.add_argument(
         "--patience",
         metavar="N",
         type=int,
-        help="segments; where the copy was worse over the last N, it starts from the run's model again "
-        "(default: 0, never)",
+        help="where the copy was worse over the last N segments, it starts from the run's model again (default: 0, "
+        "never)",
     )
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuses at once what does not go together.
+    """Refuses combinations of flags.
 
     Raises:
-        BadInput: an option of dynamic evaluation without it, or a file that is no text to learn from.
+        BadInput: an option of dynamic evaluation without --dynamic, or a file that is not a .txt with it.
     """
-    given = [name for name in _OTHERS if getattr(arguments, name) is not None]
-    if not arguments.dynamic and given:
-        raise BadInput(f"--{given[0]} is for learning from the text: add --dynamic")
+    options = [name for name in _OPTIONS if getattr(arguments, name) is not None]
+    if not arguments.dynamic and options:
+        raise BadInput(f"--{options[0]} is for learning from the text: add --dynamic")
     if arguments.dynamic:
         wrong = [name for name in arguments.files if not name.endswith(".txt")]
         if wrong:
@@ -80,7 +78,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
-    """Answers all texts of a command; its exit code."""
+    """Scores all texts of a command; returns the exit code."""
     from zoo.data.datasets import text_files
     from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
@@ -89,37 +87,37 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
         evaluation.measure_gradients(_training_ids(model, arguments.workdir, _MEASURED * evaluation.settings.segment))
     texts = [(f"text {i}", {"text": text}, functools.partial(str, text)) for i, text in enumerate(arguments.text, 1)]
     texts += [(name, {"file": name}, functools.partial(text_files.content, Path(name))) for name in arguments.files]
-    for place, about, read in texts:
+    for title, origin, read in texts:
         try:
             ids = model.ids(read(), least=2)
-            found = evaluation.evaluate(ids)
+            evaluated = evaluation.evaluate(ids)
         except ZooError as error:
-            code = max(code, fail(type(error)(f"{place}: {error}")))
+            code = max(code, fail(type(error)(f"{title}: {error}")))
             continue
-        told = report(model, ids, found, evaluation.settings)
+        answer = report(model, ids, evaluated, evaluation.settings)
         if arguments.json:
-            print(json.dumps(about | told))
+            print(json.dumps(origin | answer))
         else:
-            _print(place, told)
+            _print(title, answer)
     return code
 
 
-def report(model: "LanguageModel", ids: Any, found: "Evaluated", settings: "DynamicConfig") -> dict[str, Any]:
-    """What is told of a text: each way of scoring, the mixture's gain with its interval, settings and trace."""
-    scores = {name: model.scored(ids, getattr(found, name)) for name in _WAYS}
-    gain, size = dict(zip(("", "_low", "_high"), found.gain())), scores["static"].bytes
-    units = {"nats_per_token": 1.0} | ({"bits_per_byte": len(found.static) / size / math.log(2)} if size else {})
+def report(model: "LanguageModel", ids: Any, evaluated: "Evaluated", settings: "DynamicConfig") -> dict[str, Any]:
+    """The JSON object of a text: scores of the three ways, the mixture's gain with its interval, settings and trace."""
+    scores = {name: model.scored(ids, getattr(evaluated, name)) for name in _WAYS}
+    gain, size = dict(zip(("", "_low", "_high"), evaluated.gain())), scores["static"].bytes
+    units = {"nats_per_token": 1.0} | ({"bits_per_byte": len(evaluated.static) / size / math.log(2)} if size else {})
     return {
         **{name: _numbers(score) for name, score in scores.items()},
         "gain": {f"{unit}{end}": value * scale for unit, scale in units.items() for end, value in gain.items()},
-        "predicted": len(found.static),
-        "settings": _known(settings._asdict()),
-        "trace": [_known(one._asdict()) for one in found.trace],
+        "predicted": len(evaluated.static),
+        "settings": _finite(settings._asdict()),
+        "trace": [_finite(segment._asdict()) for segment in evaluated.trace],
     }
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what there is not; JSON has no infinity either, which a copy out of bounds gives."""
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Drops None, and the -inf of a diverged copy, which JSON cannot hold."""
     return {name: value for name, value in values.items() if value is not None and value != -math.inf}
 
 
@@ -127,34 +125,34 @@ def _numbers(score: "TextScore") -> dict[str, float]:
     if score.log_probability == -math.inf:
         return {}
     numbers = {"log_probability": score.log_probability, "perplexity": score.perplexity}
-    return _known(numbers | {"bits_per_byte": score.bits_per_byte})
+    return _finite(numbers | {"bits_per_byte": score.bits_per_byte})
 
 
-def _print(place: str, told: dict[str, Any]) -> None:
+def _print(title: str, answer: dict[str, Any]) -> None:
     for name in _WAYS:
-        said = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in told[name].items()]
-        print(f"{place}\t{name}\t" + ("\t".join(said) if said else "output not finite"))
-    gain, resets = told["gain"], sum(bool(one["reset"]) for one in told["trace"])
+        columns = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in answer[name].items()]
+        print(f"{title}\t{name}\t" + ("\t".join(columns) if columns else "output not finite"))
+    gain, resets = answer["gain"], sum(bool(segment["reset"]) for segment in answer["trace"])
     units = [unit for unit in ("nats_per_token", "bits_per_byte") if unit in gain]
-    said = [
+    columns = [
         f"{gain[unit]:.4f} {unit.replace('_', ' ')} ({gain[f'{unit}_low']:.4f} .. {gain[f'{unit}_high']:.4f})"
         for unit in units
     ]
-    print(f"{place}\tgain\t" + "\t".join(said) + f"\t{len(told['trace'])} segments, {resets} resets")
+    print(f"{title}\tgain\t" + "\t".join(columns) + f"\t{len(answer['trace'])} segments, {resets} resets")
 
 
 def _settings(arguments: argparse.Namespace) -> "DynamicConfig":
     from zoo.predict.language_models.dynamic_evaluation import DynamicConfig
 
-    given = {name: getattr(arguments, name) for name in _OTHERS if getattr(arguments, name) is not None}
-    return DynamicConfig(**given, stride=arguments.stride)
+    options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+    return DynamicConfig(**options, stride=arguments.stride)
 
 
 def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
-    """The first tokens of the text that the run has learned.
+    """The first tokens of the run's training text.
 
     Raises:
-        BadInput: it cannot be read any more.
+        BadInput: the text cannot be read any more.
     """
     from zoo import files
     from zoo import workdir as folders
@@ -162,10 +160,10 @@ def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
 
     run = folders.read_run(workdir, config_required=False)
     if "dataset" not in run.config:
-        raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no text; use --optimizer=sgd")
-    own = str(run.path("train_file")) if run.config.get("train_file") else ""
+        raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no training text; use --optimizer=sgd")
+    path = str(run.path("train_file")) if run.config.get("train_file") else ""
     try:
-        text = running_text.load(run.config["dataset"], own).train
+        text = running_text.load(run.config["dataset"], path).train
     except BadInput as error:
         raise BadInput(f"--optimizer=rms measures gradients on the run's training text: {error}") from None
     # A token has at least one character.

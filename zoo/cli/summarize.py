@@ -1,4 +1,4 @@
-"""`zoo summarize`: the sentences that stand for a document."""
+"""`zoo summarize`: extractive summarization, the sentences that represent a document best."""
 
 import argparse
 import json
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 def add(verbs: Any) -> None:
     """`zoo summarize SOURCE FILE`."""
-    about = "Print the sentences that stand for a document."
-    verb = verbs.add_parser(
-        "summarize", help=about, description=f"{about} As many of its first ones stand beside them."
-    )
+    about = "Print the sentences that represent a document best."
+    more = "The same number of its first sentences is printed for comparison."
+    verb = verbs.add_parser("summarize", help=about, description=f"{about} {more}")
     add_encoder(verb)
     verb.add_argument(
         "files",
@@ -28,32 +27,32 @@ def add(verbs: Any) -> None:
         help="a .txt with one document, or a .csv, .tsv or .jsonl with one in each row",
     )
     verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a document; may be repeated")
-    verb.add_argument("--sentences", metavar="N", type=positive, default=3, help="how many to print (default: 3)")
+    verb.add_argument("--sentences", metavar="N", type=positive, default=3, help="number of sentences (default: 3)")
     verb.add_argument("--json", action="store_true", help="print one JSON object per document")
     verb.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Prints sentences that stand for each document, beside as many of its first ones."""
+    """Prints for each document its most representative sentences and the same number of its first ones."""
     if bool(arguments.text) == bool(arguments.files):
         raise BadInput("expected either FILE or --text")
     from zoo.predict.retrieval import sentence_encoders, sentence_splitting
 
     folder = sentence_encoders.find(arguments.source)
     documents = _documents(arguments)
-    cut = [sentence_splitting.split(text) for _, text in documents]
-    for (name, _), found in zip(documents, cut):
-        if not found:
+    split = [sentence_splitting.split(text) for _, text in documents]
+    for (name, _), sentences in zip(documents, split):
+        if not sentences:
             raise BadInput(f"{name} has no word in it; expected a text to summarize")
     from zoo.predict.retrieval import embedder as embedding
     from zoo.predict.retrieval.summarization import summarize
 
     embedder, notes = embedding.load(folder, arguments.max_length), []
-    vectors = embedder.embed([sentence for found in cut for sentence in found], normalized=True, notes=notes)
+    vectors = embedder.embed([each for sentences in split for each in sentences], normalized=True, notes=notes)
     tell(notes)
-    for (name, _), found in zip(documents, cut):
-        mine, vectors = vectors[: len(found)], vectors[len(found) :]
-        summary = summarize(found, mine, arguments.sentences)
+    for (name, _), sentences in zip(documents, split):
+        own, vectors = vectors[: len(sentences)], vectors[len(sentences) :]
+        summary = summarize(sentences, own, arguments.sentences)
         if arguments.json:
             print(json.dumps({"document": name, **_summary_object(summary)}))
         else:
@@ -62,37 +61,40 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _documents(arguments: argparse.Namespace) -> list[tuple[str, str]]:
-    """Documents with their names: a .txt is one, of the other kinds of file each text is one."""
+    """Names and texts of the documents: a .txt is one document, in other files each row is one."""
     from zoo.data.datasets import text_files
 
-    found = [(f"text {number}", text) for number, text in enumerate(arguments.text, 1)]
+    documents = [(f"text {number}", text) for number, text in enumerate(arguments.text, 1)]
     for name in arguments.files:
         if Path(name).suffix == ".txt":
-            found.append((name, text_files.content(Path(name))))
+            documents.append((name, text_files.content(Path(name))))
             continue
         texts = read_texts(name, arguments.text_column)
         if not texts:
             raise BadInput(f"{name} has no texts; expected some to summarize")
-        found += [(f"{name}[{index}]", text) for index, text in enumerate(texts)]
-    return found
+        documents += [(f"{name}[{index}]", text) for index, text in enumerate(texts)]
+    return documents
 
 
-def _print_summary(name: str, found: "Summary") -> None:
+def _print_summary(name: str, summary: "Summary") -> None:
     print(one_line(name))
-    parts = [("summary", found.chosen, found.similarity), ("first sentences", found.lead, found.lead_similarity)]
+    parts = [
+        ("summary", summary.chosen, summary.similarity),
+        ("first sentences", summary.lead, summary.lead_similarity),
+    ]
     for title, numbers, similarity in parts:
-        print(f"  {title}, {len(numbers)} of {len(found.sentences)}, likeness to the whole {similarity:.4f}")
+        print(f"  {title}, {len(numbers)} of {len(summary.sentences)}, similarity to the document {similarity:.4f}")
         for number in numbers:
-            print(f"    [{number}] {one_line(found.sentences[number], None)}")
+            print(f"    [{number}] {one_line(summary.sentences[number], None)}")
 
 
-def _summary_object(found: "Summary") -> dict[str, Any]:
+def _summary_object(summary: "Summary") -> dict[str, Any]:
     def part(numbers: list[int], similarity: float) -> dict[str, Any]:
-        texts = [{"index": number, "text": found.sentences[number]} for number in numbers]
+        texts = [{"index": number, "text": summary.sentences[number]} for number in numbers]
         return {"sentences": texts, "similarity": similarity}
 
     return {
-        "sentences": len(found.sentences),
-        "summary": part(found.chosen, found.similarity),
-        "lead": part(found.lead, found.lead_similarity),
+        "sentences": len(summary.sentences),
+        "summary": part(summary.chosen, summary.similarity),
+        "lead": part(summary.lead, summary.lead_similarity),
     }

@@ -1,6 +1,6 @@
-"""What an artefact's own `example.py` is put together from: functions that need no zoo.
+"""Functions of an exported model's `example.py`, which does not import zoo.
 
-Each is copied as it stands, so it may use what `HEAD` imports, the names of its own file, and nothing else.
+Their source is copied unchanged, so they may use the imports of `HEAD`, the functions of example.py, and nothing else.
 """
 
 import json
@@ -19,46 +19,45 @@ import numpy as np
 
 
 def arrays_in(about, folder, names):
-    """The stack of examples in a .npy file, [n, ...]."""
+    """Examples from a .npy file, [n, ...]."""
     if len(names) != 1:
         sys.exit("expected one .npy file with a stack of examples: python example.py FILE.npy")
     try:
-        given = np.load(names[0])
+        array = np.load(names[0])
     except (OSError, ValueError) as error:
         sys.exit(f"{names[0]} cannot be read: {error}")
-    wanted = about["inputs"][0]["dtype"]
-    found = given.astype(wanted)
-    if found.dtype.kind in "ui" and not np.array_equal(found, given):
-        sys.exit(f"{names[0]} holds {given.dtype} that {wanted} cannot hold: expected values as in training")
-    return {"x": found}
+    dtype = about["inputs"][0]["dtype"]
+    x = array.astype(dtype)
+    if x.dtype.kind in "ui" and not np.array_equal(x, array):
+        sys.exit(f"{names[0]} holds {array.dtype} values that {dtype} cannot represent: expected values as in training")
+    return {"x": x}
 
 
 def texts_in(about, folder, texts):
-    """Texts as ids: rows of one width with 0 after each text's end. A pair of texts has a tab between the two."""
+    """Texts as ids [texts, time], with 0 after each text's end. A pair of texts is separated by a tab."""
     import tokenizers
 
     if not texts:
         sys.exit("expected one text or more: python example.py TEXT...")
-    made = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    made.no_padding()
-    made.no_truncation()
-    made.encode_special_tokens = True
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
     of, longest = about["text"], about["text"]["max_length"]
 
-    def ids(text):
-        found = made.encode(text, add_special_tokens=False).ids
-        return [id + of["id_shift"] for id in found]
+    def encode(text):
+        return [id + of["id_shift"] for id in tokenizer.encode(text, add_special_tokens=False).ids]
 
-    def cut(found, room):
-        if of["cut"] == "head" or len(found) <= room:
-            return found[:room]
+    def cut(ids, room):
+        if of["cut"] == "head" or len(ids) <= room:
+            return ids[:room]
         head = room // 4 if of["cut"] == "head_tail" else 0
-        return found[:head] + found[len(found) - (room - head) :]
+        return ids[:head] + ids[len(ids) - (room - head) :]
 
     rows, second, places = [], [], []
     for text in texts:
         if of["pair"]:
-            one, other = map(ids, text.split("\t"))
+            one, other = map(encode, text.split("\t"))
             room = longest - 3
             keep = min(len(one), max(room - len(other), (room + 1) // 2))
             one, other = one[:keep], other[: min(len(other), room - keep)]
@@ -66,22 +65,22 @@ def texts_in(about, folder, texts):
             second.append(len(one) + 2)
             continue
         parts = text.split("[MASK]") if of["mask"] else [text]
-        row = ids(parts[0])
+        row = encode(parts[0])
         for part in parts[1:]:
-            row += [of["mask"], *ids(part)]
+            row += [of["mask"], *encode(part)]
         if of["frame"]:
             row = [of["frame"][0], *cut(row, longest - 2), of["frame"][1]]
         else:
             row = cut(row, longest) if longest else row
         rows.append(row)
-        places.append([place for place, id in enumerate(row) if id == of["mask"]][:1] or [0])
+        places.append([position for position, id in enumerate(row) if id == of["mask"]][:1] or [0])
     tokens = np.zeros((len(rows), max(1, *map(len, rows))), np.int32)
     for line, row in zip(tokens, rows):
         line[: len(row)] = row
     feed = {"tokens": tokens}
     if of["pair"]:
-        behind = np.arange(tokens.shape[1]) >= np.array(second)[:, None]
-        feed["segments"] = (behind & (tokens != 0)).astype(np.int32)
+        in_second = np.arange(tokens.shape[1]) >= np.array(second)[:, None]  # [texts, time]
+        feed["segments"] = (in_second & (tokens != 0)).astype(np.int32)
     if of["mask"]:
         feed["places"] = np.array(places, np.int32)
     return feed
@@ -125,22 +124,23 @@ def run_onnx(folder, feed):
 
 
 def answers(about, logits, feed):
-    """Of each example what the logits mean, as JSON."""
-    for row, found in enumerate(logits):
-        answer = {"logits": np.round(found.astype(float), 6).tolist()}
+    """Decodes the logits of each example into a JSON object."""
+    for number, row in enumerate(logits):
+        answer = {"logits": np.round(row.astype(float), 6).tolist()}
         if about["task"] == "classification":
-            two = np.array([0.0, found[0]]) if len(found) == 1 else found
-            chances = np.exp(two - two.max()) / np.exp(two - two.max()).sum()
-            answer["probabilities"] = dict(zip(about["classes"], np.round(chances.astype(float), 6).tolist()))
+            two = np.array([0.0, row[0]]) if len(row) == 1 else row
+            probabilities = np.exp(two - two.max()) / np.exp(two - two.max()).sum()
+            answer["probabilities"] = dict(zip(about["classes"], np.round(probabilities.astype(float), 6).tolist()))
         elif about["task"] == "regression":
-            answer["value"] = float(found[0]) * about["scale"] + about["centre"]
+            answer["value"] = float(row[0]) * about["scale"] + about["centre"]
         elif about["task"] == "tagging":
-            inner = found[1 : np.count_nonzero(feed["tokens"][row]) - 1]
+            # Without the special tokens before and after the text.
+            inner = row[1 : np.count_nonzero(feed["tokens"][number]) - 1]
             answer["tags"] = [about["tags"][best] for best in inner.argmax(axis=1)]
         elif about["task"] == "language_model":
-            answer["next"] = int(found[max(np.count_nonzero(feed["tokens"][row]) - 1, 0)].argmax())
+            answer["next"] = int(row[max(np.count_nonzero(feed["tokens"][number]) - 1, 0)].argmax())
         else:
-            answer["best"] = found.argmax(axis=1).tolist()
+            answer["best"] = row.argmax(axis=1).tolist()
         yield answer
 
 

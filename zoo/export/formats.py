@@ -1,4 +1,4 @@
-"""Finished models as folders that other runtimes read: SavedModel, Keras, LiteRT, ONNX, Hugging Face."""
+"""Export formats: SavedModel, Keras, LiteRT, ONNX and Hugging Face folders of a run's model."""
 
 import importlib.util
 import inspect
@@ -23,11 +23,11 @@ class Format(NamedTuple):
     """One of `FORMATS`.
 
     Attributes:
-        write: puts the model into a folder.
-        model: what it is named there.
-        run: the function of `example` that runs it; None where the format has a pipeline of its own.
-        needs: what must be installed to run it, as `pip install` names it.
-        made_by: packages that make it, besides TensorFlow.
+        write: function that writes the model into a folder.
+        model: name of the model's file or folder.
+        run: function of `example_script` that runs the model; None where the format has its own example.
+        needs: packages that run the model, as `pip install` names them.
+        made_by: packages that write it, in addition to TensorFlow.
     """
 
     write: Callable[[RunModel, Path], None]
@@ -40,25 +40,25 @@ class Format(NamedTuple):
 def export(workdir: str | Path, format: str, out: str | Path | None = None) -> Path:
     """Writes a finished run's model as a folder for another runtime.
 
-    Beside the model lie `signature.json` (inputs, outputs, classes), `README.md`, `example.py`, which needs no zoo, and
-    the tokenizer of a run on texts. Weights are float32, whatever the run was trained in.
+    The folder has the model, `signature.json` (inputs, outputs, classes), `README.md`, `example.py`, which does not
+    import zoo, and the tokenizer of a run on texts. Weights are float32, whatever precision the run was trained in.
 
     Args:
-        workdir: of the run.
+        workdir: folder of the run.
         format: one of `FORMATS`.
-        out: folder, new, empty or an earlier export; None is `WORKDIR/export/FORMAT`.
+        out: folder to write, new, empty or an earlier export; None: `WORKDIR/export/FORMAT`.
 
     Returns:
         The folder.
 
     Raises:
-        BadInput: there is no such run or format, the format cannot hold the run, a package is missing, or the folder
-            has something else in it or cannot be written.
+        BadInput: the run or format does not exist, the format cannot hold the run, a package is missing, or the folder
+            has other files in it or cannot be written.
     """
     workdir = files.absolute(workdir)
     chosen = check(format)
     folder = (files.absolute(out) if out else workdir / "export" / format).resolve()
-    _check_place(folder)
+    _check_folder(folder)
     run = exported_run.read(workdir)
     aside = folder.with_name(f".partial-{folder.name}-{os.getpid()}")
     try:
@@ -77,10 +77,10 @@ def export(workdir: str | Path, format: str, out: str | Path | None = None) -> P
 
 
 def check(format: str) -> Format:
-    """A format by its name.
+    """Returns a format by its name.
 
     Raises:
-        BadInput: there is none, or what makes it is not installed.
+        BadInput: the name is unknown, or a package that writes the format is not installed.
     """
     if format not in FORMATS:
         raise BadInput(f"--format is {format!r}: {errors.nearest(format, tuple(FORMATS))}")
@@ -117,7 +117,7 @@ FORMATS = {
 
 
 def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
-    """Puts what one must know beside a model."""
+    """Writes the signature, the README, the example and the tokenizer into the model's folder."""
     signature = {"format": format, "model": chosen.model, **run.signature}
     if format == "huggingface":
         signature |= hugging_face.signature(run)
@@ -132,7 +132,7 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
 
 
 def _example(run: RunModel, chosen: Format) -> str:
-    """A program that predicts with the artefact, made of functions that are tested as they stand."""
+    """The source of example.py, made of functions that are tested as they are."""
     inputs = example_script.arrays_in if run.tokenizer is None else example_script.texts_in
     parts = [inspect.getsource(part) for part in (inputs, chosen.run, example_script.answers, example_script.main)]
     about = f'"""Predicts with {chosen.model}; README.md says how to call it."""\n'
@@ -140,8 +140,8 @@ def _example(run: RunModel, chosen: Format) -> str:
     return "\n\n".join(["\n".join([about, example_script.HEAD]), *parts, last])
 
 
-def _check_place(folder: Path) -> None:
-    """Refuses to write where something else would be lost."""
+def _check_folder(folder: Path) -> None:
+    """Refuses to overwrite other files."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder} is a file; expected a folder to write: choose another")
     if folder.exists() and any(folder.iterdir()) and not (folder / SIGNATURE).is_file():

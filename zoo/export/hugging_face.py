@@ -1,4 +1,4 @@
-"""A run's encoder as transformers' BERT."""
+"""Hugging Face export: a run's encoder as a BERT of transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,10 @@ for text in sys.argv[1:]:
 
 
 def write(run: RunModel, folder: Path) -> None:
-    """Writes a folder that AutoModel and AutoTokenizer read.
+    """Writes a folder for AutoModel and AutoTokenizer.
 
     Raises:
-        BadInput: it is no BERT.
+        BadInput: the run's network is not a BERT.
     """
     _check(run)
     weights = bert.weights(run.source)
@@ -53,14 +53,14 @@ def write(run: RunModel, folder: Path) -> None:
     body = {name: each for name, each in weights.items() if name not in extra}
     labels = run.info.tags or () if run.info.classes is None else run.info.classes
     if run.info.task == "classification" and extra["head/kernel"].shape[1] == 1:
-        # One logit is that of the second class, the first one's is 0.
+        # One logit belongs to the second class; the first class has 0.
         for name in ("head/kernel", "head/bias"):
-            extra[name] = np.concatenate([np.zeros_like(extra[name]), extra[name]], axis=-1)
+            extra[name] = np.concatenate([np.zeros_like(extra[name]), extra[name]], axis=-1)  # [..., 2]
     if run.info.task == "regression":
         centre, scale = run.info.centre, run.info.scale
         extra["head/kernel"] = extra["head/kernel"] * np.float32(scale)
         extra["head/bias"] = extra["head/bias"] * np.float32(scale) + np.float32(centre)
-    # It makes the folder itself and moves it to its place.
+    # `pretrained.write` makes the folder itself, so it cannot write into an existing one.
     inner = folder / "bert"
     pretrained.write(inner, Pretrained(shape, body, extra, None, labels), run.tokenizer.to_json())
     for path in inner.iterdir():
@@ -69,7 +69,7 @@ def write(run: RunModel, folder: Path) -> None:
 
 
 def signature(run: RunModel) -> dict[str, Any]:
-    """What differs from the run's own signature."""
+    """The parts of the signature that differ from the run's own."""
     task, columns = run.info.task, ["input_ids", "attention_mask", "token_type_ids"]
     logits = run.network.output.shape[-1]
     is_pair = task == "classification" and logits == 1
@@ -80,14 +80,14 @@ def signature(run: RunModel) -> dict[str, Any]:
     return {
         "class": _CLASSES[task],
         "inputs": [
-            {"name": name, "dtype": "int64", "shape": ["batch", "time"], "is": "of AutoTokenizer"} for name in columns
+            {"name": name, "dtype": "int64", "shape": ["batch", "time"], "is": "by AutoTokenizer"} for name in columns
         ],
         "outputs": [{"name": "logits", "dtype": "float32", "shape": shape, "is": meaning}],
     }
 
 
 def _check(run: RunModel) -> None:
-    """Refuses what transformers' BERT computes otherwise, or not at all."""
+    """Refuses networks that the BERT of transformers computes differently or not at all."""
     blocks = [layer for layer in run.source.layers if isinstance(layer, transformer.Block)]
     expected = "a post-norm encoder as in BERT"
     if not blocks or run.info.task not in _CLASSES:
@@ -101,4 +101,4 @@ def _check(run: RunModel) -> None:
     if not run.info.shape.get("segments"):
         refuse(run.signature, "huggingface", f"it has no segments, expected {expected}; choose another format")
     if run.signature["text"]["id_shift"]:
-        refuse(run.signature, "huggingface", "its tokenizer's id 0 is no padding; choose another format")
+        refuse(run.signature, "huggingface", "its tokenizer's id 0 is not padding; choose another format")

@@ -1,17 +1,17 @@
-"""README.md of an artefact: what lies there, what goes in, what comes out, how texts become ids."""
+"""Model card: the README.md of an exported model, with its inputs, outputs and the way from texts to ids."""
 
 from typing import Any
 
 _TEXT = """\
 ## From a text to ids
 
-The model takes ids: what the tokenizer does to a text (Unicode's normal forms, merges) has no operations in {format}.
-`texts_in` in example.py is all of it, with NumPy and `tokenizers`:
+The model takes ids: {format} has no operations for tokenization (Unicode normalisation, merges). `texts_in` in
+example.py does all of it with NumPy and `tokenizers`:
 
-1. `tokenizer.json` by the library `tokenizers`, without special tokens, truncation and padding{shift}.
+1. Tokenize with `tokenizer.json` and the library `tokenizers`, without special tokens, truncation and padding{shift}.
 2. {cut}
 3. {frame}
-4. Rows of one width, int32, with 0 behind each text's end.
+4. Pad to rows of one width, int32, with 0 after each text's end.
 """
 
 
@@ -19,27 +19,27 @@ def text(signature: dict[str, Any], needs: str) -> str:
     """The README of a folder with this signature.
 
     Args:
-        signature: as it lies beside the model.
-        needs: what must be installed to run it.
+        signature: content of signature.json.
+        needs: packages that run the model.
     """
     reads_text = "text" in signature
     needs += " numpy tokenizers" if reads_text and signature["format"] != "huggingface" else " numpy"
-    given = _given(signature)
+    arguments = _example_arguments(signature)
     parts = [
         f"# {signature['model']}: a model for {signature['task'].replace('_', ' ')}\n",
-        f"Made by zoo {signature['zoo']} in the format {signature['format']}, weights in float32. It needs no zoo:\n",
-        f"    pip install {needs}\n    python example.py {given}\n",
-        "`signature.json` has what follows for programs"
+        f"Made by zoo {signature['zoo']} in the format {signature['format']}, float32 weights. It runs without zoo:\n",
+        f"    pip install {needs}\n    python example.py {arguments}\n",
+        "`signature.json` has the following table for programs"
         + (", and the classes" if "classes" in signature else "")
         + ".\n",
         _table(signature),
     ]
     if reads_text and signature["format"] != "huggingface":
-        parts.append(_of_text(signature))
+        parts.append(_text_section(signature))
     return "\n".join(parts)
 
 
-def _given(signature: dict[str, Any]) -> str:
+def _example_arguments(signature: dict[str, Any]) -> str:
     if "text" not in signature:
         return f"examples.npy    # [n, {', '.join(map(str, signature['inputs'][0]['shape'][1:]))}]"
     if signature["text"]["pair"]:
@@ -56,31 +56,37 @@ def _table(signature: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of_text(signature: dict[str, Any]) -> str:
-    of = signature["text"]
-    shift = "; each id plus 1, as the file's id 0 is no padding" if of["id_shift"] else ""
-    return _TEXT.format(format=signature["format"], shift=shift, cut=_cut(of), frame=_frame(of))
+def _text_section(signature: dict[str, Any]) -> str:
+    encoding = signature["text"]
+    shift = "; add 1 to each id, as the file's id 0 is not padding" if encoding["id_shift"] else ""
+    return _TEXT.format(
+        format=signature["format"], shift=shift, cut=_truncation(encoding), frame=_special_tokens(encoding)
+    )
 
 
-def _cut(of: dict[str, Any]) -> str:
-    longest = of["max_length"]
+def _truncation(encoding: dict[str, Any]) -> str:
+    longest = encoding["max_length"]
     if not longest:
-        return "A text may be of any length."
-    room = f"At most {longest} tokens, those of step 3 included"
-    if of["pair"]:
-        return f"{room}: of a pair that is too long the longer text loses its end."
-    if of["mask"]:
-        return f"{room}. `[MASK]` in a text is id {of['mask']}; `places` says where it stands in the row."
-    kept = {"head": "first", "tail": "last", "head_tail": "first quarter and the last three quarters of the"}[of["cut"]]
-    return f"{room}: of a longer text the {kept} ones."
+        return "A text may have any length."
+    limit = f"Truncate to {longest} tokens, those of step 3 included"
+    if encoding["pair"]:
+        return f"{limit}: in a pair that is too long the longer text loses its end."
+    if encoding["mask"]:
+        return f"{limit}. `[MASK]` in a text is id {encoding['mask']}; `places` is its position in the row."
+    kept = {
+        "head": "its beginning",
+        "tail": "its end",
+        "head_tail": "a quarter from its beginning and the rest from its end",
+    }[encoding["cut"]]
+    return f"{limit}: of a longer text keep {kept}."
 
 
-def _frame(of: dict[str, Any]) -> str:
-    if not of["frame"]:
-        return "Nothing stands before or behind a text."
-    first, last = of["frame"]
-    if of["pair"]:
+def _special_tokens(encoding: dict[str, Any]) -> str:
+    if not encoding["frame"]:
+        return "Add no special tokens."
+    first, last = encoding["frame"]
+    if encoding["pair"]:
         return (
             f"Id {first}, one text, {last}, the other text, {last}; `segments` is 1 at the other text and its {last}."
         )
-    return f"Id {first} before a text and {last} behind it."
+    return f"Add id {first} before a text and {last} after it."

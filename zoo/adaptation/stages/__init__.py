@@ -1,5 +1,5 @@
-"""One file per stage of --refine, its paper on top.
+"""Stages of test-time adaptation (`--refine`), one file per method with its paper: tent, sar, eata, cotta, ...
 
 May import predict, engine and the guards of adaptation.
-Start at statistics.py.
+Start at statistics.py, then tent.py.
 """

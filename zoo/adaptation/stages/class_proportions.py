@@ -1,9 +1,10 @@
-"""The shares of the classes among unlabelled examples, read from how the channels of a layer are correlated.
+"""Class proportions of unlabelled examples under label shift, estimated from the correlations of a layer's channels.
 
-Noise, another brightness or contrast change each channel of a layer about affinely, and an affine change leaves the
-correlations between channels as they are. But they differ by class, and of a mixture of classes they are those of its
-shares: so the shares follow from them, without the model's answers, which a shift makes wrong. And where no shares
-explain the correlations, the shift is none that new statistics could mend: a turned or a moved image is such a one.
+Noise, a change of brightness or of contrast change each channel of a layer in a nearly affine way, and an affine change
+leaves the correlations between channels as they are. But the correlations differ by class, and in a mixture of classes
+they depend on its proportions: so these can be estimated without the model's predictions, which a shift makes wrong.
+Where no proportions explain the correlations, new statistics cannot mend the shift: of a rotated or translated image,
+for example.
 """
 
 from typing import NamedTuple
@@ -11,20 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-# 8,128 correlations; more take longer and tell the same.
+# 8,128 correlations; more take longer and say the same.
 _CHANNELS = 128
-# Of the logarithms of shares: below e^-8 a share is none.
-_LOWEST = 8.0
+# Bound on the logarithms of proportions: a proportion below e^-8 is negligible.
+_BOUND = 8.0
 _ITERATIONS = 15
 _TINY = 1e-9
 
 
 class ClassProportions(NamedTuple):
-    """What the correlations say.
+    """An estimate of class proportions.
 
     Attributes:
-        shares: of the classes, `[classes]`, adding up to 1.
-        similarity: cosine of the correlations that are seen and those of such a mixture, at most 1.
+        shares: proportion of each class, `[classes]`, adding up to 1.
+        similarity: cosine of the measured correlations and those of such a mixture, at most 1.
     """
 
     shares: np.ndarray
@@ -32,65 +33,66 @@ class ClassProportions(NamedTuple):
 
 
 class CorrelationModel:
-    """The source's correlations, by class.
+    """The correlations of the source data by class.
 
     Args:
-        values: of a layer, `[examples, channels]`.
+        values: activations of a layer, `[examples, channels]`.
         labels: int `[examples]`, each class at least once.
-        classes: how many there are.
+        classes: number of classes.
     """
 
     def __init__(self, values: np.ndarray, labels: np.ndarray, classes: int):
-        # Those that vary most are least disturbed.
+        # The channels of the largest variance are the least disturbed.
         self._chosen = np.sort(np.argsort(-values.var(axis=0), kind="stable")[:_CHANNELS])
-        groups = [self._of(values[labels == label]) for label in range(classes)]
-        self._means = np.stack([group.mean(axis=0) for group in groups])
-        self._products = np.stack([group.T @ group / len(group) for group in groups])
+        groups = [self._selected(values[labels == label]) for label in range(classes)]
+        self._means = np.stack([group.mean(axis=0) for group in groups])  # [classes, channels]
+        self._products = np.stack([group.T @ group / len(group) for group in groups])  # [classes, channels, channels]
 
     def shares(self, values: np.ndarray) -> ClassProportions:
-        """The shares whose correlations are most like those of some examples.
+        """Estimates the proportions whose correlations are most similar to those of the examples.
 
-        The cosine knows only proportions, so that noise, which makes all correlations smaller, changes nothing.
+        Cosine similarity ignores scale, so that noise, which makes all correlations smaller, changes nothing.
 
         Args:
-            values: of the same layer, `[examples, channels]`.
+            values: activations of the same layer, `[examples, channels]`.
         """
-        seen = self._of(values)
-        mean = seen.mean(axis=0)
-        seen = _correlations(seen.T @ seen / len(seen) - np.outer(mean, mean))
+        values = self._selected(values)
+        mean = values.mean(axis=0)
+        measured = _correlations(values.T @ values / len(values) - np.outer(mean, mean))  # [channels, channels]
         classes = len(self._means)
-        single = [self._distance(row, seen)[0] for row in 2 * _LOWEST * np.eye(classes)]
-        # From even shares and from the nearest class: the search is not convex.
+        single = [self._distance(row, measured)[0] for row in 2 * _BOUND * np.eye(classes)]
+        # Two starts, even proportions and the most similar class: the search is not convex.
         starts = np.zeros(classes), 3.0 * np.eye(classes)[int(np.argmin(single))]
-        limits = [(-_LOWEST, _LOWEST)] * classes
+        bounds = [(-_BOUND, _BOUND)] * classes
         options = {"maxiter": _ITERATIONS}
-        arguments = dict(args=(seen,), jac=True, method="L-BFGS-B", bounds=limits, options=options)
-        ends = [optimize.minimize(self._distance, start, **arguments) for start in starts]
-        found = min(ends, key=lambda end: end.fun)
-        return ClassProportions(special.softmax(found.x), -float(found.fun))
+        arguments = dict(args=(measured,), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        results = [optimize.minimize(self._distance, start, **arguments) for start in starts]
+        best = min(results, key=lambda result: result.fun)
+        return ClassProportions(special.softmax(best.x), -float(best.fun))
 
-    def _distance(self, logarithms: np.ndarray, seen: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the cosine of the shares' correlations and those that are seen; its gradient by the logarithms."""
+    def _distance(self, logarithms: np.ndarray, measured: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the cosine of the mixture's correlations and the measured ones; its gradient by the logarithms."""
         shares = special.softmax(logarithms)
-        mean = shares @ self._means
-        covariance = np.tensordot(shares, self._products, 1) - np.outer(mean, mean)
-        found = _correlations(covariance)
-        lengths = np.linalg.norm(seen), np.linalg.norm(found)
-        cosine = np.sum(seen * found) / max(lengths[0] * lengths[1], _TINY)
-        by_found = seen / max(lengths[0] * lengths[1], _TINY) - cosine * found / max(lengths[1] ** 2, _TINY)
+        mean = shares @ self._means  # [channels]
+        covariance = np.tensordot(shares, self._products, 1) - np.outer(mean, mean)  # [channels, channels]
+        mixture = _correlations(covariance)
+        lengths = np.linalg.norm(measured), np.linalg.norm(mixture)
+        cosine = np.sum(measured * mixture) / max(lengths[0] * lengths[1], _TINY)
+        by_mixture = measured / max(lengths[0] * lengths[1], _TINY) - cosine * mixture / max(lengths[1] ** 2, _TINY)
         deviation = np.sqrt(np.maximum(np.diag(covariance), _TINY))
-        by_covariance = by_found / np.outer(deviation, deviation)
-        by_covariance -= np.diag(np.sum(by_found * found, axis=1) / deviation**2)
-        by_shares = np.einsum("ij,kij->k", by_covariance, self._products) - 2 * self._means @ by_covariance @ mean
+        by_covariance = by_mixture / np.outer(deviation, deviation)
+        by_covariance -= np.diag(np.sum(by_mixture * mixture, axis=1) / deviation**2)
+        by_products = np.einsum("ij,kij->k", by_covariance, self._products)  # [classes]
+        by_shares = by_products - 2 * self._means @ by_covariance @ mean  # [classes]
         return -float(cosine), -shares * (by_shares - shares @ by_shares)
 
-    def _of(self, values: np.ndarray) -> np.ndarray:
-        return values[:, self._chosen].astype(np.float64)
+    def _selected(self, values: np.ndarray) -> np.ndarray:
+        return values[:, self._chosen].astype(np.float64)  # [examples, chosen channels]
 
 
 def _correlations(covariance: np.ndarray) -> np.ndarray:
-    """`[channels, channels]`, with 0 on the diagonal, where they are 1 whatever the shares."""
+    """Correlations `[channels, channels]` with 0 on the diagonal, where they are 1 for any proportions."""
     deviation = np.sqrt(np.maximum(np.diag(covariance), _TINY))
-    found = covariance / np.outer(deviation, deviation)
-    np.fill_diagonal(found, 0.0)
-    return found
+    correlations = covariance / np.outer(deviation, deviation)
+    np.fill_diagonal(correlations, 0.0)
+    return correlations

@@ -1,15 +1,15 @@
-"""Normalisation estimated anew from the examples at hand, of whatever classes these are.
+"""Test-time normalisation that accounts for label shift: batch-norm statistics fitted to examples of any classes.
 
-A shift of the inputs is taken for an affine change of each channel before its normalisation: `z` becomes `a z + b`
+A shift of the inputs is modelled as an affine change of each channel before its normalisation, `z` to `a z + b`
 (Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", 2020; Nado et al.,
-2020). Mean and variance of the present inputs give `a` and `b`, but only beside those that the source data would have
-*with the same classes*: taken from a batch of one class without this, they turn every example into another class. So
-each channel's moments are kept by class, and mixed in the shares that `class_proportions` reads from the
-correlations; these are then improved by the model's own answers, in turns with the statistics (expectation
-maximisation, with hard assignments).
+2020). The mean and variance of the present inputs determine `a` and `b`, but only relative to those of source data
+*with the same class proportions*: relative to others, a batch of one class would turn every example into another class.
+So the moments of each channel are kept by class and mixed in the proportions that class_proportions.py estimates from
+the correlations. Expectation maximisation with hard assignments then improves proportions (from the model's own
+predictions) and statistics in turn.
 
-Where a model has batch normalisations, their statistics are set. Else the last features, those that the logits are made
-of, are brought back to where they were: that comes to other weights of the last layer.
+In a model with batch normalisation its statistics are set. Otherwise the last features, the inputs of the last layer,
+are mapped back to the source's: this changes the weights of that layer.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,19 @@ from zoo.models.layers import BatchNorm
 from zoo.predict.predictors.cloning import reading
 from zoo.predict.predictors.predictor import Classifier
 
-# Turns of statistics and shares; a change of the shares below _STILL in total ends them.
-_TURNS, _STILL = 4, 0.02
+# Most iterations of expectation maximisation; it ends when the proportions change by less than _CONVERGED in total.
+_ITERATIONS, _CONVERGED = 4, 0.02
 _TINY = 1e-6
 
 
 class Moments(NamedTuple):
-    """Of the inputs of one layer, by class: `[classes, channels]`, from `[classes]` examples."""
+    """Moments of the inputs of one layer by class.
+
+    Attributes:
+        mean: `[classes, channels]`.
+        variance: `[classes, channels]`.
+        count: examples of each class, `[classes]`.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
@@ -38,93 +44,95 @@ class Moments(NamedTuple):
 
 
 class NormalizationFit:
-    """The layers of a predictor's model that may be fitted: its batch normalisations, or the last one.
+    """The layers of a model that are fitted: its batch normalisations, or the last layer.
 
     Args:
         predictor: its model is changed.
-        examples: of the source data, as the predictor takes them.
+        examples: source examples in the predictor's input format.
         labels: int `[examples]`, each class at least once.
     """
 
     def __init__(self, predictor: Classifier, examples: Any, labels: np.ndarray):
-        self.layers = layers_of(predictor.model)
+        self.layers = normalization_layers(predictor.model)
         self.classes = len(predictor.classes)
         self._readers = [reading(predictor, layer.input) for layer in self.layers]
-        found = [self._inputs(number, examples) for number in range(len(self.layers))]
-        self._source = [_by_class(values, labels, self.classes) for values in found]
-        self._mixture = CorrelationModel(found[0], labels, self.classes)
+        inputs = [self._inputs(number, examples) for number in range(len(self.layers))]
+        self._source = [_moments_by_class(values, labels, self.classes) for values in inputs]
+        self._correlations = CorrelationModel(inputs[0], labels, self.classes)
         self._trained = self.state()
 
     def state(self) -> list[list[np.ndarray]]:
-        """What is fitted of each layer; scales and shifts, which others learn, are left to them."""
-        return [[array(weight) for weight in _fitted(layer)] for layer in self.layers]
+        """The fitted weights of each layer, without the scales and shifts that the stage `parameters` learns."""
+        return [[array(weight) for weight in _fitted_weights(layer)] for layer in self.layers]
 
     def load(self, state: list[list[np.ndarray]]) -> None:
-        """Sets what `state` gave."""
+        """Sets them."""
         for layer, values in zip(self.layers, state, strict=True):
-            for weight, value in zip(_fitted(layer), values, strict=True):
+            for weight, value in zip(_fitted_weights(layer), values, strict=True):
                 weight.assign(value)
 
     def shares(self, examples: Any) -> ClassProportions:
-        """The classes' shares among examples, from the correlations of the first layer's inputs."""
-        return self._mixture.shares(self._inputs(0, examples))
+        """Estimates the class proportions of examples from the correlations of the first layer's inputs."""
+        return self._correlations.shares(self._inputs(0, examples))
 
     def shift(self, examples: Any, shares: np.ndarray) -> float:
-        """How far the first layer's mean inputs are from what the source would have in these shares of the classes.
+        """How far the mean inputs of the first layer are from the source's in these class proportions.
 
         Returns:
-            The square in units of its chance variance, mean over the channels: about 1 where nothing shifted.
+            The squared difference in units of its variance by chance, mean over the channels: about 1 without a shift.
         """
-        seen, source = self._inputs(0, examples), self._source[0]
-        # Also the source's means are known from some examples only.
-        chance = (shares @ source.variance) / len(seen) + shares**2 @ (source.variance / source.count[:, None])
-        return float(np.mean((seen.mean(0) - shares @ source.mean) ** 2 / (chance + _TINY)))
+        inputs, source = self._inputs(0, examples), self._source[0]
+        # The source's means are estimates, too.
+        variance = (shares @ source.variance) / len(inputs) + shares**2 @ (source.variance / source.count[:, None])
+        return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (variance + _TINY)))
 
     def set(self, examples: Any, shares: np.ndarray) -> None:
-        """Fits all layers to examples whose classes come in the given shares, `[classes]`.
+        """Fits all layers to examples with the class proportions `shares`, `[classes]`.
 
-        From the input on, a pass for each layer: what it reads depends on the statistics of those before it.
+        It makes one pass per layer, from the first on: a layer's inputs depend on the statistics of those before it.
         """
         for number, (layer, trained) in enumerate(zip(self.layers, self._trained, strict=True)):
-            change = _change(self._inputs(number, examples), self._source[number], shares)
+            change = _affine_change(self._inputs(number, examples), self._source[number], shares)
             _set(layer, trained, *change)
 
-    def settle(self, examples: Any, predicted: Callable[[], np.ndarray], shares: np.ndarray) -> np.ndarray:
-        """Shares from the answers and statistics from the shares, in turns, after `set`.
+    def expectation_maximisation(
+        self, examples: Any, predicted: Callable[[], np.ndarray], shares: np.ndarray
+    ) -> np.ndarray:
+        """Estimates proportions from the predictions and statistics from the proportions in turn, after `set`.
 
         Args:
-            examples: as the predictor takes them.
-            predicted: gives their classes `[examples]`, by the model with its present statistics.
-            shares: that the present statistics rest on.
+            examples: examples in the predictor's input format.
+            predicted: computes their classes `[examples]` by the model with its present statistics.
+            shares: class proportions that the present statistics were fitted to.
 
         Returns:
-            The shares that they rest on at the end.
+            The class proportions that the final statistics are fitted to.
         """
-        for _ in range(_TURNS):
-            before, shares = shares, self._shares(predicted())
-            if np.abs(shares - before).sum() < _STILL:
+        for _ in range(_ITERATIONS):
+            before, shares = shares, self._smoothed_proportions(predicted())
+            if np.abs(shares - before).sum() < _CONVERGED:
                 return before
             self.set(examples, shares)
         return shares
 
-    def _shares(self, predicted: np.ndarray) -> np.ndarray:
-        # One example of each class more: a class that was not seen may still come.
+    def _smoothed_proportions(self, predicted: np.ndarray) -> np.ndarray:
+        # Add-one smoothing: a class that has not come yet may still come.
         counts = np.bincount(predicted, minlength=self.classes) + 1.0
         return counts / counts.sum()
 
     def _inputs(self, number: int, examples: Any) -> np.ndarray:
-        """Of one layer, float64 `[examples, channels]`."""
+        """The inputs of one layer, float64 `[examples, channels]`."""
         return self._readers[number].logits(examples).astype(np.float64)
 
 
-def layers_of(model: keras.Model) -> list[Any]:
-    """The model's batch normalisations in their order, the zoo's and Keras'; else its last layer."""
-    found = [layer for layer in model.layers if isinstance(layer, (BatchNorm, keras.layers.BatchNormalization))]
-    return found or [model.layers[-1]]
+def normalization_layers(model: keras.Model) -> list[Any]:
+    """The model's batch normalisations in their order, the zoo's and Keras'; without any, its last layer."""
+    layers = [layer for layer in model.layers if isinstance(layer, (BatchNorm, keras.layers.BatchNormalization))]
+    return layers or [model.layers[-1]]
 
 
 def _set(layer: Any, trained: list[np.ndarray], scale: np.ndarray, offset: np.ndarray) -> None:
-    """Gives a layer the weights by which inputs `scale z + offset` become what `z` was to the trained one."""
+    """Sets the weights with which inputs `scale z + offset` give what `z` gave with the trained ones."""
     if isinstance(layer, keras.layers.Dense):
         kernel, *bias = trained
         layer.set_weights([kernel / scale[:, None], *(each - (offset / scale) @ kernel for each in bias)])
@@ -134,20 +142,20 @@ def _set(layer: Any, trained: list[np.ndarray], scale: np.ndarray, offset: np.nd
     layer.moving_variance.assign(scale**2 * variance)
 
 
-def _fitted(layer: Any) -> list[Any]:
-    dense = isinstance(layer, keras.layers.Dense)
-    return layer.weights if dense else [layer.moving_mean, layer.moving_variance]
+def _fitted_weights(layer: Any) -> list[Any]:
+    is_dense = isinstance(layer, keras.layers.Dense)
+    return layer.weights if is_dense else [layer.moving_mean, layer.moving_variance]
 
 
-def _by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
+def _moments_by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
     groups = [values[labels == label] for label in range(classes)]
-    mean, variance = (np.stack([of(group, axis=0) for group in groups]) for of in (np.mean, np.var))
+    mean, variance = (np.stack([moment(group, axis=0) for group in groups]) for moment in (np.mean, np.var))
     return Moments(mean, variance, np.array([len(group) for group in groups]))
 
 
-def _change(seen: np.ndarray, source: Moments, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factor and offset `[channels]` that lead from the source's channels, in these shares, to those that are seen."""
-    mean = shares @ source.mean
-    variance = shares @ (source.variance + source.mean**2) - mean**2
-    scale = np.sqrt((seen.var(0) + _TINY) / (variance + _TINY))
-    return scale, seen.mean(0) - scale * mean
+def _affine_change(inputs: np.ndarray, source: Moments, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset `[channels]` from the source's channels, in these class proportions, to the inputs."""
+    mean = shares @ source.mean  # [channels]
+    variance = shares @ (source.variance + source.mean**2) - mean**2  # [channels]
+    scale = np.sqrt((inputs.var(0) + _TINY) / (variance + _TINY))
+    return scale, inputs.mean(0) - scale * mean

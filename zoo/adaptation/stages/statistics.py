@@ -1,4 +1,8 @@
-"""The stage of `zoo.adaptation.refiner` that fits a model's statistics to the stream."""
+"""Test-time batch-norm statistics (`--refine=statistics`): normalisation fitted to the stream, whatever its classes.
+
+The papers and the fit itself are in normalization.py, the estimate of the class proportions in class_proportions.py;
+this stage decides which fit is good enough to propose.
+"""
 
 from typing import Any
 
@@ -6,52 +10,53 @@ import keras
 import numpy as np
 
 from zoo.adaptation import guards
-from zoo.adaptation.refiner import Forward, StreamContext
+from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 
-# Fewer examples say less of a channel's variance than the source's does.
+# Fewer examples estimate a channel's variance worse than the source's value does.
 _FEWEST = 32
-# In units of chance, where 1 is expected; the channels are not independent, so single batches come to 2.5.
+# Squared shift of the inputs in units of chance, where 1 is expected; channels are not independent, so single batches
+# without a shift reach 2.5.
 _SHIFTED = 3.0
-# Cosine. Below it the shares were wrong as often as right, and with them the fit (damaged training images of MNIST and
-# Fashion-MNIST, in streams of all classes, of some and of one).
+# Cosine similarity. Below it the estimated proportions, and with them the fit, were wrong as often as right (damaged
+# training images of MNIST and Fashion-MNIST, in streams of all classes, of some and of one).
 _SIMILAR = 0.88
-# Of the merit before; smaller gains were as often losses of accuracy.
+# Objective after / before; smaller gains lost accuracy as often as not.
 _LIMIT = 0.65
-# Times the score of validation: of one class or a few, fits to all of them came to 20 and more, or to no gain.
+# Score in units of validation's: for one class or a few, fits to all classes reached 20 and more, or no gain.
 _GOOD = 15.0
-# Where the classes are mixed as in validation less is asked of the gain. Whether they are is seen from two total
-# variations to validation's shares: of the answers after the fit (0.16 at most, where they are) and of what the
-# correlations tell, however badly (0.54 at most). Streams of one class or a few have 0.6 and more by the second where
+# A smaller gain is enough where the classes are mixed as in validation. Two total variation distances to validation's
+# proportions tell: that of the predictions after the fit (at most 0.16 where they are mixed) and that of the estimate
+# from correlations, however poor (at most 0.54). Streams of one class or a few have 0.6 and more by the second where
 # such a fit looks like a gain of this size.
-_LIMIT_MIXED, _ANSWERED, _TOLD = 0.75, 0.17, 0.55
-# Of shares: what a few hundred examples cannot tell from none.
+_LIMIT_MIXED, _MIXED_PREDICTIONS, _MIXED_ESTIMATE = 0.75, 0.17, 0.55
+# Added to total variation: a few hundred examples cannot tell less from none.
 _CHANCE = 0.1
 
 
 class BatchStatistics:
-    """Fits batch normalisations, or where there are none the last features, to the stream; see `statistics`.
+    """Fits the batch normalisations to the stream, or, in a model without any, the last features.
 
-    Two fits are tried: to the shares of the validation split, and to those that the correlations of the channels tell,
-    where they do. The second is judged by the score of the guards and by how far the shares of the classes among the
-    answers are from those of the correlations: a model that sees one class in everything gives itself away by it, and
-    so does a fit that sees many where there is one.
+    Two fits are tried: one to the class proportions of the validation split, and one to those estimated from the
+    correlations of the channels, where these can be estimated. The second one's objective combines the guards' score
+    with the distance between the proportions of the predictions and the estimated ones: it exposes a model that
+    predicts one class for everything, and a fit that predicts many classes where there is one.
     """
 
     name, target = "statistics", "model"
     max_score_ratio, restarts_each_batch = None, True
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
-        """Measures the source's moments.
+        """Measures the moments of the source data.
 
         Raises:
-            BadInput: the model has nothing to fit, or the validation split lacks a class.
+            BadInput: the model has no layer to fit, or the validation split lacks a class.
         """
-        last = normalization.layers_of(predictor.model)[-1]
+        last = normalization.normalization_layers(predictor.model)[-1]
         if isinstance(last, keras.layers.Dense) and not isinstance(last.input, keras.KerasTensor):
             raise BadInput("--refine=statistics: the model's last layer has several inputs; expected one")
         missing = set(range(len(predictor.classes))) - set(source.labels.tolist())
@@ -59,81 +64,83 @@ class BatchStatistics:
             name = predictor.classes[min(missing)]
             raise BadInput(f"--refine=statistics: the validation split has no example of {name!r}; expected each class")
         self._predictor = predictor
-        self._norms = normalization.NormalizationFit(predictor, source.examples, source.labels)
+        self._fit = normalization.NormalizationFit(predictor, source.examples, source.labels)
         self._guards = guards.Guards(source)
-        self._shares = np.bincount(source.labels, minlength=self._norms.classes) / len(source.labels)
+        self._validation = np.bincount(source.labels, minlength=self._fit.classes) / len(source.labels)
 
-    def propose(self, seen: StreamContext) -> str:
+    def propose(self, context: StreamContext) -> str:
         """Fits all layers to the recent examples."""
-        if len(seen.recent) < _FEWEST:
-            return f"{len(seen.recent)} examples are too few, expected {_FEWEST}"
-        if self._norms.shift(seen.recent, _shares(seen.logits)) < _SHIFTED:
-            return "the inputs look as usual"
-        before, first = self._guards.score(seen.logits), self.state()
-        found = self._norms.shares(seen.recent)
-        even = self._of_validation(seen.recent, before, _apart(found.shares, self._shares) < _TOLD)
+        recent = context.recent
+        if len(recent) < _FEWEST:
+            return f"{len(recent)} examples are too few, expected {_FEWEST}"
+        if self._fit.shift(recent, _proportions(context.logits)) < _SHIFTED:
+            return "the inputs have not shifted"
+        before, first = self._guards.score(context.logits), self.state()
+        estimate = self._fit.shares(recent)
+        may_be_mixed = _total_variation(estimate.shares, self._validation) < _MIXED_ESTIMATE
+        score = self._fit_to_validation(recent, before, may_be_mixed)
         state = self.state()
         self.load(first)
-        if found.similarity >= _SIMILAR:
-            gain = self._fitted(seen.recent, found.shares) / self._merit(seen.logits, found.shares)
-            if gain < _LIMIT and not (even and even.product < self._guards.score(self._answers(seen.recent)).product):
+        if estimate.similarity >= _SIMILAR:
+            objective = self._objective(context.logits, estimate.shares)
+            gain = self._fit_to_estimate(recent, estimate.shares) / objective
+            if gain < _LIMIT and not (score and score.product < self._guards.score(self._logits(recent)).product):
                 return ""
-        if even:
+        if score:
             self.load(state)
             return ""
-        return f"no fit is sure enough (similarity {found.similarity:.2f}, expected {_SIMILAR})"
+        return f"no fit is certain enough (similarity {estimate.similarity:.2f}, expected {_SIMILAR})"
 
-    def logits(self, examples: Any, inner: Forward) -> np.ndarray:
-        """Those of the changed model."""
+    def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
+        """Logits of the changed model."""
         return inner(examples)
 
     def state(self) -> Any:
-        """The weights of each layer."""
-        return self._norms.state()
+        """The fitted weights of each layer."""
+        return self._fit.state()
 
     def load(self, state: Any) -> None:
         """Sets them."""
-        self._norms.load(state)
+        self._fit.load(state)
 
-    def _of_validation(self, examples: Any, before: guards.Score, mixed: bool) -> guards.Score | None:
-        """Fits to the shares that the classes have in validation; the score, if it is good by any measure, else None.
+    def _fit_to_validation(self, examples: Any, before: guards.Score, may_be_mixed: bool) -> guards.Score | None:
+        """Fits to the class proportions of validation; returns the score if it is good enough, else None.
 
-        Of examples of one class or a few, such a fit makes many, unsurely and unevenly: its score is never good. Where
-        the classes may be mixed as in validation and are so among the answers, a gain will do.
+        On examples of one class or a few, such a fit makes the model predict many classes, with low confidence and
+        unevenly: its score is never good. Where the classes are mixed as in validation, a smaller gain is enough.
         """
-        self._norms.set(examples, self._shares)
-        logits = self._answers(examples)
+        self._fit.set(examples, self._validation)
+        logits = self._logits(examples)
         score = self._guards.score(logits)
-        if mixed and _apart(_shares(logits), self._shares) < _ANSWERED:
-            good = score.ratio_to(before) < _LIMIT_MIXED
+        if may_be_mixed and _total_variation(_proportions(logits), self._validation) < _MIXED_PREDICTIONS:
+            is_good = score.ratio_to(before) < _LIMIT_MIXED
         else:
-            good = score.ratio_to(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
-        return score if good else None
+            is_good = score.ratio_to(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
+        return score if is_good else None
 
-    def _fitted(self, examples: Any, shares: np.ndarray) -> float:
-        """Fits to the shares, and to those that the answers then have; keeps the better fit and returns its merit."""
-        self._norms.set(examples, shares)
-        logits = self._answers(examples)
-        first, state = self._merit(logits, shares), self.state()
-        self._norms.settle(examples, lambda: self._answers(examples).argmax(axis=1), shares)
-        second = self._merit(self._answers(examples), shares)
+    def _fit_to_estimate(self, examples: Any, shares: np.ndarray) -> float:
+        """Fits to estimated proportions, then improves them by EM; keeps the better fit and returns its objective."""
+        self._fit.set(examples, shares)
+        first, state = self._objective(self._logits(examples), shares), self.state()
+        self._fit.expectation_maximisation(examples, lambda: self._logits(examples).argmax(axis=1), shares)
+        second = self._objective(self._logits(examples), shares)
         if first <= second:
             self.load(state)
         return min(first, second)
 
-    def _merit(self, logits: np.ndarray, shares: np.ndarray) -> float:
-        """The less, the better."""
-        return self._guards.score(logits).product * (_apart(_shares(logits), shares) + _CHANCE)
+    def _objective(self, logits: np.ndarray, shares: np.ndarray) -> float:
+        """Lower is better."""
+        return self._guards.score(logits).product * (_total_variation(_proportions(logits), shares) + _CHANCE)
 
-    def _answers(self, examples: Any) -> np.ndarray:
+    def _logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
 
 
-def _shares(logits: np.ndarray) -> np.ndarray:
-    """Of the classes among the answers, `[classes]`."""
+def _proportions(logits: np.ndarray) -> np.ndarray:
+    """Share of each class among the predictions, `[classes]`."""
     return np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
 
 
-def _apart(shares: np.ndarray, others: np.ndarray) -> float:
-    """Their total variation, from 0 to 1."""
+def _total_variation(shares: np.ndarray, others: np.ndarray) -> float:
+    """Total variation distance, from 0 to 1."""
     return float(np.abs(shares - others).sum() / 2)
