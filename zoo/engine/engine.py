@@ -11,6 +11,7 @@ from zoo.data.batches import Batches
 from zoo.engine import devices, feed
 from zoo.engine import step as steps_of
 from zoo.engine.optimizers import Group
+from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
@@ -328,7 +329,7 @@ def _idle_seeds(model: keras.Model) -> set[int]:
     cells = keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell
     return {
         id(layer.seed_generator.state)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, cells) and not layer.dropout and not layer.recurrent_dropout
     }
 
@@ -344,7 +345,7 @@ def _check_model(model: keras.Model, parts: int) -> None:
             f"{seeds[0].path}: a Keras layer with a random state of its own cannot be split over {parts} replicas x "
             "micro-batches; use zoo.Dropout, whose masks belong to the examples"
         )
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, _STATEFUL) and layer.trainable:
             raise BadInput(
                 f"{layer.name}: {type(layer).__name__} learns from each replica's rows, padding included; use "

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from zoo.engine.private_apis import all_layers
 from zoo.models.layers import BatchNorm
 
 Penalty = Callable[[], tf.Tensor]
@@ -24,7 +25,7 @@ def decayed(model: keras.Model) -> list[keras.Variable]:
     al., 2019, appendix A.2): shrinking them regularizes nothing and harms small models.
     """
     spared = set()
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, _NORMALISATIONS):
             spared |= {id(variable) for variable in layer.weights}
         spared.add(id(getattr(layer, "bias", None)))

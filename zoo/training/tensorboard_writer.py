@@ -21,6 +21,7 @@ from zoo import config as configs
 from zoo.engine.engine import Engine
 from zoo.engine.inspection import Inspection
 from zoo.engine.optimizers import describe
+from zoo.engine.private_apis import traced_step
 from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
 from zoo.metrics.evaluation_report import Arrays
@@ -133,7 +134,7 @@ class TensorBoardWriter:
         elif self._profiling and not inside:
             tf.profiler.experimental.stop()
         self._profiling = inside
-        with tf.profiler.experimental.Trace("train", step_num=step, _r=1) if inside else contextlib.nullcontext():
+        with traced_step(step) if inside else contextlib.nullcontext():
             yield
 
     def flush(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from zoo.engine.private_apis import variable_index
+
 # Of a root mean square; the paper's program has 2e-5 where gradients are as large.
 _EPSILON = 2e-5
 
@@ -66,7 +68,7 @@ class DynamicOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """One variable's step; called by Keras."""
-        number, learning_rate = self._get_variable_index(variable), tf.cast(learning_rate, gradient.dtype)
+        number, learning_rate = variable_index(self, variable), tf.cast(learning_rate, gradient.dtype)
         way, back = gradient, self._decay.value
         if self._normalised:
             squares = self._squares[number]
