@@ -202,7 +202,7 @@ def after(workdir: Path) -> str:
         [
             f"predict:   {zoo} predict {mlp} {mlp / DAMAGED} --refine=auto",
             f'explain:   {zoo} predict {lstm} --text "这本书写得太好了" --explain',
-            f"judge:     {zoo} evaluate {lstm}",
+            f"evaluate:  {zoo} evaluate {lstm}",
             f"curves:    {zoo} tensorboard {workdir}/*",
             f"your own:  {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...",
             "read:      notebooks/, docs/multi_step_prediction.md, README.md",

@@ -4,7 +4,7 @@
     python -m benchmarks.inference encoder --contenders='engine,compiled*,torch*' --batch_sizes=1 --rounds=20
     python -m benchmarks.inference mlp --torch_python=ENV/bin/python --jax_python=ENV/bin/python
 
-To install the peers: `pip install -e '.[bench,export]'`. Each contender runs in a process of its own; a peer may also
+To install the peers: `pip install -e '.[bench,export]'`. Each contender runs in its own process; a peer may also
 have its own environment. A missing peer is listed as such.
 
 Measured: a call that takes an array of the batch's examples and returns an array of their logits.

@@ -7,7 +7,7 @@
     python -m benchmarks.transformer mlm bfloat16 --torch_python=ENV/bin/python --jax_python=ENV/bin/python
 
 To install the peers: `pip install -e '.[bench]'` brings torch, jax, optax and psutil, `pip install keras-hub` KerasHub.
-Each contender runs in a process of its own; a peer may also have its own environment, named by `--torch_python`,
+Each contender runs in its own process; a peer may also have its own environment, named by `--torch_python`,
 `--jax_python` or `--hub_python`. A missing peer is listed as such. A contender holds 1 to 2 GB; where memory
 is short, race some at a time.
 
