@@ -11,7 +11,7 @@ probe, and zero-shot by the classes' words at a [MASK].
 
 Cost: a minute on two cores for `--preset=tiny --context=48 --epochs=0 --steps=800` on the Chinese reviews, which is too
 short for fine-tuning to gain (notebooks/03_bert.py). Result: a tiny encoder pretrained with `--dataset=imdb_reviews`
-predicts 13.0 % of held-out words where 15 % are hidden, 7.8 % where half are (`python -m benchmarks.gap_rounds RUN`).
+predicts 13.0 % of held-out words where 15 % are masked, 7.8 % where half are (`python -m benchmarks.gap_rounds RUN`).
 """
 
 import dataclasses
