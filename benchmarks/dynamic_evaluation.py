@@ -1,4 +1,4 @@
-"""What learning from the text is worth: bits per character of language models as they are, and with dynamic evaluation.
+"""Dynamic evaluation of language models: bits per character without it and with it.
 
     for seed in 0 1 2; do
       python -m experiments.language_model --dataset=tiny_shakespeare --seed=$seed --workdir=runs/transformer$seed
@@ -10,24 +10,23 @@
 
 It needs tiny_shakespeare and imdb_reviews in TFDS. Two streams are made of each split:
 
-    changing   pieces of 1,000 characters of held-out Shakespeare and of IMDB reviews by turns. Characters that the
-               training text does not have are one token, [UNK], as the tokenizer maps them; its share is told, and
-               bits per character are told with and without these places, as a model that has never seen [UNK] in
-               training gains much by merely learning that there is such a thing.
-    plain      the beginning of held-out Shakespeare itself.
+    changing   pieces of 1,000 characters, alternately of held-out Shakespeare and of IMDB reviews. Characters missing
+               from the training text become one token, [UNK]. The table has its share, and bits per character with
+               and without it, as a model that met no [UNK] in training gains much by learning that it exists.
+    plain      the beginning of held-out Shakespeare.
 
 Validation: Shakespeare's validation split, and reviews of IMDB's training split. Test: Shakespeare's test split, and
 reviews of IMDB's test split. `--tune` tries a grid of optimizers, rates and decays on the streams of validation;
-nothing is chosen on test. Intervals (95 %) are a paired bootstrap over the segments of one stream: what
-another text could give, not another training run, for which there are the seeds.
+nothing is chosen on test. Intervals (95 %) are a paired bootstrap over the segments of one stream: they cover other
+texts, not other training runs, which the seeds cover.
 
 Cost of the Transformer in seconds of one core: 10 to start, 8 to compile for each run, 0.6 for 1,000 characters.
 
-The test figures stand in docs/multi_step_prediction.md. The default rates were chosen by `--tune --characters=6000
---streams=changing` on validation with seed 0. There, in bits per known character, the Transformer has 2.913 as it is,
-2.756 dynamic and 2.750 mixed at a rate of 0.03, but 3.387 dynamic and 2.846 mixed at 0.3; the LSTM has 2.876, 2.742 and
-2.737 at 0.3. A decay of 0.01 took some of the gain. Steps by the size of gradients (rms, 3e-4) gave the LSTM 2.758
-dynamic and 2.732 mixed.
+The test figures are in docs/multi_step_prediction.md. The default rates were chosen by `--tune --characters=6000
+--streams=changing` on validation with seed 0. There, in bits per character without [UNK], the Transformer has 2.913
+static, 2.756 dynamic and 2.750 mixed at a rate of 0.03, but 3.387 dynamic and 2.846 mixed at 0.3; the LSTM has 2.876,
+2.742 and 2.737 at 0.3. A decay of 0.01 took some of the gain. Steps by the size of gradients (rms, 3e-4) gave the LSTM
+2.758 dynamic and 2.732 mixed.
 """
 
 import argparse
@@ -38,12 +37,12 @@ from pathlib import Path
 import numpy as np
 
 PIECE = 1000
-# Rate and decay.
+# Pairs of learning rate and decay.
 GRID = {
     "sgd": ((0.01, 0.0), (0.03, 0.0), (0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (0.1, 0.01)),
     "rms": ((0.0001, 0.0), (0.0003, 0.0), (0.001, 0.0), (0.001, 0.01)),
 }
-# Of the training text, for the size of its gradients.
+# Segments of the training text that the size of gradients is measured on.
 MEASURED = 100
 
 
@@ -52,10 +51,10 @@ def streams(split: str, characters: int) -> dict[str, str]:
     from zoo.data.datasets import running_text, tfds
 
     own = getattr(running_text.load("tiny_shakespeare"), split)
-    # The files are in a random order, of both classes.
+    # The files are in random order, with both classes mixed.
     part = {"validation": "train[:100]", "test": "test[:100]"}[split]
-    found, _ = tfds.read("imdb_reviews", (part,), instead="none: this study needs it")
-    reviews = "\n".join(text.decode() for text in found[part]["text"])
+    splits, _ = tfds.read("imdb_reviews", (part,), instead="none: this study needs it")
+    reviews = "\n".join(text.decode() for text in splits[part]["text"])
     pieces = [
         source[i * PIECE : (i + 1) * PIECE]
         for i in range(-(-characters // (2 * PIECE)))
@@ -66,7 +65,7 @@ def streams(split: str, characters: int) -> dict[str, str]:
 
 
 def tokens(model, text: str) -> np.ndarray:
-    """A token for each character, [UNK] for one that training had not."""
+    """A token for each character, [UNK] for one that is not in the vocabulary."""
     from zoo.data.datasets import running_text as corpus
 
     ids = corpus.stored(text, model.tokenizer, None).astype(np.int32)
@@ -75,26 +74,33 @@ def tokens(model, text: str) -> np.ndarray:
     return ids
 
 
-def measured(model, found, ids: np.ndarray) -> dict:
-    """Bits per character of each way, gains with their intervals, by all characters and by the known ones."""
-    known = ids[1:] != model.tokenizer.unknown()
+def measured(model, evaluation, ids: np.ndarray) -> dict:
+    """Bits per character of each method, and gains with intervals: over all characters, and without [UNK]."""
+    in_vocabulary = ids[1:] != model.tokenizer.unknown()
     reviews = np.arange(1, len(ids)) // PIECE % 2 == 1
-    bits = {way: -getattr(found, way) / np.log(2) for way in ("static", "dynamic", "mixed")}
-    row = {"unknown": float(1 - known.mean()), "resets": sum(bool(one.reset) for one in found.trace)}
-    row["segments"] = len(found.trace)
-    for name, places in (("all", known | True), ("known", known), ("odd", known & reviews), ("even", known & ~reviews)):
-        row[name] = {way: float(values[places].mean()) for way, values in bits.items()}
+    bits = {way: -getattr(evaluation, way) / np.log(2) for way in ("static", "dynamic", "mixed")}
+    row = {"unknown": float(1 - in_vocabulary.mean()), "resets": sum(bool(one.reset) for one in evaluation.trace)}
+    row["segments"] = len(evaluation.trace)
+    for name, selected in (
+        ("all", in_vocabulary | True),
+        ("known", in_vocabulary),
+        ("odd", in_vocabulary & reviews),
+        ("even", in_vocabulary & ~reviews),
+    ):
+        row[name] = {way: float(values[selected].mean()) for way, values in bits.items()}
         for way in ("dynamic", "mixed"):
-            row[name][f"{way}_gain"] = gain(found, bits["static"] - bits[way], places)
+            row[name][f"{way}_gain"] = gain(evaluation, bits["static"] - bits[way], selected)
     return row
 
 
-def gain(found, gains: np.ndarray, places: np.ndarray) -> list[float]:
-    """Bits per character and the ends of the interval, segments being drawn."""
+def gain(evaluation, gains: np.ndarray, selected: np.ndarray) -> list[float]:
+    """The gain in bits per character and its interval, by resampling segments."""
     from zoo.metrics import classification
 
-    starts = [one.first - 1 for one in found.trace]
-    sums, counts = (np.add.reduceat(values.astype(float), starts) for values in (np.where(places, gains, 0.0), places))
+    starts = [one.first - 1 for one in evaluation.trace]
+    sums, counts = (
+        np.add.reduceat(values.astype(float), starts) for values in (np.where(selected, gains, 0.0), selected)
+    )
     compute = lambda drawn: {"gain": drawn @ sums / (drawn @ counts)}  # noqa: E731
     with np.errstate(invalid="ignore"):
         return [
@@ -104,7 +110,7 @@ def gain(found, gains: np.ndarray, places: np.ndarray) -> list[float]:
 
 
 def tune(workdirs: list[str], characters: int, base, names: list[str]) -> None:
-    """Prints a table of the grid on streams of validation."""
+    """Prints a table of the grid on validation streams."""
     from zoo.data.datasets import running_text as corpus
     from zoo.predict.language_models import language_model
     from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
@@ -121,12 +127,12 @@ def tune(workdirs: list[str], characters: int, base, names: list[str]) -> None:
             evaluation.settings = evaluation.settings._replace(learning_rate=rate, decay=decay)
             ids = tokens(model, texts[name])
             row = measured(model, evaluation.evaluate(ids), ids)["known"]
-            told = " | ".join(f"{row[way]:.4f}" for way in ("static", "dynamic", "mixed"))
-            print(f"| {Path(workdir).name} | {name} | {optimizer} | {rate} | {decay} | {told} |", flush=True)
+            cells = " | ".join(f"{row[way]:.4f}" for way in ("static", "dynamic", "mixed"))
+            print(f"| {Path(workdir).name} | {name} | {optimizer} | {rate} | {decay} | {cells} |", flush=True)
 
 
 def test(workdirs: list[str], characters: int, base, out: str) -> None:
-    """Prints a table of all runs on the streams of test."""
+    """Prints a table of all runs on test streams."""
     from zoo.data.datasets import running_text as corpus
     from zoo.predict.language_models import language_model as language
     from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
@@ -153,20 +159,20 @@ def test(workdirs: list[str], characters: int, base, out: str) -> None:
 
 def line(row: dict, part: str) -> str:
     """A row of the table."""
-    said = {"all": "all", "known": "known", "even": "known, Shakespeare", "odd": "known, reviews"}[part]
+    characters = {"all": "all", "known": "known", "even": "known, Shakespeare", "odd": "known, reviews"}[part]
     bits = " | ".join(f"{row[part][way]:.4f}" for way in ("static", "dynamic", "mixed"))
     gains = " | ".join("{:+.4f} ({:+.4f} .. {:+.4f})".format(*row[part][f"{way}_gain"]) for way in ("dynamic", "mixed"))
     resets = f"{row['resets']} of {row['segments']}"
-    return f"| {row['run']} | {row['stream']} | {said} | {row['unknown']:.2%} | {bits} | {gains} | {resets} |"
+    return f"| {row['run']} | {row['stream']} | {characters} | {row['unknown']:.2%} | {bits} | {gains} | {resets} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--tune", action="store_true", help="the grid, on validation")
-    parser.add_argument("--characters", type=int, default=20_000, help="of each stream")
-    parser.add_argument("--streams", default="changing,plain", help="that the grid is tried on")
-    parser.add_argument("--out", default="", help="a .json of all figures")
+    parser.add_argument("--tune", action="store_true", help="try the grid on validation streams")
+    parser.add_argument("--characters", type=int, default=20_000, help="length of each stream")
+    parser.add_argument("--streams", default="changing,plain", help="streams to try the grid on")
+    parser.add_argument("--out", default="", help="a .json for all figures")
     for name, kind in {
         "optimizer": str,
         "learning_rate": float,
@@ -182,13 +188,13 @@ def main() -> None:
 
     # Segments are small: a second thread mostly waits for the first.
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    given = {
+    settings = {
         name: value for name, value in vars(arguments).items() if name in DynamicConfig._fields and value is not None
     }
     if arguments.tune:
-        tune(arguments.runs, arguments.characters, DynamicConfig(**given), arguments.streams.split(","))
+        tune(arguments.runs, arguments.characters, DynamicConfig(**settings), arguments.streams.split(","))
     else:
-        test(arguments.runs, arguments.characters, DynamicConfig(**given), arguments.out)
+        test(arguments.runs, arguments.characters, DynamicConfig(**settings), arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""What early exit, or early reading, saves of a trained run, and what it costs, on its test split.
+"""Early exit of encoders and LSTMs: computation saved, and predictions changed, on the test split of a run.
 
     python -m benchmarks.early_exit runs/bert_finetune
     python -m benchmarks.early_exit runs/bert_finetune --risks=0.01,0.02 --rules=confident,patient --kind=errors
     python -m benchmarks.early_exit runs/lstm_sentiment --chunk=16
 
 The run is a classifier of texts by a Transformer encoder (`experiments.bert_finetune`) or by an LSTM in one direction
-(`experiments.lstm_sentiment`). The exits are fitted to the run's training split, the thresholds are chosen on its
-validation split; nothing is chosen on the test split, which all figures are of:
+(`experiments.lstm_sentiment`). The exits are fitted to the run's training split and the thresholds chosen on its
+validation split. All figures are of the test split, on which nothing is chosen:
 
-    layers, tokens        that are computed for a text, the mean of all, and of how many
+    layers, tokens        computed for a text on average, and how many the full model computes
     full, early           accuracy in percent
-    difference            in points, early less full, of the same texts; 95 %, by the normal approximation
-    changed               answers that are not the full model's, in percent: what the risk is about with --kind=changed
-    seconds full, early   for the texts that fill whole batches of 256, so that no padding of a last batch is saved;
-                          from strings to logits, tokenizing included. Full and early in turn, the order changing from
+    difference            early minus full accuracy on the same texts, in points; 95 %, by the normal approximation
+    changed               predictions that differ from the full model's, in percent: bounded by --kind=changed
+    seconds full, early   for texts that fill whole batches of 256, so that no padding of a last batch is saved; from
+                          strings to logits, tokenizing included. Full and early alternate, the order changing from
                           round to round; median [min..max]
-    times                 full / early, of each round; median [min..max]. Anything within 15 % is noise, and on a shared
+    times                 full / early in each round; median [min..max]. Anything within 15 % is noise, and on a shared
                           machine more.
 
-`--out` has all figures.
+`--out` writes all figures.
 """
 
 import argparse
@@ -45,16 +45,16 @@ _BATCH = 256
 
 def main() -> None:
     options = _parser().parse_args()
-    found = loading.load(options.workdir)
-    known = held_out.load(options.workdir, found)
+    predictor = loading.load(options.workdir)
+    heldout = held_out.load(options.workdir, predictor)
     start = time.perf_counter()
-    early = _early(options, found, known)
+    early = _early(options, predictor, heldout)
     print(f"{time.perf_counter() - start:.1f} s to fit and calibrate", flush=True)
     run = folders.read_run(options.workdir)
     test = run_data.run_texts(run).test
-    texts, labels = run_data.as_examples(found, test)[: options.texts], test.labels[: options.texts]
-    full = two_class_logits(found.logits(texts)).argmax(axis=1)
-    whole = early.saved.whole or float(np.maximum(found.columns(texts)["length"], 1).mean())
+    texts, labels = run_data.as_examples(predictor, test)[: options.texts], test.labels[: options.texts]
+    full = two_class_logits(predictor.logits(texts)).argmax(axis=1)
+    whole = early.saved.whole or float(np.maximum(predictor.columns(texts)["length"], 1).mean())
     record = {
         "machine": report.machine(),
         "settings": vars(options),
@@ -65,8 +65,8 @@ def main() -> None:
         for risk in map(float, options.risks.split(",")):
             early.choose(risk, options.delta, rule, options.kind)
             print(early.stopping.line(), flush=True)
-            row = {"rule": rule, "risk": risk, "whole": whole, **_judged(early, texts, labels, full)}
-            row |= _timed(found, early, texts[: min(len(texts), options.timed) // _BATCH * _BATCH], options.rounds)
+            row = {"rule": rule, "risk": risk, "whole": whole, **_scores(early, texts, labels, full)}
+            row |= _timed(predictor, early, texts[: min(len(texts), options.timed) // _BATCH * _BATCH], options.rounds)
             record["rows"].append(row)
             print(_line(row), flush=True)
     if options.out:
@@ -74,34 +74,34 @@ def main() -> None:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
 
 
-def _early(options, found, known) -> TransformerExit | LstmExit:
+def _early(options, predictor, heldout) -> TransformerExit | LstmExit:
     first = {"risk": float(options.risks.split(",")[0]), "delta": options.delta, "kind": options.kind}
-    if any(isinstance(layer, lstm_layers.Lstm) for layer in found.model.layers):
-        return LstmExit(found, known, chunk=options.chunk, **first)
-    return TransformerExit(found, known, exit_heads.load_or_fit(options.workdir, found), **first)
+    if any(isinstance(layer, lstm_layers.Lstm) for layer in predictor.model.layers):
+        return LstmExit(predictor, heldout, chunk=options.chunk, **first)
+    return TransformerExit(predictor, heldout, exit_heads.load_or_fit(options.workdir, predictor), **first)
 
 
-def _judged(early: TransformerExit | LstmExit, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:
+def _scores(early: TransformerExit | LstmExit, texts: list[str], labels: np.ndarray, full: np.ndarray) -> dict:
     """Depth, accuracies and their paired difference."""
     answers = early.answers(texts)
-    given = answers.logits.argmax(axis=1)
-    gains = (given == labels).astype(float) - (full == labels)
+    predicted = answers.logits.argmax(axis=1)
+    gains = (predicted == labels).astype(float) - (full == labels)
     half = 1.96 * float(gains.std(ddof=1)) / len(gains) ** 0.5
     return {
         "depth": float(answers.depths.mean()),
         "depths": np.bincount(answers.depths).tolist(),
         "full": 100 * float((full == labels).mean()),
-        "early": 100 * float((given == labels).mean()),
+        "early": 100 * float((predicted == labels).mean()),
         "difference": 100 * float(gains.mean()),
         "low": 100 * (float(gains.mean()) - half),
         "high": 100 * (float(gains.mean()) + half),
-        "changed": 100 * float((given != full).mean()),
+        "changed": 100 * float((predicted != full).mean()),
     }
 
 
-def _timed(found, early: TransformerExit | LstmExit, texts: list[str], rounds: int) -> dict:
+def _timed(predictor, early: TransformerExit | LstmExit, texts: list[str], rounds: int) -> dict:
     """Seconds of each round, after one that compiles."""
-    contenders = {"full": found.logits, "early": early.logits}
+    contenders = {"full": predictor.logits, "early": early.logits}
     seconds = {name: [] for name in contenders}
     if not texts:
         return {"seconds": seconds}
@@ -136,16 +136,22 @@ def _spread(values: list[float]) -> Spread:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.early_exit", description="What early exit saves and costs.")
-    parser.add_argument("workdir", help="of a run that has ended")
-    parser.add_argument("--risks", default="0.01,0.02,0.05", help="with commas; default %(default)s")
-    parser.add_argument("--rules", default="confident,patient", help="with commas; default %(default)s")
-    parser.add_argument("--kind", default="changed", choices=("changed", "errors"), help="default %(default)s")
-    parser.add_argument("--delta", type=float, default=0.05, help="default %(default)s")
-    parser.add_argument("--chunk", type=int, default=16, help="tokens, of an LSTM; default %(default)s")
-    parser.add_argument("--texts", type=int, default=None, help="of the test split; default all")
-    parser.add_argument("--rounds", type=int, default=5, help="timed ones; default %(default)s, 0 for none")
-    parser.add_argument("--timed", type=int, default=768, help="texts of a timed pass at most; default %(default)s")
-    parser.add_argument("--out", default="", help="a JSON of all figures")
+    parser.add_argument("workdir", help="folder of a finished run")
+    parser.add_argument("--risks", default="0.01,0.02,0.05", help="tolerated risks, with commas; default %(default)s")
+    parser.add_argument("--rules", default="confident,patient", help="exit rules, with commas; default %(default)s")
+    parser.add_argument(
+        "--kind", default="changed", choices=("changed", "errors"), help="risk of what; default %(default)s"
+    )
+    parser.add_argument(
+        "--delta", type=float, default=0.05, help="chance that a threshold exceeds the risk; default %(default)s"
+    )
+    parser.add_argument(
+        "--chunk", type=int, default=16, help="tokens between two exits of an LSTM; default %(default)s"
+    )
+    parser.add_argument("--texts", type=int, default=None, help="texts of the test split; default all")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; default %(default)s, 0 for none")
+    parser.add_argument("--timed", type=int, default=768, help="most texts of a timed round; default %(default)s")
+    parser.add_argument("--out", default="", help="a .json for all figures")
     return parser
 
 

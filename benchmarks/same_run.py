@@ -1,16 +1,16 @@
-"""Whether a training run is the same on other hardware: this engine's and Keras' own loop, side by side.
+"""Reproducibility of a training run on other hardware: this engine and Keras' own loop, side by side.
 
     python -m benchmarks.same_run
 
 The 784-64-64-10 classifier with dropout 0.3, AdamW and clipping at a global norm of 1 learns 4,000 digits in four
-epochs of 32 steps (128 examples each, 32 in an epoch's last batch). Each row is one more process that trains the same:
-again, on two replicas (logical CPU devices), in four micro-batches a step, both at once, or killed (SIGKILL) in the
-middle and started again. Printed are the largest difference of any weight to the first run, and how many of the 500
-test digits are then answered otherwise. `fit` takes what Keras has for each: MirroredStrategy,
-`gradient_accumulation_steps`, `BackupAndRestore`. Three minutes on two cores.
+epochs of 32 steps (128 examples each, 32 in an epoch's last batch). Each row of the table is another process with the
+same training: again, on two replicas (logical CPU devices), in four micro-batches a step, both at once, or killed
+(SIGKILL) in the middle and started again. It has the largest difference of any weight from the first run, and how many
+of 500 test predictions change. `fit` uses what Keras has for each: MirroredStrategy, `gradient_accumulation_steps`,
+`BackupAndRestore`. Three minutes on two cores.
 
-Expected: this engine differs by no more than float32 sums in another order do (1e-6), and by nothing where nothing is
-added up otherwise (again, killed); `fit` does so only when the same is run again.
+Expected: this engine differs by the rounding of float32 sums in another order (1e-6), and not at all where the order is
+the same (again, killed); `fit` is only the same when it is run again.
 """
 
 import argparse
@@ -53,22 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number, (name, case) in enumerate(_CASES.items()):
             cells = []
             for library in ("zoo", "fit"):
-                found = _run(library, *case, Path(place) / f"{library}{number}")
-                cells.append(found if isinstance(found, str) else _difference(first[library], found))
+                end = _run(library, *case, Path(place) / f"{library}{number}")
+                cells.append(end if isinstance(end, str) else _difference(first[library], end))
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _run(library: str, replicas: int, parts: int, killed: bool, folder: Path) -> dict[str, np.ndarray] | str:
-    """Trains in processes of its own; the weights and answers, or the last line of what went wrong."""
+    """Trains in its own processes; returns weights and predictions, or the name of the error."""
     folder.mkdir()
     for kill in (True, False) if killed else (False,):
         words = ["--worker", library, str(replicas), str(parts), str(kill), str(folder)]
         command = [sys.executable, "-m", "benchmarks.same_run", *words]
-        found = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
-        if kill and found.returncode != -signal.SIGKILL:
-            raise RuntimeError(f"{library} was not killed: exit code {found.returncode}\n{found.stderr}")
-        if not kill and found.returncode:
-            error = next(line for line in reversed(found.stderr.splitlines()) if "Error" in line)
+        process = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+        if kill and process.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"{library} was not killed: exit code {process.returncode}\n{process.stderr}")
+        if not kill and process.returncode:
+            error = next(line for line in reversed(process.stderr.splitlines()) if "Error" in line)
             return f"fails: `{error.split(':')[0]}`"
     return dict(np.load(folder / "end.npz"))
 
@@ -139,14 +139,14 @@ def _fit(replicas: int, parts: int, kill: bool, folder: Path) -> None:
 
 
 def _killing() -> Any:
-    """A callback that ends the process as a lost machine does."""
+    """A callback that kills the process, like the loss of a machine."""
     import keras
 
-    seen: list[int] = []
+    batches: list[int] = []
 
     def count(batch: int, logs: Any) -> None:
-        seen.append(batch)
-        if len(seen) > _MIDDLE:
+        batches.append(batch)
+        if len(batches) > _MIDDLE:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return keras.callbacks.LambdaCallback(on_train_batch_end=count)

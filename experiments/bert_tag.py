@@ -1,13 +1,22 @@
-"""Tags of words by a Transformer encoder: names of persons, places and organisations, parts of speech, or your own.
+"""Token classification by a Transformer encoder: named entities, parts of speech, or tags of your own.
 
     python -m experiments.bert_tag                                          # names in the People's Daily, 1998
     python -m experiments.bert_tag --dataset=people_daily/pos               # its 44 parts of speech
     python -m experiments.bert_tag --train_file=train.conll --eval_file=dev.conll --test_file=test.conll \
         --init_from=minilm --learning_rate=1e-4
 
-A word's tag stands at its first piece (Devlin et al., "BERT", 2019, section 5.3). Metrics are those of whole entities,
-as seqeval's, over all words: what was cut off counts as wrong. `eval/` is the validation split, `test/` is read once at
-the end; `--baseline` adds logistic regression over each word and its neighbours.
+The tag of a word is predicted at its first piece (Devlin et al., "BERT", 2019, section 5.3). Metrics are those of whole
+entities, as in seqeval, over all words: a word that was cut off counts as wrong. `eval/` is on the validation split,
+`test/` on the test split, once at the end; `--baseline` adds logistic regression over each word and its neighbours.
+
+Test split, mean of three seeds with its 95 % interval:
+
+    entity F1 43.2 +- 2.2 %, linear 10.0 %, five minutes a seed: names in tweets (WNUT-17), MiniLM
+        --train_file=wnut17train.conll --eval_file=emerging.dev.conll --test_file=emerging.test.annotated
+        --init_from=minilm --learning_rate=1e-4 --epochs=6 --metric=f1 --export=best --context=64 --precision=bfloat16
+    accuracy 93.54 +- 0.06 %, linear 94.2 %, six minutes a seed: parts of speech, 2 layers from scratch
+        --dataset=people_daily/pos --preset=tiny --norm_first --tokenizer=bpe --vocabulary=20000 --precision=bfloat16
+        --epochs=6 --learning_rate=1e-3
 """
 
 import dataclasses
@@ -18,9 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from experiments import encoders
 from experiments.bert_finetune import bucketed
-from experiments.encoders import EncoderConfig
 from zoo import Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data.datasets import tagging
@@ -29,27 +36,29 @@ from zoo.metrics import entities, linear_baselines
 from zoo.models import encoder_heads
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import encoder_config
+from zoo.training.encoder_config import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class TagConfig(EncoderConfig):
-    """The run's config, the encoder's and the sentences'."""
+    """Config of the run, the encoder and the sentences."""
 
     epochs: float = setting(
         3.0, "Passes over the training data, as in BERT. 0: from --steps.", minimum=0, may_change=True
     )
-    learning_rate: float = setting(5e-4, "Peak rate: from scratch; pretrained weights want a fifth of it.", minimum=0)
+    learning_rate: float = setting(5e-4, "Peak rate, from scratch; pretrained weights need a fifth of it.", minimum=0)
     dataset: str = setting("people_daily/names", f"One of {', '.join(tagging.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", "Your own file in CoNLL format in the place of --dataset.")
-    eval_file: str = setting("", "Validation sentences for --train_file. Empty: a tenth of it.")
-    test_file: str = setting("", "Test sentences for --train_file. Empty: a tenth of it.")
-    token_column: int = setting(1, "Of the files: the words' column, 1 for the first, -1 for the last.")
-    tag_column: int = setting(-1, "Of the files: the tags' column.")
+    train_file: str = setting("", "Your own file in CoNLL format instead of --dataset.")
+    eval_file: str = setting("", "Validation sentences for --train_file. Empty: a tenth of its sentences.")
+    test_file: str = setting("", "Test sentences for --train_file. Empty: a tenth of its sentences.")
+    token_column: int = setting(1, "Column of the words in the files, 1 for the first, -1 for the last.")
+    tag_column: int = setting(-1, "Column of the tags in the files.")
     baseline: bool = setting(False, "Also fit logistic regression over each word and its neighbours.", may_change=True)
 
 
 class Part(NamedTuple):
-    """A split as rows of tokens, and its sentences."""
+    """A split: its sentences, and their tokens and tags as rows."""
 
     aligned: word_alignment.Aligned
     sentences: tagging.Sentences
@@ -71,19 +80,23 @@ def _inputs(batch):
 
 
 def build(config: TagConfig) -> Experiment:
-    """The sentences, their tokens, an encoder with a head, and the task."""
-    begun = encoders.start(config)
-    same = ("train_file", "eval_file", "test_file", "token_column", "tag_column")
-    found = tagging.load(config.dataset, **{name: getattr(config, name) for name in same})
-    notes, cache = list(found.notes), encoding.cache_folder()
-    known = encoders.words(config, begun, [" ".join(words) for words in found.train.words], cache, notes)
-    shape = encoders.shape(config, begun, known)
-    model = encoder_heads.tagger(encoders.encoder(config, begun, shape, notes), len(found.tags), dropout=config.dropout)
-    splits = {"train": found.train, "eval": found.validation, "test": found.test}
-    parts = {name: _part(config, split, found.tags, known) for name, split in splits.items()}
+    """Loads and tokenizes the sentences, and builds an encoder with a head."""
+    origin = encoder_config.read_origin(config)
+    flags = ("train_file", "eval_file", "test_file", "token_column", "tag_column")
+    dataset = tagging.load(config.dataset, **{name: getattr(config, name) for name in flags})
+    notes, cache = list(dataset.notes), encoding.cache_folder()
+    tokenizer = encoder_config.load_tokenizer(
+        config, origin, [" ".join(words) for words in dataset.train.words], cache, notes
+    )
+    shape = encoder_config.network_shape(config, origin, tokenizer)
+    model = encoder_heads.tagger(
+        encoder_config.make_encoder(config, origin, shape, notes), len(dataset.tags), dropout=config.dropout
+    )
+    splits = {"train": dataset.train, "eval": dataset.validation, "test": dataset.test}
+    parts = {name: _part(config, split, dataset.tags, tokenizer) for name, split in splits.items()}
     notes += [f"{part.aligned.lost} words of {name} have no token" for name, part in parts.items() if part.aligned.lost]
-    judged = [parts["eval"], parts["test"]]
-    # A row says which sentence it is, of those of both splits.
+    evaluated = [parts["eval"], parts["test"]]
+    # Column "sentence": the row's position among the sentences of eval and test together.
     first = {"train": 0, "eval": 0, "test": len(parts["eval"].sentences.words)}
     batches = {
         name: bucketed(
@@ -93,53 +106,53 @@ def build(config: TagConfig) -> Experiment:
         )
         for name, part in parts.items()
     }
-    about = {"task": "tagging", "tags": list(found.tags), "scheme": found.scheme, "words": _words_of(config)}
+    info = {"task": "tagging", "tags": list(dataset.tags), "scheme": dataset.scheme, "words": _words_of(config)}
     return Experiment(
         model=model,
         forward=forward,
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        compute_metrics=_judge(judged, found.tags, found.scheme),
-        visualize=task_views.tagger(found.tags, word_alignment.IGNORED, known.tokens),
+        compute_metrics=_entity_metrics(evaluated, dataset.tags, dataset.scheme),
+        visualize=task_views.tagger(dataset.tags, word_alignment.IGNORED, tokenizer.tokens),
         projector_points=feature_vectors.of_tags(
-            model, batches["eval"].columns, found.tags, word_alignment.IGNORED, _inputs, known.tokens
+            model, batches["eval"].columns, dataset.tags, word_alignment.IGNORED, _inputs, tokenizer.tokens
         ),
         head=encoder_heads.HEAD,
         compile="islands",
-        model_info=encoders.about(config, begun, shape, known) | about,
-        files={folders.TOKENIZER: known.to_json()},
-        baseline=(lambda: linear_baselines.tags(found)) if config.baseline else None,
+        model_info=encoder_config.model_info(config, origin, shape, tokenizer) | info,
+        files={folders.TOKENIZER: tokenizer.to_json()},
+        baseline=(lambda: linear_baselines.tags(dataset)) if config.baseline else None,
         notes=notes,
-        **encoders.starts(config, begun, model),
+        **encoder_config.initialization(config, origin, model),
     )
 
 
-def _part(config: TagConfig, split: tagging.Sentences, tags: Sequence[str], known) -> Part:
+def _part(config: TagConfig, split: tagging.Sentences, tags: Sequence[str], tokenizer) -> Part:
     rows = word_alignment.aligned(
-        split.words, split.tags, tags, known, config.context, tuple(special_tokens.from_tokenizer(known))
+        split.words, split.tags, tags, tokenizer, config.context, tuple(special_tokens.from_tokenizer(tokenizer))
     )
     return Part(rows, split)
 
 
 def _words_of(config: TagConfig) -> str:
-    """How `zoo predict` finds the words of a text: as those of the training sentences were cut."""
+    """How `zoo predict` splits a text into words: as the training sentences were split."""
     if config.train_file:
         return "signs"
     return "characters" if config.dataset == tagging.NAMES[0] else "spaces"
 
 
-def _judge(parts: Sequence[Part], tags: Sequence[str], scheme: str):
-    """Judges the tags of whole sentences, from the predictions at their rows."""
-    places = [each for part in parts for each in part.aligned.places]
-    true = [each for part in parts for each in part.sentences.tags]
+def _entity_metrics(parts: Sequence[Part], tags: Sequence[str], scheme: str):
+    """Returns a `compute_metrics` over whole sentences; the predictions are rows of tokens."""
+    positions = [sentence for part in parts for sentence in part.aligned.places]
+    true = [sentence for part in parts for sentence in part.sentences.tags]
 
-    def judge(means, outputs, columns, final: bool) -> dict[str, float]:
+    def compute_metrics(means, outputs, columns, final: bool) -> dict[str, float]:
         rows = columns["sentence"]
-        predicted = word_alignment.by_word(outputs["predicted"], [places[row] for row in rows], tags)
+        predicted = word_alignment.by_word(outputs["predicted"], [positions[row] for row in rows], tags)
         return entities.judged([true[row] for row in rows], predicted, scheme, final)
 
-    return judge
+    return compute_metrics
 
 
 if __name__ == "__main__":

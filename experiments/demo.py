@@ -1,9 +1,9 @@
-"""Trains the three kinds of models on data that pip brings, and lets each predict with refinement: a few minutes.
+"""Demo: trains an MLP, an LSTM and an encoder on data that pip brings, and predicts with `--refine`.
 
     python -m experiments.demo [--workdir=runs/demo]
 
-One table with the linear baseline of each, one prediction of each as trained and refined, and what to look at next. A
-finished run is only read again; one that was stopped goes on.
+Prints a table of test accuracies beside linear baselines, predictions as trained and refined, and commands to go on
+with. Four minutes on two cores. A finished run is read, not repeated; a stopped run continues.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
-# Shares of the classes show themselves in some hundreds of answers; the guards look at each batch.
+# Estimating class proportions takes some hundreds of predictions; the guards check each batch.
 _STREAM, _BATCH = 400, 100
 DAMAGED = "damaged.npy"
 
@@ -25,12 +25,12 @@ class Member(NamedTuple):
     """A model of the demo.
 
     Attributes:
-        name: of its folder.
-        network: as the table has it.
-        data: as the table has it.
-        build: the experiment's.
-        config: small enough for a minute or so on two cores.
-        refined: shows what refinement makes of its predictions, from its folder.
+        name: name of its folder.
+        network: description for the table.
+        data: description for the table.
+        build: the experiment's `build`.
+        config: the experiment's config, small enough for a minute or so on two cores.
+        refined: describes predictions as trained and refined, from the model's folder.
     """
 
     name: str
@@ -42,18 +42,18 @@ class Member(NamedTuple):
 
 
 def members() -> list[Member]:
-    """The three models; their figures are not the README's, whose runs take longer."""
+    """The three models; the README's figures are of longer runs."""
     from experiments import bert_finetune, lstm_sentiment, mlp_classifier
 
     digits = mlp_classifier.MlpConfig(
         epochs=40, hidden=(256, 128), norm="batch", dropout=0.3, schedule="cosine", optimizer="adamw", baseline=True
     )
-    # Of longer reviews the beginning is read: 96 tokens hold three of four, 48 every second one.
+    # Longer reviews are cut: three of four fit into 96 tokens, every second one into 48.
     reader = lstm_sentiment.LstmConfig(
         epochs=5, batch_size=64, learning_rate=4e-3, schedule="cosine", max_length=96, bidirectional=True,
         pooling="max", embedding_dropout=0.3, dropout=0.5, baseline=True,
     )  # fmt: skip
-    # No baseline of its own: it reads the LSTM's split.
+    # Its baseline is the LSTM's: they share the data.
     encoder = bert_finetune.FinetuneConfig(
         epochs=3, batch_size=64, learning_rate=1e-3, preset="tiny", context=48, pooling="mean"
     )
@@ -65,7 +65,7 @@ def members() -> list[Member]:
 
 
 def trained(member: Member, workdir: Path) -> dict[str, float]:
-    """The result of a run, with its `seconds`; a finished one of the same config is only read."""
+    """Trains a model; its result, with the `seconds` taken. A finished run of the same config is read instead."""
     import zoo
     from zoo import config as configs
     from zoo import files
@@ -84,27 +84,27 @@ def trained(member: Member, workdir: Path) -> dict[str, float]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be."""
+    """Lines of a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> str:
+def summary(results: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> str:
     """The table of the demo: accuracy on the test split with its 95 % interval over the test examples."""
     from zoo.predict.evaluation import evaluate
     from zoo.predict.predictors import loading
 
     names = ("model", "network", "parameters", "data", "test accuracy (95 %)", "linear", "examples/s", "seconds")
     rows = [names]
-    linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(found)}
-    for member, result in found:
+    linear = {member.data: result.get("test/baseline_accuracy") for member, result in reversed(results)}
+    for member, result in results:
         folder = workdir / member.name
         size = loading.load(folder).model.count_params()
-        judged = {name.removeprefix("test/"): value for name, value in result.items()}
-        if "accuracy_low" not in judged:
-            judged = evaluate.evaluate(folder)
-        score, low, high = (100 * judged[f"accuracy{end}"] for end in ("", "_low", "_high"))
+        metrics = {name.removeprefix("test/"): value for name, value in result.items()}
+        if "accuracy_low" not in metrics:
+            metrics = evaluate.evaluate(folder)
+        score, low, high = (100 * metrics[f"accuracy{end}"] for end in ("", "_low", "_high"))
         speed, seconds = f"{result['train/examples_per_second']:,.0f}", f"{result['seconds']:.0f}"
         spread = f"{score:.1f} % ({low:.1f} - {high:.1f})"
         baseline = linear[member.data]
@@ -114,7 +114,7 @@ def summary(found: Sequence[tuple[Member, dict[str, float]]], workdir: Path) -> 
 
 
 def damaged_digits(folder: Path) -> list[str]:
-    """A stream of test digits that are too bright, which the network was never shown."""
+    """A stream of test digits made brighter than any in training."""
     import numpy as np
 
     from zoo.data.datasets import images
@@ -130,45 +130,47 @@ def damaged_digits(folder: Path) -> list[str]:
 
 
 def mostly_bad_reviews(folder: Path) -> list[str]:
-    """A stream of test reviews, nine of ten negative, where half were so in training."""
+    """A stream of test reviews with label shift: nine of ten are negative, half were in training."""
     import numpy as np
 
-    found = _reviews(folder)
+    reviews = _reviews(folder)
     draw = np.random.default_rng(0)
-    bad, good = (draw.permutation(np.flatnonzero(found.labels == label)) for label in (0, 1))
+    bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
     chosen = draw.permutation(np.concatenate([bad[: _STREAM * 9 // 10], good[: _STREAM // 10]]))
-    texts = [found.texts[index] for index in chosen]
+    texts = [reviews.texts[index] for index in chosen]
     title = f"lstm --refine=output: {len(texts)} test reviews, nine of ten negative"
-    return [title, *_compared(folder, "output", texts, found.labels[chosen], texts)]
+    return [title, *_compared(folder, "output", texts, reviews.labels[chosen], texts)]
 
 
 def fewer_layers(folder: Path) -> list[str]:
-    """Test reviews as they come: here refinement saves work, and is to change next to no answer."""
-    found = _reviews(folder)
-    texts = found.texts[:_STREAM]
-    title = f"encoder --refine=compute: {len(texts)} test reviews, each answered after as few layers as will do"
-    return [title, *_compared(folder, "compute", texts, found.labels[:_STREAM], texts)]
+    """Test reviews without any shift: `--refine=compute` saves layers and should change next to no prediction."""
+    reviews = _reviews(folder)
+    texts = reviews.texts[:_STREAM]
+    title = f"encoder --refine=compute: {len(texts)} test reviews, each predicted by as few layers as needed"
+    return [title, *_compared(folder, "compute", texts, reviews.labels[:_STREAM], texts)]
 
 
 def _compared(folder: Path, plan: str, examples: Any, labels: Any, names: Sequence[str]) -> list[str]:
-    """How many are wrong as trained and refined, one answer that has changed, and what each stage did."""
+    """Error rates as trained and refined, one prediction that changed, and what each stage did."""
     import zoo
     from zoo.adaptation import plans
     from zoo.predict.evaluation import held_out
 
     predictor = zoo.load(folder)
     batches = [examples[first : first + _BATCH] for first in range(0, len(examples), _BATCH)]
-    known = held_out.load(folder, predictor)
-    refined = zoo.refine(predictor, batches, plans.stages([plan], predictor, folder), known)
-    plain, found = predictor.probabilities(examples), refined.probabilities
-    was, became = plain.argmax(1) == labels, found.argmax(1) == labels
-    mended, spoiled = ~was & became, was & ~became
-    # One that was mended, else one that has changed at all, else the first.
-    number = int((mended * 4 + spoiled * 2 + (plain.argmax(1) != found.argmax(1))).argmax())
-    before, after = (f"{predictor.classes[row.argmax()]} {row.max():.2f}" for row in (plain[number], found[number]))
+    heldout = held_out.load(folder, predictor)
+    refined = zoo.refine(predictor, batches, plans.stages([plan], predictor, folder), heldout)
+    plain, probabilities = predictor.probabilities(examples), refined.probabilities
+    was, became = plain.argmax(1) == labels, probabilities.argmax(1) == labels
+    fixed, spoiled = ~was & became, was & ~became
+    # The first that became right, else became wrong, else changed, else the first.
+    number = int((fixed * 4 + spoiled * 2 + (plain.argmax(1) != probabilities.argmax(1))).argmax())
+    before, after = (
+        f"{predictor.classes[row.argmax()]} {row.max():.2f}" for row in (plain[number], probabilities[number])
+    )
     return [
         f"  wrong: {100 * (1 - was.mean()):.1f} % as trained, {100 * (1 - became.mean()):.1f} % refined "
-        f"({mended.sum()} mended, {spoiled.sum()} spoiled)",
+        f"({fixed.sum()} fixed, {spoiled.sum()} spoiled)",
         f"  {names[number][:50]} (truly {predictor.classes[labels[number]]}): as trained {before}, refined {after}",
         *_kept(refined.trace),
     ]
@@ -182,25 +184,25 @@ def _reviews(folder: Path):
 
 
 def _kept(trace) -> list[str]:
-    """What each stage did, in a line, with its last reason."""
-    found = []
-    for name in dict.fromkeys(line.stage for line in trace):
-        lines = [line for line in trace if line.stage == name]
-        kept = sum(line.accepted for line in lines)
-        found.append(f"  {name}: kept {kept} of {len(lines)}; last: {lines[-1].reason}")
-    return found
+    """A line for each stage: how many of its changes were kept, and the last reason."""
+    lines = []
+    for name in dict.fromkeys(entry.stage for entry in trace):
+        entries = [entry for entry in trace if entry.stage == name]
+        kept = sum(entry.accepted for entry in entries)
+        lines.append(f"  {name}: kept {kept} of {len(entries)}; last: {entries[-1].reason}")
+    return lines
 
 
 def after(workdir: Path) -> str:
-    """What to open next, as commands that run as they stand."""
-    # With the folder of this interpreter: after `make demo` it is not on the user's path.
+    """Commands to go on with, ready to run."""
+    # With this interpreter's folder: after `make demo` it is not on the user's PATH.
     programs = Path(sys.executable).parent
     zoo, mlp, lstm = programs / "zoo", workdir / "mlp", workdir / "lstm"
     return "\n".join(
         [
             f"predict:   {zoo} predict {mlp} {mlp / DAMAGED} --refine=auto",
             f'explain:   {zoo} predict {lstm} --text "这本书写得太好了" --explain',
-            f"judge:     {zoo} evaluate {lstm}",
+            f"evaluate:  {zoo} evaluate {lstm}",
             f"curves:    {zoo} tensorboard {workdir}/*",
             f"your own:  {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...",
             "read:      notebooks/, docs/multi_step_prediction.md, README.md",
@@ -209,14 +211,14 @@ def after(workdir: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, prints, and says what to do next."""
+    """Trains the models and prints the table, the predictions and the commands."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="folder of the runs (%(default)s)")
     workdir = parser.parse_args(arguments).workdir
     try:
-        found = [(member, trained(member, workdir)) for member in members()]
-        print(f"\n{summary(found, workdir)}\n", flush=True)
-        for member, _ in found:
+        results = [(member, trained(member, workdir)) for member in members()]
+        print(f"\n{summary(results, workdir)}\n", flush=True)
+        for member, _ in results:
             print("\n".join(member.refined(workdir / member.name)), end="\n\n", flush=True)
     except ZooError as error:
         print(f"demo: {error}", file=sys.stderr)

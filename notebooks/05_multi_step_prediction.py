@@ -14,21 +14,21 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/05_multi_step_prediction.ipynb)
 #
-# # Prediction in several steps: one damaged digit, one review
+# # Multi-step prediction (test-time adaptation): a corrupted digit, a review
 #
-# A model meets data that it was not trained for. Predict, change something (the statistics of its layers, the input,
-# what is made of the output), evaluate without labels, keep or go back, and let the next prediction have what was
-# learned. It is test-time adaptation (Sun et al., 2020; Wang et al., 2021), with guards that may say no. Figures over
-# twelve kinds of damage, with the failures, are in `docs/multi_step_prediction.md`.
+# Test data may differ from the training data (distribution shift). Predict, change something (the statistics of layers,
+# the input, the output's calibration), evaluate without labels, keep the change or undo it, and use it for the next
+# prediction. This is test-time adaptation (Sun et al., 2020; Wang et al., 2021) with guards that may refuse a change.
+# Figures for twelve corruptions, with the failures, are in `docs/multi_step_prediction.md`.
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import tempfile
@@ -62,21 +62,21 @@ result = zoo.run(build, config, runs / "digits")
 {"test/accuracy": result["test/accuracy"]}
 
 # %% [markdown]
-# ## A stream of damaged digits
+# ## A stream of corrupted digits
 #
-# The network has seen clean digits. Now they come brighter and with less contrast, and it takes nearly all of them
-# for the same class. Nobody tells it the right answers.
+# The network was trained on clean digits. Now they are brighter and have less contrast, and it predicts the same class
+# for nearly all of them. It gets no labels.
 
 # %%
 predictor = zoo.load(runs / "digits")
-known = held_out.load(runs / "digits", predictor)
+heldout = held_out.load(runs / "digits", predictor)
 test = images.load("mnist_5k").test
 order = np.random.default_rng(0).permutation(len(test["y"]))
 x, y = corrupted(test["x"][order], "brightness", 5), test["y"][order]
 stream = [x[first : first + 100] for first in range(0, 500, 100)]
 
 before = digest(predictor.model)
-refined = zoo.refine(predictor, stream, [BatchStatistics()], known)
+refined = zoo.refine(predictor, stream, [BatchStatistics()], heldout)
 plain = predictor.probabilities(x)
 errors = {
     "plain": float((plain.argmax(1) != y).mean()),
@@ -87,45 +87,45 @@ assert digest(predictor.model) == before, "the trained weights are never touched
 errors
 
 # %% [markdown]
-# One digit of it, before and after, and the trace: what was tried on each batch, what the guards expected of it, and
-# why it was kept.
+# One digit before and after, and the trace: the change tried on each batch, the guards' estimates, and the reason for
+# keeping it.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
 number = int(np.flatnonzero((plain.argmax(1) != y) & (refined.probabilities.argmax(1) == y))[0])
 axes[0].imshow(x[number], cmap="gray", vmin=0, vmax=255)
-axes[0].set(title=f"a {y[number]}, damaged", xticks=[], yticks=[])
-for axis, shown, name in ((axes[1], plain, "plain"), (axes[2], refined.probabilities, "refined")):
-    axis.bar(range(10), shown[number], color=["tab:green" if c == y[number] else "tab:grey" for c in range(10)])
+axes[0].set(title=f"a {y[number]}, corrupted", xticks=[], yticks=[])
+for axis, probabilities, name in ((axes[1], plain, "plain"), (axes[2], refined.probabilities, "refined")):
+    axis.bar(range(10), probabilities[number], color=["tab:green" if c == y[number] else "tab:grey" for c in range(10)])
     axis.set(title=name, ylim=(0, 1), xticks=range(10))
 plt.show()
 for line in refined.trace:
     print(line.batch, line.stage, "kept" if line.accepted else "refused", line.reason)
     print(
         f"   expected error {line.before.error:.2f} -> {line.after.error:.2f}, "
-        f"distance from usual answers {line.before.distance:.1f} -> {line.after.distance:.1f}"
+        f"distance from usual predictions {line.before.distance:.1f} -> {line.after.distance:.1f}"
     )
 
 # %% [markdown]
-# ## The same stream, unchanged digits
+# ## The same stream without corruption
 #
-# What did not shift is left alone: the answers are bit for bit those of the plain network.
+# Without a shift nothing changes: the predictions are bit for bit those of the plain network.
 
 # %%
 clean = test["x"][order]
-same = zoo.refine(predictor, [clean[:250], clean[250:]], [BatchStatistics(), Pose()], known)
+same = zoo.refine(predictor, [clean[:250], clean[250:]], [BatchStatistics(), Pose()], heldout)
 assert not any(line.accepted for line in same.trace)
 {line.stage: line.reason for line in same.trace}
 
 # %% [markdown]
-# ## The input can change, too
+# ## Changing the input
 #
-# Digits that were turned: no statistics explain them, and the stage refuses. The other stage searches for the turn,
-# size and place at which each image is most like a class.
+# Rotated digits: statistics do not fix them, and that stage refuses. The stage `Pose` searches for the rotation, scale
+# and translation at which each image is most like a class.
 
 # %%
 turned = corrupted(test["x"][order], "rotation", 4)[:200]
-refined = zoo.refine(predictor, [turned[:100], turned[100:]], [Pose()], known)
+refined = zoo.refine(predictor, [turned[:100], turned[100:]], [Pose()], heldout)
 plain = predictor.probabilities(turned)
 errors = {
     "plain": float((plain.argmax(1) != y[:200]).mean()),
@@ -134,24 +134,24 @@ errors = {
 assert errors["refined"] < errors["plain"]
 
 pose = Pose()
-pose.begin(predictor, known)
-found = pose.aligned(turned[:8])
+pose.begin(predictor, heldout)
+aligned = pose.aligned(turned[:8])
 figure, axes = plt.subplots(2, 8, figsize=(10, 2.8), layout="constrained")
 for column in range(8):
-    for row, (shown, answers) in enumerate(((turned, plain), (found, refined.probabilities))):
+    for row, (shown, predictions) in enumerate(((turned, plain), (aligned, refined.probabilities))):
         axes[row, column].imshow(shown[column], cmap="gray")
-        axes[row, column].set(title=f"{answers[column].argmax()}?", xticks=[], yticks=[])
-axes[0, 0].set_ylabel("as it came")
-axes[1, 0].set_ylabel("set upright")
+        axes[row, column].set(title=f"{predictions[column].argmax()}?", xticks=[], yticks=[])
+axes[0, 0].set_ylabel("input")
+axes[1, 0].set_ylabel("aligned")
 plt.show()
 errors
 
 # %% [markdown]
-# ## A review, and other shares of the classes
+# ## Reviews under label shift
 #
-# A small LSTM reads Chinese reviews, half of which were good in training. Then a stream comes in which nine of ten
-# are bad. The output's stages notice it from the answers alone: a temperature makes the probabilities come true, and
-# the prior follows the shares.
+# A small LSTM classifies Chinese reviews, half of which were good in training. In the stream nine of ten are bad. The
+# stages on the output estimate this from the predictions alone: a temperature calibrates the probabilities, and the
+# prior follows the class proportions.
 
 # %%
 from experiments import lstm_sentiment
@@ -162,7 +162,7 @@ from zoo.workdir import read_run
 config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
-known = held_out.load(runs / "reviews", reader)
+heldout = held_out.load(runs / "reviews", reader)
 reviews = run_texts(read_run(runs / "reviews")).test
 draw = np.random.default_rng(0)
 bad, good = (draw.permutation(np.flatnonzero(reviews.labels == label)) for label in (0, 1))
@@ -171,7 +171,7 @@ texts, labels = [reviews.texts[index] for index in chosen], reviews.labels[chose
 stream = [texts[first : first + 50] for first in range(0, 600, 50)]
 
 plain = reader.probabilities(texts)
-refined = zoo.refine(reader, stream, [Temperature(), Prior()], known)
+refined = zoo.refine(reader, stream, [Temperature(), Prior()], heldout)
 accuracy = {
     "plain": float((plain.argmax(1) == labels).mean()),
     "refined": float((refined.probabilities.argmax(1) == labels).mean()),
@@ -182,32 +182,32 @@ accuracy
 # %%
 number = int(np.flatnonzero((plain.argmax(1) != labels) & (refined.probabilities.argmax(1) == labels))[-1])
 print(texts[number][:60], "| truth:", reader.classes[labels[number]])
-for name, shown in (("plain", plain), ("refined", refined.probabilities)):
-    print(name, {reader.classes[label]: round(float(shown[number][label]), 3) for label in range(2)})
+for name, probabilities in (("plain", plain), ("refined", refined.probabilities)):
+    print(name, {reader.classes[label]: round(float(probabilities[number][label]), 3) for label in range(2)})
 
 # %% [markdown]
-# ## Less work
+# ## Early exit
 #
-# The last kind of step computes less: the reader stops where the rest of a text can hardly change the answer. The
-# promise is chosen on the validation split: at most one answer in a hundred differs, with probability 0.95. Where
-# that cannot be promised, all is read.
+# The last kind of stage computes less: the LSTM stops where the rest of a text can hardly change the prediction. Its
+# threshold is chosen on the validation split, so that at most 1 % of predictions change, with probability 0.95. If that
+# cannot be promised, it reads the whole text.
 
 # %%
 from zoo.adaptation.stages.compute import Compute
 
 texts = reviews.texts[:400]
-refined = zoo.refine(reader, [texts[:200], texts[200:]], [Compute(runs / "reviews")], known)
-other = int((refined.probabilities.argmax(1) != reader.probabilities(texts).argmax(1)).sum())
+refined = zoo.refine(reader, [texts[:200], texts[200:]], [Compute(runs / "reviews")], heldout)
+changed = int((refined.probabilities.argmax(1) != reader.probabilities(texts).argmax(1)).sum())
 print(refined.trace[-1].reason)
-print(f"other answers: {other} of {len(texts)}")
-assert other <= 20
+print(f"changed predictions: {changed} of {len(texts)}")
+assert changed <= 20
 
 # %% [markdown]
 # ## The curves of both runs in TensorBoard
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

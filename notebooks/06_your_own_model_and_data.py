@@ -16,18 +16,18 @@
 #
 # # Your own data, and your own model
 #
-# The experiments take files as they are: a table (.csv), arrays (.npz), texts (.csv, .tsv, .jsonl, .txt). Where that
-# is not enough, three things make an experiment: a `Config`, a `build` and a `forward`. Devices, checkpoints,
-# resuming, TensorBoard and flags come with the engine.
+# The experiments read your files: a table (.csv), arrays (.npz), texts (.csv, .tsv, .jsonl, .txt). If that is not
+# enough, write your own experiment: a `Config`, a `build` and a `forward`. Devices, checkpoints, resuming, TensorBoard
+# and flags come with the engine.
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import csv
@@ -61,8 +61,8 @@ runs = Path(tempfile.mkdtemp())
 # ## A table
 #
 # One column holds the class, all others are numbers. Here the 178 wines of three growers (Aeberhard et al., 1992),
-# written as your own file would be. A tenth becomes validation and a tenth test; features are standardised by the
-# training split alone, and the model carries that in itself.
+# written as your own file would be. 10 % become the validation and 10 % the test split; features are standardised by
+# the training split alone, inside the model.
 
 # %%
 wine = datasets.load_wine()
@@ -81,7 +81,7 @@ print(predictor.classes[int(predictor.probabilities(wine.data[:1].astype(np.floa
 assert result["test/accuracy"] > 0.8
 
 # %% [markdown]
-# Bad input is one line that says what is wrong, where, and how to mend it.
+# An error in the input is one line that says what is wrong, where, and how to fix it.
 
 # %%
 from zoo.errors import BadInput
@@ -91,12 +91,12 @@ try:
 except BadInput as error:
     print(error)
 else:
-    raise AssertionError("a column that is not there was taken")
+    raise AssertionError("a missing column was accepted")
 
 # %% [markdown]
 # ## Arrays
 #
-# `x` and `y`, perhaps `weight`, perhaps `x_test` and `y_test`. uint8 is taken for pixels of 0 to 255.
+# `x` and `y`, optionally `weight`, `x_test` and `y_test`. uint8 means pixels of 0 to 255.
 
 # %%
 digits = datasets.load_digits()
@@ -110,44 +110,44 @@ assert result["test/accuracy"] > 0.85
 # ## Texts
 #
 # A .csv with texts and classes goes to `experiments.lstm_sentiment` or `bert_finetune` (`train_file=`,
-# `text_column=`, `label_column=`; see 02), and a plain text to the language model. Here it learns from this project's
-# own README, byte by byte: a toy, but any .txt will do.
+# `text_column=`, `label_column=`; see 02), and a plain text to the language model. Here it learns
+# this project's own README, byte by byte: a toy, but any .txt will do.
 
 # %%
-readme = next(place for place in (Path("../README.md"), Path("zoo-project/README.md")) if place.exists())
+readme = next(path for path in (Path("../README.md"), Path("zoo-project/README.md")) if path.exists())
 (runs / "mine.txt").write_text(readme.read_text(encoding="utf8"), encoding="utf8")
 config = language_model.LanguageModelConfig(
     train_file=str(runs / "mine.txt"), tokenizer="byte", network="lstm", layers=1, learning_rate=3e-3, batch_size=16,
     steps=300, warmup_steps=20,
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "mine")
-print(f"{result['test/bits_per_byte']:.2f} bits a byte; a byte by itself has 8")
+print(f"{result['test/bits_per_byte']:.2f} bits a byte; an uncompressed byte has 8")
 
 from zoo.predict.language_models import language_model as language
 
-[written] = language.load(runs / "mine").generate("The ", tokens=120, temperature=0.7, seed=1)
-print("The " + written.text)
+[sample] = language.load(runs / "mine").generate("The ", tokens=120, temperature=0.7, seed=1)
+print("The " + sample.text)
 assert result["test/bits_per_byte"] < 6
 
 # %% [markdown]
-# ## A model of your own
+# ## Your own model
 #
-# A convolutional network (LeCun et al., 1998) on 28 x 28 digits, with a second task beside the first: it also
-# reconstructs the image from its last features. The `objective` names the terms that are added up to the loss.
+# A convolutional network (LeCun et al., 1998) on 28 x 28 digits with a second task: it also reconstructs the image from
+# its last features. The `objective` names the terms that are summed into the loss.
 
 
 # %%
 @dataclasses.dataclass(frozen=True)
 class ConvConfig(zoo.Config):
-    """The run's config and the network's; every field becomes a flag."""
+    """Config of the run and the network; every field becomes a flag."""
 
     epochs: float = zoo.setting(3.0, "Passes over the training data.", minimum=0, may_change=True)
-    filters: int = zoo.setting(16, "Of the first convolution.", minimum=1)
+    filters: int = zoo.setting(16, "Filters of the first convolution.", minimum=1)
     reconstruct: float = zoo.setting(1.0, "Weight of the reconstruction.", minimum=0)
 
 
 def forward(model, batch, training, reconstruct):
-    """The whole task on one device's share of the batch: one value for each example; the engine adds them up."""
+    """The whole task on one device's part of the batch: a value for each example; the engine sums them."""
     logits, image = model(batch["x"], training=training)
     target = tf.cast(batch["x"], tf.float32) / 255.0
     right = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
@@ -159,7 +159,7 @@ def forward(model, batch, training, reconstruct):
 
 
 def build(config):
-    """Model, task and data; called again whenever the run is resumed."""
+    """Builds the model and loads the data; called again when the run resumes."""
     data = images.load("mnist_5k")
     pixels = keras.Input((28, 28), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255.0)(keras.layers.Reshape((28, 28, 1))(pixels))
@@ -169,7 +169,7 @@ def build(config):
     image = keras.layers.Reshape((28, 28))(keras.layers.Dense(784, "sigmoid")(features))
     return zoo.Experiment(
         model=keras.Model(pixels, [keras.layers.Dense(10)(features), image]),
-        forward=lambda *given: forward(*given, reconstruct=config.reconstruct),
+        forward=lambda *arguments: forward(*arguments, reconstruct=config.reconstruct),
         objective=("classes", "image"),
         train=zoo.Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": zoo.Batches(data.validation, 256)},
@@ -182,18 +182,18 @@ print({name: round(value, 4) for name, value in result.items() if name.startswit
 assert result["test/accuracy"] > 0.85
 
 # %% [markdown]
-# The exported model is plain Keras. Above the test digits, below what 64 numbers keep of them.
+# The exported model is plain Keras. Above the test digits, below their reconstructions from 64 numbers.
 
 # %%
 model = keras.models.load_model(runs / "conv" / "model.keras")
 test = images.load("mnist_5k").test
 shown = np.random.default_rng(0).choice(len(test["y"]), 10, replace=False)
-logits, made = (np.asarray(output) for output in model(test["x"][shown]))
+logits, reconstructed = (np.asarray(output) for output in model(test["x"][shown]))
 figure, axes = plt.subplots(2, 10, figsize=(10, 2.3), layout="constrained")
 for column, number in enumerate(shown):
     axes[0, column].imshow(test["x"][number], cmap="gray_r")
     axes[0, column].set_title(f"{logits[column].argmax()}", fontsize=10)
-    axes[1, column].imshow(made[column], cmap="gray_r", vmin=0, vmax=1)
+    axes[1, column].imshow(reconstructed[column], cmap="gray_r", vmin=0, vmax=1)
 for axis in axes.flat:
     axis.axis("off")
 plt.show()
@@ -209,7 +209,7 @@ plt.show()
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

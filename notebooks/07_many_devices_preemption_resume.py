@@ -14,22 +14,22 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/07_many_devices_preemption_resume.ipynb)
 #
-# # Many devices, a killed run, and going on
+# # Many devices, preemption and resuming
 #
-# In data-parallel training each replica computes the gradient of its share of the batch, and the sums are added up
-# (all-reduce). Done carelessly that is another training than on one device: means of means weigh a short batch
-# wrongly, clipping before the sum is another clipping, dropout draws the same mask on each replica. Here sums are
-# reduced and divided once, by the global weight. This notebook tries it with logical devices of one CPU, kills a run,
-# and goes on.
+# In data-parallel training each replica computes the gradient of its part of the batch, and the sums are added up
+# (all-reduce). Done carelessly the result differs from one device: means of means weight a short batch wrongly,
+# clipping before the sum clips differently, dropout draws the same mask on each replica. Here sums are reduced and
+# divided once, by the global weight. This notebook tries it with logical devices of one CPU, kills a run, and resumes
+# it.
 
 # %%
-# In Colab: fetches the project and installs it without its dependencies, so that Colab's own TensorFlow stays; the
-# three small packages bring data and search. Elsewhere it does nothing.
+# In Colab: fetches the project and installs it without its dependencies, to keep Colab's own TensorFlow; three small
+# packages bring data and search. Elsewhere it does nothing.
 import os
 import subprocess
 import sys
 
-REPOSITORY = "OWNER/REPO"  # where the project lies on GitHub; `python notebooks/pair.py --repository=...` writes it
+REPOSITORY = "OWNER/REPO"  # the project on GitHub; `python notebooks/pair.py --repository=...` writes it
 if "google.colab" in sys.modules:
     if not os.path.isdir("zoo-project"):
         address = f"https://github.com/{REPOSITORY}"
@@ -39,7 +39,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, "mlxtend", "snownlp", "bm25s"], check=True)
     sys.path.insert(0, os.path.abspath("zoo-project"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # somebody looks on
+BROWSER = "google.colab" in sys.modules or "JPY_SESSION_NAME" in os.environ  # a browser shows it
 
 # %%
 import json
@@ -54,10 +54,10 @@ import numpy as np
 import zoo
 
 # %% [markdown]
-# ## Where a run lives
+# ## The folder of the runs
 #
-# Colab's disk is gone with its machine; a folder of your Drive stays. After a disconnect run the same cells again,
-# and the run goes on from its newest checkpoint there. Set `DRIVE = True` for that; it asks for permission.
+# Colab's disk is lost with its machine; a folder on your Drive stays. After a disconnect run the same cells again, and
+# the run resumes from its newest checkpoint there. Set `DRIVE = True` for that; it asks for permission.
 
 # %%
 DRIVE = False
@@ -73,9 +73,9 @@ print(runs)
 # %% [markdown]
 # ## One device and two
 #
-# TensorFlow's devices are set once for a process, so each run is a process of its own: the command line. Batch
-# normalisation is left out, dropout, clipping and decay are in, and the last batch is short (4,000 is no multiple of
-# 96).
+# TensorFlow's devices are set once per process, so each run is a separate process, by the command line. The run has
+# dropout, clipping and weight decay, but no batch normalisation, and its last batch is short (4,000 is not a multiple
+# of 96).
 
 # %%
 FLAGS = [
@@ -91,10 +91,10 @@ def command(name, *more):
 def train(name, *more):
     """Runs the command; its last line is a JSON object with the final metrics."""
     start = time.perf_counter()
-    done = subprocess.run(command(name, *more), cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    print(f"{name}: {time.perf_counter() - start:.0f} s, with TensorFlow's start")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command(name, *more), cwd=project, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    print(f"{name}: {time.perf_counter() - start:.0f} s, including TensorFlow's start-up")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 project = Path("zoo-project" if "google.colab" in sys.modules else "..").resolve()
@@ -111,13 +111,13 @@ print({name: round(result["test/loss"], 6) for name, result in results.items()})
 assert apart < 1e-5
 
 # %% [markdown]
-# Not bitwise: two replicas add up float32 numbers in another order. It is the same training within that.
+# Not bitwise the same: two replicas add float32 numbers in another order. But for that, the training is the same.
 #
 # ## Killed
 #
-# The same command again, in another folder, and SIGKILL as soon as its second checkpoint is there: nothing in the
-# program can answer that signal, as when a preemptible machine is taken away. A checkpoint is written aside, checked
-# by its checksum and renamed, so that a torn one is never taken for a whole one.
+# The same command again, in another folder, and SIGKILL as soon as its second checkpoint exists. No program can handle
+# that signal, like the loss of a preemptible machine. A checkpoint is written under another name, checksummed and
+# renamed, so that an incomplete one is never read.
 
 
 # %%
@@ -138,8 +138,8 @@ assert code == -signal.SIGKILL and not (runs / "killed" / "result.json").exists(
 # %% [markdown]
 # ## And resumed
 #
-# The same command once more. It ends bitwise where the run ends that nobody disturbed: weights, metrics, and the
-# history for TensorBoard without gaps.
+# The same command once more. It ends with bitwise the same weights and metrics as the undisturbed run, and its
+# TensorBoard history has no gaps.
 
 # %%
 results["killed"] = train("killed")
@@ -154,15 +154,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def curve(folder, tag):
-    """The steps and values of one curve of TensorBoard."""
-    found = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
-    return [point.step for point in found], [float(tf.make_ndarray(point.tensor_proto)) for point in found]
+    """Steps and values of a TensorBoard curve."""
+    points = EventAccumulator(str(folder), {"tensors": 0}).Reload().Tensors(tag)
+    return [point.step for point in points], [float(tf.make_ndarray(point.tensor_proto)) for point in points]
 
 
 whole, resumed = (curve(runs / name / "train", "loss") for name in ("one", "killed"))
 assert whole == resumed
 figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
-axis.plot(*whole, color="tab:blue", linewidth=5, alpha=0.35, label="never disturbed")
+axis.plot(*whole, color="tab:blue", linewidth=5, alpha=0.35, label="undisturbed")
 axis.plot(*resumed, color="black", linewidth=1.2, label="killed and resumed")
 killed_at = int(left[-1].split("-")[-1]) if left[-1].startswith("step-") else 40
 axis.axvline(killed_at, color="tab:red", linestyle="--", linewidth=1)
@@ -173,8 +173,8 @@ axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# On a machine with several GPUs the flag is `--strategy=mirrored`; with several machines `TF_CONFIG` names the
-# workers and the workdir is a shared folder. A run that began on one device may go on on two: checkpoints know no
+# On a machine with several GPUs the flag is `--strategy=mirrored`; with several machines `TF_CONFIG` names the workers
+# and the workdir is a shared folder. A run that began on one device may resume on two: checkpoints are independent of
 # devices.
 
 # %%
@@ -187,7 +187,7 @@ assert longer["step"] > results["killed"]["step"] and longer["test/accuracy"] > 
 
 # %%
 # %load_ext tensorboard
-if BROWSER:  # as `%tensorboard --logdir FOLDER`, where there is a page to show it on
+if BROWSER:  # same as `%tensorboard --logdir FOLDER`
     from IPython import get_ipython
 
     get_ipython().run_line_magic("tensorboard", f"--logdir {runs}")

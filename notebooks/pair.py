@@ -1,11 +1,9 @@
-"""Writes each notebook from its text: `python notebooks/pair.py [--repository=owner/name]`.
+"""Writes each .ipynb from its .py: `python notebooks/pair.py [--repository=owner/name]`.
 
-The text (.py, jupytext's percent format; Jupyter opens it as a notebook, too) is the source that is read and changed;
-Colab needs the .ipynb. It is kept without outputs: pictures would be most of every diff, and would tell of some other
-machine's run. The tests run all of it.
+The .py (jupytext's percent format, which Jupyter opens as a notebook, too) is the source to edit; Colab needs the
+.ipynb. It has no outputs: images would fill every diff, and come from another machine. The tests run all cells.
 
-The one place that cannot be known here is where the project lies on GitHub: `--repository` writes it into all badges
-and first cells.
+The project's address on GitHub is not in this repository: `--repository` writes it into all badges and first cells.
 """
 
 import argparse
@@ -15,35 +13,35 @@ from pathlib import Path
 import jupytext
 
 FOLDER = Path(__file__).parent
-# In a badge's link, and in the first cell.
+# The address in a badge's link and in the first cell.
 _PLACES = (r"(?<=colab\.research\.google\.com/github/)[^/\s]+/[^/\s]+", r'(?<=REPOSITORY = ")[^"]+')
 
 
 def texts() -> list[Path]:
-    """The notebooks' texts in their order."""
+    """The notebooks' .py files in order."""
     return sorted(FOLDER.glob("[0-9]*.py"))
 
 
 def place(text: str, repository: str) -> str:
-    """The text with another place of the project on GitHub."""
+    """The text with another address on GitHub."""
     for pattern in _PLACES:
         text = re.sub(pattern, repository, text)
     return text
 
 
 def notebook(text: Path):
-    """The notebook that a text makes: no outputs, and cells named by number, so that a diff shows what has changed."""
-    made = jupytext.read(text)
-    for number, cell in enumerate(made.cells):
+    """The notebook of a .py file: no outputs, and cells named by number, so that diffs are small."""
+    result = jupytext.read(text)
+    for number, cell in enumerate(result.cells):
         cell["id"] = f"cell-{number}"
         cell["metadata"] = {}
-    return made
+    return result
 
 
 def main() -> None:
-    """Writes them all."""
+    """Writes all notebooks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repository", help="owner/name on GitHub, to be written into all of them")
+    parser.add_argument("--repository", help="owner/name on GitHub, to write into all notebooks")
     repository = parser.parse_args().repository
     for text in texts():
         if repository:

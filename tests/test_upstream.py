@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.engine import devices
+from zoo.engine import devices, private_apis
 
 
 def replicas_of(strategy, function):
@@ -66,3 +66,41 @@ def test_keras_optimizers_add_up_gradients_without_a_switch():
         return variable.value + 0.0
 
     np.testing.assert_allclose(replicas_of(strategy, step)[0], [-2.0])
+
+
+class Twice(keras.layers.Layer):
+    """A layer with a layer inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(self.dense(x))
+
+
+def test_keras_lists_inner_layers_by_a_private_method_only():
+    inner = keras.Sequential([keras.Input((2,)), Twice()])
+    model = keras.Sequential([keras.Input((2,)), inner])
+    dense = inner.layers[0].dense
+    assert model.layers == [inner]
+    layers = private_apis.all_layers(model)
+    assert layers[0] is model and inner in layers and layers.count(dense) == 1
+    # A public method would take the place of `private_apis.all_layers`.
+    assert not hasattr(model, "flatten_layers")
+
+
+def test_keras_optimizers_find_a_variables_slot_by_a_private_method_only():
+    variables = [keras.Variable(np.zeros(2, np.float32)) for _ in range(3)]
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(variables)
+    assert [private_apis.variable_index(optimizer, variable) for variable in variables] == [0, 1, 2]
+    # A public method would take the place of `private_apis.variable_index`.
+    assert not hasattr(optimizer, "get_variable_index") and not hasattr(optimizer, "variable_index")
+
+
+def test_tensorflow_marks_a_step_of_a_profile_by_a_private_argument_only():
+    """Its documentation says `_r=1` itself; once it does not, `private_apis.traced_step` has a public argument."""
+    assert "_r=1" in tf.profiler.experimental.Trace.__doc__
+    with private_apis.traced_step(3):
+        pass

@@ -1,4 +1,4 @@
-"""Config: one flat frozen dataclass per experiment, one absl flag per field."""
+"""Config of a run: one flat frozen dataclass per experiment, one absl flag per field."""
 
 import dataclasses
 import math
@@ -31,14 +31,14 @@ def setting(
     """A field of a config.
 
     Args:
-        default: its type is the field's; the help says why it is this one.
-        help: for `--help`.
+        default: default value; the help gives its reason.
+        help: text for `--help`.
         minimum: smallest value allowed.
         maximum: largest value allowed.
         less_than: bound that the value must stay below.
         choices: the values allowed.
         may_change: whether a resumed run may have another value than the saved one.
-        alias: a second name of the flag, where other experiments call the same thing so.
+        alias: second name of the flag, for a thing that other experiments call differently.
     """
     limits = {"minimum": minimum, "maximum": maximum, "less_than": less_than, "choices": tuple(choices)}
     metadata = {"help": help, **limits, "may_change": may_change, "alias": alias}
@@ -47,108 +47,115 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What every training run has; an experiment adds fields of its own in one subclass.
+    """Config of every training run; an experiment adds its own fields in one subclass.
 
     Steps count updates of the weights; `batch_size` is the global one, whatever the number of devices.
     """
 
+    # Length and batches
     seed: int = setting(
-        0, "Of the order of the examples, the initial weights and all noise.", minimum=0, maximum=2**32 - 1
+        0, "Seed of the examples' order, the initial weights and all noise.", minimum=0, maximum=2**32 - 1
     )
     steps: int = setting(0, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
     epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
-    batch_size: int = setting(
-        128, "Examples per step, over all devices; 128 is a common middle for small models.", minimum=1
+    batch_size: int = setting(128, "Examples per step, over all devices; 128 is common for small models.", minimum=1)
+    accumulate: int = setting(
+        1, "Micro-batches per step (gradient accumulation): the same run in less memory.", minimum=1, may_change=True
     )
-    accumulate: int = setting(1, "Micro-batches per step: the same run in less memory.", minimum=1, may_change=True)
 
-    optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name is answered with the others.")
+    # Optimizer and learning rate
+    optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name lists the others.")
     learning_rate: float = setting(1e-3, "Peak rate; 0.001 is Adam's own default.", minimum=0)
-    schedule: str = setting(
-        "constant",
-        "Of the learning rate, after the warm-up.",
-        choices=SCHEDULES,
-    )
+    schedule: str = setting("constant", "Learning-rate schedule after the warm-up.", choices=SCHEDULES)
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", minimum=0)
     warmup_fraction: float = setting(
-        0.0, "Share of the schedule's steps that is warm-up, where --warmup_steps is 0.", minimum=0, less_than=1
+        0.0, "Fraction of the schedule's steps that warm up, unless --warmup_steps is set.", minimum=0, less_than=1
     )
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", minimum=0)
-    final_fraction: float = setting(0.0, "Final / peak rate of linear, cosine and polynomial.", minimum=0, maximum=1)
+    final_fraction: float = setting(
+        0.0, "Final / peak rate of the linear, cosine and polynomial schedules.", minimum=0, maximum=1
+    )
     decay_rate: float = setting(
         0.1, "Factor of the step and exponential schedules, once per --decay_every.", minimum=0, maximum=1
     )
-    decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule.", minimum=0)
-    power: float = setting(2.0, "Of the polynomial schedule.", minimum=0)
+    decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule after the warm-up.", minimum=0)
+    power: float = setting(2.0, "Exponent of the polynomial schedule.", minimum=0)
 
+    # Fine-tuning, layer by layer
     layer_decay: float = setting(
         1.0,
-        "Factor of the rate from each layer to the next below; 0.38 is ULMFiT's for fine-tuning. 1: none.",
+        "Factor of the rate from each layer to the next lower one; ULMFiT uses 0.38. 1: one rate for all.",
         minimum=0,
     )
     unfreeze_every: int = setting(
-        0, "Steps after which one more layer begins to learn, from the output down. 0: all from the start.", minimum=0
+        0, "Steps after which one more layer starts to learn, from the output down. 0: all from the start.", minimum=0
     )
 
+    # Regularization
     weight_decay: float | None = setting(
         None,
         "Decoupled decay of matrices, times the rate. Unset: 0.01 for adamw, lamb, lion and muon, 0 for the others.",
         minimum=0,
     )
-    l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once.", minimum=0)
-    clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: not clipped.", minimum=0)
+    l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once per step.", minimum=0)
+    clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: no clipping.", minimum=0)
     ema: float = setting(
         0.0,
-        "Decay of a moving average of the weights, used for evaluation and export. 0: none.",
+        "Decay of a moving average of the weights, used for evaluation and export. 0: no average.",
         minimum=0,
         less_than=1,
     )
 
+    # Devices and compilation
     strategy: str = setting(
         "auto",
-        "Devices. auto: the workers in TF_CONFIG, else all GPUs, else the CPU.",
+        "Devices to train on. auto: the workers in TF_CONFIG, else all GPUs, else the CPU.",
         choices=("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu"),
         may_change=True,
     )
     cpu_devices: int = setting(
-        1, "Logical CPU devices to make: replicas without a GPU.", minimum=1, maximum=64, may_change=True
+        1, "Logical CPU devices: replicas without a GPU.", minimum=1, maximum=64, may_change=True
     )
     compile: str = setting(
         "auto",
-        "XLA program of a whole loop, of one step's forward and backward pass (cores: one for each core's share; "
-        "islands: many small ones in it), or none; auto: the fastest for the model.",
+        "What XLA compiles as one program. loop: many steps; step: forward and backward pass of one step; cores: the "
+        "same for each core's slice; islands: parts of the model; none: nothing; auto: the fastest for the model.",
         choices=("auto", "loop", "cores", "step", "islands", "none"),
         may_change=True,
     )
     steps_per_loop: int = setting(
-        1000, "Most steps per compiled call; fewer are taken where a call would last long.", minimum=1, may_change=True
+        1000, "Most steps per compiled call; a call that would last long has fewer.", minimum=1, may_change=True
     )
     precision: str = setting(
-        "float32", "bfloat16 computes in it and keeps float32 weights.", choices=("float32", "bfloat16")
+        "float32", "bfloat16 computes in bfloat16 and keeps float32 weights.", choices=("float32", "bfloat16")
     )
 
+    # Logging, evaluation and checkpoints
     log_every: int = setting(100, "Steps between two points of the training curves.", minimum=1, may_change=True)
     eval_every: int = setting(0, "Steps between two evaluations. 0: every epoch.", minimum=0, may_change=True)
     checkpoint_every: int = setting(0, "Steps between two checkpoints. 0: at the end only.", minimum=0, may_change=True)
-    keep: int = setting(3, "Newest checkpoints to keep; the best is kept besides.", minimum=1, may_change=True)
-    metric: str = setting("loss", "Of the evaluation, that tells which weights are best.")
+    keep: int = setting(3, "Recent checkpoints to keep, in addition to the best one.", minimum=1, may_change=True)
+    metric: str = setting("loss", "Evaluation metric that decides which weights are best.")
     metric_mode: str = setting(
-        "auto", "Whether the best is the smallest or the largest; auto knows both.", choices=("auto", "min", "max")
+        "auto", "Whether the best --metric is the smallest or the largest.", choices=("auto", "min", "max")
     )
     patience: int = setting(
-        0, "Evaluations without a better --metric after which the run ends. 0: never.", minimum=0, may_change=True
+        0, "Evaluations without a better --metric before the run stops early. 0: never.", minimum=0, may_change=True
     )
     export: str = setting(
         "auto",
-        "Weights of model.keras: of the last step, or the best by --metric; auto: the best where --patience is set.",
+        "Weights in model.keras: those of the last step, or the best by --metric; auto: the best if --patience is set.",
         choices=("auto", "last", "best"),
         may_change=True,
     )
-    init_from: str = setting("", "Workdir or .keras file whose weights to start from.")
 
+    # Initial weights
+    init_from: str = setting("", "Workdir or .keras file whose weights to start from. Empty: random weights.")
+
+    # TensorBoard
     show: str = setting(
         "auto",
-        "Evaluations that TensorBoard also gets pictures, texts and precision-recall curves of; auto: the first, "
+        "Evaluations for which TensorBoard also gets images, texts and precision-recall curves; auto: the first, "
         "4th, 16th, 64th, ... and the last, so that no run is held up; end: the last and the test.",
         choices=("auto", "evaluations", "end", "none"),
         may_change=True,
@@ -158,21 +165,21 @@ class Config:
     )
     histograms: int = setting(
         0,
-        "Steps between two histograms of weights and gradients, and norms of each layer's gradient. 0: none, as each "
-        "takes a step's time and 0.02 s for a million weights, and the first one a compilation.",
+        "Steps between two histograms of weights and gradients, with each layer's gradient norm. 0: no histograms, as "
+        "each takes a step's time and 0.02 s for a million weights, and the first one a compilation.",
         minimum=0,
         may_change=True,
     )
     projector: int = setting(
         0,
-        "Examples whose last features the embedding projector gets at the end. 0: none, as it takes a compilation and "
-        "files of about 10 bytes a number.",
+        "Examples to show in the embedding projector at the end, by their last features. 0: none, as it takes a "
+        "compilation and files of about 10 bytes a number.",
         minimum=0,
         may_change=True,
     )
     profile: str = setting(
         "",
-        "FIRST:LAST, the steps that are traced for the Profile tab (100:110); they run slower. Empty: none.",
+        "FIRST:LAST, steps to trace for the Profile tab (100:110); they run slower. Empty: no trace.",
         may_change=True,
     )
 
@@ -191,7 +198,7 @@ class Config:
 
     @property
     def exports_best(self) -> bool:
-        """Whether the best weights are to be exported, not the last."""
+        """Whether to export the best weights instead of the last."""
         return self.export == "best" or (self.export == "auto" and self.patience > 0)
 
     @property
@@ -202,7 +209,7 @@ class Config:
         return self.metric_mode == "max"
 
     def flags(self) -> str:
-        """The text of a flag file that makes this config again."""
+        """Text of a flag file that repeats this config."""
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -213,13 +220,13 @@ class Config:
 
 def define_flags(config_class: type[Config], workdir: str, values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines an absl flag for each field, and `--workdir`, as flags of the program that runs (for `--help`)."""
-    describe = "Folder of the run: checkpoints, TensorBoard, model. A run that was stopped goes on there."
-    made = [_flag("workdir", str, workdir, describe, ())]
+    description = "Folder of the run: checkpoints, TensorBoard, model. A stopped run continues there."
+    definitions = [_flag("workdir", str, workdir, description, ())]
     for field, kind in _typed_fields(config_class):
-        made.append(
+        definitions.append(
             _flag(field.name, kind, field.default, field.metadata.get("help", ""), field.metadata.get("choices", ()))
         )
-    for flag in made:
+    for flag in definitions:
         flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
     for field, _ in _typed_fields(config_class):
         if field.metadata.get("alias"):
@@ -227,25 +234,25 @@ def define_flags(config_class: type[Config], workdir: str, values: flags.FlagVal
 
 
 def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAGS) -> Config:
-    """The config that the parsed flags describe.
+    """Makes a config from parsed flags.
 
-    `--steps` on the command line takes the place of a default number of epochs, and the other way round.
+    `--steps` on the command line replaces a default number of epochs, and the other way round.
 
     Raises:
         BadInput: a value out of its range, or two that contradict each other.
     """
-    given = {}
+    fields = {}
     for field, kind in _typed_fields(config_class):
         value = values[field.name].value
-        given[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
-    for one, other in (("steps", "epochs"), ("epochs", "steps")):
-        if values[one].present and not values[other].present:
-            given[other] = 0
-    return config_class(**given)
+        fields[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
+    for flag, alternative in (("steps", "epochs"), ("epochs", "steps")):
+        if values[flag].present and not values[alternative].present:
+            fields[alternative] = 0
+    return config_class(**fields)
 
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
-    """How a config contradicts a saved one (its `dataclasses.asdict`), in the fields that a resumed run must keep."""
+    """Differences from a saved config (its `dataclasses.asdict`) in the fields that a resumed run must keep."""
     fixed = [field.name for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
     now = {name: _plain(getattr(config, name)) for name in fixed}
     return [
@@ -256,15 +263,15 @@ def differences(saved: dict[str, Any], config: Config) -> list[str]:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The config as JSON has it."""
+    """The config as JSON-compatible values."""
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
 def steps_range(text: str) -> tuple[int, int] | None:
-    """The steps of `--profile`, FIRST:LAST, the last one excluded; None where it is empty.
+    """Parses `--profile`, FIRST:LAST, the last step excluded; None for an empty text.
 
     Raises:
-        BadInput: it is something else.
+        BadInput: the text has another form.
     """
     first, colon, last = text.partition(":")
     if not text:
@@ -283,16 +290,16 @@ def _typed_fields(config_class: type[Config]):
         yield field, typing.get_origin(hint) or hint
 
 
-def _flag(name: str, kind: type, default: Any, describe: str, choices: Sequence[str]) -> flags.Flag:
+def _flag(name: str, kind: type, default: Any, description: str, choices: Sequence[str]) -> flags.Flag:
     if kind is bool:
-        return flags.BooleanFlag(name, default, describe)
+        return flags.BooleanFlag(name, default, description)
     if choices:
-        return flags.EnumFlag(name, default, describe, list(choices))
+        return flags.EnumFlag(name, default, description, list(choices))
     if kind is tuple:
         texts = [str(item) for item in default]
-        return flags.Flag(flags.ListParser(), flags.CsvListSerializer(","), name, texts, describe)
+        return flags.Flag(flags.ListParser(), flags.CsvListSerializer(","), name, texts, description)
     parser = {int: flags.IntegerParser, float: flags.FloatParser}.get(kind, flags.ArgumentParser)()
-    return flags.Flag(parser, flags.ArgumentSerializer(), name, default, describe)
+    return flags.Flag(parser, flags.ArgumentSerializer(), name, default, description)
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
@@ -307,7 +314,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 
 
 def _out_of_bounds(number: float, limits: Mapping[str, Any]) -> list[str]:
-    """What a number should have been."""
+    """The bounds that a number violates."""
     checks = {
         ">=": (limits.get("minimum"), operator.ge),
         "<=": (limits.get("maximum"), operator.le),

@@ -1,4 +1,4 @@
-"""What all races share: contenders in turns, each in a process of its own; ratios with their spread.
+"""Harness of the races: contenders take turns, each in its own process; ratios with their spread.
 
 May import zoo; imports no race.
 Start at race.py.

@@ -1,4 +1,4 @@
-"""The command line that the benchmarks share: who races, how long, and where the figures go."""
+"""Command line of the races: contenders, rounds, batch sizes and output."""
 
 import argparse
 import fnmatch
@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.harness import race, report
 from benchmarks.harness.race import Contender
 
-# Whom the others' times are divided by.
+# Contender whose time the others' times are divided by.
 BASE = "engine"
 
 
@@ -25,12 +25,12 @@ def run(
     """Races the chosen contenders for each batch size; prints the tables and writes the JSON.
 
     Args:
-        name: of the benchmark's module.
-        about: what it measures, in a line.
-        contenders: all that can be chosen, in the order of the table.
-        peers: what may have an interpreter of its own.
-        arguments: of the command line; those of this process by default.
-        batch_sizes: raced by default.
+        name: name of the benchmark's module.
+        about: description in one line.
+        contenders: all contenders, in the order of the table.
+        peers: libraries that may have their own interpreter, a flag `--PEER_python` each.
+        arguments: command-line arguments; those of this process by default.
+        batch_sizes: default of `--batch_sizes`.
     """
     parser = _parser(name, about, peers, batch_sizes)
     options = parser.parse_args(arguments)
@@ -46,7 +46,7 @@ def run(
         rows = report.rows(results, batch_size, BASE)
         print(f"\nbatch size {batch_size}\n\n{report.table(rows, results)}\n", flush=True)
         record["races"][batch_size] = report.as_dict(results, rows)
-        # After each race: what is measured is not lost if the next one is stopped.
+        # After each race, so that no figure is lost if the next one is stopped.
         _write(Path(options.out), record)
     print(f"all figures: {options.out}")
 
@@ -54,12 +54,14 @@ def run(
 def _parser(name: str, about: str, peers: Sequence[str], batch_sizes: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=about)
     parser.add_argument("--rounds", type=int, default=10, help="chunks of each contender; default %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a chunk, about; default %(default)s")
-    parser.add_argument("--batch_sizes", default=batch_sizes, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a chunk, about; default %(default)s")
+    parser.add_argument("--batch_sizes", default=batch_sizes, help="with commas; default %(default)s")
     parser.add_argument("--contenders", default="*", help="names, or patterns like fit*, with commas; default all")
     parser.add_argument("--out", default=f"runs/benchmarks/{name.replace(' ', '_')}.json", help="default %(default)s")
     for peer in peers:
-        parser.add_argument(f"--{peer}_python", default=sys.executable, help="its interpreter; default this one")
+        parser.add_argument(
+            f"--{peer}_python", default=sys.executable, help=f"interpreter that has {peer}; default this one"
+        )
     return parser
 
 

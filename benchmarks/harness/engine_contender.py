@@ -1,4 +1,4 @@
-"""A run of this engine as a contender, made by the code that `zoo.run` makes it by."""
+"""This engine as a contender, made by the same code as in `zoo.run`."""
 
 import tensorflow as tf
 
@@ -9,14 +9,14 @@ from zoo.training import run
 
 
 def training(strategy: tf.distribute.Strategy, config: Config, experiment: Experiment, quantum: int) -> Training:
-    """Without files, logs and evaluations; `quantum` is the least number of steps that compares with others."""
+    """A run without files, logs and evaluations; `quantum`: smallest number of steps that is comparable."""
     engine = run.make_engine(strategy, config, experiment, run.total_steps(config, experiment))
     done = 0
 
     def train(steps: int) -> Metrics:
         nonlocal done
-        found = means(engine.train(experiment.train, done, steps))
+        metrics = means(engine.train(experiment.train, done, steps))
         done += steps
-        return Metrics(found["loss"], found["accuracy"])
+        return Metrics(metrics["loss"], metrics["accuracy"])
 
     return Training(first=lambda: train(1), train=train, quantum=quantum)

@@ -1,4 +1,4 @@
-"""`model.fit` in turns."""
+"""`model.fit` as a contender that runs in turns."""
 
 import queue
 from typing import Any
@@ -9,9 +9,9 @@ from benchmarks.harness.worker import Metrics
 
 
 class Turns(keras.callbacks.Callback):
-    """Halts `fit` between two epochs until it is its turn.
+    """Pauses `fit` between two epochs until its next turn.
 
-    A call of `fit` for each turn would charge it for its set-up again and again, which a user pays once per run.
+    A call of `fit` for each turn would include its set-up each time, which a user pays once per run.
     """
 
     def __init__(self):
@@ -21,7 +21,7 @@ class Turns(keras.callbacks.Callback):
         self._results: queue.SimpleQueue[Metrics | Exception] = queue.SimpleQueue()
 
     def fit(self, model: keras.Model, data: dict[str, Any]) -> None:
-        """Runs in a thread of its own."""
+        """Runs `fit` without end; to be called in its own thread."""
         try:
             model.fit(**data, epochs=1_000_000, verbose=0, callbacks=[self])
         except Exception as error:

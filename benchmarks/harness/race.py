@@ -1,7 +1,7 @@
-"""Runs contenders side by side: each in a process of its own, in turn, round after round.
+"""Runs contenders side by side: each in its own process, in turn, round after round.
 
-A machine's speed drifts by more than what contenders differ by (other tenants, heat), so each round gives one figure of
-each contender, taken within seconds of the others, and contenders are compared within rounds only.
+A machine's speed drifts by more than contenders differ (other tenants, heat), so each round measures each contender
+once, within seconds of the others, and contenders are compared within rounds only.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from typing import Any
 import psutil
 
 _ROOT = Path(__file__).parents[2]
-# Between two turns: lets prefetching and spinning threads of the last contender come to rest.
+# Seconds between two turns, for prefetching and spinning threads of the last contender to come to rest.
 _PAUSE = 0.1
 _ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What one worker runs.
+    """A contender: what one worker runs.
 
     Attributes:
-        name: in tables and in `--contenders`.
-        group: settings of one library, of which the best is named.
+        name: name in tables and in `--contenders`.
+        group: name of the library; the best contender of each group is reported.
         place: `module.function` below `benchmarks` that makes the worker's `Training`.
-        options: its keyword arguments, besides the race's own.
-        python: which of the given interpreters runs it.
-        install: how to get what it needs.
+        options: keyword arguments of that function, in addition to the race's.
+        python: name of the interpreter that runs it.
+        install: command that installs its dependencies.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Contender:
 
 @dataclasses.dataclass
 class Result:
-    """All that a contender did in one race; `problem` says why it did nothing."""
+    """Figures of a contender in one race; `problem` says why there are none."""
 
     contender: str
     group: str
@@ -75,10 +75,10 @@ def run(
         options: keyword arguments for every contender.
         pythons: interpreters by the names that contenders use.
         rounds: chunks of each contender.
-        seconds: that a chunk should last.
+        seconds: intended length of a chunk.
 
     Returns:
-        One result per contender, in the order given.
+        One result per contender, in the same order.
     """
     results, running = [], []
     with contextlib.ExitStack() as stack:
@@ -103,7 +103,7 @@ def run(
 
 
 class _Worker:
-    """A contender's process, seen from the parent."""
+    """The parent's side of a contender's process."""
 
     def __init__(self, contender: Contender, result: Result, python: str, seconds: float):
         self._contender = contender
@@ -127,7 +127,7 @@ class _Worker:
             raise Unfit(f"not installed: no interpreter {python} ({error.strerror}); {contender.install}") from error
 
     def start(self) -> None:
-        """Waits until the contender is warm."""
+        """Waits until the contender is warmed up."""
         answer = self._answer()
         if "missing" in answer:
             raise Unfit(f"not installed: no module {answer['missing']}; {self._contender.install}")
@@ -135,7 +135,7 @@ class _Worker:
         self._result.versions = self._answer()["versions"]
 
     def turn(self) -> None:
-        """One chunk; a contender that fails takes no further part."""
+        """Runs one chunk; a contender that fails is left out from then on."""
         if self._result.problem:
             return
         time.sleep(_PAUSE)
@@ -153,7 +153,7 @@ class _Worker:
         self._result.chunks.append({**chunk, "others_cpu_share": max(others, 0.0)})
 
     def stop(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
         self._process.stdin.close()

@@ -1,4 +1,4 @@
-"""What a race comes to: a table for people, a JSON of everything."""
+"""Report of a race: a table to read, a JSON with all figures."""
 
 import dataclasses
 import datetime
@@ -52,25 +52,25 @@ class Row(NamedTuple):
 
 
 def rows(results: Sequence[Result], batch_size: int, base: str) -> list[Row]:
-    """One row for each contender that ran; ratios are to the one named `base`, round by round."""
+    """One row for each contender that ran; ratios are to `base`'s time in the same round."""
     based = next((_times(result) for result in results if result.contender == base and not result.problem), [])
     return [_row(result, batch_size, based) for result in results if result.chunks and not result.problem]
 
 
-def table(found: Sequence[Row], results: Sequence[Result]) -> str:
-    """The rows, then who did not run and why, then the best of each group, then how busy the machine was."""
-    cells = [list(_HEADS), *(row.cells() for row in found)]
+def table(rows: Sequence[Row], results: Sequence[Result]) -> str:
+    """The rows, the contenders that failed with the reason, the best of each group, and the load by other processes."""
+    cells = [list(_HEADS), *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     # Names to the left, figures to the right.
     aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in cells]
     aligned.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     lines = [f"| {' | '.join(line)} |" for line in aligned]
     lines += [f"{result.contender}: {result.problem}" for result in results if result.problem]
-    return "\n".join([*lines, *_best(found), _others(results)])
+    return "\n".join([*lines, *_best(rows), _others(results)])
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """The machine that was measured on."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
@@ -82,10 +82,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def as_dict(results: Sequence[Result], found: Sequence[Row]) -> dict[str, Any]:
-    """All raw figures, and what the table has of them."""
+def as_dict(results: Sequence[Result], rows: Sequence[Row]) -> dict[str, Any]:
+    """All raw figures, and those of the table."""
     return {
-        "summary": [{name: _plain(value) for name, value in row._asdict().items()} for row in found],
+        "summary": [{name: _plain(value) for name, value in row._asdict().items()} for row in rows],
         "raw": [dataclasses.asdict(result) for result in results],
     }
 
@@ -112,10 +112,10 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def _best(found: Sequence[Row]) -> list[str]:
+def _best(rows: Sequence[Row]) -> list[str]:
     lines = []
-    for group in dict.fromkeys(row.group for row in found):
-        members = [row for row in found if row.group == group]
+    for group in dict.fromkeys(row.group for row in rows):
+        members = [row for row in rows if row.group == group]
         best = min(members, key=lambda row: row.ms_per_step.median)
         if len(members) > 1:
             ratio = f", {best.ratio.text('.2f')} times the engine's time" if best.ratio else ""

@@ -1,9 +1,9 @@
-"""The side of a benchmark that runs in a contender's process and environment; it needs no package but the contender's.
+"""Worker of a race: runs in a contender's process and environment, and needs no package but the contender's.
 
     python -m benchmarks.harness.worker MODULE FUNCTION '{"batch_size": 32, ...}' SECONDS
 
-`MODULE.FUNCTION(**options)` makes a `Training`. Its first call is made, then calls until one lasts about SECONDS; after
-that each line `run` on the standard input runs one chunk of about that length. Answers are lines of JSON.
+Makes a `Training` by `MODULE.FUNCTION(**options)` and warms it up until a call lasts about SECONDS; after that, each
+line `run` on the standard input runs one chunk of about that length. Answers are lines of JSON.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TextIO
 
 _PACKAGES = ("zoo-keras", "tensorflow", "keras", "tf-models-official", "torch", "jax", "jaxlib", "optax", "numpy")
 
-# Chunks before the first that counts: early calls may still compile (a short last batch) or wait for threads to start.
+# Warm-up chunks, which do not count: early calls may still compile (a short last batch) or wait for threads to start.
 _WARM_UP = 3
-# Share of a chunk that is run before it, not counted: an idle process loses its caches and may lose pages of memory.
+# Fraction of a chunk that runs before it, not counted: an idle process loses its caches and may lose pages of memory.
 _WAKE_UP = 0.2
 
 
@@ -38,9 +38,9 @@ class Training:
     """A contender, ready to run.
 
     Attributes:
-        first: does the fewest steps that the contender can do, with all that is traced and compiled before.
-        train: goes on for a number of steps, a multiple of `quantum`; returns when they are done.
-        quantum: steps that are done as a whole.
+        first: runs the fewest steps possible, with all tracing and compilation before.
+        train: runs a number of steps, a multiple of `quantum`, and returns when they are done.
+        quantum: steps that can only run together.
     """
 
     first: Callable[[], Metrics]
@@ -49,7 +49,7 @@ class Training:
 
 
 def serve(module: str, function: str, options: dict[str, Any], seconds: float, answers: TextIO) -> None:
-    """Answers the parent until it goes."""
+    """Answers the parent until it closes the pipe."""
 
     def answer(**message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
@@ -67,33 +67,33 @@ def serve(module: str, function: str, options: dict[str, Any], seconds: float, a
         answer(started=True)
         chunk = _chunk(training, steps)
         answer(**chunk)
-        # Had the machine been busy in the warm-up, all chunks would be too short.
+        # If the machine was busy in the warm-up, all chunks would be too short.
         steps = _whole(steps * min(max(seconds / chunk["seconds"], 0.25), 4.0), training.quantum)
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages at hand that a figure may depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the installed packages that a figure may depend on."""
+    by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            by_package[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def _calibrated(training: Training, seconds: float) -> int:
-    """How many steps last about that long, once everything is warm."""
+    """The number of steps that last about `seconds` after warm-up."""
     steps, total = training.quantum, 0.0
     while True:
         started = time.perf_counter()
         training.train(steps)
         lasted = time.perf_counter() - started
         total += lasted
-        wanted = _whole(steps * min(seconds / lasted, 10.0), training.quantum)
-        if total >= _WARM_UP * seconds and wanted <= 2 * steps:
-            return wanted
-        steps = wanted
+        target = _whole(steps * min(seconds / lasted, 10.0), training.quantum)
+        if total >= _WARM_UP * seconds and target <= 2 * steps:
+            return target
+        steps = target
 
 
 def _whole(steps: float, quantum: int) -> int:
@@ -111,7 +111,7 @@ def _chunk(training: Training, steps: int) -> dict[str, float]:
         "ms_per_step": seconds / steps * 1e3,
         "cpu_seconds": cpu,
         "peak_mb": _peak_mb(),
-        # Waits for the disk: pages that the kernel took away from an idle process.
+        # Page faults that wait for the disk: pages that the kernel took away from an idle process.
         "major_faults": resource.getrusage(resource.RUSAGE_SELF).ru_majflt - faults,
         **metrics._asdict(),
     }
@@ -124,7 +124,7 @@ def _peak_mb() -> float:
 
 
 def main() -> None:
-    # Whatever a framework prints goes to stderr: the answers have the pipe to themselves.
+    # Whatever a framework prints goes to stderr: the pipe is for the answers only.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, function, options, seconds = sys.argv[1:]
@@ -132,5 +132,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Under its own name, so that contenders share this module's classes.
+    # Imported by its own name, so that contenders share this module's classes.
     importlib.import_module("benchmarks.harness.worker").main()

@@ -1,27 +1,27 @@
-"""Speed of a trained model's answers, in the zoo and in its peers, side by side.
+"""Speed of inference of a trained model, in the zoo and in its peers, side by side.
 
     python -m benchmarks.inference mlp          # 784-64-64-10; or lstm, or encoder: batches of 1 and 128
     python -m benchmarks.inference encoder --contenders='engine,compiled*,torch*' --batch_sizes=1 --rounds=20
     python -m benchmarks.inference mlp --torch_python=ENV/bin/python --jax_python=ENV/bin/python
 
-To install the peers: `pip install -e '.[bench,export]'`. Each contender runs in a process of its own; a peer may also
-have an environment of its own. A peer that is not there is listed as such.
+To install the peers: `pip install -e '.[bench,export]'`. Each contender runs in its own process; a peer may also
+have its own environment. A missing peer is listed as such.
 
-What is measured: a call with an array of the batch's examples, to an array of their logits; nothing is read or decoded.
+Measured: a call that takes an array of the batch's examples and returns an array of their logits.
 
     mlp         784 float32 numbers, 64-64-10.
     lstm        120 tokens without padding; Embedding(10,000, 64), LSTM(64), Dense(1).
     encoder     128 tokens without padding; 4 layers, 256 wide, 4 heads, post-norm, exact GELU, a pooler, one logit.
 
-    engine              what `zoo.load` answers with once a run was converted: LiteRT for single examples, if the first
-                        five of them show that it agrees and is faster, else the compiled model (the encoder is one that
-                        was trained in bfloat16, which LiteRT does not agree with).
+    engine              as `zoo.load` predicts with a converted run: LiteRT for single examples, if the first five show
+                        that it agrees and is faster, else the compiled model (the encoder is trained in bfloat16, which
+                        LiteRT does not agree with).
     compiled            the compiled model, always.
     lite, onnx          the exported file in its own runtime. An LSTM's LiteRT file takes one example at a time.
     predict             `model.predict` with one batch; predict_on_batch is without its set-up.
 
-Whatever has `bfloat16` in its name multiplies in it, the others in float32. How to read the table: see
-`benchmarks.transformer`; `loss` is the mean size of the last logits here, which differ as the weights do.
+Contenders with `bfloat16` in their name multiply in bfloat16, the others in float32. For the table's columns see
+`benchmarks.transformer`; here `loss` is the mean size of the last logits, which differ as the weights do.
 """
 
 import argparse
@@ -37,26 +37,26 @@ _JAX = {"python": "jax", "install": "pip install jax optax"}
 
 
 def contenders(work: str) -> list[Contender]:
-    """All of them, in the order of the table."""
+    """All contenders, in the order of the table."""
     encoder = work == "encoder"
     precisions = ("float32", "bfloat16") if encoder else ("float32",)
-    found = [Contender(BASE, "zoo", "inference.engine.engine", {"precision": precisions[-1]})]
+    entries = [Contender(BASE, "zoo", "inference.engine.engine", {"precision": precisions[-1]})]
     for name in precisions:
-        found.append(Contender(_named("compiled", name), "zoo", "inference.engine.compiled", {"precision": name}))
-    found.append(Contender("lite", "zoo", "inference.engine.lite", install="pip install -e '.[export]'"))
-    found.append(Contender("onnx", "ONNX", "inference.engine.onnx", install="pip install -e '.[export]'"))
+        entries.append(Contender(_named("compiled", name), "zoo", "inference.engine.compiled", {"precision": name}))
+    entries.append(Contender("lite", "zoo", "inference.engine.lite", install="pip install -e '.[export]'"))
+    entries.append(Contender("onnx", "ONNX", "inference.engine.onnx", install="pip install -e '.[export]'"))
     for label, whole in (("predict", True), ("predict_on_batch", False)):
-        found.append(Contender(label, "predict", "inference.engine.predict", {"whole": whole}))
+        entries.append(Contender(label, "predict", "inference.engine.predict", {"whole": whole}))
     for name, compiled, threads in itertools.product(precisions, (False, True), (0, 1)):
         # PyTorch leaves an LSTM uncompiled.
         if compiled and work == "lstm":
             continue
         label = ("torch_compile" if compiled else "torch_eager") + ("_1_thread" if threads else "")
         options = {"precision": name, "compiled": compiled, "threads": threads}
-        found.append(Contender(_named(label, name), "PyTorch", "inference.peer_torch.infer", options, **_TORCH))
+        entries.append(Contender(_named(label, name), "PyTorch", "inference.peer_torch.infer", options, **_TORCH))
     for name in precisions:
-        found.append(Contender(_named("jax", name), "JAX", "inference.peer_jax.infer", {"precision": name}, **_JAX))
-    return [_of(work, each) for each in found]
+        entries.append(Contender(_named("jax", name), "JAX", "inference.peer_jax.infer", {"precision": name}, **_JAX))
+    return [_of(work, entry) for entry in entries]
 
 
 def _of(work: str, contender: Contender) -> Contender:

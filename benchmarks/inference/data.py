@@ -1,4 +1,4 @@
-"""The work of the inference benchmark, the same for every contender: needs NumPy only."""
+"""Data of the inference race, the same for every contender; needs NumPy only."""
 
 import itertools
 from collections.abc import Callable
@@ -27,23 +27,23 @@ def load(work: str) -> np.ndarray:
 
 
 def inference(work: str, forward: Callable, batch_size: int) -> Training:
-    """A contender that computes the logits of one batch after the other, and has them as an array.
+    """A contender that computes the logits of one batch after the other as arrays.
 
     Args:
         work: one of `WORKS`.
-        forward: from a batch as `load` has it to logits `[batch, classes]`.
+        forward: maps a batch of `load` to logits `[batch, classes]`.
         batch_size: examples per step.
     """
     rows = load(work)
-    # Nothing but the call is measured: the batches are there, and of the answers only the last is looked at.
+    # Only the call is measured: the batches are ready, and only the last logits are checked.
     batches = [np.ascontiguousarray(rows[i : i + batch_size]) for i in range(0, _ROWS, batch_size)]
     order = itertools.cycle(batches)
 
     def run(steps: int) -> Metrics:
         for batch in itertools.islice(order, steps):
-            found = np.asarray(forward(batch))
-        if len(found) != batch_size or not np.isfinite(found).all():
-            raise ValueError(f"logits of shape {found.shape}, expected {batch_size} rows of finite numbers")
-        return Metrics(float(np.abs(found).mean()), 0.0)
+            logits = np.asarray(forward(batch))
+        if len(logits) != batch_size or not np.isfinite(logits).all():
+            raise ValueError(f"logits of shape {logits.shape}, expected {batch_size} rows of finite numbers")
+        return Metrics(float(np.abs(logits).mean()), 0.0)
 
     return Training(first=lambda: run(1), train=run)

@@ -1,4 +1,4 @@
-"""The zoo, and Keras' own `predict`, in the inference benchmark."""
+"""The zoo, and Keras' own `predict`, in the inference race."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,28 +18,28 @@ from zoo.predict.predictors.litert import Lite
 
 
 def engine(work: str, batch_size: int, precision: str) -> Training:
-    """As `zoo.load` answers once a run is converted: single examples by LiteRT, if it agrees and is faster."""
+    """As `zoo.load` predicts with a converted run: single examples by LiteRT, if it agrees and is faster."""
     forward = _program(work, batch_size, precision)
     if batch_size > 1:
         return inference(work, forward, batch_size)
-    found, names = _lite(work), _names(work)
-    return inference(work, lambda batch: found(names, [batch], lambda: forward(batch)), batch_size)
+    runtime, names = _lite(work), _names(work)
+    return inference(work, lambda batch: runtime(names, [batch], lambda: forward(batch)), batch_size)
 
 
 def compiled(work: str, batch_size: int, precision: str) -> Training:
-    """The forward pass of `zoo.predict`, one program."""
+    """The forward pass of `zoo.predict` as one program."""
     return inference(work, _program(work, batch_size, precision), batch_size)
 
 
 def lite(work: str, batch_size: int) -> Training:
-    """LiteRT, whether or not it is faster, through the zoo's own wrapper."""
-    found, names = _lite(work), _names(work)
-    found.in_use = True
-    return inference(work, lambda batch: found(names, [batch], None), batch_size)
+    """LiteRT through the zoo's own wrapper, even if it is slower."""
+    runtime, names = _lite(work), _names(work)
+    runtime.in_use = True
+    return inference(work, lambda batch: runtime(names, [batch], None), batch_size)
 
 
 def onnx(work: str, batch_size: int) -> Training:
-    """ONNX Runtime, of the exported file."""
+    """ONNX Runtime with the exported file."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def onnx(work: str, batch_size: int) -> Training:
 
 
 def predict(work: str, batch_size: int, whole: bool) -> Training:
-    """`model.predict` of one batch, or `predict_on_batch`, of the network in Keras' own layers."""
+    """`model.predict` with one batch, or `predict_on_batch`, of the network in Keras' own layers."""
     model = plain(_network(work, "float32"))
     call = (lambda batch: model.predict(batch, verbose=0)) if whole else model.predict_on_batch
     return inference(work, call, batch_size)
@@ -65,7 +65,7 @@ def _program(work: str, batch_size: int, precision: str) -> Callable:
 
 
 def _lite(work: str) -> Lite:
-    """Of the same weights as the program: they are drawn from one seed."""
+    """LiteRT with the same weights as the program, drawn from one seed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         converters.litert(plain(_network(work, "float32")), path)

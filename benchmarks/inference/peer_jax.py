@@ -1,4 +1,4 @@
-"""JAX in the inference benchmark."""
+"""JAX in the inference race."""
 
 import functools
 
@@ -13,9 +13,9 @@ from benchmarks.transformer import peer_jax as transformer_jax
 
 
 def infer(work: str, batch_size: int, precision: str) -> Training:
-    """One program for a batch; `precision` is that of the encoder's products."""
-    made = {"mlp": _mlp, "lstm": _lstm, "encoder": functools.partial(_encoder, precision)}[work]
-    weights, forward = made()
+    """One program for a batch; `precision` applies to the encoder's matrix products."""
+    make = {"mlp": _mlp, "lstm": _lstm, "encoder": functools.partial(_encoder, precision)}[work]
+    weights, forward = make()
     return inference(work, functools.partial(jax.jit(forward), weights), batch_size)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch in the inference benchmark."""
+"""PyTorch in the inference race."""
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ from benchmarks.transformer import peer_torch as transformer_torch
 
 
 def infer(work: str, batch_size: int, precision: str, compiled: bool, threads: int = 0) -> Training:
-    """Logits in `inference_mode`, from an array and to one.
+    """Logits in `inference_mode`, array in and array out.
 
     Args:
         work: "mlp", "lstm" or "encoder".
         batch_size: examples per step.
         precision: float32, or bfloat16 by `torch.autocast`.
-        compiled: by `torch.compile`; it leaves an LSTM as it is.
-        threads: that share an operation; 0 for PyTorch's own choice, all cores, which so small a network may not repay.
+        compiled: whether to use `torch.compile`, which leaves an LSTM as it is.
+        threads: threads per operation; 0 for PyTorch's own choice, all cores, which may be slower for a small network.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -35,7 +35,7 @@ def infer(work: str, batch_size: int, precision: str, compiled: bool, threads: i
 
 
 class _Last(peer_torch.Reader):
-    """All texts have one length."""
+    """Without padding: all texts have one length."""
 
     def __init__(self):
         super().__init__(packed=False)

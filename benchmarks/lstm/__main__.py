@@ -4,31 +4,31 @@
     python -m benchmarks.lstm --contenders=engine,'fit*' --rounds=20 --out=runs/benchmarks/lstm_fit.json
     python -m benchmarks.lstm --torch_python=ENV/bin/python --jax_python=ENV/bin/python
 
-To install the peers: `pip install -e '.[bench]'` brings torch, jax, optax and psutil. Each contender runs in a process
-of its own; a peer may also have an environment of its own, named by `--torch_python` or `--jax_python`. A peer that is
-not there is listed as such.
+To install the peers: `pip install -e '.[bench]'` brings torch, jax, optax and psutil. Each contender runs in its
+own process; a peer may also have its own environment, named by `--torch_python` or `--jax_python`. A missing peer is
+listed as such.
 
-What is measured: Embedding(10,000, 64), LSTM(64), Dense(1); binary cross-entropy of the logit, Adam with all of the
+Measured: Embedding(10,000, 64), LSTM(64), Dense(1); binary cross-entropy of the logit, Adam with all of the
 embedding in each step, float32. 4,096 synthetic reviews in memory, of 4 to 200 tokens: half have fewer than 120, a
-fifth have 200. Every contender shuffles them each epoch, by its own means, and computes loss and accuracy in every
-step. A step takes more or less time as its reviews are long or short, so each chunk has whole epochs: at least one, and
-as many as last about `--seconds`. All workers start and warm up one after the other; then each runs a chunk per round,
+fifth have 200. Every contender shuffles them each epoch in its own way, and computes loss and accuracy in every step.
+A step's time depends on the length of its reviews, so each chunk has whole epochs: at least one, and as many as last
+about `--seconds`. All workers start and warm up one after the other; then each runs a chunk per round,
 in turn, the order rotating.
 
-How a contender deals with the lengths is in its name:
+The name says how a contender treats the lengths:
 
     padded    batches in random order, all padded to 200; the state is taken at the end of each review.
-    packed    without padding, as PyTorch's `PackedSequence`.
-    masked    with padding, of which Keras's mask holds the LSTM's state.
-    sorted    batches of about one length, others every epoch and in random order. PyTorch and `fit` without XLA cut
-              them to the longest; XLA compiles every width, so there they are padded to one of five.
+    packed    without padding, by PyTorch's `PackedSequence`.
+    masked    with padding, at which Keras's mask keeps the LSTM's state.
+    sorted    batches of about one length, new ones every epoch, in random order. PyTorch and `fit` without XLA cut them
+              to the longest; XLA compiles every width, so there they are padded to one of five.
 
 `fit` is `model.fit` as it comes: arrays padded to 200, the embedding's mask, one step per execution.
 
 How to read the table, median [min..max] over the rounds:
 
     ms/step, examples/s   wall time, with everything that a long run pays: shuffling, feeding, metrics.
-    time / engine's       of a round, divided by the engine's of the same round: 2 is half as fast as the engine. Trust
+    time / engine's       time in a round / the engine's in the same round: 2 is half as fast as the engine. Trust
                           it rather than ms/step when the machine is shared; trust neither when the last line shows a
                           busy machine, least of all for contenders with two threads, which wait for each other.
     peak MB               most memory of the process so far, the interpreter and the data included.
@@ -38,7 +38,7 @@ How to read the table, median [min..max] over the rounds:
     loss                  in the last round, 0.69 at the start: shows that a contender learns. No contest: more steps
                           were done where steps are faster, and libraries differ in how they initialize.
 
-`--out` has all figures of all chunks, the machine and the versions.
+`--out` writes the figures of all chunks, the machine and the versions.
 """
 
 import itertools
@@ -49,7 +49,7 @@ from benchmarks.harness.race import Contender
 
 
 def contenders() -> list[Contender]:
-    """All of them, in the order of the table."""
+    """All contenders, in the order of the table."""
     return [
         Contender(BASE, "zoo", "lstm.engine.engine"),
         Contender("fit", "model.fit", "lstm.peer_fit.fit"),
@@ -61,32 +61,32 @@ def contenders() -> list[Contender]:
 
 def _fits() -> list[Contender]:
     """`model.fit` with what its users can tune."""
-    found = []
+    entries = []
     for alike, masked, jit_compile in itertools.product([False, True], [True, False], [True, False]):
         words = ["sorted" if alike else "padded", *["masked"] * masked, "xla" if jit_compile else "graph"]
         options = {"alike": alike, "masked": masked, "steps_per_execution": 32, "jit_compile": jit_compile}
-        found.append(Contender("_".join(["fit", *words]), "fit tuned", "lstm.peer_fit.fit", options))
-    return found
+        entries.append(Contender("_".join(["fit", *words]), "fit tuned", "lstm.peer_fit.fit", options))
+    return entries
 
 
 def _torches() -> list[Contender]:
-    found = []
+    entries = []
     for alike, packed, threads in itertools.product([False, True], [False, True], [0, 1]):
         words = ["sorted"] * alike + ["packed"] * packed or ["padded"]
         name = "_".join(["torch", *words, *["1_thread"] * threads])
         options = {"alike": alike, "packed": packed, "threads": threads}
-        found.append(Contender(name, "PyTorch", "lstm.peer_torch.train", options, "torch", "pip install torch"))
-    return found
+        entries.append(Contender(name, "PyTorch", "lstm.peer_torch.train", options, "torch", "pip install torch"))
+    return entries
 
 
 def _jaxes() -> list[Contender]:
-    found = []
+    entries = []
     for alike, unroll in itertools.product([False, True], [1, 4]):
         name = f"jax_{'sorted' if alike else 'padded'}{'_unrolled' if unroll > 1 else ''}"
-        # Of one width there are few batches.
+        # Few batches of an epoch have the same width.
         options = {"alike": alike, "steps_per_call": 4 if alike else 32, "unroll": unroll}
-        found.append(Contender(name, "JAX", "lstm.peer_jax.scan", options, "jax", "pip install jax optax"))
-    return found
+        entries.append(Contender(name, "JAX", "lstm.peer_jax.scan", options, "jax", "pip install jax optax"))
+    return entries
 
 
 if __name__ == "__main__":

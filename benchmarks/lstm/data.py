@@ -1,4 +1,4 @@
-"""The data of the LSTM benchmark, the same for every contender: needs NumPy only."""
+"""Data of the LSTM race, the same for every contender; needs NumPy only."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 
 EXAMPLES, TOKENS, LONGEST, WIDTH = 4_096, 10_000, 200, 64
 LEARNING_RATE = 1e-3
-# What batches are padded to where each width is a program of its own: few to compile, little padding.
+# Padded widths for contenders that compile each width: few to compile, little padding.
 WIDTHS = (64, 96, 128, 160, LONGEST)
 
 _SHORTEST, _MEDIAN, _SIGMA = 4, 120, 0.6
-# Share of a review's tokens that are of its own mood: the rest are of the other.
-_MOODY = 0.7
+# Fraction of a review's tokens that agree with its label.
+_AGREEING = 0.7
 
 
 class Reviews(NamedTuple):
@@ -23,22 +23,22 @@ class Reviews(NamedTuple):
 
 
 def load() -> Reviews:
-    """Synthetic reviews: lengths log-normal, tokens by Zipf's law; the label says whether more are odd than even."""
+    """Synthetic reviews: lengths log-normal, tokens by Zipf's law; label 1 if more tokens are odd than even."""
     random = np.random.default_rng(0)
     lengths = np.rint(random.lognormal(np.log(_MEDIAN), _SIGMA, EXAMPLES)).clip(_SHORTEST, LONGEST).astype(np.int32)
-    there = np.arange(LONGEST) < lengths[:, None]
-    share = random.choice([1 - _MOODY, _MOODY], size=[EXAMPLES, 1])
-    odd = random.random(there.shape) < share
-    # Neighbours 2 k and 2 k + 1 are about as frequent: what is odd cannot be told from what is rare. 1 is left out.
-    tokens = np.where(there, 2 * _zipf(random, there.shape) + odd, 0).astype(np.int32)
-    return Reviews(tokens, lengths, ((odd & there).sum(axis=1) > lengths / 2).astype(np.float32))
+    real = np.arange(LONGEST) < lengths[:, None]
+    odd_rate = random.choice([1 - _AGREEING, _AGREEING], size=[EXAMPLES, 1])
+    odd = random.random(real.shape) < odd_rate
+    # Neighbours 2 k and 2 k + 1 are about equally frequent, so that frequency does not reveal parity. 1 is not used.
+    tokens = np.where(real, 2 * _zipf(random, real.shape) + odd, 0).astype(np.int32)
+    return Reviews(tokens, lengths, ((odd & real).sum(axis=1) > lengths / 2).astype(np.float32))
 
 
 class Order:
-    """Which reviews each step reads: every one once an epoch, but for those of a short last batch."""
+    """Order of the reviews: each once an epoch, without a short last batch."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int, alike: bool):
-        """With `alike`, a batch has reviews of about one length, which are others every epoch."""
+        """With `alike`, a batch has reviews of about one length, new ones every epoch."""
         self._random = np.random.default_rng(1)
         self._lengths = lengths
         self._batch_size = batch_size
@@ -46,20 +46,20 @@ class Order:
 
     @property
     def steps(self) -> int:
-        """In an epoch."""
+        """Steps in an epoch."""
         return len(self._lengths) // self._batch_size
 
     def epoch(self) -> np.ndarray:
-        """The next int32 `[steps, batch_size]`."""
+        """Reviews of the next epoch, int32 `[steps, batch_size]`."""
         index = self._random.permutation(len(self._lengths))[: self.steps * self._batch_size].astype(np.int32)
         if self._alike:
-            # Stable: those of one length stay in the permutation's order.
+            # Stable: reviews of one length keep the permutation's order.
             index = index[np.argsort(self._lengths[index], kind="stable")]
         batches = index.reshape(self.steps, self._batch_size)
         return self._random.permutation(batches) if self._alike else batches
 
 
 def _zipf(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Of 1 .. 4999, k with a frequency of 1 / k."""
+    """Draws from 1 .. 4999, k with a frequency proportional to 1 / k."""
     share = np.cumsum(1 / np.arange(1, TOKENS // 2))
     return 1 + np.searchsorted(share / share[-1], random.random(shape), side="right")

@@ -1,4 +1,4 @@
-"""This engine in the LSTM benchmark."""
+"""This engine in the LSTM race."""
 
 import functools
 
@@ -27,5 +27,5 @@ def engine(batch_size: int, compile: str = "cores") -> Training:
         network = lstm.classifier(data.TOKENS)
         task = functools.partial(lstm_sentiment.forward, network=network)
         experiment = Experiment(network.model, task, batches)
-    # Batches differ in length: only whole epochs compare.
+    # Batches differ in length: only whole epochs are comparable.
     return training(strategy, config, experiment, quantum=batches.steps_per_epoch)

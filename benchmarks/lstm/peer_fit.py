@@ -1,4 +1,4 @@
-"""`model.fit` in the LSTM benchmark."""
+"""`model.fit` in the LSTM race."""
 
 import threading
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ def fit(
     steps_per_execution: int = 1,
     jit_compile: bool | str = "auto",
 ) -> Training:
-    """One endless `fit` in turns of whole epochs; as it comes by default.
+    """One endless `fit` in turns of whole epochs; by default as Keras has it.
 
     Args:
         batch_size: examples per step.
-        masked: by the embedding's mask; else the LSTM reads the padding too, and its state is taken at the end of text.
-        alike: of a tf.data pipeline with batches of about one length; else of arrays, padded to 200, in random order.
-        steps_per_execution: of `compile`.
-        jit_compile: of `compile`.
+        masked: whether the embedding masks padding; else the LSTM reads it, and its state is taken at the text's end.
+        alike: whether to read a tf.data pipeline with batches of about one length, or arrays padded to 200.
+        steps_per_execution: argument of `model.compile`.
+        jit_compile: argument of `model.compile`.
     """
     model = network(masked)
     model.compile(
@@ -69,7 +69,7 @@ def network(masked: bool) -> keras.Model:
 
 
 def batches_alike(batch_size: int, widths: Sequence[int]) -> tf.data.Dataset:
-    """Batches for ever, each of about one length and cut to the least of the widths that has room for it."""
+    """Batches without end, each of about one length and cut to the smallest width that holds it."""
     tokens, lengths, labels = (tf.constant(column) for column in lstm_data.load())
     widths = tf.constant(widths)
     steps = lstm_data.EXAMPLES // batch_size
@@ -89,7 +89,7 @@ def batches_alike(batch_size: int, widths: Sequence[int]) -> tf.data.Dataset:
 
 
 def _arrays(batch_size: int, steps: int) -> dict[str, Any]:
-    """What `fit` takes for so many steps of arrays."""
+    """Arguments of `fit` for `steps` steps of arrays."""
     tokens, _, labels = lstm_data.load()
     examples = steps * batch_size
     return {"x": tokens[:examples], "y": labels[:examples], "batch_size": batch_size}

@@ -1,4 +1,4 @@
-"""JAX with Optax in the LSTM benchmark."""
+"""JAX with Optax in the LSTM race."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ _OPTIMIZER = optax.adam(data.LEARNING_RATE)
 
 
 class _Call(NamedTuple):
-    """Int32 `[steps, batch_size]`, which reviews; the width that they are padded to."""
+    """Reviews of a call, int32 `[steps, batch_size]`, and their padded width."""
 
     index: np.ndarray
     width: int
@@ -28,8 +28,8 @@ def scan(batch_size: int, alike: bool, steps_per_call: int, unroll: int = 1) -> 
 
     Args:
         batch_size: examples per step.
-        alike: batches of about one length, padded to the next of five widths; else in random order, padded to 200.
-        steps_per_call: as many, but for the remainder of a width.
+        alike: whether batches have about one length, padded to the next of five widths, or any, padded to 200.
+        steps_per_call: steps of a program; fewer for the remainder of a width.
         unroll: time steps in one iteration of the loop over time.
     """
     reviews = data.load()
@@ -66,17 +66,17 @@ def scan(batch_size: int, alike: bool, steps_per_call: int, unroll: int = 1) -> 
 
 
 def _calls(epoch: np.ndarray, lengths: np.ndarray, steps: int) -> list[_Call]:
-    """Batches of one width, at most `steps` at once; in the order of the first batch of each."""
+    """Groups batches of one width, at most `steps` each; in the order of each group's first batch."""
     widths = np.asarray(data.WIDTHS)
     width = widths[np.searchsorted(widths, lengths[epoch].max(axis=1))]
-    places = [np.flatnonzero(width == one) for one in np.unique(width)]
-    calls = [place[i : i + steps] for place in places for i in range(0, len(place), steps)]
-    # The epoch is shuffled, and so are thereby the calls.
+    steps_of_width = [np.flatnonzero(width == one) for one in np.unique(width)]
+    calls = [group[i : i + steps] for group in steps_of_width for i in range(0, len(group), steps)]
+    # The epoch is shuffled, and so are the calls.
     return [_Call(epoch[call], int(width[call[0]])) for call in sorted(calls, key=lambda call: call[0])]
 
 
 def _state():
-    """Weights, Adam's moments, sums of loss and accuracy; starts as Keras does."""
+    """Initial weights as in Keras, Adam's moments, sums of loss and accuracy."""
     width = data.WIDTH
     embed, kernel, recurrent, head = jax.random.split(jax.random.key(0), 4)
     initialize = jax.nn.initializers
@@ -107,9 +107,9 @@ def _loss(weights, tokens: jax.Array, lengths: jax.Array, labels: jax.Array, unr
 
 
 def _last(weights, tokens: jax.Array, lengths: jax.Array, unroll: int) -> jax.Array:
-    """The state `[batch, width]` at each review's end: what is read after it, padding, has no effect."""
-    # Of all time steps in one multiplication; time first.
-    inputs = weights["embed"][tokens.T] @ weights["kernel"] + weights["bias"]
+    """The state `[batch, width]` at each review's end; padding after it has no effect."""
+    # All time steps in one matrix product.
+    inputs = weights["embed"][tokens.T] @ weights["kernel"] + weights["bias"]  # [time, batch, 4 * width]
 
     def cell(carry, inputs):
         h, c = carry
@@ -124,7 +124,7 @@ def _last(weights, tokens: jax.Array, lengths: jax.Array, unroll: int) -> jax.Ar
 
 
 def _metrics(state, steps: int):
-    """The state with sums of 0, and the means so far; waits until they are computed."""
+    """The state with sums reset to 0, and the means so far; waits until they are computed."""
     weights, moments, sums = state
     loss, accuracy = (sums / steps).tolist()
     return (weights, moments, jnp.zeros(2)), Metrics(loss, accuracy)

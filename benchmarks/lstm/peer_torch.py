@@ -1,4 +1,4 @@
-"""PyTorch in the LSTM benchmark."""
+"""PyTorch in the LSTM race."""
 
 import torch
 from torch import nn
@@ -8,19 +8,19 @@ from benchmarks.lstm import data
 
 
 def train(batch_size: int, alike: bool, packed: bool = False, threads: int = 0) -> Training:
-    """The usual loop, at its fastest: fused Adam, batches gathered by index from memory rather than by a DataLoader.
+    """The usual loop at its fastest: fused Adam, batches gathered by index from memory instead of a DataLoader.
 
-    Without `torch.compile`: it leaves an LSTM out, or else unrolls all of its time steps and compiles for minutes.
+    Without `torch.compile`, which skips an LSTM, or else unrolls all its time steps and compiles for minutes.
 
     Args:
         batch_size: examples per step.
-        alike: batches of about one length, cut to their longest; else in random order, and as long as they come.
-        packed: as a `PackedSequence`, without padding, which PyTorch computes by other means on a CPU.
-        threads: that share an operation; 0 for PyTorch's own choice, all cores, which so small a network may not repay.
+        alike: whether batches have about one length and are cut to their longest text, or are in random order.
+        packed: whether to pass a `PackedSequence`, without padding, for which PyTorch has another kernel on a CPU.
+        threads: threads per operation; 0 for PyTorch's own choice, all cores, which may be slower for a small network.
     """
     if threads:
         torch.set_num_threads(threads)
-    # As TensorFlow and JAX do of themselves: gradients that fade over 200 steps become numbers that a CPU is slow at.
+    # As TensorFlow and JAX do by default: gradients that vanish over 200 steps become denormal, which a CPU is slow at.
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     reviews = data.load()
@@ -57,7 +57,7 @@ def train(batch_size: int, alike: bool, packed: bool = False, threads: int = 0) 
 
 
 class Reader(nn.Module):
-    """Reads tokens `[batch, time]` and gives logits `[batch]`."""
+    """From tokens `[batch, time]` to logits `[batch]`."""
 
     def __init__(self, packed: bool):
         super().__init__()
@@ -67,8 +67,8 @@ class Reader(nn.Module):
         self._packed = packed
 
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        # Time first, which is how oneDNN reads it: `batch_first=True` would copy.
-        embedded = self.embed(tokens.T)
+        # Time first, as oneDNN needs it: `batch_first=True` would copy.
+        embedded = self.embed(tokens.T)  # [time, batch, width]
         if self._packed:
             packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, enforce_sorted=False)
             last = self.lstm(packed)[1][0][0]

@@ -4,20 +4,20 @@
     python -m benchmarks.mlp --contenders=engine,bare,'fit*' --rounds=20 --out=runs/benchmarks/fit.json
     python -m benchmarks.mlp --torch_python=ENV/bin/python --jax_python=ENV/bin/python --orbit_python=ENV/bin/python
 
-To install the peers: `pip install -e '.[bench]'` brings torch, jax, optax and psutil. Each contender runs in a process
-of its own; a peer may also have an environment of its own, named by `--torch_python`, `--jax_python` or
+To install the peers: `pip install -e '.[bench]'` brings torch, jax, optax and psutil. Each contender runs in its
+own process; a peer may also have its own environment, named by `--torch_python`, `--jax_python` or
 `--orbit_python`. Orbit needs one, as it asks for an older TensorFlow: `python -m venv ENV`, then
-`ENV/bin/pip install tf-models-official`. A peer that is not there is listed as such.
+`ENV/bin/pip install tf-models-official`. A missing peer is listed as such.
 
-What is measured: 60,000 synthetic examples in memory, float32; every contender shuffles them each epoch, by its own
-means, and computes loss and accuracy in every step. All workers start and warm up one after the other; then each runs
+Measured: 60,000 synthetic examples in memory, float32; every contender shuffles them each epoch in its own way, and
+computes loss and accuracy in every step. All workers start and warm up one after the other; then each runs
 for about `--seconds` per round (`fit*` at least an epoch), in turn, the order rotating. One batch size after the other,
 as the workers of one already hold some 15 GB together.
 
 How to read the table, median [min..max] over the rounds:
 
     ms/step, examples/s   wall time, with everything that a long run pays: shuffling, feeding, metrics.
-    time / engine's       of a round, divided by the engine's of the same round: 2 is half as fast as the engine, and
+    time / engine's       time in a round / the engine's in the same round: 2 is half as fast as the engine, and
                           1 / `bare` is what the engine adds to the bare compiled loop. Trust it rather than ms/step
                           when the machine is shared; trust neither when the last line shows a busy machine.
     peak MB               most memory of the process so far, the interpreter and 190 MB of data included.
@@ -26,7 +26,7 @@ How to read the table, median [min..max] over the rounds:
     loss                  in the last round, 2.3 at the start: shows that a contender learns. No contest: more steps
                           were done where steps are faster, and the random start decides much so early in a run.
 
-`--out` has all figures of all chunks, the machine and the versions.
+`--out` writes the figures of all chunks, the machine and the versions.
 """
 
 from benchmarks.harness import command_line
@@ -35,11 +35,11 @@ from benchmarks.harness.race import Contender
 
 _TORCH = {"python": "torch", "install": "pip install torch"}
 _JAX = {"python": "jax", "install": "pip install jax optax"}
-_ORBIT = {"python": "orbit", "install": "pip install tf-models-official, in an environment of its own"}
+_ORBIT = {"python": "orbit", "install": "pip install tf-models-official, in its own environment"}
 
 
 def contenders() -> list[Contender]:
-    """All of them, in the order of the table."""
+    """All contenders, in the order of the table."""
     return [
         Contender(BASE, "zoo", "mlp.engine.engine"),
         Contender("bare", "bare", "mlp.peer_tensorflow.bare"),

@@ -1,15 +1,15 @@
-"""The data of the MLP benchmark, the same for every contender: needs NumPy only."""
+"""Data of the MLP race, the same for every contender; needs NumPy only."""
 
 import numpy as np
 
 EXAMPLES, FEATURES, CLASSES, HIDDEN = 60_000, 784, 10, 64
 LEARNING_RATE = 1e-3
-# Of the contenders that compile a loop over steps: the engine's own default.
+# Steps per call of the contenders that compile a loop: the engine's own default.
 STEPS_PER_LOOP = 1000
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Float32 `[60000, 784]` in [0, 1) and int32 classes, of a linear rule so that it shows whether a peer learns."""
+    """Float32 `[60000, 784]` in [0, 1) and int32 classes by a linear rule, to show whether a contender learns."""
     random = np.random.default_rng(0)
     x = random.random((EXAMPLES, FEATURES), dtype=np.float32)
     rule = random.standard_normal((FEATURES, CLASSES), dtype=np.float32)
@@ -18,7 +18,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Order:
-    """Which examples each step reads: a new permutation every epoch, a short last batch dropped."""
+    """Order of the examples: a new permutation every epoch, a short last batch dropped."""
 
     def __init__(self, batch_size: int):
         self._random = np.random.default_rng(1)
@@ -26,7 +26,7 @@ class Order:
         self._ahead = self._epoch()
 
     def take(self, steps: int) -> np.ndarray:
-        """The next int32 `[steps, batch_size]`."""
+        """Examples of the next steps, int32 `[steps, batch_size]`."""
         while len(self._ahead) < steps:
             self._ahead = np.concatenate([self._ahead, self._epoch()])
         taken, self._ahead = self._ahead[:steps], self._ahead[steps:]

@@ -1,4 +1,4 @@
-"""This engine in the MLP benchmark."""
+"""This engine in the MLP race."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""`model.fit` in the MLP benchmark."""
+"""`model.fit` in the MLP race."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""JAX with Optax in the MLP benchmark."""
+"""JAX with Optax in the MLP race."""
 
 import functools
 import itertools
@@ -57,7 +57,7 @@ def step(batch_size: int) -> Training:
 
 
 def _state():
-    """Weights, Adam's moments, sums of loss and accuracy."""
+    """Initial weights, Adam's moments, sums of loss and accuracy."""
     widths = [data.FEATURES, data.HIDDEN, data.HIDDEN, data.CLASSES]
     initialize = jax.nn.initializers.he_normal()
     keys = jax.random.split(jax.random.key(0), len(widths) - 1)
@@ -82,7 +82,7 @@ def _loss(weights, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _metrics(state, steps: int):
-    """The state with sums of 0, and the means so far; waits until they are computed."""
+    """The state with sums reset to 0, and the means so far; waits until they are computed."""
     weights, moments, sums = state
     loss, accuracy = (sums / steps).tolist()
     return (weights, moments, jnp.zeros(2)), Metrics(loss, accuracy)

@@ -1,4 +1,4 @@
-"""Orbit, the training loop of the TensorFlow Model Garden, in the MLP benchmark."""
+"""Orbit, the training loop of the TensorFlow Model Garden, in the MLP race."""
 
 import orbit
 import tensorflow as tf
@@ -13,7 +13,7 @@ def train(batch_size: int, jit_compile: bool) -> Training:
 
     Args:
         batch_size: examples per step.
-        jit_compile: each step by XLA; the loop around it reads a tf.data iterator, which XLA cannot.
+        jit_compile: whether XLA compiles each step; it cannot compile the loop, which reads a tf.data iterator.
     """
     trainer = _Trainer(batch_size, jit_compile)
 

@@ -1,4 +1,4 @@
-"""TensorFlow without this engine in the MLP benchmark: one step, run by hand in four ways."""
+"""TensorFlow without this engine in the MLP race: one step, called in four ways."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,7 +17,7 @@ def network() -> keras.Model:
 
 
 class Step:
-    """A training step with a tape; adds its loss and accuracy up in a variable."""
+    """A training step with a tape; sums loss and accuracy in a variable."""
 
     def __init__(self):
         self.model = network()
@@ -42,7 +42,7 @@ class Step:
 
 
 def bare(batch_size: int) -> Training:
-    """One XLA program of 1,000 steps over data in memory: what the engine compiles, and nothing else of it."""
+    """One XLA program of 1,000 steps over data in memory: what the engine compiles, without the engine."""
     step, order = Step(), data.Order(batch_size)
     columns = tuple(tf.constant(column) for column in data.load())
 
@@ -70,16 +70,16 @@ def function(batch_size: int, jit_compile: bool) -> Training:
 
 
 def eager(batch_size: int) -> Training:
-    """The step as it stands, operation by operation."""
+    """The step run eagerly, operation by operation."""
     step = Step()
     return _called(step, step, batch_size)
 
 
 def dataset(batch_size: int) -> tf.data.Dataset:
-    """Shuffled batches for ever.
+    """Shuffled batches without end.
 
-    A permutation is drawn each epoch and each batch gathered at once, as `model.fit` does it for arrays: twice to three
-    times as fast as `from_tensor_slices(...).shuffle(...).batch(...)`, which handles each example by itself.
+    Draws a permutation each epoch and gathers each batch at once, as `model.fit` does for arrays: two to three times as
+    fast as `from_tensor_slices(...).shuffle(...).batch(...)`, which handles each example separately.
     """
     x, y = (tf.constant(column) for column in data.load())
     whole = data.EXAMPLES // batch_size

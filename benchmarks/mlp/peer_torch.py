@@ -1,4 +1,4 @@
-"""PyTorch in the MLP benchmark."""
+"""PyTorch in the MLP race."""
 
 import torch
 from torch import nn
@@ -8,12 +8,12 @@ from benchmarks.mlp import data
 
 
 def train(batch_size: int, compiled: bool, threads: int = 0) -> Training:
-    """The usual loop, at its fastest: fused Adam, batches gathered by index from memory rather than by a DataLoader.
+    """The usual loop at its fastest: fused Adam, batches gathered by index from memory instead of a DataLoader.
 
     Args:
         batch_size: examples per step.
-        compiled: forward and backward pass by `torch.compile`.
-        threads: that share an operation; 0 for PyTorch's own choice, all cores, which so small a network may not repay.
+        compiled: whether to use `torch.compile` for the forward and backward pass.
+        threads: threads per operation; 0 for PyTorch's own choice, all cores, which may be slower for a small network.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -1,13 +1,13 @@
-"""What prediction in several steps is worth, with its failures: the figures and the page docs/multi_step_prediction.md.
+"""Multi-step prediction (test-time adaptation) on shifted data: figures, and the page docs/multi_step_prediction.md.
 
     python -m benchmarks.multi_step runs/multi_step                          # all parts, then the page
     python -m benchmarks.multi_step runs/multi_step --parts=corruptions      # one part
     python -m benchmarks.multi_step runs/multi_step --parts=page             # the page from what was measured
 
-The runs that are judged are trained first where the folder does not have them: three seeds of four networks, with the
-commands of docs/results.md (MNIST and Fashion-MNIST: batch normalisation; IMDB and SST-2: LSTMs). Two to three
-hours on two cores in all, the trainings included; each part's figures are kept as JSON in the folder and not measured
-again. Test images and texts only; what was chosen (thresholds of the stages and guards) was chosen on training images.
+Trains the runs that the folder lacks first: three seeds of four networks, with the commands of docs/results.md
+(MNIST and Fashion-MNIST: batch normalisation; IMDB and SST-2: LSTMs). Two to three hours on two cores in all, training
+included; each part's figures are kept as JSON in the folder and not measured again. All figures are of test images and
+texts; thresholds of stages and guards were chosen on training images.
 """
 
 import argparse
@@ -33,12 +33,12 @@ _TRAININGS = {
     f"--schedule=cosine --epochs=6 {_LSTM}",
 }
 IMAGES = ("mnist", "fashion_mnist")
-# A cell has as many images; sixty-one cells and their sorted streams take about five minutes a run.
+# Images of a cell; the sixty-one cells and their sorted streams take about five minutes a run.
 _EXAMPLES = 400
 
 
 def main() -> None:
-    """Measures what is missing, and writes the page."""
+    """Measures the missing parts and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the runs and the figures")
     parser.add_argument("--parts", default="corruptions,streams,changes,label_shift,calibration,page")
@@ -55,10 +55,10 @@ def main() -> None:
 def _measure(work: Path, part: str) -> None:
     for dataset in IMAGES if part in ("corruptions", "streams", "changes") else tuple(_TRAININGS):
         for seed in SEEDS:
-            place = work / f"{part}-{dataset.replace('/', '-')}-{seed}.json"
-            if not place.exists():
-                found = _PARTS[part](str(_trained(work, dataset, seed)), dataset)
-                place.write_text(json.dumps(found))
+            path = work / f"{part}-{dataset.replace('/', '-')}-{seed}.json"
+            if not path.exists():
+                figures = _PARTS[part](str(_trained(work, dataset, seed)), dataset)
+                path.write_text(json.dumps(figures))
 
 
 def _trained(work: Path, dataset: str, seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""Part of `benchmarks.multi_step`: damaged images, in the streams that they may come in."""
+"""Part of `benchmarks.multi_step`: corrupted images, in random, sorted and changing streams."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,29 +15,29 @@ from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors import loading
 from zoo.predict.predictors.cloning import copied, digest
 
-# Cells of the corruptions that are also sent in an order sorted by class.
+# Severities that are also tested on a stream sorted by class.
 _SORTED = (3, 5)
 _BATCH = 200
-# What a stream brings in turn, six hundred images of each, damage of severity 4.
+# Conditions of the changing stream in turn, at severity 4, and images of each.
 CHANGING = ("clean", "brightness", "clean", "rotation", "noise")
 _EACH = 600
 
 
 def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
-    """Errors of one run with and without refinement, on clean and damaged test images.
+    """Errors of one run with and without refinement, on clean and corrupted test images.
 
     Args:
-        workdir: of an MLP with batch normalisation.
-        dataset: that it was trained on.
-        examples: test images of each cell, the same ones.
+        workdir: folder of a run of an MLP with batch normalisation.
+        dataset: data set that it was trained on.
+        examples: number of test images, the same in each cell.
 
     Returns:
-        `cells`: names like "iid noise 3"; `labels`; of each cell the `plain`, `unguarded` (batch statistics of each
-        batch, whatever they are) and `refined` answers; `kept`: shares of the batches whose change each stage kept.
+        `cells`: names like "iid noise 3"; for each cell `labels`, the `plain`, `unguarded` (always each batch's own
+        statistics) and `refined` predictions, and `kept`: by stage the fraction of batches whose change was kept.
     """
-    found = loading.load(workdir)
-    known = sources.load(workdir, found)
-    before = digest(found.model)
+    predictor = loading.load(workdir)
+    heldout = sources.load(workdir, predictor)
+    before = digest(predictor.model)
     test = images.load(dataset).test
     chosen = np.random.default_rng(0).permutation(len(test["y"]))[:examples]
     ordered = chosen[np.argsort(test["y"][chosen], kind="stable")]
@@ -45,11 +45,11 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     for order, name, severity in _cells():
         index = chosen if order == "iid" else ordered
         x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, severity)
-        refined = refine(found, _batches(x), stages(["auto"], found, workdir), known)
+        refined = refine(predictor, _batches(x), stages(["auto"], predictor, workdir), heldout)
         kept = {stage: _share(refined.trace, stage) for stage in ("statistics", "pose")}
         answers = {
-            "plain": found.logits(x).argmax(axis=1),
-            "unguarded": _unguarded(found, known, x),
+            "plain": predictor.logits(x).argmax(axis=1),
+            "unguarded": _unguarded(predictor, heldout, x),
             "refined": refined.probabilities.argmax(axis=1),
         }
         result["cells"].append(f"{order} {name} {severity}")
@@ -60,14 +60,14 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
         print(
             result["cells"][-1], *(f"{np.mean(a != test['y'][index]):.3f}" for a in answers.values()), kept, flush=True
         )
-    assert digest(found.model) == before, "the source weights have changed"
+    assert digest(predictor.model) == before, "the source weights have changed"
     return result
 
 
 def streams(workdir: str, dataset: str) -> dict[str, Any]:
     """Streams that unguarded adaptation collapses on: one class only, a thousand batches, one image at a time."""
-    found = loading.load(workdir)
-    known = sources.load(workdir, found)
+    predictor = loading.load(workdir)
+    heldout = sources.load(workdir, predictor)
     test = images.load(dataset).test
     draw = np.random.default_rng(1)
     one_class = np.flatnonzero(test["y"] == 3)
@@ -76,14 +76,14 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
     result = {}
     for name, index, size in (("one class", one_class, 100), ("1,000 batches of 20", long, 20), ("single", single, 1)):
         x, y = corrupted(test["x"][index], "noise", 3), test["y"][index]
-        # On a long stream a change is tried in the first batches, and what was found is used on.
+        # On a long stream changes are tried in the first batches only, and then stay.
         budget = Budget(steps=200) if len(x) > 5000 else Budget()
-        refined = refine(found, _batches(x, size), stages(["statistics"], found, workdir), known, budget)
+        refined = refine(predictor, _batches(x, size), stages(["statistics"], predictor, workdir), heldout, budget)
         wrong = refined.probabilities.argmax(axis=1) != y
         parts = [float(part.mean()) for part in np.array_split(wrong, 4)]
         result[name] = {
             "examples": len(y),
-            "plain": float((found.logits(x).argmax(axis=1) != y).mean()),
+            "plain": float((predictor.logits(x).argmax(axis=1) != y).mean()),
             "refined": float(wrong.mean()),
             "quarters": parts,
         }
@@ -92,9 +92,9 @@ def streams(workdir: str, dataset: str) -> dict[str, Any]:
 
 
 def changes(workdir: str, dataset: str) -> dict[str, Any]:
-    """A stream whose kind changes at once, and again: errors of each kind in turn, and the trace."""
-    found = loading.load(workdir)
-    known = sources.load(workdir, found)
+    """A stream with abrupt distribution shifts: errors under each condition in turn, and the trace."""
+    predictor = loading.load(workdir)
+    heldout = sources.load(workdir, predictor)
     test = images.load(dataset).test
     chosen = np.random.default_rng(2).permutation(len(test["y"]))[: len(CHANGING) * _EACH]
     parts = [chosen[first : first + _EACH] for first in range(0, len(chosen), _EACH)]
@@ -103,8 +103,8 @@ def changes(workdir: str, dataset: str) -> dict[str, Any]:
         for part, name in zip(parts, CHANGING)
     ]
     x, y = np.concatenate(kinds), test["y"][chosen]
-    refined = refine(found, _batches(x, 100), stages(["auto"], found, workdir), known)
-    answers = {"plain": found.logits(x).argmax(axis=1), "refined": refined.probabilities.argmax(axis=1)}
+    refined = refine(predictor, _batches(x, 100), stages(["auto"], predictor, workdir), heldout)
+    answers = {"plain": predictor.logits(x).argmax(axis=1), "refined": refined.probabilities.argmax(axis=1)}
     wrong = {kind: (answer != y).reshape(-1, _EACH).mean(1).tolist() for kind, answer in answers.items()}
     print(wrong, flush=True)
     return wrong | {"trace": [line.as_json() for line in refined.trace]}
@@ -117,11 +117,11 @@ def _cells() -> Iterator[tuple[str, str, int]]:
         yield from ((order, name, severity) for severity in severities for name in NAMES)
 
 
-def _unguarded(found: Any, known: HeldOut, x: np.ndarray) -> np.ndarray:
-    """Each batch's own statistics for each batch: Schneider et al. (2020), without a prior."""
-    copy = copied(found)
-    norms = NormalizationFit(copy, known.examples, known.labels)
-    shares = np.bincount(known.labels, minlength=norms.classes) / len(known.labels)
+def _unguarded(predictor: Any, heldout: HeldOut, x: np.ndarray) -> np.ndarray:
+    """BN adaptation with each batch's own statistics: Schneider et al. (2020), without a prior."""
+    copy = copied(predictor)
+    norms = NormalizationFit(copy, heldout.examples, heldout.labels)
+    shares = np.bincount(heldout.labels, minlength=norms.classes) / len(heldout.labels)
     answers = []
     for batch in _batches(x):
         norms.set(batch, shares)

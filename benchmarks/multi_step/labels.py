@@ -1,4 +1,4 @@
-"""Part of `benchmarks.multi_step`: other shares of the classes, calibration, and answers that are withheld."""
+"""Part of `benchmarks.multi_step`: label shift, calibration, and selective prediction."""
 
 import functools
 from typing import Any
@@ -16,29 +16,29 @@ from zoo.predict.evaluation.run_data import as_examples, run_texts
 from zoo.predict.predictors import loading
 from zoo.predict.predictors.predictor import Classifier
 
-# Of the Dirichlet distribution that the shares of a stream are drawn from; None leaves them as they are.
+# Parameters of the Dirichlet distribution of a stream's class proportions; None: no shift.
 ALPHAS = (0.1, 1.0, 10.0, None)
 _DRAWS, _BATCH = 10, 100
 
 
 def label_shift(workdir: str, longest: int) -> dict[str, Any]:
-    """Streams whose classes come in other shares, with and without the prior's correction.
+    """Streams with label shift, with and without the prior's correction.
 
     Args:
-        workdir: of a classifier.
+        workdir: folder of a classifier's run.
         longest: most examples of a stream.
 
     Returns:
-        By alpha of each draw the `plain` and `refined` right answers, as lists of 0 and 1.
+        By alpha, for each draw, the `plain` and `refined` predictions: lists of 1 (right) and 0.
     """
-    found, known, y, logits = _answered(workdir)
-    replay = _Replay(found, logits)
+    predictor, heldout, y, logits = _answered(workdir)
+    replay = _Replay(predictor, logits)
     result: dict[str, Any] = {}
     for alpha in ALPHAS:
         draws = []
         for seed in range(_DRAWS):
             index = _drawn(y, alpha, longest, seed)
-            refined = refine(replay, _batches(index), [Temperature(), Prior()], known)
+            refined = refine(replay, _batches(index), [Temperature(), Prior()], heldout)
             right = refined.probabilities.argmax(axis=1) == y[index]
             plain = logits[index].argmax(axis=1) == y[index]
             draws.append({"plain": plain.astype(int).tolist(), "refined": right.astype(int).tolist()})
@@ -50,23 +50,23 @@ def label_shift(workdir: str, longest: int) -> dict[str, Any]:
 
 def calibration(workdir: str) -> dict[str, float]:
     """Expected calibration error (15 bins) and log loss on the test split, as trained and with a temperature."""
-    found, known, y, logits = _answered(workdir)
+    predictor, heldout, y, logits = _answered(workdir)
     stage = Temperature()
-    stage.begin(found, known)
+    stage.begin(predictor, heldout)
     result = {}
-    for name, made in (("plain", logits), ("temperature", stage.logits(logits, np.asarray))):
-        probabilities = class_probabilities(made)
+    for name, scaled in (("plain", logits), ("temperature", stage.logits(logits, np.asarray))):
+        probabilities = class_probabilities(scaled)
         result[f"{name} ece"] = _ece(probabilities, y)
         result[f"{name} log loss"] = float(-np.log(probabilities[np.arange(len(y)), y]).mean())
-    # What a promised risk comes to.
-    sure = class_probabilities(known.logits)
-    chosen = selective_prediction.choose(
-        sure.max(axis=1), sure.argmax(axis=1) == known.labels, risk=max(0.005, _risk(known) / 2)
+    # Actual error at a promised risk.
+    confidence = class_probabilities(heldout.logits)
+    rule = selective_prediction.choose(
+        confidence.max(axis=1), confidence.argmax(axis=1) == heldout.labels, risk=max(0.005, _risk(heldout) / 2)
     )
-    answered = chosen.answers(class_probabilities(logits).max(axis=1))
+    answered = rule.answers(class_probabilities(logits).max(axis=1))
     wrong = logits.argmax(axis=1) != y
     result |= {
-        "promised risk": chosen.risk,
+        "promised risk": rule.risk,
         "coverage": float(answered.mean()),
         "risk": float(wrong[answered].mean()) if answered.any() else 0.0,
         "error": float(wrong.mean()),
@@ -76,7 +76,7 @@ def calibration(workdir: str) -> dict[str, float]:
 
 
 class _Replay:
-    """A predictor of examples by their index, whose logits are known: the output's stages need no more."""
+    """A predictor of examples by their index with precomputed logits, enough for stages on the output."""
 
     def __init__(self, predictor: Classifier, logits: np.ndarray):
         self.model, self.classes, self._logits = predictor.model, predictor.classes, logits
@@ -87,18 +87,18 @@ class _Replay:
 
 @functools.cache
 def _answered(workdir: str) -> tuple[Classifier, HeldOut, np.ndarray, np.ndarray]:
-    """A run's predictor, what it knows of its data, and the test split's labels and logits; both parts need them."""
-    found = loading.load(workdir)
-    known = sources.load(workdir, found)
-    x, y = _test(workdir, found)
-    return found, known, y, two_class_logits(found.logits(x))
+    """A run's predictor and held-out data, and the test split's labels and logits."""
+    predictor = loading.load(workdir)
+    heldout = sources.load(workdir, predictor)
+    x, y = _test(workdir, predictor)
+    return predictor, heldout, y, two_class_logits(predictor.logits(x))
 
 
-def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
+def _test(workdir: str, predictor: Classifier) -> tuple[Any, np.ndarray]:
     run = folders.read_run(workdir)
-    if found.reads_text:
+    if predictor.reads_text:
         test = run_texts(run).test
-        return as_examples(found, test), test.labels
+        return as_examples(predictor, test), test.labels
     from zoo.data.datasets import images
 
     test = images.load(run.config["dataset"]).test
@@ -106,18 +106,18 @@ def _test(workdir: str, found: Classifier) -> tuple[Any, np.ndarray]:
 
 
 def _drawn(y: np.ndarray, alpha: float | None, longest: int, seed: int) -> np.ndarray:
-    """Indices of a stream, without repetition."""
+    """Indices of a stream, each at most once."""
     draw = np.random.default_rng(seed)
     order = draw.permutation(len(y))
     if alpha is None:
         return order[:longest]
     classes = int(y.max()) + 1
-    shares = draw.dirichlet(np.full(classes, alpha))
+    proportions = draw.dirichlet(np.full(classes, alpha))
     counts = np.bincount(y, minlength=classes)
-    # As many as there are in these shares.
-    total = min(longest, int(np.min(counts / np.maximum(shares, 1e-9))), len(y))
+    # The longest stream with these proportions.
+    total = min(longest, int(np.min(counts / np.maximum(proportions, 1e-9))), len(y))
     total = max(total, min(longest, 200))
-    parts = [order[y[order] == label][: round(total * shares[label])] for label in range(classes)]
+    parts = [order[y[order] == label][: round(total * proportions[label])] for label in range(classes)]
     return draw.permutation(np.concatenate(parts))
 
 
@@ -130,8 +130,8 @@ def _ece(probabilities: np.ndarray, y: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def _risk(known: HeldOut) -> float:
-    return float((known.logits.argmax(axis=1) != known.labels).mean())
+def _risk(heldout: HeldOut) -> float:
+    return float((heldout.logits.argmax(axis=1) != heldout.labels).mean())
 
 
 def _batches(index: np.ndarray) -> list[np.ndarray]:

@@ -1,10 +1,10 @@
-"""What single stages of prediction in several steps are worth: learners, views and perturbations.
+"""Single stages of multi-step prediction: adaptation losses, averaged views and perturbations.
 
     python -m benchmarks.multi_step.stages runs/multi_step                  # test data, three seeds, then the section
-    python -m benchmarks.multi_step.stages runs/multi_step --split=train    # what choices are made on
+    python -m benchmarks.multi_step.stages runs/multi_step --split=train    # data that choices are made on
     python -m benchmarks.multi_step.stages runs/multi_step --parts=section  # the section from what was measured
 
-The folder has the runs of `benchmarks.multi_step`, which trains them, or --runs names another that has. Images: noise
+The folder, or that of --runs, has the runs trained by `benchmarks.multi_step`. Images: noise
 and rotation of severity 3, and the clean ones, in random order; noise also sorted by class. Texts: the LSTMs of IMDB on
 sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder and not
 measured again; `section-stages.md` has the table. About four minutes a run on two cores.
@@ -34,9 +34,9 @@ _IMAGES, _TEXTS = ("mnist", "fashion_mnist"), ("imdb_reviews", "glue-sst2")
 _TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 _TITLES |= {"imdb_reviews": "IMDB's model on SST-2", "glue-sst2": "SST-2's model on IMDB"}
 _SEVERITY, _BATCH, _EXAMPLES = 3, 200, 400
-# What statistics mend and what they do not; and what comes sorted by class as well.
+# A corruption that BN statistics fix and one that they do not; and the one that is also sorted by class.
 _DAMAGE, _SORTED = ("noise", "rotation"), ("noise",)
-# Words of a review that a model of sentences is shown: about two sentences.
+# Words of a review for a model of sentences: about two sentences.
 _WORDS = 40
 _BOOTSTRAP = 2000
 _IMAGE_PLANS = {
@@ -50,7 +50,7 @@ _TEXT_PLANS = {name: ([name], "tent") for name in ("statistics", "auto", "pertur
 
 
 def main() -> None:
-    """Measures what is missing, and writes the section."""
+    """Measures the missing figures and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the figures")
     parser.add_argument("--runs", type=Path, help="folder of the runs, DATASET-SEED (default: the figures' own)")
@@ -59,23 +59,23 @@ def main() -> None:
     arguments = parser.parse_args()
     runs, parts = arguments.runs or arguments.work, arguments.parts.split(",")
     arguments.work.mkdir(parents=True, exist_ok=True)
-    wanted = [*(_IMAGES if "images" in parts else ()), *(_TEXTS if "texts" in parts else ())]
+    datasets = [*(_IMAGES if "images" in parts else ()), *(_TEXTS if "texts" in parts else ())]
     for seed in _SEEDS:
-        for dataset in wanted:
-            place = arguments.work / f"stages-{arguments.split}-{dataset}-{seed}.json"
-            if not place.exists():
-                place.write_text(json.dumps(_measured(runs / f"{dataset}-{seed}", dataset, arguments.split)))
+        for dataset in datasets:
+            path = arguments.work / f"stages-{arguments.split}-{dataset}-{seed}.json"
+            if not path.exists():
+                path.write_text(json.dumps(_measured(runs / f"{dataset}-{seed}", dataset, arguments.split)))
     if "section" in parts:
         (arguments.work / "section-stages.md").write_text(section(arguments.work, arguments.split))
 
 
 def section(work: Path, split: str = "test") -> str:
-    """The table in Markdown, of what was measured; empty where nothing was."""
-    found = {
+    """The Markdown section with the table of all figures; empty without any."""
+    figures = {
         dataset: [json.loads(path.read_text()) for path in sorted(work.glob(f"stages-{split}-{dataset}-*.json"))]
         for dataset in (*_IMAGES, *_TEXTS)
     }
-    if not any(found.values()):
+    if not any(figures.values()):
         return ""
     head = (
         "## Single stages\n\nErrors in percent, mean of the seeds: damaged images "
@@ -84,28 +84,28 @@ def section(work: Path, split: str = "test") -> str:
         "of the other data set, is less than that of the plan named, with its paired bootstrap interval (95 %). "
         "*Always*: the error without the guards. *Kept*: share of the changes that the guards let pass.\n"
     )
-    rows = [row for dataset, runs in found.items() if runs for row in _rows(dataset, runs)]
+    rows = [row for dataset, runs in figures.items() if runs for row in _rows(dataset, runs)]
     columns = ("data, seeds", "plan", "error", "sorted", "clean", "gain on plain", "on statistics", "always", "kept")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *rows]
     return head + "\n" + "\n".join(lines) + "\n"
 
 
 def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
-    """Wrong answers by plan and cell, `plan: {cell: [0, 1, ...]}`; the same without guards; and shares kept."""
+    """Errors by plan and cell, `plan: {cell: [0, 1, ...]}`; the same without guards; fractions of changes kept."""
     start = time.perf_counter()
     predictor = loading.load(run)
-    known, before = sources.load(run, predictor), digest(predictor.model)
+    heldout, before = sources.load(run, predictor), digest(predictor.model)
     cells = list((_damaged if dataset in _IMAGES else _other)(dataset, split))
-    wanted = _IMAGE_PLANS if dataset in _IMAGES else _TEXT_PLANS
+    plans_of_data = _IMAGE_PLANS if dataset in _IMAGES else _TEXT_PLANS
     wrong: dict[str, Any] = {"plain": {}}
     always: dict[str, Any] = {}
     kept: dict[str, float] = {}
     for name, x, y in cells:
         wrong["plain"][name] = _mistakes(two_class_logits(predictor.logits(x)), y)
-    for title, (names, learner) in wanted.items():
-        # One for all cells: a learner is compiled once.
+    for title, (names, learner) in plans_of_data.items():
+        # One refiner for all cells, as its loss is compiled once.
         stages = plans.stages(names, predictor, run, learner)
-        refiner = Refiner(predictor, stages, known)
+        refiner = Refiner(predictor, stages, heldout)
         wrong[title] = {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
         if names != ["auto"]:
             kept[title] = float(np.mean([line.accepted for line in refiner.trace if line.stage == stages[-1].name]))
@@ -118,10 +118,10 @@ def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
 
 
 def _unguarded(refiner: Refiner, stages: list[Any], cells: list[tuple]) -> dict[str, list[int]]:
-    """The last stage's changes are kept whatever the guards say of them; the others' as ever."""
+    """Errors if the last stage's changes are always kept; the other stages keep their guards."""
     last = stages[-1]
     last.max_score_ratio, propose = None, last.propose
-    last.propose = lambda seen: propose(seen) and ""
+    last.propose = lambda context: propose(context) and ""
     return {name: _mistakes(_answers(refiner, x), y) for name, x, y in cells}
 
 
@@ -130,13 +130,13 @@ def _answers(refiner: Refiner, x: Any) -> np.ndarray:
     return np.concatenate([refiner.answer(x[first : first + _BATCH]) for first in range(0, len(x), _BATCH)])
 
 
-def _mistakes(found: np.ndarray, y: np.ndarray) -> list[int]:
-    return (found.argmax(axis=1) != y).astype(int).tolist()
+def _mistakes(outputs: np.ndarray, y: np.ndarray) -> list[int]:
+    return (outputs.argmax(axis=1) != y).astype(int).tolist()
 
 
 def _damaged(dataset: str, split: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     part = getattr(images.load(dataset), split)
-    # Not the draw of `benchmarks.multi_step.images`.
+    # Another draw than in `benchmarks.multi_step.images`.
     chosen = np.random.default_rng(7).permutation(len(part["y"]))[:_EXAMPLES]
     x, y = part["x"][chosen], part["y"][chosen]
     order = np.argsort(y, kind="stable")
@@ -163,8 +163,8 @@ def _rows(dataset: str, runs: list[dict[str, Any]]) -> Iterator[str]:
     plain, fitted = _by_example(runs, "plain", "iid"), _by_example(runs, "statistics", "iid")
     for number, plan in enumerate(runs[0]["wrong"]):
         errors = [f"{100 * each.mean():.1f}" if each.size else "" for each in _groups(runs, "wrong", plan)]
-        found = _by_example(runs, plan, "iid")
-        gains = ["" if plan == against else _gain(of, found) for against, of in _against(plan, plain, fitted)]
+        errors_of_plan = _by_example(runs, plan, "iid")
+        gains = ["" if plan == against else _gain(of, errors_of_plan) for against, of in _against(plan, plain, fitted)]
         always = _groups(runs, "always", plan)[0] if plan in runs[0]["always"] else None
         others = ["" if always is None else f"{100 * always.mean():.1f}"]
         others += [f"{np.mean([run['kept'][plan] for run in runs]):.0%}" if plan in runs[0]["kept"] else ""]
@@ -177,7 +177,7 @@ def _against(plan: str, plain: np.ndarray, fitted: np.ndarray) -> list[tuple[str
 
 
 def _groups(runs: list[dict[str, Any]], kind: str, plan: str) -> list[np.ndarray]:
-    """Wrong answers of all seeds to damaged, sorted and clean examples."""
+    """Errors of all seeds on corrupted, sorted and clean examples."""
     return [
         np.array([cell for run in runs for name, cell in run[kind][plan].items() if name.startswith(group)])
         for group in ("iid", "sorted", "clean")
@@ -185,7 +185,7 @@ def _groups(runs: list[dict[str, Any]], kind: str, plan: str) -> list[np.ndarray
 
 
 def _by_example(runs: list[dict[str, Any]], plan: str, group: str) -> np.ndarray:
-    """The share of seeds and kinds of damage in which an example is answered wrongly, `[examples]`."""
+    """Error rate of each example over seeds and corruptions, `[examples]`."""
     return np.mean(
         [cell for run in runs for name, cell in run["wrong"][plan].items() if name.startswith(group)], axis=0
     )

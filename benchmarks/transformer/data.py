@@ -1,4 +1,4 @@
-"""The work of the Transformer benchmark, the same for every contender: needs NumPy only."""
+"""Data of the Transformer race, the same for every contender; needs NumPy only."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,10 +9,10 @@ from benchmarks.harness.worker import Metrics, Training
 EXAMPLES, TIME = 256, 128
 LAYERS, WIDTH, HEADS, INNER, DROPOUT, EPSILON = 4, 256, 4, 1024, 0.1, 1e-12
 VOCABULARY = {"finetune": 30_522, "mlm": 10_000, "inference": 30_522}
-# 15 % of the tokens are to be guessed, and hidden under this id.
+# Masked tokens of a text, 15 %, and the id of [MASK].
 PLACES, HIDDEN = 19, 4
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM, WARMUP_STEPS, TOTAL_STEPS = 1e-4, 0.01, 1.0, 100, 100_000
-# Whether a text is of class 1, it shows by how many of its tokens are odd.
+# Fraction of odd tokens in a text of class 1; of even ones in a text of class 0.
 _SHARE = 0.7
 
 
@@ -20,7 +20,7 @@ def load(work: str) -> dict[str, np.ndarray]:
     """Synthetic texts without padding, by Zipf's law.
 
     Returns:
-        int32 `tokens` `[256, 128]`; for `mlm` `places` and the tokens that stood there, `y`, both `[256, 19]`; else `y`
+        int32 `tokens` `[256, 128]`; for `mlm` masked positions `places` and their tokens `y`, `[256, 19]`; else `y`
         `[256]`, 0 or 1.
     """
     random = np.random.default_rng(0)
@@ -32,20 +32,20 @@ def load(work: str) -> dict[str, np.ndarray]:
     if work != "mlm":
         return {"tokens": tokens, "y": labels.astype(np.int32)}
     places = np.sort(np.argsort(random.random([EXAMPLES, TIME]), axis=1)[:, :PLACES], axis=1)
-    wanted = np.take_along_axis(tokens, places, axis=1)
+    labels = np.take_along_axis(tokens, places, axis=1)  # [256, 19]
     np.put_along_axis(tokens, places, HIDDEN, axis=1)
-    return {"tokens": tokens, "places": places.astype(np.int32), "y": wanted}
+    return {"tokens": tokens, "places": places.astype(np.int32), "y": labels}
 
 
 def batches(batch_size: int) -> Iterator[np.ndarray]:
-    """Which examples each step reads, for ever: all once an epoch."""
+    """Examples of each step without end, `[batch]`: all once an epoch."""
     random = np.random.default_rng(1)
     while True:
         yield from random.permutation(EXAMPLES).reshape(-1, batch_size)
 
 
 def operations(work: str, batch_size: int) -> float:
-    """Floating-point operations of the matrix products of one step; a gradient takes two for each one forward."""
+    """Floating-point operations of the matrix products of one step; the backward pass has two for each forward."""
     tokens = batch_size * TIME
     layer = 2 * tokens * WIDTH * (4 * WIDTH + 2 * INNER) + 4 * tokens * TIME * WIDTH
     head = {"mlm": 2 * batch_size * PLACES * WIDTH * (WIDTH + VOCABULARY["mlm"])}
@@ -53,20 +53,20 @@ def operations(work: str, batch_size: int) -> float:
 
 
 def inference(forward: Callable, batch_size: int) -> Training:
-    """A contender that computes the logits of one batch after the other, and has them as an array.
+    """A contender that computes the logits of one batch after the other as arrays.
 
     Args:
-        forward: from int32 `[batch, 128]` to logits `[batch, 1]`.
+        forward: maps int32 `[batch, 128]` to logits `[batch, 1]`.
         batch_size: examples per step.
     """
     columns, order = load("inference"), batches(batch_size)
 
     def run(steps: int) -> Metrics:
-        found = np.zeros(2)
+        sums = np.zeros(2)
         for _ in range(steps):
             rows = next(order)
             logits, y = np.asarray(forward(columns["tokens"][rows]))[:, 0].astype(np.float32), columns["y"][rows]
-            found += np.mean(np.logaddexp(0, logits) - y * logits), np.mean((logits > 0) == y)
-        return Metrics(*(found / steps).tolist())
+            sums += np.mean(np.logaddexp(0, logits) - y * logits), np.mean((logits > 0) == y)
+        return Metrics(*(sums / steps).tolist())
 
     return Training(first=lambda: run(1), train=run)

@@ -1,4 +1,4 @@
-"""This engine in the Transformer benchmark, and the machine's limit."""
+"""This engine in the Transformer race, and the machine's peak."""
 
 import keras
 import tensorflow as tf
@@ -16,7 +16,7 @@ def engine(
     work: str, batch_size: int, precision: str, compile: str = "islands", dropout: float = data.DROPOUT
 ) -> Training:
     """A run without files, logs and evaluations."""
-    # For good: what a policy is set for is traced later.
+    # Never reset, as the model is traced later.
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     config = Config(
         steps=data.TOTAL_STEPS,
@@ -48,20 +48,20 @@ def infer(work: str, batch_size: int, precision: str, jit_compile: bool = False)
 
 
 def products(work: str, batch_size: int, precision: str, jit_compile: bool = False, size: int = 2048) -> Training:
-    """As many operations as in the step's matrix products, in products of large square matrices and nothing else."""
+    """Products of large square matrices, with as many operations as the step's own matrix products."""
     left, right = (tf.cast(tf.random.normal([size, size]), precision) for _ in range(2))
     product = tf.function(tf.matmul, jit_compile=jit_compile)
 
     def run(steps: int) -> Metrics:
         for _ in range(max(1, round(steps * data.operations(work, batch_size) / (2 * size**3)))):
-            found = product(left, right)
-        return Metrics(float(found[0, 0]), 0.0)
+            result = product(left, right)
+        return Metrics(float(result[0, 0]), 0.0)
 
     return Training(first=lambda: run(1), train=run)
 
 
 def network(work: str, dropout: float) -> keras.Model:
-    """The zoo's own encoder with the head of the work."""
+    """The zoo's own encoder with the head that `work` needs."""
     size = data.VOCABULARY[work], data.WIDTH, data.LAYERS, data.HEADS
     rates = {"dropout": dropout, "attention_dropout": dropout}
     shape = Shape(*size, inner=data.INNER, positions=data.TIME, segments=0, epsilon=data.EPSILON, **rates)

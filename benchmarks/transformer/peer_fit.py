@@ -1,4 +1,4 @@
-"""`model.fit` and `predict` in the Transformer benchmark, with layers of Keras or of KerasHub."""
+"""`model.fit` and `predict` in the Transformer race, with layers of Keras or of KerasHub."""
 
 import threading
 
@@ -26,9 +26,9 @@ def fit(
         work: "finetune" or "mlm".
         batch_size: examples per step.
         precision: float32, or bfloat16 by Keras' own policy, `mixed_bfloat16`.
-        steps_per_execution: of `compile`.
-        jit_compile: of `compile`.
-        hub: layers of KerasHub; else those of Keras.
+        steps_per_execution: argument of `model.compile`.
+        jit_compile: argument of `model.compile`.
+        hub: whether to use layers of KerasHub instead of Keras.
     """
     model = network(work, precision, hub)
     masked = work == "mlm"
@@ -61,7 +61,7 @@ def predict(work: str, batch_size: int, precision: str, hub: bool = False) -> Tr
 
 
 def network(work: str, precision: str, hub: bool) -> keras.Model:
-    """Tokens, and for `mlm` places, to logits."""
+    """From tokens, and for `mlm` masked positions, to logits."""
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     keras.utils.set_random_seed(0)
     tokens = keras.Input((data.TIME,), dtype="int32")
@@ -73,7 +73,7 @@ def network(work: str, precision: str, hub: bool) -> keras.Model:
         x = _hub_block(x) if hub else _block(x)
     if work == "mlm":
         places = keras.Input((data.PLACES,), dtype="int32")
-        x = keras.ops.take_along_axis(x, places[:, :, None], axis=1)
+        x = keras.ops.take_along_axis(x, places[:, :, None], axis=1)  # [batch, places, width]
         x = _norm(_dense(data.WIDTH, "gelu")(x))
         return keras.Model([tokens, places], _Tied(embedding)(x))
     x = keras.layers.Dropout(data.DROPOUT)(_dense(data.WIDTH, "tanh")(x[:, 0]))
@@ -81,7 +81,7 @@ def network(work: str, precision: str, hub: bool) -> keras.Model:
 
 
 class _Tied(keras.layers.Layer):
-    """Logits by the embedding's matrix and a bias, in float32 as a loss wants them."""
+    """Logits by the embedding matrix and a bias, in float32 for the loss."""
 
     def __init__(self, embedding: keras.layers.Embedding):
         super().__init__()

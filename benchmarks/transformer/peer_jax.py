@@ -1,4 +1,4 @@
-"""JAX with Optax in the Transformer benchmark."""
+"""JAX with Optax in the Transformer race."""
 
 import functools
 
@@ -11,13 +11,13 @@ from benchmarks.transformer import data
 
 
 def train(work: str, batch_size: int, precision: str, generator: str) -> Training:
-    """A program for each step.
+    """One program for a step, called from Python.
 
     Args:
         work: "finetune" or "mlm".
         batch_size: examples per step.
-        precision: float32, or bfloat16 of all products' operands.
-        generator: of the random numbers: "threefry2x32", JAX's own default, or "rbg", XLA's, which is faster.
+        precision: float32, or bfloat16 for the operands of all matrix products.
+        generator: generator of random numbers: "threefry2x32", JAX's own default, or "rbg", XLA's, which is faster.
     """
     jax.config.update("jax_default_prng_impl", generator)
     columns = {name: jnp.asarray(column) for name, column in data.load(work).items()}
@@ -29,9 +29,9 @@ def train(work: str, batch_size: int, precision: str, generator: str) -> Trainin
         batch = {name: column[index] for name, column in columns.items()}
         key = jax.random.fold_in(jax.random.key(0), step)
         gradient = jax.value_and_grad(_loss, has_aux=True)
-        (loss, accuracy), found = gradient(weights, batch, key, jnp.dtype(precision))
-        found, moments = optimizer.update(found, moments, weights)
-        return optax.apply_updates(weights, found), moments, step + 1, sums + jnp.stack([loss, accuracy])
+        (loss, accuracy), gradients = gradient(weights, batch, key, jnp.dtype(precision))
+        updates, moments = optimizer.update(gradients, moments, weights)
+        return optax.apply_updates(weights, updates), moments, step + 1, sums + jnp.stack([loss, accuracy])
 
     weights = _weights(work)
     state = weights, optimizer.init(weights), jnp.zeros((), jnp.int32), jnp.zeros(2)
@@ -40,9 +40,9 @@ def train(work: str, batch_size: int, precision: str, generator: str) -> Trainin
         nonlocal state
         for _ in range(steps):
             state = update(state, columns, next(order))
-        found = (state[-1] / steps).tolist()
+        means = (state[-1] / steps).tolist()
         state = *state[:-1], jnp.zeros(2)
-        return Metrics(*found)
+        return Metrics(*means)
 
     return Training(first=lambda: run(1), train=run)
 
@@ -64,7 +64,7 @@ def _loss(weights, batch, key, dtype):
 
 
 def _logits(weights, batch, key, dtype):
-    """Of one batch; without a key nothing is dropped."""
+    """Logits of one batch; no dropout without a key."""
     drawn = 0
 
     def drop(x):
@@ -80,6 +80,7 @@ def _logits(weights, batch, key, dtype):
 
     def attended(x, block):
         q, k, v = jnp.moveaxis(dense(x, *block["qkv"]).reshape(*x.shape[:2], 3, data.HEADS, -1).astype(dtype), 2, 0)
+        # [batch, heads, time, time]
         scores = jnp.einsum("bthd,bshd->bhts", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
         probabilities = drop(jax.nn.softmax(scores)).astype(dtype)
         return dense(jnp.einsum("bhts,bshd->bthd", probabilities, v).reshape(x.shape), *block["output"])
@@ -90,7 +91,7 @@ def _logits(weights, batch, key, dtype):
         middle = jax.nn.gelu(dense(x, *block["inner"]), approximate=False)
         x = _norm(x + drop(dense(middle, *block["outer"])), *block["norm"])
     if "places" in batch:
-        x = jnp.take_along_axis(x, batch["places"][:, :, None], axis=1)
+        x = jnp.take_along_axis(x, batch["places"][:, :, None], axis=1)  # [batch, places, width]
         x = _norm(jax.nn.gelu(dense(x, *weights["dense"]), approximate=False), *weights["head_norm"])
         return dense(x, weights["tokens"].T, weights["bias"])
     return dense(drop(jnp.tanh(dense(x[:, 0], *weights["dense"]))), *weights["head"])

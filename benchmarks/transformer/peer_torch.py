@@ -1,4 +1,4 @@
-"""PyTorch in the Transformer benchmark."""
+"""PyTorch in the Transformer race."""
 
 import contextlib
 
@@ -12,13 +12,13 @@ from benchmarks.transformer import data
 
 
 def train(work: str, batch_size: int, precision: str, compiled: bool) -> Training:
-    """The usual loop, at its fastest: fused AdamW, fused attention, batches gathered by index from memory.
+    """The usual loop at its fastest: fused AdamW, fused attention, batches gathered by index from memory.
 
     Args:
         work: "finetune" or "mlm".
         batch_size: examples per step.
         precision: float32, or bfloat16 by `torch.autocast`.
-        compiled: forward and backward pass by `torch.compile`.
+        compiled: whether to use `torch.compile` for the forward and backward pass.
     """
     torch.manual_seed(0)
     columns = {name: torch.from_numpy(column).long() for name, column in data.load(work).items()}
@@ -69,7 +69,7 @@ def infer(work: str, batch_size: int, precision: str, compiled: bool) -> Trainin
 
 
 class Reader(nn.Module):
-    """Tokens, and for `mlm` places, to logits."""
+    """From tokens, and for `mlm` masked positions, to logits."""
 
     def __init__(self, work: str):
         super().__init__()
@@ -94,7 +94,7 @@ class Reader(nn.Module):
         for block in self.blocks:
             x = block(x)
         if self.masked:
-            x = x.gather(1, places[:, :, None].expand(-1, -1, data.WIDTH))
+            x = x.gather(1, places[:, :, None].expand(-1, -1, data.WIDTH))  # [batch, places, width]
             return self.head(self.head_norm(functional.gelu(self.dense(x))))
         return self.head(self.dropout(torch.tanh(self.dense(x[:, 0]))))
 
@@ -110,10 +110,11 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, time, width = x.shape
+        # [batch, heads, time, depth] each
         query, key, value = self.qkv(x).view(batch, time, 3, data.HEADS, -1).permute(2, 0, 3, 1, 4)
         rate = data.DROPOUT if self.training else 0.0
         attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)
-        attended = self.output(attended.transpose(1, 2).reshape(batch, time, width))
+        attended = self.output(attended.transpose(1, 2).reshape(batch, time, width))  # [batch, time, width]
         x = self.attention_norm(x + self.dropout(attended))
         return self.norm(x + self.dropout(self.outer(functional.gelu(self.inner(x)))))
 

@@ -312,5 +312,5 @@ def test_more_cpus_than_were_made():
 
 
 def test_loop_compilation_needs_one_replica():
-    with pytest.raises(BadInput, match="--compile=loop makes one program of one replica, here are 2"):
+    with pytest.raises(BadInput, match="--compile=loop needs one replica, not 2"):
         engine_for(SmallConfig(compile="loop"), replicas=2)

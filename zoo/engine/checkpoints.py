@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there: written aside, checksummed, renamed; found again by verifying.
+"""Atomic, checksummed checkpoints: written under another name, flushed and renamed; verified before they are read.
 
 checkpoints/step-00001200/state.safetensors   all variables by name
-                          record.json         what the outer loop remembers: metrics since the last log, best, ...
+                          record.json         state of the outer loop: metrics since the last log, best value, ...
                           manifest.json       size and SHA-256 of the two, written last
 """
 
@@ -32,14 +32,14 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> Path:
-    """Writes a checkpoint so that a kill at any moment leaves either all of it or nothing of it.
+    """Writes a checkpoint atomically: a kill at any moment leaves a whole checkpoint or none.
 
     Raises:
-        BadInput: the disk is full or the folder is not writable; what was there before is untouched.
+        BadInput: the disk is full or the folder is not writable; earlier checkpoints are untouched.
     """
     final = folder / f"step-{step:08d}"
     if final.exists() and verify(final) is None:
-        return final  # A run is a function of its config: this is what would be written.
+        return final  # A run is a function of its config: the content would be the same.
     aside = folder / f".partial-{step:08d}-{os.getpid()}"
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -62,43 +62,43 @@ def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mappi
 
 
 def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """Reads the newest checkpoint that verifies, and clears what killed saves left behind.
+    """Reads the newest checkpoint that passes verification.
 
     Args:
-        folder: of the checkpoints.
-        step: only this one; None for the newest.
+        folder: folder of the checkpoints.
+        step: the step to read; None for the newest.
 
     Returns:
-        The checkpoint, or None where there never was one, and why newer ones were passed over, one line each.
+        The checkpoint, or None if the folder has none, and a line for each newer one that was skipped, with the reason.
 
     Raises:
-        DamagedCheckpoints: there are some and none is good; a fresh start is never made in silence.
+        DamagedCheckpoints: all are damaged; a run never starts from scratch silently.
     """
-    found = [path for path in _all(folder) if step is None or _step(path) == step]
+    paths = [path for path in _all(folder) if step is None or _step(path) == step]
     problems = []
-    for path in found:
+    for path in paths:
         problem = verify(path)
         if problem is None:
             return _read(path), problems
         problems.append(f"{path.name}: {problem}")
-    if found or (step is not None):
+    if paths or (step is not None):
         listing = "; ".join(problems) or f"no step {step}"
         raise DamagedCheckpoints(
-            f"no checkpoint in {folder} can be read ({listing}); to start anew choose another --workdir"
+            f"no checkpoint in {folder} can be read ({listing}); to start again choose another --workdir"
         )
     return None, problems
 
 
 def clean(folder: Path) -> list[str]:
-    """Removes what killed saves left behind; only the run that owns the folder may call this."""
-    left = sorted(folder.glob(".partial-*"))
-    for path in left:
+    """Removes the remains of killed saves, a line for each; only the run that owns the folder may call this."""
+    remains = sorted(folder.glob(".partial-*"))
+    for path in remains:
         shutil.rmtree(path, ignore_errors=True)
-    return [f"{path.name}: left by an unfinished save, removed" for path in left]
+    return [f"{path.name}: left by an unfinished save, removed" for path in remains]
 
 
 def prune(folder: Path, keep: int, also: int | None = None) -> None:
-    """Removes all but the newest `keep` checkpoints and the one of step `also`."""
+    """Removes all checkpoints but the newest `keep` and that of step `also`."""
     for path in _all(folder)[keep:]:
         if _step(path) != also:
             # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
@@ -108,7 +108,7 @@ def prune(folder: Path, keep: int, also: int | None = None) -> None:
 
 
 def verify(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """The problem of a damaged checkpoint, or None for a good one."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _all(folder: Path) -> list[Path]:
-    """The checkpoints' folders, newest first; a copy that somebody made under another name is none."""
+    """The checkpoints' folders, newest first; copies under other names are ignored."""
     return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal()), key=_step, reverse=True)
 
 

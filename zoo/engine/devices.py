@@ -1,4 +1,4 @@
-"""Where the run takes place: strategies and precision."""
+"""Devices of a run: distribution strategy, replicas and precision."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy:
-    """Makes the strategy of a run. Call it before anything else touches TensorFlow's devices.
+    """Makes the distribution strategy of a run. Call it before anything else initializes TensorFlow's devices.
 
     Args:
-        name: one of `STRATEGIES`. `auto` takes several workers where TF_CONFIG names them, else all GPUs, else the CPU.
-        cpu_devices: logical CPU devices to make; above 1 they become the replicas, so that anyone can try many.
+        name: one of `STRATEGIES`. `auto`: the workers in TF_CONFIG, else all GPUs, else the CPU.
+        cpu_devices: logical CPU devices to make; above 1 they become the replicas, to try several without a GPU.
 
     Raises:
-        BadInput: a device that is not there, or one that cannot be made any more.
+        BadInput: a device is missing, or can no longer be made as TensorFlow has started.
     """
     if name not in STRATEGIES:
         raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
@@ -51,13 +51,13 @@ def cores() -> int:
 
 
 def useful_cores(rows: int) -> int:
-    """Cores worth cutting so many rows for: fewer than eight rows keep no core busy."""
+    """Cores worth splitting a batch of `rows` among: fewer than eight rows do not keep a core busy."""
     return max(1, min(cores(), rows // 8))
 
 
 def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
-    """The first logical CPUs as replicas; fewer than there are is fine."""
-    # Not the default collectives: two groups of different size in one process would block each other for good.
+    """A strategy over the first `replicas` logical CPUs."""
+    # The default collectives deadlock if one process has two groups of different size.
     reduction = tf.distribute.ReductionToOneDevice()
     devices = [f"CPU:{index}" for index in range(replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
@@ -77,10 +77,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 @contextlib.contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Computes in float32, or in bfloat16 with float32 weights, for the models built and traced inside.
+    """Lets models built and traced inside compute in float32, or in bfloat16 with float32 weights.
 
     Raises:
-        BadInput: float16 among others: its range needs loss scaling, which bfloat16 does without.
+        BadInput: an unknown name; also float16, which would need loss scaling, as bfloat16 does not.
     """
     if name not in PRECISIONS:
         raise BadInput(f"--precision is {name!r}: expected one of {', '.join(PRECISIONS)}")
@@ -98,14 +98,14 @@ def _one(device: str) -> tf.distribute.Strategy:
 
 def _make_logical_cpus(count: int) -> None:
     physical = tf.config.list_physical_devices("CPU")[0]
-    wanted = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    configurations = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
     try:
-        tf.config.set_logical_device_configuration(physical, wanted)
+        tf.config.set_logical_device_configuration(physical, configurations)
     except RuntimeError:
-        have = len(tf.config.list_logical_devices("CPU"))
-        if have < count:
+        started = len(tf.config.list_logical_devices("CPU"))
+        if started < count:
             raise BadInput(
-                f"--cpu_devices is {count}: TensorFlow has started with {have}; expected that many or fewer in this "
+                f"--cpu_devices is {count}: TensorFlow has started with {started}; expected that many or fewer in this "
                 "process (in a notebook: restart the kernel and set it first)"
             ) from None
 
@@ -137,5 +137,7 @@ def _tpu() -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise BadInput(f"--strategy=tpu: no TPU answers ({str(error).splitlines()[0]}); expected a TPU host") from error
+        raise BadInput(
+            f"--strategy=tpu: no TPU responds ({str(error).splitlines()[0]}); expected a TPU host"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)

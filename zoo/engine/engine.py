@@ -1,4 +1,4 @@
-"""The engine: compiled inner loops for training and evaluation over any strategy."""
+"""The training engine: compiled inner loops for training and evaluation under any distribution strategy."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +9,15 @@ import tensorflow as tf
 
 from zoo.data.batches import Batches
 from zoo.engine import devices, feed
-from zoo.engine import step as steps_of
+from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
+from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
 from zoo.errors import BadInput
 
-# They change weights in the forward pass, behind the optimizer's back.
+# These change weights in the forward pass, outside the optimizer.
 _STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 COMPILE = ("auto", "loop", "cores", "step", "islands", "none")
 _OUTPUT = "output/"
@@ -26,22 +27,22 @@ class Engine:
     """Trains and evaluates one model; knows no file, no flag and no data set.
 
     Args:
-        strategy: the engine is made, and its methods are called, under its scope or outside any.
-        model: built, under the strategy's scope.
+        strategy: distribution strategy; create the engine and call its methods in its scope or in none.
+        model: a built Keras model, made in the strategy's scope.
         forward: the whole task on one replica's rows: `forward(model, batch, training) -> dict[str, Term]`.
-        objective: names of the terms whose means are added up to the loss.
-        groups: from `optimizers.groups`.
-        penalty: from `regularization.penalty`, or None.
-        seed: of all noise.
+        objective: names of the terms whose means are summed into the loss.
+        groups: groups of variables with their optimizers, from `optimizers.groups`.
+        penalty: penalty on the weights from `regularization.penalty`, or None.
+        seed: seed of all noise.
         accumulate: micro-batches per step.
         clip_norm: largest global norm of the gradient; 0 does not clip.
-        average_decay: of the moving average of the weights; 0 keeps none.
-        compile: `loop` makes one XLA program of a whole call (one replica only), `step` one of each micro-batch's
-            forward and backward pass, `cores` one for each core's slice of it, side by side, and one of the update
-            (on several replicas the same as `step`), `islands` one of the update only, as the model has islands of its
-            own (see `zoo.models.xla_islands`), `none` plain graphs; `auto` is `loop` on one replica, else `step`.
-        cores: slices that `cores` cuts a micro-batch into; 0 for as many as the machine has for this process.
-        steps_per_loop: the most steps of one call; any value gives the same run.
+        average_decay: decay of the moving average of the weights; 0 keeps no average.
+        compile: what XLA compiles as one program. `loop`: a whole call (one replica only); `step`: the forward and
+            backward pass of a micro-batch, and the update (on one replica); `cores`: the same for each core's slice,
+            side by side; `islands`: the update only, as the model compiles its own parts (`zoo.models.xla_islands`);
+            `none`: nothing. `auto` is `loop` on one replica, else `step`.
+        cores: slices of a micro-batch for `cores`; 0 for all cores that this process may use.
+        steps_per_loop: most steps of one call; any value gives the same run.
     """
 
     def __init__(
@@ -87,21 +88,21 @@ class Engine:
         )
         self._feeds: dict[int, feed.Feed] = {}
         self._loops: dict[tuple, Callable] = {}
-        # By whether it trains: the shapes of the rows of each trace of a forward pass, and so of each program compiled.
+        # By `training`: the shapes of the rows at each trace of a forward pass, and so of each compiled program.
         self.traced: dict[bool, list[dict[str, tuple[int, ...]]]] = {True: [], False: []}
 
     def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
-        """Runs the steps from `first_step` on, in calls of the compiled loop of at most `steps_per_loop` each.
+        """Trains for `steps` steps from `first_step` on, in compiled calls of at most `steps_per_loop` steps.
 
         Returns:
             float32 `[steps]` by name: `term/numerator` and `term/weight` of each term over the global batch,
-            `learning_rate`, `gradient_norm` (of every step where it is clipped, else of the last; 0 elsewhere). One
-            entry per step, so that any partition of a run adds up to the same.
+            `learning_rate`, and `gradient_norm` (without clipping 0 but for a call's last step). One entry per step, so
+            that any partition of a run adds up to the same.
         """
         return self._run(batches, first_step, steps, training=True)
 
     def forget(self, batches: Batches) -> None:
-        """Lets go of batches that were used once, and of their columns on the device."""
+        """Releases batches, with their columns on the device."""
         self._feeds.pop(id(batches), None)
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
@@ -111,27 +112,26 @@ class Engine:
     def evaluate_with_outputs(self, batches: Batches) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """The mean of each term, and each output `[examples, ...]` in the order of the columns."""
         steps = batches.steps_per_epoch
-        found = self._run(batches, 0, steps, training=False)
-        outputs = {name.removeprefix(_OUTPUT): found.pop(name) for name in list(found) if name.startswith(_OUTPUT)}
-        index = batches.indices(0, steps)
-        ordered = {}
+        scalars = self._run(batches, 0, steps, training=False)
+        outputs = {name.removeprefix(_OUTPUT): scalars.pop(name) for name in list(scalars) if name.startswith(_OUTPUT)}
+        index, ordered = batches.indices(0, steps), {}
         for name, values in outputs.items():
             ordered[name] = np.empty((batches.examples, *values.shape[2:]), values.dtype)
-            # Rows that only make up the parts' sizes have no place at all; those of a short batch have -1.
-            values = values[:, : index.shape[1]]
+            # Rows that pad the batch to a multiple of the parts are cut off; those of a short batch have index -1.
+            values = values[:, : index.shape[1]]  # [steps, batch, ...]
             ordered[name][index[index >= 0]] = values[index >= 0]
-        return means(found), ordered
+        return means(scalars), ordered
 
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
-        """Everything that changes in training, by a name that does not depend on Keras' counters of layers."""
-        found = named(self.model, lambda variable: variable)
-        places = {id(variable): name for name, variable in found.items()}
-        trained = [places[id(variable)] for variable in self.model.trainable_variables]
-        found |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
+        """All variables that training changes, by names that do not depend on Keras' layer counters."""
+        variables = named(self.model, lambda variable: variable)
+        names = {id(variable): name for name, variable in variables.items()}
+        trained = [names[id(variable)] for variable in self.model.trainable_variables]
+        variables |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
         for group in self.groups:
-            found |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
+            variables |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
         averages = zip(trained, self.task.averages, strict=False)
-        return found | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
+        return variables | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all variables, for a checkpoint of any strategy."""
@@ -141,27 +141,26 @@ class Engine:
         """Sets all variables from a `state()`.
 
         Raises:
-            BadInput: names what is missing, unexpected or of another shape; then nothing was changed.
+            BadInput: lists missing, unexpected and mis-shaped names; then nothing was changed.
         """
         assign(self.variables(), state)
 
     def load_model(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets the model's variables only, from the `model/` part of a state."""
-        wanted = {name: variable for name, variable in self.variables().items() if name.startswith("model/")}
-        assign(wanted, {name: value for name, value in state.items() if name.startswith("model/")})
+        variables = {name: variable for name, variable in self.variables().items() if name.startswith("model/")}
+        assign(variables, {name: value for name, value in state.items() if name.startswith("model/")})
 
     def restart_averages(self) -> None:
-        """Lets the moving averages start from the model's present weights."""
+        """Resets the moving averages to the model's current weights."""
         for average, variable in zip(self.task.averages, self.model.trainable_variables, strict=False):
             average.assign(array(variable))
 
     def _run(self, batches: Batches, first_step: int, steps: int, *, training: bool) -> dict[str, np.ndarray]:
-        rows, source, start = [], self._feed(batches), first_step
-        loop = self._compiled(batches, training)
+        rows, source, start, loop = [], self._feed(batches), first_step, self._compiled(batches, training)
         while start < first_step + steps:
             count = min(source.steps, first_step + steps - start)
-            found = loop(*source.chunk(start, count))
-            rows.append({name: values.numpy()[:count] for name, values in found.items()})
+            scalars = loop(*source.chunk(start, count))
+            rows.append({name: values.numpy()[:count] for name, values in scalars.items()})
             start += count
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -171,7 +170,7 @@ class Engine:
         return self._feeds[id(batches)]
 
     def _compiled(self, batches: Batches, training: bool) -> Callable:
-        # All that a loop knows of its batches besides what it is called with: others of this kind need no new trace.
+        # All that a trace depends on besides the loop's arguments: batches with the same key share it.
         key = training, tuple(batches.widths), tuple(batches.sequences)
         if key not in self._loops:
             loop = functools.partial(self._loop, batches, training)
@@ -179,7 +178,7 @@ class Engine:
         return self._loops[key]
 
     def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
-        """All steps of one call, in the graph; scalars by name, and in an evaluation outputs, one of each per step."""
+        """All steps of one call, in the graph: scalars and, in an evaluation, outputs by name, one entry per step."""
         programs, names = self._parts(), []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
@@ -190,10 +189,10 @@ class Engine:
             share = ReplicaBatch(functools.partial(self._read, columns, row), self.accumulate, self.slices)
             parts = StepFunctions(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
             if training:
-                (sums, scalars), outputs = steps_of.train(self.task, parts, share, step, measure), {}
+                (sums, scalars), outputs = step_functions.train(self.task, parts, share, step, measure), {}
             else:
                 parts = parts._replace(examine=_by_width(batches, width, _filled(programs.examine, specs)))
-                (sums, outputs), scalars = steps_of.evaluate(parts, share, step), {}
+                (sums, outputs), scalars = step_functions.evaluate(parts, share, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
             return tf.stack([*named.values(), *scalars.values()]), outputs
@@ -201,41 +200,42 @@ class Engine:
         def body(offset, table, kept):
             last = tf.equal(offset, steps - 1)
             result = self.strategy.run(replica, args=(index[offset], widths[offset], first_step + offset, last))
-            # Reduced and gathered already, so any replica's are everybody's.
+            # Reduced and gathered already: the same on every replica.
             scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
             kept = {name: array.write(offset, outputs[name]) for name, array in kept.items()}
             return offset + 1, table.write(offset, scalars), kept
 
-        start = (tf.constant(0), table, kept)
+        start = tf.constant(0), table, kept
         _, table, kept = tf.while_loop(lambda offset, *_: offset < steps, body, start, parallel_iterations=1)
-        columns_of = tf.unstack(table.stack(), num=len(names), axis=1)
+        scalars = tf.unstack(table.stack(), num=len(names), axis=1)  # [steps] each
         outputs = {f"{_OUTPUT}{name}": array.stack() for name, array in kept.items()}
-        return dict(zip(names, columns_of, strict=True)) | outputs
+        return dict(zip(names, scalars, strict=True)) | outputs
 
     def _outputs(self, batches: Batches, columns, rows: int) -> dict[str, tf.TensorSpec]:
-        """What the task gives out of a whole batch: found by a trace that is not run."""
+        """Shapes and types of the task's outputs for a whole batch, by a trace that is not run."""
         index = tf.zeros([rows // self.parts], tf.int32)
 
         def probe():
             batch = _gathered(columns, index)
-            return steps_of.examine(self.task, MicroBatch(batch, tf.ones(index.shape), tf.constant(0)), tf.constant(0))[
-                1
-            ]
+            rows = MicroBatch(batch, tf.ones(index.shape), tf.constant(0))
+            return step_functions.examine(self.task, rows, tf.constant(0))[1]
 
-        found = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
-        return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in found.items()}
+        outputs = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
+        return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in outputs.items()}
 
     def _parts(self) -> StepFunctions:
         task = self.task
-        weights, update = (functools.partial(function, task) for function in (steps_of.weights, steps_of.update))
+        weights, update = (
+            functools.partial(function, task) for function in (step_functions.weights, step_functions.update)
+        )
 
         def gradients(rows: MicroBatch, *rest):
             self._note(rows, training=True)
-            return steps_of.gradients(task, rows, *rest)
+            return step_functions.gradients(task, rows, *rest)
 
         def examine(rows: MicroBatch, *rest):
             self._note(rows, training=False)
-            return steps_of.examine(task, rows, *rest)
+            return step_functions.examine(task, rows, *rest)
 
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         # With several replicas the update cannot be compiled: it touches variables of other devices.
@@ -250,23 +250,21 @@ class Engine:
         self.traced[training].append({name: tuple(values.shape) for name, values in rows.batch.items()})
 
     def _read(self, columns, row, number) -> MicroBatch:
-        """Gathers this replica's rows of slice `number`."""
+        """Gathers this replica's rows of slice `number`; index -1 is padding, with weight 0."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         size = row.shape[0] // self.parts
         first = (replica * self.accumulate * self.slices + number) * size
         index = tf.ensure_shape(tf.slice(row, [first], [size]), [size])
-        # With several replicas the columns stay on the host: a device would copy them whole at every step.
-        place = tf.device("/CPU:0") if self.replicas > 1 else tf.device(None)
-        with place:
+        # With several replicas the columns stay on the host: a device would copy them whole in every step.
+        with tf.device("/CPU:0" if self.replicas > 1 else None):
             batch = _gathered(columns, tf.maximum(index, 0))
         return MicroBatch(batch, tf.cast(index >= 0, tf.float32), first)
 
 
 def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
-    """A function of rows for rows of any of the widths: a branch of the graph, and a program, for each.
+    """Wraps `part` to take rows of any of the widths: a branch of the graph, and a program, for each width.
 
-    So one call does many steps, whatever their widths; a call for each run of one width, hardly more than one step,
-    would take an eighth of a small step's time.
+    So one call does many steps of different widths; a call for each width would add an eighth to a small step's time.
     """
 
     def chosen(rows: MicroBatch, *rest):
@@ -281,14 +279,14 @@ def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
 
 
 def _filled(examine: Callable, specs: Mapping[str, tf.TensorSpec]) -> Callable:
-    """Pads the outputs of short sequences with zeros, so that all have one shape."""
+    """Pads the outputs of short sequences with zeros to one shape."""
 
     def filled(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
         missing = [whole - size for whole, size in zip(spec.shape[1:], values.shape[1:])]
         return tf.pad(values, [(0, 0), *((0, some) for some in missing)]) if any(missing) else values
 
-    def padded(*given):
-        sums, outputs = examine(*given)
+    def padded(*arguments):
+        sums, outputs = examine(*arguments)
         return sums, {name: filled(values, specs[name]) for name, values in outputs.items()}
 
     return padded
@@ -298,53 +296,53 @@ def _gathered(columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, t
     return {name: tf.gather(column, index) for name, column in columns.items()}
 
 
-def means(found: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Sum / sum of each term over all steps at hand, added up in float64 in the order of the steps."""
-    return ratios({name: sum(values.tolist()) for name, values in found.items()})
+def means(scalars: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each term over all steps: sum / sum, added up in float64 in the order of the steps."""
+    return ratios({name: sum(values.tolist()) for name, values in scalars.items()})
 
 
 def ratios(totals: Mapping[str, float]) -> dict[str, float]:
-    """`name/numerator` divided by `name/weight`, by name; other entries are left out."""
+    """`name/numerator` divided by `name/weight`, by name, without the other entries."""
     names = [name.removesuffix("/numerator") for name in totals if name.endswith("/numerator")]
     return {name: totals[f"{name}/numerator"] / (totals[f"{name}/weight"] or 1.0) for name in names}
 
 
-def _compile_mode(wanted: str, replicas: int) -> str:
-    if wanted not in COMPILE:
-        raise BadInput(f"--compile is {wanted!r}: expected one of {', '.join(COMPILE)}")
-    if wanted == "loop" and replicas > 1:
-        raise BadInput(f"--compile=loop makes one program of one replica, here are {replicas}: use step or auto")
-    return ("loop" if replicas == 1 else "step") if wanted == "auto" else wanted
+def _compile_mode(mode: str, replicas: int) -> str:
+    if mode not in COMPILE:
+        raise BadInput(f"--compile is {mode!r}: expected one of {', '.join(COMPILE)}")
+    if mode == "loop" and replicas > 1:
+        raise BadInput(f"--compile=loop needs one replica, not {replicas}: use step or auto")
+    return ("loop" if replicas == 1 else "step") if mode == "auto" else mode
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:
-    """The states of Keras' own random layers, which the model has besides its weights."""
+    """Seed states of Keras' own random layers, which are not among the model's weights."""
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def _idle_seeds(model: keras.Model) -> set[int]:
-    """Identities of random states that nobody draws from: recurrent layers have one, dropout or not."""
+    """Identities of unused seed states: recurrent layers have one even without dropout."""
     cells = keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell
     return {
         id(layer.seed_generator.state)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, cells) and not layer.dropout and not layer.recurrent_dropout
     }
 
 
 def _check_model(model: keras.Model, parts: int) -> None:
-    """Refuses models whose layers would learn or draw something else on other hardware."""
+    """Refuses layers whose statistics or noise would depend on the hardware."""
     if not model.built:
         raise BadInput(f"the model {model.name!r} has no weights yet: give it an Input, or build it, inside build()")
     idle = _idle_seeds(model)
     seeds = [seed for seed in _seeds(model) if id(seed) not in idle]
     if seeds and parts > 1:
         raise BadInput(
-            f"{seeds[0].path}: a Keras layer with a random state of its own cannot be split over {parts} replicas x "
+            f"{seeds[0].path}: a Keras layer with its own random state cannot be split over {parts} replicas x "
             "micro-batches; use zoo.Dropout, whose masks belong to the examples"
         )
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, _STATEFUL) and layer.trainable:
             raise BadInput(
                 f"{layer.name}: {type(layer).__name__} learns from each replica's rows, padding included; use "

@@ -1,4 +1,4 @@
-"""From batches to the compiled loop: columns on the device, and which rows each step reads."""
+"""Feeds the compiled loop: the data's columns on the device, and the rows that each step reads."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,19 @@ from zoo.data.batches import Batches
 
 # Batches read ahead from disk: enough to hide a slow read, few enough to stay small in memory.
 _AHEAD = 4
-# Of one chunk: its index, and its batches where they come from disk.
+# Memory of one chunk: its index and, if the data is on disk, its batches.
 _CHUNK_BYTES = 64 << 20
 
 
 class Chunk(NamedTuple):
-    """Some steps' data, of one shape however many steps it has.
+    """Data of some steps, in one shape whatever their number.
 
     Attributes:
-        columns: tensors by name.
-        index: int32 `[most steps, rows]` of places in them, -1 for padding.
-        widths: int32 `[most steps]`, the number of each batch's width.
+        columns: data by name, `[examples, ...]`.
+        index: int32 `[most steps, rows]`, rows of the columns, -1 for padding.
+        widths: int32 `[most steps]`, index of each batch's width in `Batches.widths`.
         first_step: scalar int32.
-        steps: scalar int32, how many there are.
+        steps: scalar int32, number of steps in the chunk.
     """
 
     columns: dict[str, tf.Tensor]
@@ -32,13 +32,13 @@ class Chunk(NamedTuple):
 
 
 class Feed:
-    """Gives the loop its data in chunks of one shape, so that it is traced and compiled once.
+    """Cuts batches into chunks of one shape, so that the loop is traced and compiled once.
 
     Args:
-        batches: in memory (its columns become tensors once, steps gather by index) or on disk (a chunk's rows are
-            read ahead, in the same order).
-        steps_per_loop: the most steps of a chunk; fewer where a chunk would be large.
-        parts: replicas x micro-batches; the batch is padded to a multiple of it.
+        batches: batches in memory (the columns become tensors once, steps gather by index) or on disk (the rows of a
+            chunk are prefetched, in the same order).
+        steps_per_loop: most steps of a chunk; a chunk that would be large has fewer.
+        parts: replicas x micro-batches x slices; the batch is padded to a multiple of it.
     """
 
     def __init__(self, batches: Batches, steps_per_loop: int, parts: int):
@@ -53,15 +53,15 @@ class Feed:
         self._next_step = -1
 
     def chunk(self, first_step: int, steps: int) -> Chunk:
-        """What up to `self.steps` steps read."""
+        """The data of `steps` steps, at most `self.steps`."""
         index = self._batches.indices(first_step, steps)
         if self._columns is None:
-            places = np.arange(index.size, dtype=np.int32).reshape(index.shape)
-            columns, places = self._read_ahead(first_step, steps), np.where(index < 0, -1, places)
+            rows = np.arange(index.size, dtype=np.int32).reshape(index.shape)
+            columns, rows = self._read_ahead(first_step, steps), np.where(index < 0, -1, rows)
         else:
-            columns, places = self._columns, index
+            columns, rows = self._columns, index
         padded = np.full((self.steps, self._width), -1, np.int32)
-        padded[:steps, : index.shape[1]] = places
+        padded[:steps, : index.shape[1]] = rows
         widths = np.zeros(self.steps, np.int32)
         widths[:steps] = self._batches.width_numbers(first_step, steps)
         return Chunk(columns, tf.constant(padded), tf.constant(widths), tf.constant(first_step), tf.constant(steps))
@@ -71,7 +71,7 @@ class Feed:
             self._ahead = iter(self._stream(first_step))
         self._next_step = first_step + steps
         batches = [next(self._ahead) for _ in range(steps)]
-        # Padded to the full chunk: another shape would be another compilation.
+        # Padded to the full chunk, as another shape would need another compilation.
         batches += [batches[-1]] * (self.steps - steps)
         return {name: tf.concat([batch[name] for batch in batches], axis=0) for name in batches[0]}
 
@@ -80,7 +80,7 @@ class Feed:
         names = list(columns)
 
         def read(step):
-            # Uncut: the graph's shapes are those of the columns; the loop cuts what it reads.
+            # At full width, as the graph needs fixed shapes; the loop cuts the rows to the batch's width.
             batch = self._batches.rows(self._batches.indices(int(step), 1)[0])
             return [batch[name] for name in names]
 

@@ -1,4 +1,4 @@
-"""What to do when numbers go bad: say where, keep what was good, stop."""
+"""Non-finite numbers: stops the run, names the steps, keeps the last good checkpoint."""
 
 from collections.abc import Mapping
 
@@ -7,24 +7,24 @@ import numpy as np
 from zoo.errors import NonFinite
 
 
-def check(first_step: int, found: Mapping[str, np.ndarray], last_good: int | None) -> None:
-    """Looks for the first step of a call whose loss or gradient is not finite.
+def check(first_step: int, scalars: Mapping[str, np.ndarray], last_good: int | None) -> None:
+    """Raises at the first step of a call whose loss or gradient is not finite.
 
     Args:
-        first_step: of the call.
-        found: scalars per step, from `Engine.train`.
+        first_step: first step of the call.
+        scalars: values `[steps]` by name, from `Engine.train`.
         last_good: step of the newest checkpoint, for the message.
 
     Raises:
-        NonFinite: names the steps and what went bad.
+        NonFinite: names the steps and the scalars.
     """
-    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in found.items()}
-    bad = {name: places for name, places in bad.items() if len(places)}
+    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in scalars.items()}
+    bad = {name: positions for name, positions in bad.items() if len(positions)}
     if not bad:
         return
-    first = min(int(places[0]) for places in bad.values())
-    names = [name.removesuffix("/numerator") for name, places in bad.items() if places[0] == first]
-    last = first_step + len(next(iter(found.values()))) - 1
+    first = min(int(positions[0]) for positions in bad.values())
+    names = [name.removesuffix("/numerator") for name, positions in bad.items() if positions[0] == first]
+    last = first_step + len(next(iter(scalars.values()))) - 1
     kept = f"the checkpoint of step {last_good} is kept" if last_good is not None else "no checkpoint was written yet"
     raise NonFinite(
         f"{' and '.join(names)} not finite in steps {first_step + first} to {last}; {kept}; "
@@ -33,10 +33,10 @@ def check(first_step: int, found: Mapping[str, np.ndarray], last_good: int | Non
 
 
 def check_state(step: int, state: Mapping[str, np.ndarray], last_good: int | None) -> None:
-    """Keeps weights that are not finite out of the checkpoints: an update may overflow though its gradient did not.
+    """Keeps non-finite weights out of the checkpoints: an update may overflow although its gradient is finite.
 
     Args:
-        step: that the state belongs to.
+        step: step of the state.
         state: variables by name.
         last_good: step of the newest checkpoint, for the message.
 

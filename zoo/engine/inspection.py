@@ -1,4 +1,4 @@
-"""What can be asked of a run between two calls of the engine; nothing here changes the run or any of its programs."""
+"""Weight norms, gradients and the graph of a run, read between two calls of the engine without changing the run."""
 
 import contextlib
 import re
@@ -10,20 +10,20 @@ import tensorflow as tf
 
 from zoo.data.batches import Batches
 from zoo.engine import regularization
-from zoo.engine import step as steps_of
+from zoo.engine import step as step_functions
 from zoo.engine.engine import Engine
 from zoo.engine.state import array
 from zoo.engine.step import LocalSums, MicroBatch
 
-# Larger constants of a graph are left out of it: a picture does not show them.
+# Larger constants are removed from the graph: TensorBoard's picture does not show them.
 _CONSTANT_BYTES = 1024
 
 
 class Inspection:
-    """Looks at an engine's weights, gradients and graph, on one device and without the other workers.
+    """Reads an engine's weights, gradients and graph, on one device and without the other workers.
 
     Args:
-        engine: whose run it is.
+        engine: engine of the run.
     """
 
     def __init__(self, engine: Engine):
@@ -34,24 +34,24 @@ class Inspection:
         self._weights = tf.function(self._slice_weights, jit_compile=compiled, autograph=False)
 
     def squares(self) -> dict[str, float]:
-        """The sum of the squares of each layer's weights, by the layer's name."""
-        found: dict[str, float] = {}
+        """Sum of squares of each layer's weights, by the layer's name."""
+        sums: dict[str, float] = {}
         for variable, name in zip(self._engine.model.trainable_variables, self._names, strict=True):
             layer = name.partition("/")[0]
-            # In NumPy, which is faster here than to call three operations; its sum is the same every time.
+            # In NumPy, faster here than three TensorFlow operations, and deterministic.
             squares = np.sum(np.square(variable.numpy()), dtype=np.float64)
-            found[layer] = found.get(layer, 0.0) + float(squares)
-        return found
+            sums[layer] = sums.get(layer, 0.0) + float(squares)
+        return sums
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The trained variables by name."""
+        """The trainable variables by name."""
         return dict(zip(self._names, map(array, self._engine.model.trainable_variables), strict=True))
 
     def gradients(self, batches: Batches, step: int) -> dict[str, np.ndarray]:
-        """The gradient that a step would take with the present weights, before it is clipped, by the variables' names.
+        """The gradient of a step with the current weights, before clipping, by the variables' names.
 
-        Of the whole global batch, in as many slices as the engine has parts, one after the other: as the noise belongs
-        to the examples' places it is the same gradient, whatever the devices.
+        It is that of the whole global batch, computed in the engine's slices one after the other; as an example's noise
+        depends on its position in the batch only, the gradient is the same on all devices.
         """
         task = self._engine.task
         with self._unchanged():
@@ -66,11 +66,11 @@ class Inspection:
             if task.penalty is not None:
                 plain = [variable.value for variable in self._engine.model.trainable_variables]
                 extra = regularization.gradients(task.penalty, plain)[1]
-            found = steps_of.global_gradients(task, local, extra)
-        return {name: gradient.numpy() for name, gradient in zip(self._names, found, strict=True)}
+            gradients = step_functions.global_gradients(task, local, extra)
+        return {name: gradient.numpy() for name, gradient in zip(self._names, gradients, strict=True)}
 
     def graph(self, batches: Batches) -> bytes:
-        """The forward and backward pass of one slice of a batch as a GraphDef, by a trace that is never run."""
+        """The forward and backward pass of a slice of a batch as a serialized GraphDef, by a trace that is not run."""
         task = self._engine.task
         batch, weights, _, _ = next(self._slices(batches, 0))
         specs = {name: tf.TensorSpec(values.shape, values.dtype, name=name) for name, values in batch.items()}
@@ -80,22 +80,22 @@ class Inspection:
             scales = dict.fromkeys(task.objective, tf.constant(1.0)) if len(task.objective) > 1 else {}
             with tf.name_scope("variables"):
                 values = self._values()
-            found = steps_of.gradients(task, rows, values, scales, tf.constant(0)).gradients
+            gradients = step_functions.gradients(task, rows, values, scales, tf.constant(0)).gradients
             with tf.name_scope("gradients"):
-                return [tf.identity(gradient) for gradient in found]
+                return [tf.identity(gradient) for gradient in gradients]
 
         traced = tf.function(one_step, autograph=False).get_concrete_function(
             specs, tf.TensorSpec(weights.shape, tf.float32, name="weights")
         )
-        found = traced.graph.as_graph_def()
-        for nodes in (found.node, *(function.node_def for function in found.library.function)):
+        definition = traced.graph.as_graph_def()
+        for nodes in (definition.node, *(function.node_def for function in definition.library.function)):
             for node in nodes:
                 if node.op == "Const" and node.ByteSize() > _CONSTANT_BYTES:
                     node.attr["value"].tensor.tensor_content = b""
-        return found.SerializeToString()
+        return definition.SerializeToString()
 
     def _slices(self, batches: Batches, step: int) -> Iterator[tuple]:
-        """The rows of each part of a step's batch: columns, weights, first row, step."""
+        """The slices of a step's batch: columns, weights, first row, step."""
         batch, weights = batches.at(step)
         size = -(-len(weights) // self._engine.parts)
         missing = size * self._engine.parts - len(weights)
@@ -110,16 +110,16 @@ class Inspection:
         return [tf.convert_to_tensor(_local(variable.value)) for variable in self._engine.model.trainable_variables]
 
     def _slice(self, batch, weights, first_row, step, values, scales) -> LocalSums:
-        return steps_of.gradients(self._engine.task, MicroBatch(batch, weights, first_row), values, scales, step)
+        return step_functions.gradients(self._engine.task, MicroBatch(batch, weights, first_row), values, scales, step)
 
     def _slice_weights(self, batch, weights, first_row, step, values) -> dict[str, tf.Tensor]:
-        return steps_of.weights(self._engine.task, MicroBatch(batch, weights, first_row), values, step)
+        return step_functions.weights(self._engine.task, MicroBatch(batch, weights, first_row), values, step)
 
     @contextlib.contextmanager
     def _unchanged(self) -> Iterator[None]:
-        """Keras' own random layers advance a seed in a forward pass: it is set back."""
-        known = {id(variable) for variable in self._engine.model.weights}
-        seeds = [variable for variable in self._engine.model.variables if id(variable) not in known]
+        """Restores the seeds that Keras' own random layers advance in a forward pass."""
+        weights = {id(variable) for variable in self._engine.model.weights}
+        seeds = [variable for variable in self._engine.model.variables if id(variable) not in weights]
         before = [np.array(array(variable)) for variable in seeds]
         try:
             yield
@@ -129,19 +129,19 @@ class Inspection:
 
 
 def names(model: keras.Model) -> list[str]:
-    """Of each trained variable `00_layer/variable`: unique, in the order of the layers, without Keras' counters."""
+    """Unique names `00_layer/variable` of the trainable variables, by the layers' order, without Keras' counters."""
     layers: dict[str, str] = {}
-    found = []
+    unique = []
     for variable in model.trainable_variables:
         layer, _, rest = variable.path.removeprefix(f"{model.name}/").partition("/")
         if layer not in layers:
             layers[layer] = f"{len(layers):02d}_{re.sub(r'_[0-9]+$', '', layer)}"
-        found.append(f"{layers[layer]}/{rest}" if rest else layers[layer])
-    return found
+        unique.append(f"{layers[layer]}/{rest}" if rest else layers[layer])
+    return unique
 
 
-def _total(found: list):
-    return found[0] if len(found) == 1 else tf.nest.map_structure(lambda *values: tf.add_n(list(values)), *found)
+def _total(structures: list):
+    return structures[0] if len(structures) == 1 else tf.nest.map_structure(lambda *x: tf.add_n(list(x)), *structures)
 
 
 def _local(value):

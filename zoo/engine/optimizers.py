@@ -1,4 +1,4 @@
-"""Keras' optimizers, checked for what the engine promises, in groups of variables."""
+"""Keras optimizers: made by name, checked against the engine's promises, assigned to groups of variables."""
 
 import difflib
 import re
@@ -13,7 +13,7 @@ from zoo.errors import BadInput
 
 
 class Group(NamedTuple):
-    """Variables that share an optimizer, and with it a learning rate and a weight decay."""
+    """Variables that share an optimizer, and so a learning rate and a weight decay."""
 
     name: str
     variables: list[keras.Variable]
@@ -23,8 +23,8 @@ class Group(NamedTuple):
 _SGD = keras.optimizers.SGD
 _MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "sgd": _SGD,
-    "momentum": lambda **given: _SGD(momentum=0.9, **given),
-    "nesterov": lambda **given: _SGD(momentum=0.9, nesterov=True, **given),
+    "momentum": lambda **options: _SGD(momentum=0.9, **options),
+    "nesterov": lambda **options: _SGD(momentum=0.9, nesterov=True, **options),
     "rmsprop": keras.optimizers.RMSprop,
     "adagrad": keras.optimizers.Adagrad,
     "adadelta": keras.optimizers.Adadelta,
@@ -36,13 +36,13 @@ _MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "lamb": keras.optimizers.Lamb,
     "lion": keras.optimizers.Lion,
     "ftrl": keras.optimizers.Ftrl,
-    "muon": lambda weight_decay=None, **given: keras.optimizers.Muon(
-        weight_decay=weight_decay, adam_weight_decay=weight_decay, **given
+    "muon": lambda weight_decay=None, **options: keras.optimizers.Muon(
+        weight_decay=weight_decay, adam_weight_decay=weight_decay, **options
     ),
 }
 NAMES = tuple(_MAKERS)
 
-# Decoupled weight decay (Loshchilov and Hutter, 2019) is what these are made for; 0.01 is PyTorch's default for AdamW.
+# These are made for decoupled weight decay (Loshchilov and Hutter, 2019); 0.01 is PyTorch's default for AdamW.
 _DECAY_DEFAULTS = {"adamw": 0.01, "lion": 0.01, "lamb": 0.01, "muon": 0.01}
 
 _REFUSED = {
@@ -56,15 +56,15 @@ _REFUSED = {
 
 
 def make(name: str, schedule: Schedule, weight_decay: float | None) -> keras.optimizers.Optimizer:
-    """Makes one of Keras' optimizers.
+    """Makes a Keras optimizer.
 
     Args:
         name: one of `NAMES`.
-        schedule: of the learning rate.
-        weight_decay: decoupled, times the learning rate; None for the optimizer's own default.
+        schedule: learning-rate schedule.
+        weight_decay: decoupled weight decay, times the learning rate; None for the optimizer's default.
 
     Raises:
-        BadInput: an unknown name, with the nearest known ones.
+        BadInput: an unknown name; suggests similar ones.
     """
     if name == "schedule_free_adamw":
         raise BadInput(
@@ -72,11 +72,11 @@ def make(name: str, schedule: Schedule, weight_decay: float | None) -> keras.opt
             "the model at the first; use --optimizer=adamw --ema=0.999"
         )
     if name not in _MAKERS:
-        near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}" if near else f"one of {', '.join(NAMES)}"
+        similar = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(similar)}" if similar else f"one of {', '.join(NAMES)}"
         raise BadInput(f"--optimizer is {name!r}: {hint}?")
     decay = _DECAY_DEFAULTS.get(name) if weight_decay is None else weight_decay
-    # Keras' AdamW takes no None, and the others take None for none.
+    # No decay is 0 for Keras' AdamW and Muon, None for the others.
     return _MAKERS[name](learning_rate=schedule, weight_decay=decay or (0.0 if name in ("adamw", "muon") else None))
 
 
@@ -88,69 +88,71 @@ def by_layer(
     decay: float = 1.0,
     unfreeze_every: int = 0,
 ) -> keras.optimizers.Optimizer | list[Group]:
-    """One optimizer, or one for each layer, for fine-tuning (ULMFiT, section 3.3; Howard and Ruder, 2018).
+    """One optimizer for all layers or one for each: discriminative fine-tuning and gradual unfreezing.
+
+    Howard and Ruder, "Universal language model fine-tuning for text classification" (ULMFiT), 2018, sections 3.2, 3.3.
 
     Args:
-        model: its layers with weights are counted from the top, the layer nearest to the output.
-        schedule: of the top layer's rate.
-        make_one: makes an optimizer of a schedule.
-        decay: factor of the rate from one layer to the next below; 1 / 2.6 in the paper.
-        unfreeze_every: steps after which one more layer begins to learn, from the top; 0: all from the start. A layer
-            that waits has a rate of 0; its optimizer's averages are warm when it begins.
+        model: the model; its layers with weights count from the top, the layer nearest to the output.
+        schedule: learning-rate schedule of the top layer.
+        make_one: makes an optimizer from a schedule.
+        decay: factor of the rate from each layer to the next lower one; 1 / 2.6 in the paper.
+        unfreeze_every: steps after which one more layer starts to learn, from the top; 0: all from the start. A frozen
+            layer has a rate of 0, so its optimizer's averages are warm when it starts.
     """
     if decay == 1.0 and not unfreeze_every:
         return make_one(schedule)
     layers = _layers(model)
-    found = []
+    optimizer_groups = []
     for index, layer in enumerate(layers):
         depth = len(layers) - 1 - index
         optimizer = make_one(schedule.scaled(decay**depth, unfreeze_every * depth))
         name = re.sub(r"_\d+$", "", layer.name)
-        found.append(Group(f"{index:02d}_{name}", list(layer.trainable_variables), optimizer))
-    return found
+        optimizer_groups.append(Group(f"{index:02d}_{name}", list(layer.trainable_variables), optimizer))
+    return optimizer_groups
 
 
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers that learn, from the input to the output; a model inside the model counts by its own layers."""
-    found = []
+    """The trainable layers from input to output; an inner model is replaced by its layers."""
+    layers = []
     for layer in model.layers:
         inner = _layers(layer) if isinstance(layer, keras.Model) else [layer]
-        found += [one for one in inner if one.trainable_variables]
-    return found
+        layers += [one for one in inner if one.trainable_variables]
+    return layers
 
 
 def groups(model: keras.Model, optimizer: keras.optimizers.Optimizer | Sequence[Group]) -> list[Group]:
     """Puts every trainable variable into exactly one group and builds the optimizers, inside the strategy's scope.
 
     Args:
-        model: whose trainable variables are meant.
-        optimizer: one for all variables, or groups made by the experiment.
+        model: the model to train.
+        optimizer: one optimizer for all trainable variables, or the experiment's groups.
 
     Raises:
-        BadInput: an option that the engine does for all replicas at once, a variable in no group or in two.
+        BadInput: an option of Keras that the engine replaces (see `check`), or a variable in no group or in two.
     """
     if isinstance(optimizer, keras.optimizers.Optimizer):
         optimizer = [Group("all", list(model.trainable_variables), optimizer)]
     _check_partition(model, optimizer)
-    spared = {id(variable) for variable in model.trainable_variables} - {
+    exempt = {id(variable) for variable in model.trainable_variables} - {
         id(variable) for variable in regularization.decayed(model)
     }
     for group in optimizer:
         check(group.optimizer)
         if not group.optimizer.built:
-            undecayed = [variable for variable in group.variables if id(variable) in spared]
+            undecayed = [variable for variable in group.variables if id(variable) in exempt]
             if undecayed:
                 group.optimizer.exclude_from_weight_decay(var_list=undecayed)
-            # Before the first trace and before a restore: a lazy build fails in the first and hides from the second.
+            # Now, as a build on first use would fail in a trace and come too late for a restore.
             group.optimizer.build(group.variables)
     return list(optimizer)
 
 
 def check(optimizer: keras.optimizers.Optimizer) -> None:
-    """Refuses what Keras does wrong under a strategy and the engine does itself.
+    """Refuses options that Keras gets wrong under a strategy and the engine has its own flag for.
 
     Raises:
-        BadInput: names the option, why, and what to use.
+        BadInput: names the option, the reason and the flag to use.
     """
     if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
         raise BadInput("ScheduleFreeAdamW leaves the model at another point than it should be evaluated at; use --ema")
@@ -162,7 +164,7 @@ def check(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def describe(model: keras.Model, groups: Sequence[Group]) -> str:
-    """A table of who learns how: group, optimizer, decay, variables, parameters."""
+    """A table of the groups: optimizer, weight decay, number of variables and parameters."""
     matrices = {id(variable) for variable in regularization.decayed(model)}
     rows = [("group", "optimizer", "weight decay", "variables", "parameters")]
     for group in groups:
@@ -188,4 +190,4 @@ def _check_partition(model: keras.Model, groups: Sequence[Group]) -> None:
     if missing:
         raise BadInput(f"no optimizer group has the variables {', '.join(missing)}: freeze them or give them one")
     if len(set(grouped)) != len(grouped):
-        raise BadInput("a variable stands in two optimizer groups: expected each in exactly one")
+        raise BadInput("a variable is in two optimizer groups: expected each in exactly one")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from zoo.engine.private_apis import all_layers
 from zoo.models.layers import BatchNorm
 
 Penalty = Callable[[], tf.Tensor]
@@ -18,24 +19,24 @@ _NORMALISATIONS = (
 
 
 def decayed(model: keras.Model) -> list[keras.Variable]:
-    """The variables that weight decay and L2 shrink: matrices and larger, chosen by identity, never by name.
+    """The variables that weight decay and L2 apply to: matrices and tensors of higher rank, whatever their names.
 
-    Biases and the scale and shift of normalisation layers are left alone, whatever their rank, as in BERT (Devlin et
-    al., 2019, appendix A.2): shrinking them regularizes nothing and harms small models.
+    Biases and the scale and shift of normalisation layers are exempt, whatever their rank, as in BERT (Devlin et al.,
+    2019, appendix A.2): shrinking them regularizes nothing and harms small models.
     """
-    spared = set()
-    for layer in model._flatten_layers():
+    exempt = set()
+    for layer in all_layers(model):
         if isinstance(layer, _NORMALISATIONS):
-            spared |= {id(variable) for variable in layer.weights}
-        spared.add(id(getattr(layer, "bias", None)))
-    return [v for v in model.trainable_variables if len(v.shape) >= 2 and id(v) not in spared]
+            exempt |= {id(variable) for variable in layer.weights}
+        exempt.add(id(getattr(layer, "bias", None)))
+    return [v for v in model.trainable_variables if len(v.shape) >= 2 and id(v) not in exempt]
 
 
 def penalty(model: keras.Model, l2: float) -> Penalty | None:
-    """The weights' penalty as a function to trace, `l2 * sum(w^2)` plus the layers' own Keras regularizers.
+    """The penalty as a function to trace: `l2 * sum(w^2)` plus the layers' own Keras regularizers.
 
     Returns:
-        None where there is nothing to add.
+        None if there is nothing to add.
     """
     shrunk = decayed(model) if l2 else []
     regularized = [variable for variable in model.trainable_variables if getattr(variable, "regularizer", None)]

@@ -1,7 +1,7 @@
-"""Learning rates as functions of the step.
+"""Learning-rate schedules.
 
-Each maker returns a Keras schedule, evaluated in the graph at the optimizer's iteration, so it resumes with it. Steps
-count from 0; after the decay's length the final rate stays.
+They are Keras schedules, evaluated in the graph at the optimizer's iteration, and so resume with the optimizer. Steps
+count from 0; the rate stays at its final value after `decay_steps`.
 """
 
 import math
@@ -16,7 +16,7 @@ NAMES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "i
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate given by a function of the step, after a linear warm-up, times a factor for a group of variables."""
+    """A learning rate as a function of the step, after a linear warm-up, times a factor for a group of variables."""
 
     def __init__(
         self, rate: Callable[[tf.Tensor], tf.Tensor], warmup_steps: int = 0, factor: float = 1.0, start: int = 0
@@ -27,7 +27,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.start = start
 
     def __call__(self, step) -> tf.Tensor:
-        """The float32 rate of a step: the warm-up ends on the schedule's own first value."""
+        """The float32 rate of a step; the warm-up ends at the schedule's first value."""
         step = tf.cast(step, tf.float32)
         rate = self.rate(tf.maximum(step - self.warmup_steps, 0.0))
         if self.warmup_steps:
@@ -37,11 +37,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return tf.where(step >= self.start, rate, tf.zeros_like(rate)) if self.start else rate
 
     def scaled(self, factor: float, start: int = 0) -> "Schedule":
-        """The same schedule for a group of variables that learns faster or slower, or not before a step."""
+        """The same schedule for a group of variables, times `factor`, and 0 before the step `start`."""
         return Schedule(self.rate, self.warmup_steps, self.factor * factor, start)
 
     def get_config(self):
-        # The engine keeps no schedule in a file: the run's flags make it anew.
+        # Incomplete: no file stores a schedule, as the run's flags make it again.
         return {"warmup_steps": self.warmup_steps, "factor": self.factor, "start": self.start}
 
 
@@ -60,16 +60,16 @@ def make(
 
     Args:
         name: one of `NAMES`.
-        peak: the rate after the warm-up.
-        decay_steps: the step, warm-up included, at which the final rate is reached.
+        peak: learning rate at the end of the warm-up.
+        decay_steps: step at which the final rate is reached, warm-up included.
         warmup_steps: steps of linear warm-up; 0 means a tenth of the decay for slanted_triangular, else none.
         final_fraction: final rate / peak, for linear, cosine, polynomial and slanted_triangular (0: 1/32 there).
         decay_rate: factor per `decay_every` steps, for step and exponential.
-        decay_every: 0 for a third of the decay.
-        power: of the polynomial.
+        decay_every: steps per factor `decay_rate`; 0 for a third of the decay.
+        power: exponent of the polynomial schedule.
 
     Raises:
-        BadInput: an unknown name, or a warm-up longer than the run.
+        BadInput: an unknown name, or a warm-up longer than the schedule.
     """
     if name not in NAMES:
         raise BadInput(f"--schedule is {name!r}: expected one of {', '.join(NAMES)}")
@@ -84,7 +84,7 @@ def make(
     origin = float(max(warmup_steps, 1))
 
     def falling(shape: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-        """From 1 to the final fraction along shape(share of the decay done), itself from 1 to 0."""
+        """From 1 to the final fraction; `shape` maps the done fraction of the decay to 1 .. 0."""
         return lambda step: final_fraction + (1 - final_fraction) * shape(tf.minimum(step / length, 1.0))
 
     shapes = {

@@ -1,4 +1,4 @@
-"""The state of a run as arrays by name: what checkpoints hold and other runs start from."""
+"""State of a run as arrays by name, as checkpoints store it and other runs start from."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,19 +10,19 @@ import tensorflow as tf
 
 from zoo.errors import BadInput
 
-# What the names of the weights' moving averages begin with, in the place of `model/`.
+# Prefix of the weights' moving averages, instead of `model/`.
 AVERAGE = "average/"
 
 
 def named(model: keras.Model, of: Callable = lambda variable: variable.numpy()) -> dict[str, Any]:
-    """A model's weights by a name that does not depend on Keras' counters of layers: arrays, or `of(variable)`."""
-    # Keras puts the model's own name before some, depending on how it was made.
+    """A model's weights, as arrays or `of(variable)`, by names that do not depend on Keras' layer counters."""
+    # Depending on how a model was built, Keras prefixes some paths with the model's name.
     paths = [plain_path(variable).removeprefix(f"{_plain(model.name)}/") for variable in model.weights]
     return {f"model/{i:04d}/{path}": of(variable) for i, (path, variable) in enumerate(zip(paths, model.weights))}
 
 
 def averaged(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The `model/` part of a state, of this run or another, with its moving averages where it kept some."""
+    """The `model/` part of a state, with the moving averages instead of the weights if the run kept them."""
     model = {name: value for name, value in state.items() if name.startswith("model/")}
     return model | {
         name.replace(AVERAGE, "model/", 1): value for name, value in state.items() if name.startswith(AVERAGE)
@@ -47,12 +47,12 @@ def assign(variables: Mapping[str, keras.Variable | tf.Variable], values: Mappin
 
 
 def plain_path(variable: keras.Variable) -> str:
-    """A variable's layer and name, without the numbers that Keras gives to the second and later ones of a process."""
+    """A variable's path without the numbers that Keras appends to repeated layer names in a process."""
     return "/".join(_plain(part) for part in variable.path.split("/"))
 
 
 def array(variable: keras.Variable | tf.Variable) -> np.ndarray:
-    """A variable's present value, of one replica."""
+    """A variable's current value on one replica."""
     value = variable.value if isinstance(variable, keras.Variable) else variable
     return (value.read_value() if hasattr(value, "read_value") else value).numpy()
 
@@ -60,7 +60,7 @@ def array(variable: keras.Variable | tf.Variable) -> np.ndarray:
 def copies(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:
     """Variables for the moving averages of the weights.
 
-    One per replica, kept equal by equal updates, so that no update needs the other replicas.
+    Each replica has its own copy; equal updates keep them equal, so that no update needs the other replicas.
     """
     with strategy.scope():
         return [

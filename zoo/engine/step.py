@@ -1,12 +1,12 @@
-"""One training step: the one place where gradients are reduced, normalised, checked, clipped and applied.
+"""One training step: the only place where gradients are reduced, normalised, checked, clipped and applied.
 
-In this order, whatever the hardware:
+The order is the same on any hardware:
 
     for each micro-batch: tape -> terms -> sums of losses, weights and gradients on this replica
     all-reduce the sums -> divide by the global weight -> add the penalty once -> norm and finite check -> clip
     -> schedule -> optimizer of each group (decoupled decay in it) -> moving average
 
-Nothing is divided before the reduction, so a replica may hold any share of the examples, also none.
+Nothing is divided before the reduction, so a replica may hold any number of the examples, also none.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _ADD_LOSS = (
 
 
 class Task(NamedTuple):
-    """All that a step needs to know, fixed before the first trace."""
+    """Model, losses and optimizers of a run, fixed before the first trace."""
 
     model: keras.Model
     forward: ForwardFn
@@ -43,12 +43,12 @@ class Task(NamedTuple):
     average_decay: float
     seed: int
     split: bool
-    # Filled by each trace of a forward pass: the variables that follow its statistics, and how fast.
+    # Set by each trace of a forward pass: the variables that follow batch statistics, and their rates.
     moving_statistics: list[tuple[keras.Variable, float]]
 
 
 class MicroBatch(NamedTuple):
-    """A replica's slice of one micro-batch."""
+    """A slice of a micro-batch: columns `[rows, ...]`, weights `[rows]` (0: padding), first row's global position."""
 
     batch: Batch
     weights: tf.Tensor
@@ -56,7 +56,7 @@ class MicroBatch(NamedTuple):
 
 
 class LocalSums(NamedTuple):
-    """What one micro-batch, one replica or, after the reduction, the global batch adds up to."""
+    """Sums over one micro-batch, over one replica or, after the reduction, over the global batch."""
 
     gradients: list[tf.Tensor]
     sums: dict[str, WeightedSum]
@@ -64,7 +64,7 @@ class LocalSums(NamedTuple):
 
 
 class StepFunctions(NamedTuple):
-    """The functions that may be compiled by themselves, bound to the task: three on a micro-batch, then the update."""
+    """The separately compiled functions, bound to the task: three that take a micro-batch, then the update."""
 
     gradients: Callable[..., LocalSums]
     weights: Callable[..., dict[str, tf.Tensor]]
@@ -73,12 +73,12 @@ class StepFunctions(NamedTuple):
 
 
 class ReplicaBatch(NamedTuple):
-    """A replica's share of the batch, in micro-batches one after the other, each cut into slices side by side.
+    """A replica's part of the batch: consecutive micro-batches, each cut into slices that run side by side.
 
     Attributes:
-        read: gives the rows of a slice by its number, `micro-batch * slices + slice`.
-        micro_batches: how many.
-        slices: programs that may run at the same time, one for each core.
+        read: returns the rows of a slice by its number, `micro-batch * slices + slice`.
+        micro_batches: number of micro-batches.
+        slices: slices of a micro-batch, programs that may run at the same time, one for each core.
     """
 
     read: Callable[[tf.Tensor], MicroBatch]
@@ -89,17 +89,17 @@ class ReplicaBatch(NamedTuple):
 def train(
     task: Task, parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor, measure: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """Does one step on this replica, in step with the others.
+    """Runs one training step on this replica, together with the others.
 
     Args:
         task: model, losses and optimizers.
         parts: functions of this file bound to the task, perhaps compiled.
-        share: of the batch.
+        share: this replica's part of the batch.
         step: scalar int32.
-        measure: scalar bool, whether the norm of the gradient is wanted where nothing is clipped by it.
+        measure: scalar bool, whether to compute the gradient's norm even if it is not clipped.
 
     Returns:
-        The terms' sums, and scalars by name: gradient norm (0 where not measured), learning rates. The same on all
+        The terms' sums, and scalars by name: gradient norm (0 if not computed), learning rates. The same on all
         replicas.
     """
     # Read once: programs that run side by side would wait for each other at the variables' locks.
@@ -110,7 +110,7 @@ def train(
         return parts.gradients(share.read(number), values, scales, step)
 
     if tf.distribute.get_replica_context().num_replicas_in_sync == 1 and share.micro_batches == 1:
-        # Added up where they are used: large gradients would go through memory once more.
+        # Added up inside the update: large gradients would go through memory once more.
         return parts.update([compute(tf.constant(part)) for part in range(share.slices)], measure)
     return parts.update([all_reduce(_over_micro_batches(compute, share))], measure)
 
@@ -118,7 +118,7 @@ def train(
 def update(
     task: Task, locals: list[LocalSums], measure: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """From what adds up to the global batch to its sums, scalars and new weights; the second half of `train`."""
+    """Turns the reduced sums into metrics and applies the update; the second half of `train`."""
     total, scalars, extra = _added(locals), {}, None
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
@@ -126,9 +126,9 @@ def update(
     if task.clip_norm:
         norm = global_norm(gradients)
     else:
-        # An MLP's step would take a tenth longer with the norm in it. A gradient that is not finite shows in the next
-        # loss, and the last step of each call, after which a checkpoint may be written, is always measured. The
-        # gradients are made again in the branch: as its arguments they could not be fused with the update.
+        # The norm would add a tenth to an MLP's step. A gradient that is not finite shows in the next loss, and the
+        # last step of each call, after which a checkpoint may be written, always computes it. The branch computes the
+        # gradients again: as its arguments they could not be fused with the update.
         norm = tf.cond(measure, lambda: global_norm(global_gradients(task, total, extra)), lambda: 0.0)
     if task.clip_norm:
         # Not min(1, clip / norm): 0 / 0 must not come from a gradient of 0, and NaN must stay NaN to be seen.
@@ -141,10 +141,10 @@ def update(
 
 
 def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
-    """The gradient of the mean loss over the global batch, and of the penalty."""
+    """The gradient of the mean loss over the global batch, plus that of the penalty."""
     gradients = total.gradients
     if len(task.objective) == 1:
-        # A batch without any weight has a gradient of 0, not of NaN.
+        # If all weights are 0 the gradient is 0, not NaN.
         mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
         gradients = [gradient * mean for gradient in gradients]
     return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
@@ -153,7 +153,7 @@ def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None
 def evaluate(
     parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """One batch of an evaluation: the terms added up over everything, and the outputs of all its rows in order."""
+    """Evaluates one batch: the terms' sums over all replicas, and the outputs `[global batch, ...]` in order."""
     sums, outputs = _examined(parts, share, step)
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync > 1:
@@ -164,7 +164,7 @@ def evaluate(
 def _examined(
     parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """This replica's share: like `_over_micro_batches`, with the outputs kept one after the other."""
+    """Evaluates this replica's part: like `_over_micro_batches`, with the outputs concatenated."""
 
     def one(number: tf.Tensor):
         slices = [parts.examine(share.read(number * share.slices + part), step) for part in range(share.slices)]
@@ -172,9 +172,9 @@ def _examined(
         return _added([sums for sums, _ in slices]), {n: tf.concat([out[n] for _, out in slices], 0) for n in names}
 
     def more(number, sums, arrays):
-        found, outputs = one(number)
+        more_sums, outputs = one(number)
         arrays = {name: array.write(number, outputs[name]) for name, array in arrays.items()}
-        return number + 1, tf.nest.map_structure(tf.add, sums, found), arrays
+        return number + 1, tf.nest.map_structure(tf.add, sums, more_sums), arrays
 
     sums, outputs = one(tf.constant(0))
     if share.micro_batches == 1:
@@ -196,19 +196,19 @@ def examine(task: Task, rows: MicroBatch, step: tf.Tensor) -> tuple[dict[str, We
 
 
 def gradients(task: Task, rows: MicroBatch, values: Values, scales: dict[str, tf.Tensor], step: tf.Tensor) -> LocalSums:
-    """Sums of gradients, losses and weights over one micro-batch, with these values for the trained variables."""
+    """Sums of gradients, losses and weights over one micro-batch, with `values` as the trainable variables."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         with _as(values, task.model):
             sums, statistics, _ = forward(task, rows, step, training=True)
         loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.objective])
-    found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    # Embeddings give sparse gradients: densified, or the norm and the reduction would miss repeated rows.
-    return LocalSums([tf.convert_to_tensor(gradient) for gradient in found], sums, statistics)
+    slopes = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # Embeddings have sparse gradients, whose repeated rows the norm and the reduction would miss: densified.
+    return LocalSums([tf.convert_to_tensor(slope) for slope in slopes], sums, statistics)
 
 
 def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The objective's weights alone; the graph's pruning leaves the model out where they do not depend on it."""
+    """The objective's weights alone; the model is pruned from the graph if they do not depend on it."""
     with _as(values, task.model):
         sums, *_ = forward(task, rows, step, training=True)
     return {name: sums[name].weight for name in task.objective}
@@ -217,24 +217,24 @@ def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> di
 def forward(
     task: Task, rows: MicroBatch, step: tf.Tensor, training: bool
 ) -> tuple[dict[str, WeightedSum], list[WeightedSum], dict[str, tf.Tensor]]:
-    """The task's terms and its layers' statistics, added up over the rows, and its outputs.
+    """The terms and the layers' batch statistics, summed over the rows, and the outputs `[rows, ...]`.
 
-    The noise inside belongs to the rows' places in the global batch.
+    The noise inside depends on the rows' positions in the global batch.
     """
-    with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as where:
-        # Names for whoever looks at the graph.
+    with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as scope:
+        # Names for TensorBoard's graph.
         with tf.name_scope("forward"):
-            found = task.forward(task.model, rows.batch, training)
-    _check_terms(task, found, training)
-    task.moving_statistics[:] = [(statistic.variable, statistic.rate) for statistic in where.statistics]
-    outputs = {name: output.values for name, output in found.items() if isinstance(output, Output)}
+            results = task.forward(task.model, rows.batch, training)
+    _check_terms(task, results, training)
+    task.moving_statistics[:] = [(statistic.variable, statistic.rate) for statistic in scope.statistics]
+    outputs = {name: output.values for name, output in results.items() if isinstance(output, Output)}
     with tf.name_scope("terms"):
-        sums = {name: terms.sums(name, term, rows.weights) for name, term in found.items() if name not in outputs}
-    return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in where.statistics], outputs
+        sums = {name: terms.sums(name, term, rows.weights) for name, term in results.items() if name not in outputs}
+    return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in scope.statistics], outputs
 
 
 def all_reduce(local):
-    """Adds any structure of tensors up over the replicas, in one call."""
+    """Sums a structure of tensors over the replicas, in one call."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return local
@@ -245,15 +245,15 @@ def all_reduce(local):
 def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """The Euclidean norm of all tensors together, as the norm of the columns' norms.
 
-    XLA vectorises a sum over columns on a CPU; a sum over everything is one long chain of additions, which costs an
-    MLP's step 20 % more. The root in between keeps XLA from joining the two sums.
+    XLA vectorises a sum over columns on a CPU; a sum over all elements is one long chain of additions, which adds 20 %
+    to an MLP's step. The root in between keeps XLA from fusing the two sums.
     """
     columns = [tf.sqrt(tf.reduce_sum(tf.square(tensor), axis=0)) if tensor.shape.rank else tensor for tensor in tensors]
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(column)) for column in columns]))
 
 
 def learning_rates(groups: Sequence[Group]) -> dict[str, tf.Tensor]:
-    """The rates that the next update will use, by tag: `learning_rate`, or one for each of several groups."""
+    """The rates of the next update by tag: `learning_rate`, or one tag for each of several groups."""
     one = len(groups) == 1
     return {
         "learning_rate" if one else f"learning_rate/{group.name}": tf.cast(group.optimizer.learning_rate, tf.float32)
@@ -264,7 +264,7 @@ def learning_rates(groups: Sequence[Group]) -> dict[str, tf.Tensor]:
 def _scales(
     task: Task, parts: StepFunctions, values: Values, share: ReplicaBatch, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """1 / global weight of each loss, needed before the tape where several losses with weights of their own meet."""
+    """1 / global weight of each loss; needed before the tape if several losses have their own weights."""
     if len(task.objective) == 1:
         return {}
     total = all_reduce(_over_micro_batches(lambda number: parts.weights(share.read(number), values, step), share))
@@ -272,7 +272,7 @@ def _scales(
 
 
 def _over_micro_batches(compute: Callable, share: ReplicaBatch):
-    """Adds up over micro-batches in a loop of the graph; over the slices of each in their order, run side by side."""
+    """Sums over the micro-batches in a loop of the graph, and over the slices of each, which run side by side."""
 
     def one(number: tf.Tensor):
         return _added([compute(number * share.slices + part) for part in range(share.slices)])
@@ -289,44 +289,44 @@ def _over_micro_batches(compute: Callable, share: ReplicaBatch):
     return total
 
 
-def _added(found: list):
-    return found[0] if len(found) == 1 else tf.nest.map_structure(lambda *values: tf.add_n(list(values)), *found)
+def _added(structures: list):
+    return structures[0] if len(structures) == 1 else tf.nest.map_structure(lambda *x: tf.add_n(list(x)), *structures)
 
 
 @contextlib.contextmanager
 def _as(values: Values, model: keras.Model) -> Iterator[None]:
-    """Lets the model compute with these values for its trained variables."""
+    """Replaces the model's trainable variables by `values` inside."""
     trained = {id(variable) for variable in model.trainable_variables}
     pairs = zip(model.trainable_variables, values, strict=True)
-    with keras.StatelessScope(pairs, collect_losses=True) as where:
+    with keras.StatelessScope(pairs, collect_losses=True) as scope:
         yield
-    if where.losses:
+    if scope.losses:
         raise ValueError(_ADD_LOSS)
-    # Keras' own random layers advance a seed, which the scope has kept to itself.
+    # Keras' own random layers advance a seed, which so far only the scope knows.
     for variable in model.variables:
-        if id(variable) not in trained and where.get_current_value(variable) is not None:
-            variable.assign(where.get_current_value(variable))
+        if id(variable) not in trained and scope.get_current_value(variable) is not None:
+            variable.assign(scope.get_current_value(variable))
 
 
 def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
     by_variable = {id(variable): gradient for variable, gradient in zip(task.model.trainable_variables, gradients)}
-    # Keras' optimizers add up over the replicas once more, without a switch: each brings its share of the sum.
+    # Keras' optimizers always sum over the replicas again: each replica passes its share of the sum.
     share = 1.0 / tf.distribute.get_replica_context().num_replicas_in_sync
     for group in task.groups:
         mine = [by_variable[id(variable)] for variable in group.variables]
         group.optimizer.apply([gradient * share for gradient in mine] if share != 1.0 else mine, group.variables)
     if task.averages:
         step = tf.cast(task.groups[0].optimizer.iterations.value, tf.float32)
-        # A short memory at first, or the random start would weigh for 1 / (1 - decay) steps.
+        # A short memory at first, or the random initial weights would count for 1 / (1 - decay) steps.
         decay = tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
         for average, value in zip(task.averages, _values(task.model), strict=True):
             average.assign_add((1.0 - decay) * (value - average))
 
 
 def _follow(task: Task, statistics: list[WeightedSum]) -> None:
-    """Moves the layers' moving statistics, once per step and by the global batch."""
-    for (variable, rate), found in zip(task.moving_statistics, statistics, strict=True):
-        statistic = randomness.Statistic(variable, rate, *found)
+    """Updates the layers' moving statistics, once per step and from the global batch."""
+    for (variable, rate), total in zip(task.moving_statistics, statistics, strict=True):
+        statistic = randomness.Statistic(variable, rate, *total)
         variable.assign(randomness.followed(variable.value, statistic))
 
 
@@ -335,11 +335,11 @@ def _values(model: keras.Model) -> list[tf.Variable]:
     return [variable.value for variable in model.trainable_variables]
 
 
-def _check_terms(task: Task, found: dict[str, Term | Output], training: bool) -> None:
-    # A penalty may be part of what is learned, and no part of what is judged.
-    missing = [name for name in task.objective if training and name not in found]
+def _check_terms(task: Task, results: dict[str, Term | Output], training: bool) -> None:
+    # An evaluation may lack terms of the objective, such as a penalty that exists in training only.
+    missing = [name for name in task.objective if training and name not in results]
     if missing:
-        raise ValueError(f"forward returned the terms {sorted(found)}: the objective needs {missing} as well")
+        raise ValueError(f"forward returned the terms {sorted(results)}: the objective needs {missing} as well")
     expected = sum(1 for variable in task.model.trainable_variables if getattr(variable, "regularizer", None))
     if len(task.model.losses) > expected:
         raise ValueError(_ADD_LOSS)

@@ -1,4 +1,4 @@
-"""What an experiment's `--help` says: its docstring, and each flag with its default and the reason for it."""
+"""`--help` of an experiment: its docstring, and each flag with its default and the reason for it."""
 
 import dataclasses
 import shutil
@@ -9,44 +9,44 @@ from zoo.config import Config
 from zoo.errors import EXIT_CODES
 
 ASKED = frozenset(("-h", "--h", "-help", "--help", "--helpshort"))
-# What stands in front of a flag's help; a longer flag has a line of its own.
+# Column where the help texts start; a longer flag has its own line.
 _INDENT = 28
 
 
 def text(about: str, config_class: type[Config], workdir: str) -> str:
-    """The whole help.
+    """The help text.
 
     Args:
-        about: the experiment's docstring.
-        config_class: the experiment's.
+        about: the experiment's docstring, printed as it is.
+        config_class: the experiment's config.
         workdir: default of `--workdir`.
 
     Returns:
-        Lines for the terminal's width, at most 100 wide, where the docstring is no wider.
+        The docstring, and lines that fit the terminal, at most 100 wide.
     """
     every_run = {field.name for field in dataclasses.fields(Config)}
     fields = dataclasses.fields(config_class)
     own = [_flag(field) for field in fields if field.name not in every_run]
     general = [_flag(field) for field in fields if field.name in every_run]
-    place = _entry(f"--workdir={workdir}", "Folder of the run. A run that was stopped goes on there.")
-    again = _entry("--flagfile=RUN/flags.txt", "Flags from a file: repeats a run. What follows it counts more.")
+    folder = _entry(f"--workdir={workdir}", "Folder of the run. A stopped run continues there.")
+    flagfile = _entry("--flagfile=RUN/flags.txt", "Flags from a file, to repeat a run. Flags after it override it.")
     parts = [about.strip()]
     if own:
         parts.append("\n".join(["flags of this experiment:", *own]))
-    parts.append("\n".join(["flags of every run:", place, again, *general]))
+    parts.append("\n".join(["flags of every run:", folder, flagfile, *general]))
     return "\n\n".join([*parts, textwrap.fill(EXIT_CODES, _width())])
 
 
 def _flag(field: dataclasses.Field) -> str:
     limits = field.metadata
-    said = [limits.get("help", "")]
+    sentences = [limits.get("help", "")]
     if limits.get("choices"):
-        said.append(f"One of {', '.join(limits['choices'])}.")
+        sentences.append(f"One of {', '.join(limits['choices'])}.")
     if limits.get("alias"):
-        said.append(f"Also --{limits['alias']}.")
+        sentences.append(f"Also --{limits['alias']}.")
     if field.default is False or field.default is True:
-        return _entry(f"--{'no' if field.default else ''}{field.name}", " ".join(said))
-    return _entry(f"--{field.name}={_shown(field.default)}", " ".join(said))
+        return _entry(f"--{'no' if field.default else ''}{field.name}", " ".join(sentences))
+    return _entry(f"--{field.name}={_shown(field.default)}", " ".join(sentences))
 
 
 def _shown(value: Any) -> str:
@@ -57,8 +57,8 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _entry(flag: str, said: str) -> str:
-    lines = textwrap.wrap(said, _width() - _INDENT, break_on_hyphens=False)
+def _entry(flag: str, description: str) -> str:
+    lines = textwrap.wrap(description, _width() - _INDENT, break_on_hyphens=False)
     head = f"  {flag}"
     if len(head) >= _INDENT:
         return "\n".join([head, *(" " * _INDENT + line for line in lines)])

@@ -1,4 +1,4 @@
-"""What a run's first weights are, where they are not drawn: those of another run or file (`--init_from`)."""
+"""Initial weights from another run or a file (`--init_from`)."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,67 +16,68 @@ from zoo.experiment import Experiment
 
 
 def load(engine: Engine, source: str, experiment: Experiment) -> str:
-    """Starts from the weights of another run: the newest checkpoint of a workdir, or a .keras file.
+    """Loads initial weights: those of the newest checkpoint in a workdir, or of a .keras file.
 
     Args:
-        engine: whose model is to start.
-        source: a workdir or a file; not read where the experiment knows the weights.
-        experiment: says which layers may be missing there or be of another shape (`head`), or start fresh anyway.
+        engine: engine whose model is initialized.
+        source: workdir or file; not read if the experiment has `initial_weights`.
+        experiment: names the layers that may be missing in the source or have another shape (`head`), and those to
+            leave at their random weights (`reinitialize`).
 
     Returns:
-        What was done, in one line.
+        One line that says what was loaded.
 
     Raises:
-        BadInput: nothing is there, it cannot be read, or the weights do not fit.
+        BadInput: the source is missing or unreadable, or its weights do not fit.
     """
     path = files.absolute(source)
     if experiment.initial_weights is not None:
-        said, weights = f"weights from {source}", experiment.initial_weights()
+        message, weights = f"weights from {source}", experiment.initial_weights()
     elif path.suffix == ".keras":
-        said, weights = f"weights from {path}", _keras_weights(path)
+        message, weights = f"weights from {path}", _keras_weights(path)
     else:
-        found, _ = checkpoints.restore(path / folders.CHECKPOINTS)
-        if found is None:
+        checkpoint, _ = checkpoints.restore(path / folders.CHECKPOINTS)
+        if checkpoint is None:
             raise BadInput(
                 f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
             )
-        said, weights = f"weights from {path}, step {found.step:,}", averaged(found.state)
+        message, weights = f"weights from {path}, step {checkpoint.step:,}", averaged(checkpoint.state)
     fresh = _start(engine, weights, experiment.head, experiment.reinitialize)
     engine.restart_averages()
-    return f"{said}; {', '.join(fresh)} start fresh" if fresh else said
+    return f"{message}; {', '.join(fresh)} start fresh" if fresh else message
 
 
-def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str], anew: Sequence[str]) -> list[str]:
-    """Loads the weights by layer, all but what starts fresh; returns the layers that stay as they are."""
+def _start(engine: Engine, weights: dict[str, Any], head: Sequence[str], reinitialize: Sequence[str]) -> list[str]:
+    """Loads the weights by layer; returns the layers that keep their random weights."""
     mine, theirs = _by_layer(n for n in engine.variables() if n.startswith("model/")), _by_layer(weights)
     present, chosen, fresh = engine.state(), {}, {}
-    for place, name in mine.items():
-        layer = place[0].partition("/")[0]
-        fits = place in theirs and weights[theirs[place]].shape == present[name].shape
-        if layer in anew or (layer in head and not fits):
+    for key, name in mine.items():
+        layer = key[0].partition("/")[0]
+        fits = key in theirs and weights[theirs[key]].shape == present[name].shape
+        if layer in reinitialize or (layer in head and not fits):
             fresh[layer] = None
             chosen[name] = present[name]
-        elif place in theirs:
-            chosen[name] = weights[theirs[place]]
-    # The head of the other model has nothing to go to; anything else that is left over says that it is another model.
-    left = [name for place, name in theirs.items() if place not in mine and place[0].partition("/")[0] not in head]
-    engine.load_model(chosen | {name: weights[name] for name in left})
+        elif key in theirs:
+            chosen[name] = weights[theirs[key]]
+    # A head in the source may be left over; any other layer left over shows that the model is another one.
+    rest = [name for key, name in theirs.items() if key not in mine and key[0].partition("/")[0] not in head]
+    engine.load_model(chosen | {name: weights[name] for name in rest})
     return list(fresh)
 
 
 def _by_layer(names: Iterable[str]) -> dict[tuple[str, int], str]:
-    """Names of variables by layer, variable and how many of that name came before, as places may differ."""
-    found = {}
+    """Names of variables by layer/variable and a count of equal paths before, as the models' numbering may differ."""
+    by_layer = {}
     for name in sorted(names):
         path = name.split("/", 2)[2]
-        found[path, sum(known == path for known, _ in found)] = name
-    return found
+        by_layer[path, sum(other == path for other, _ in by_layer)] = name
+    return by_layer
 
 
 def _keras_weights(path: Path) -> dict[str, Any]:
     try:
         other = keras.models.load_model(path, compile=False)
     except Exception as error:
-        # A damaged file can fail anywhere in zip, JSON, HDF5 or Keras; all of it means the same to a user.
+        # A damaged file can fail anywhere in zip, JSON, HDF5 or Keras; to the user all mean the same.
         raise BadInput(f"--init_from {path} cannot be read: {str(error).splitlines()[0]}") from error
     return named(other)

@@ -1,4 +1,4 @@
-"""The four-line `main` of an experiment: flags in, one run, one JSON line out."""
+"""`main` of an experiment: parses flags, trains, and prints the result as one JSON line."""
 
 import json
 import sys
@@ -20,8 +20,8 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
     input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n.
 
     Args:
-        build: the experiment's.
-        config_class: its fields become flags.
+        build: the experiment's `build(config)`.
+        config_class: dataclass whose fields become flags.
         workdir: default of `--workdir`.
     """
     configs.define_flags(config_class, workdir)
@@ -44,7 +44,7 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
             return error.exit_code
 
     def parse(arguments: list[str]) -> list[str]:
-        # absl's own --help is long, in the order of the alphabet, and its exit code is 1.
+        # absl's own --help is long, sorted alphabetically, and ends with exit code 1.
         if not flag_help.ASKED.isdisjoint(arguments):
             print(flag_help.text(sys.modules["__main__"].__doc__ or "", config_class, workdir))
             sys.exit(0)

@@ -1,4 +1,4 @@
-"""What an encoder starts from: an earlier run of this project, or a folder as Hugging Face's transformers writes it."""
+"""Pretrained encoders to start from: earlier runs, and folders as Hugging Face's transformers writes them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,10 +23,11 @@ class Origin(NamedTuple):
     """A pretrained encoder.
 
     Attributes:
-        shape: of the network.
+        shape: sizes and rates of the network.
         norm_first: whether its blocks are pre-norm.
-        tokenizer: that its ids come from.
-        weights: of a folder, as `Pretrained` names them, heads included; None of a run, whose checkpoint has them.
+        tokenizer: the tokenizer that it was trained with.
+        weights: arrays from a folder, by the names in `Pretrained`, heads included; None for a run, whose checkpoint
+            has them.
     """
 
     shape: Shape
@@ -36,7 +37,7 @@ class Origin(NamedTuple):
 
 
 def read(source: str) -> Origin:
-    """Reads what is needed to build the network that a source has weights for.
+    """Reads a pretrained encoder.
 
     Args:
         source: a workdir, a folder with config.json and safetensors, or `pretrained.MINILM`.
@@ -52,17 +53,17 @@ def read(source: str) -> Origin:
             f"--init_from {folder} has neither {folders.ABOUT} nor {config.FILE}: expected the folder of a "
             f"finished run, of a BERT with config.json and model.safetensors, or {pretrained.MINILM}"
         )
-    found = pretrained.read(folder)
-    if found.tokenizer is None:
+    contents = pretrained.read(folder)
+    if contents.tokenizer is None:
         raise BadInput(
             f"--init_from {folder} has no tokenizer: expected tokenizer.json or vocab.txt beside the weights"
         )
-    words = Tokenizer.from_json(pretrained.tokenizer_json(found.tokenizer.parent), str(found.tokenizer))
-    return Origin(found.shape, False, _fitting(words, found.shape, folder), found.weights | found.extra)
+    words = Tokenizer.from_json(pretrained.tokenizer_json(contents.tokenizer.parent), str(contents.tokenizer))
+    return Origin(contents.shape, False, _checked(words, contents.shape, folder), contents.weights | contents.extra)
 
 
 def described(shape: Shape, norm_first: bool) -> dict:
-    """What model.json says of an encoder, for `read`."""
+    """The entries in model.json by which `read` builds the network again."""
     return {"network": ENCODER, "shape": dataclasses.asdict(shape), "norm_first": norm_first}
 
 
@@ -77,10 +78,10 @@ def _run(folder: Path) -> Origin:
     if info.network is None or shape is None or info.norm_first is None:
         raise BadInput(f"--init_from {folder}: {folders.ABOUT} describes no encoder; expected a run of bert_*")
     words = tokenizers.load(folder / folders.TOKENIZER)
-    return Origin(shape, info.norm_first, _fitting(words, shape, folder))
+    return Origin(shape, info.norm_first, _checked(words, shape, folder))
 
 
-def _fitting(words: Tokenizer, shape: Shape, folder: Path) -> Tokenizer:
+def _checked(words: Tokenizer, shape: Shape, folder: Path) -> Tokenizer:
     if words.vocabulary_size > shape.vocabulary:
         raise BadInput(
             f"--init_from {folder}: the tokenizer has {words.vocabulary_size} ids, the weights {shape.vocabulary}; "

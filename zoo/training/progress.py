@@ -1,4 +1,4 @@
-"""How far the run is: a bar on a terminal, plain lines elsewhere. Always on stderr."""
+"""Progress of a run on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ class Progress:
 
     Args:
         total: steps of the whole run.
-        done: steps that a checkpoint brings.
+        done: steps done before, by the checkpoint that the run resumes from.
     """
 
     def __init__(self, total: int, done: int):
@@ -22,18 +22,18 @@ class Progress:
         self._total = total
 
     def advance(self, steps: int, loss: float, examples_per_second: float) -> None:
-        """After each call of the compiled loop."""
+        """Advances the bar after a call of the compiled loop."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {examples_per_second:,.0f} examples/s", refresh=False)
             self._bar.update(steps)
 
     def line(self, step: int, run: str, metrics: Mapping[str, float]) -> None:
-        """One line for a point of a run's curves."""
+        """Prints the metrics of a step in one line."""
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.say(f"step {step:,}/{self._total:,}  {run}: {shown}")
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Clock:
-    """Seconds spent training, evaluation and checkpoints left out."""
+    """Measures the time spent training, without evaluation and checkpoints."""
 
     def __init__(self):
         self.seconds = 0.0

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a question that the loop asks between two calls, not as an exception anywhere."""
+"""Graceful stop on SIGTERM and Ctrl-C: the loop checks for a signal between two calls and saves before it ends."""
 
 import contextlib
 import signal
@@ -9,16 +9,16 @@ from zoo.errors import Stopped
 
 
 class Interrupt:
-    """Remembers the signal that asked the run to stop."""
+    """Holds the signal that asked the run to stop, 0 without one."""
 
     def __init__(self):
         self.signal = 0
 
     def raise_if_asked(self, step: int) -> None:
-        """Ends the run after its state was saved.
+        """Ends the run if a signal came; its state must have been saved.
 
         Raises:
-            Stopped: with 128 + the signal as exit code.
+            Stopped: its exit code is 128 + the signal.
         """
         if self.signal:
             name = signal.Signals(self.signal).name
@@ -27,7 +27,7 @@ class Interrupt:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Interrupt]:
-    """Catches the first SIGTERM or SIGINT; a second one does what it always did."""
+    """Catches the first SIGTERM or SIGINT; the second has its usual effect."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # Python allows handlers in the main thread only.

@@ -1,12 +1,12 @@
-"""What a run shows in TensorBoard, and when.
+"""TensorBoard summaries of a run, and when they are written.
 
-It stands between the engine, which knows no file, and the report, which knows no engine:
+Connects the engine, which knows no file, to the event files, which know no engine:
 
-engine.train, evaluate_with_outputs -> metrics ----------------------> History.scalars
-evaluate_with_outputs -> outputs -> experiment.visualize ---------> History.view
-inspection -> weights, gradients, graph ----------------------> History.histograms, .graphs
-experiment.points -> Points ----------------------------------> projector.write
-what is said of the run (resumed, stopped, not finite, ...) --> History.happened
+engine.train, evaluate_with_outputs -> metrics --------------------> History.scalars
+evaluate_with_outputs -> outputs -> experiment.visualize ----------> History.view
+inspection -> weights, gradients, graph ---------------------------> History.histograms, .graphs
+experiment.projector_points -> ProjectorPoints --------------------> projector.write
+events of the run (resumed, stopped, not finite, ...) -------------> History.happened
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from zoo import config as configs
 from zoo.engine.engine import Engine
 from zoo.engine.inspection import Inspection
 from zoo.engine.optimizers import describe
+from zoo.engine.private_apis import traced_step
 from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
 from zoo.metrics.evaluation_report import Arrays
@@ -31,13 +32,13 @@ _MEGABYTE = 1 << 20
 
 
 class TensorBoardWriter:
-    """Writes to TensorBoard's files what is due; closed until `open` is called, which only the chief does."""
+    """Writes TensorBoard summaries; does nothing before `open`, which only the chief calls."""
 
     def __init__(self, config: configs.Config, experiment: Experiment, engine: Engine, workdir: Path):
         self._config, self._experiment, self._engine, self._workdir = config, experiment, engine, workdir
         self._inspection = Inspection(engine)
         self._history: History | None = None
-        self._told: list[tuple[int, str]] = []
+        self._events: list[tuple[int, str]] = []
         self._window = configs.steps_range(config.profile)
         self._profiling = False
 
@@ -46,34 +47,39 @@ class TensorBoardWriter:
         return self._history is not None
 
     def open(self, begun: bool, step: int) -> None:
-        """Opens the files; those of a run that was begun are cut to the step that it goes on from."""
+        """Opens the files.
+
+        Args:
+            begun: whether the run resumes; points after `step` are then removed.
+            step: step that the run starts from.
+        """
         runs, final = ["train", *self._experiment.evals], list(self._experiment.tests)
         self._history = History(self._workdir, runs, step if begun else None, final)
         if not step:
             self._begin()
-        for at, what in self._told:
+        for at, what in self._events:
             self._history.happened(at, what)
 
     def tell(self, step: int, what: str) -> None:
-        """Notes what happened to the run."""
+        """Records an event of the run."""
         if self._history is None:
-            self._told.append((step, what))
+            self._events.append((step, what))
         else:
             self._history.happened(step, what)
 
     def scalars(self, run: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds points to the curves of a run; the ends of intervals and cells of a matrix are no curves."""
+        """Adds points to the curves of a run, without bounds of intervals and cells of the confusion matrix."""
         if self._history is not None:
-            ends = {
-                end
+            bounds = {
+                bound
                 for name, _ in evaluation_report.lows(metrics)
-                for end in (name, f"{name.removesuffix('_low')}_high")
+                for bound in (name, f"{name.removesuffix('_low')}_high")
             }
-            shown = {n: v for n, v in metrics.items() if n not in ends and not n.startswith("confusion/")}
-            self._history.scalars(run, step, shown)
+            curves = {n: v for n, v in metrics.items() if n not in bounds and not n.startswith("confusion/")}
+            self._history.scalars(run, step, curves)
 
     def state(self, step: int) -> float:
-        """Adds points of the layers' norms and of the memory; the norm of all weights."""
+        """Adds points of the layers' weight norms and the memory; returns the norm of all weights."""
         squares = self._inspection.squares()
         if self._history is not None:
             norms = {f"weight_norm/{layer}": value**0.5 for layer, value in squares.items()}
@@ -81,15 +87,15 @@ class TensorBoardWriter:
         return sum(squares.values()) ** 0.5
 
     def look(self, run: str, step: int, evaluations: int, outputs: Arrays, columns: Arrays, last: bool) -> None:
-        """Shows what the evaluation of a data set looks like.
+        """Writes the visualizations of an evaluation if `--show` asks for them now.
 
         Args:
             run: name of the data set.
-            step: of the run.
-            evaluations: how many there have been, this one included.
-            outputs: of the evaluation.
-            columns: of the data set.
-            last: whether no other comes.
+            step: current step.
+            evaluations: number of evaluations so far, this one included.
+            outputs: the model's outputs `[examples, ...]` by name.
+            columns: the data set's columns `[examples, ...]` by name.
+            last: whether this is the last evaluation.
         """
         if self._history is None or self._experiment.visualize is None:
             return
@@ -99,14 +105,14 @@ class TensorBoardWriter:
             self._history.view(run, step, self._experiment.visualize(outputs, columns))
 
     def histograms(self, step: int) -> None:
-        """The distributions of the weights and of the gradient that the next step will take, and its layers' norms."""
+        """Writes histograms of the weights and of the next step's gradient, and the gradient norm of each layer."""
         if self._history is None:
             return
         gradients = self._inspection.gradients(self._experiment.train, step)
-        found = {f"weights/{name}": value for name, value in self._inspection.weights().items()}
-        found |= {f"gradients/{name}": value for name, value in gradients.items()}
-        # A gradient that is not finite has no distribution; the engine says where the run went wrong.
-        self._history.histograms("train", step, {n: v for n, v in found.items() if np.isfinite(v).all()})
+        arrays = {f"weights/{name}": value for name, value in self._inspection.weights().items()}
+        arrays |= {f"gradients/{name}": value for name, value in gradients.items()}
+        # A gradient that is not finite has no histogram; the engine reports it.
+        self._history.histograms("train", step, {n: v for n, v in arrays.items() if np.isfinite(v).all()})
         squares: dict[str, float] = {}
         for name, value in gradients.items():
             layer = name.partition("/")[0]
@@ -114,26 +120,26 @@ class TensorBoardWriter:
         self._history.scalars("train", step, {f"gradient_norm/{layer}": v**0.5 for layer, v in squares.items()})
 
     def points(self) -> None:
-        """Vectors of some examples for the projector, with the weights that are exported."""
+        """Writes feature vectors of some examples for the projector, from the exported weights."""
         if self._history is not None and self._config.projector and self._experiment.projector_points is not None:
             run = next(iter(self._experiment.evals), "train")
             projector.write(self._workdir / run, self._experiment.projector_points(self._config.projector))
 
     def until_profile(self, step: int) -> int | None:
-        """Steps until the profiler starts or stops; None where it has nothing more to do."""
+        """Steps until the profiler starts or stops; None if it does neither any more."""
         ahead = [edge - step for edge in self._window or () if edge > step]
         return min(ahead) if ahead else None
 
     @contextlib.contextmanager
     def profiled(self, step: int):
-        """Traces the calls of the engine inside the window of `--profile`, into the folder of the run `train`."""
+        """Profiles the engine's calls in the steps of `--profile`, into the folder of the run `train`."""
         inside = self._history is not None and bool(self._window) and self._window[0] <= step < self._window[1]
         if inside and not self._profiling:
             tf.profiler.experimental.start(str(self._workdir / "train"))
         elif self._profiling and not inside:
             tf.profiler.experimental.stop()
         self._profiling = inside
-        with tf.profiler.experimental.Trace("train", step_num=step, _r=1) if inside else contextlib.nullcontext():
+        with traced_step(step) if inside else contextlib.nullcontext():
             yield
 
     def flush(self) -> None:
@@ -149,20 +155,22 @@ class TensorBoardWriter:
             self._history = None
 
     def _begin(self) -> None:
-        """What the run is: its config, its model, who learns how."""
-        learners = describe(self._engine.model, self._engine.groups)
-        self._history.config(configs.as_dict(self._config), {"config": self._config.flags(), "groups": learners})
+        """Writes the config, the model, and the groups of variables with their optimizers."""
+        groups = describe(self._engine.model, self._engine.groups)
+        self._history.config(configs.as_dict(self._config), {"config": self._config.flags(), "groups": groups})
         operations = self._inspection.graph(self._experiment.train) if self._config.graph else b""
         self._history.graphs("train", operations, self._experiment.model.to_json())
 
 
 def memory() -> dict[str, float]:
-    """Megabytes that the process holds, and that TensorFlow holds on each GPU."""
-    found = {}
-    with contextlib.suppress(OSError):  # Linux has it; elsewhere the curve is missing.
+    """Megabytes held by the process, and by TensorFlow on each GPU."""
+    megabytes = {}
+    with contextlib.suppress(OSError):  # On Linux only; elsewhere the curve is missing.
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found["memory_mb/process"] = pages * os.sysconf("SC_PAGE_SIZE") / _MEGABYTE
+        megabytes["memory_mb/process"] = pages * os.sysconf("SC_PAGE_SIZE") / _MEGABYTE
     for device in tf.config.list_logical_devices("GPU"):
         number = device.name.rpartition(":")[2]
-        found[f"memory_mb/gpu{number}"] = tf.config.experimental.get_memory_info(f"GPU:{number}")["current"] / _MEGABYTE
-    return found
+        megabytes[f"memory_mb/gpu{number}"] = (
+            tf.config.experimental.get_memory_info(f"GPU:{number}")["current"] / _MEGABYTE
+        )
+    return megabytes

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from zoo.engine.private_apis import variable_index
+
 # Added to the root mean square; the paper's program uses 2e-5 for gradients of this size.
 _EPSILON = 2e-5
 
@@ -66,7 +68,7 @@ class DynamicOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """The step of one variable; Keras calls it."""
-        number, learning_rate = self._get_variable_index(variable), tf.cast(learning_rate, gradient.dtype)
+        number, learning_rate = variable_index(self, variable), tf.cast(learning_rate, gradient.dtype)
         direction, decay = gradient, self._decay.value
         if self._normalised:
             squares = self._squares[number]
