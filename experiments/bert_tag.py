@@ -131,7 +131,7 @@ def _words_of(config: TagConfig) -> str:
 
 def _judge(parts: Sequence[Part], tags: Sequence[str], scheme: str):
     """Judges the tags of whole sentences, from the predictions at their rows."""
-    places = [each for part in parts for each in part.aligned.places]
+    places = [each for part in parts for each in part.aligned.positions]
     true = [each for part in parts for each in part.sentences.tags]
 
     def judge(means, outputs, columns, final: bool) -> dict[str, float]:

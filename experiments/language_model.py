@@ -79,7 +79,8 @@ def build(config: LanguageModelConfig) -> Experiment:
     ids = running_text.stored(found.train, words, folder)
     judged = {
         name: Batches(
-            {"tokens": running_text.judged(running_text.stored(part, words, folder), config.context)}, config.batch_size
+            {"tokens": running_text.evaluation_windows(running_text.stored(part, words, folder), config.context)},
+            config.batch_size,
         )
         for name, part in (("eval", found.validation), ("test", found.test))
     }

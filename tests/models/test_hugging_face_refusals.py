@@ -62,11 +62,11 @@ def test_configs(tmp_path, changes, said):
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory; expected the one that came with the weights"),
-        (b"", "is no JSON (Expecting value"),
-        (b"{", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
-        (b"\xff{}", "is no JSON"),
-        (b"[]", "is JSON, but no object"),
+        (b"", "is not JSON (Expecting value"),
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff{}", "is not JSON"),
+        (b"[]", "is JSON, but not an object"),
         (b"{}", "lacks 'model_type'"),
     ],
 )

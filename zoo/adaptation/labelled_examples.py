@@ -49,14 +49,14 @@ def _texts(place: Path, workdir: str | Path, predictor: TextClassifier) -> tuple
 
 
 def _arrays(place: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
-    columns = tables.more(place)
+    columns = tables.load_unsplit(place)
     if not len(columns["y"]):
         raise BadInput(f"{place} has no examples; expected some with their classes")
     wrong = columns["y"][(columns["y"] < 0) | (columns["y"] >= len(predictor.classes))]
     if len(wrong):
         raise BadInput(
             f"{place}: label {wrong[0]}; expected 0 to {len(predictor.classes) - 1}, the places of the classes "
-            f"{text_classification.few(predictor.classes)}"
+            f"{text_classification.shortened(predictor.classes)}"
         )
     try:
         # What the model would not take is found before the stream, not in its middle.

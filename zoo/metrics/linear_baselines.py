@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from zoo.data.datasets.tagging import Tagged
+from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
@@ -89,7 +89,7 @@ def linear_probe(vectors: np.ndarray, labels: np.ndarray, learned: np.ndarray) -
     return float(model.fit(vectors[learned], labels[learned]).score(vectors[~learned], labels[~learned]))
 
 
-def tags(found: Tagged) -> dict[str, float]:
+def tags(found: TaggingDataset) -> dict[str, float]:
     """Logistic regression over each word, its neighbours, its ends and its kind of signs; each word by itself.
 
     Returns:
@@ -112,7 +112,7 @@ def tags(found: Tagged) -> dict[str, float]:
     return _tag_scores(found, named)
 
 
-def _tag_scores(found: Tagged, named: list[list[str]]) -> dict[str, float]:
+def _tag_scores(found: TaggingDataset, named: list[list[str]]) -> dict[str, float]:
     scores = entities.scores(found.test.tags, named, found.scheme)
     kept = ("accuracy", "precision", "recall", "f1", "f1_macro")
     return {f"test/baseline_{name}": scores[name] for name in kept if name in scores}

@@ -137,7 +137,7 @@ class BatchNorm(keras.layers.Layer):
             if where is not None:
                 where.statistics.append(found)
             else:
-                variable.assign(randomness.followed(variable.value, found))
+                variable.assign(randomness.moving_average(variable.value, found))
 
     def _check(self, x: tf.Tensor, where) -> None:
         if where is not None and where.split and x.shape[0] % self.group:

@@ -81,7 +81,7 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     """
     found = read_json(path, expected)
     if not isinstance(found, dict):
-        raise BadInput(f"{path} is JSON, but no object; expected {expected}")
+        raise BadInput(f"{path} is JSON, but not an object; expected {expected}")
     return found
 
 
@@ -96,7 +96,7 @@ def read_json(path: Path, expected: str) -> Any:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected {expected}") from None
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is no JSON ({error}); expected {expected}") from None
+        raise BadInput(f"{path} is not JSON ({error}); expected {expected}") from None
 
 
 def shape_of(config: Mapping[str, Any], source: Path) -> Shape:

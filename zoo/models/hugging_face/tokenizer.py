@@ -73,7 +73,7 @@ def library(definition: str, source: str | Path = FILE) -> tokenizers.Tokenizer:
     except Exception as error:
         # The library raises bare Exceptions for whatever is wrong.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{source} is no tokenizer.json ({reason}); expected the one of the weights") from None
+        raise BadInput(f"{source} is not a tokenizer.json ({reason}); expected the one of the weights") from None
 
 
 def check(definition: str, vocabulary: int, source: str | Path = FILE) -> None:
@@ -121,7 +121,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected the file of the weights") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is no text in UTF-8; expected the file of the weights") from None
+        raise BadInput(f"{path} is not text in UTF-8; expected the file of the weights") from None
 
 
 def _settings(folder: Path) -> dict[str, Any]:

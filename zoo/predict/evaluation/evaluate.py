@@ -112,10 +112,10 @@ def _examples(
                 raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
     if dataset in images.NAMES:
         loaded = images.load(dataset)
-        places = tables.places(f"--dataset {dataset}", loaded.classes, predictor.classes)
+        places = tables.class_indices(f"--dataset {dataset}", loaded.classes, predictor.classes)
         return [loaded.test | {"y": places[loaded.test["y"]]}]
     run_weights = config.get("weight_column", "") if weight_column is None else ""
-    known = tables.Known(predictor.classes, predictor.features, run_weights)
+    known = tables.ModelSchema(predictor.classes, predictor.features, run_weights)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not path.exists():
         parts = [images.load(str(path) if own else dataset, *columns, known).test]
@@ -126,7 +126,7 @@ def _examples(
     return parts
 
 
-def _of_file(path: Path, columns: tuple[str, str], known: tables.Known, run: dict[str, Any]) -> list[Columns]:
+def _of_file(path: Path, columns: tuple[str, str], known: tables.ModelSchema, run: dict[str, Any]) -> list[Columns]:
     loaded = tables.load(path, *columns, known)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.datasets import extra_examples, images, tagging, text_classification
-from zoo.data.datasets.tagging import Tagged
+from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
@@ -43,7 +43,7 @@ def run_arrays(run: dict[str, Any]) -> Splits:
     return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))
 
 
-def run_sentences(run: dict[str, Any]) -> Tagged:
+def run_sentences(run: dict[str, Any]) -> TaggingDataset:
     """The sentences of a run, split as they were for it."""
     config = run["config"]
     given = {name: config[name] for name in ("train_file", "eval_file", "test_file") if config.get(name)}

@@ -111,8 +111,8 @@ def of_file(path: Path, columns: tuple[str, str, str], classes: tuple[str, ...])
 def _check_classes(source: str, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
     if found != expected:
         raise BadInput(
-            f"{source} has the {len(found)} classes {text_classification.few(found)}; expected the model's "
-            f"{len(expected)}: {text_classification.few(expected)}"
+            f"{source} has the {len(found)} classes {text_classification.shortened(found)}; expected the model's "
+            f"{len(expected)}: {text_classification.shortened(expected)}"
         )
 
 

@@ -140,7 +140,7 @@ def lite(model: keras.Model, path: Path, runtime: str, segments: bool = False) -
     if runtime == "auto" and not (place / f"{name}.safetensors").exists():
         return None
     notes: list[str] = []
-    found = cache.kept(place, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
+    found = cache.cached(place, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
     return Lite(found["model"].tobytes(), place / f"{name}.json")

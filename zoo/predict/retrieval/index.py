@@ -73,7 +73,7 @@ def embedded(
         vectors = embedder.embed(texts, normalized=True, notes=said)
         return {"vectors": vectors, "notes": np.frombuffer("\n".join(said).encode(), np.uint8)}
 
-    found = caches.kept(cache, name, compute, notes)
+    found = caches.cached(cache, name, compute, notes)
     if notes is not None:
         notes += found["notes"].tobytes().decode().splitlines()
     return found["vectors"]
