@@ -87,7 +87,7 @@ class ChunkedLstm:
             cell = layer.directions[0].cell
             weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
             weights = (tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in weights)
-            x, h, c = lstm_scan.onward(tf.cast(x, tf.float32), *weights, h, c)
+            x, h, c = lstm_scan.lstm_from_state(tf.cast(x, tf.float32), *weights, h, c)
             x = tf.cast(x, layer.compute_dtype)
             after.append((h, c))
         pooled, seen = self._pooled(tf.cast(x, tf.float32), tf.transpose(real)[:, :, None], before, state)
