@@ -137,7 +137,7 @@ def _judge(parts: Sequence[Part], tags: Sequence[str], scheme: str):
     def judge(means, outputs, columns, final: bool) -> dict[str, float]:
         rows = columns["sentence"]
         predicted = word_alignment.by_word(outputs["predicted"], [places[row] for row in rows], tags)
-        return entities.judged([true[row] for row in rows], predicted, scheme, final)
+        return entities.evaluate([true[row] for row in rows], predicted, scheme, final)
 
     return judge
 

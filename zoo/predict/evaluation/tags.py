@@ -26,7 +26,7 @@ def evaluate(predictor: Tagger, run: dict[str, Any], dataset: str | None = None)
             trained on or chosen by.
 
     Returns:
-        `examples`, the number of sentences, and all of `entities.judged` with its intervals (95 %, bootstrap). Of
+        `examples`, the number of sentences, and all of `entities.evaluate` with its intervals (95 %, bootstrap). Of
         another data set also `left_out`, the number of sentences; it is missing where the run's own sentences cannot be
         read any more.
 
@@ -81,4 +81,4 @@ def _key(words: list[str]) -> str:
 
 def _judged(predictor: Tagger, found: Sentences) -> dict[str, float]:
     predicted = predictor.tags_of(found.words, whole=False)
-    return {"examples": len(predicted), **entities.judged(found.tags, predicted, predictor.scheme, final=True)}
+    return {"examples": len(predicted), **entities.evaluate(found.tags, predicted, predictor.scheme, final=True)}
