@@ -102,8 +102,7 @@ class Block(NoisyLayer):
         heads: number of attention heads (Vaswani et al., 2017, section 3.2.2).
         inner: width of the feed-forward layer's hidden layer.
         activation: one of `ACTIVATIONS`.
-        norm_first: whether to normalise before each sub-layer (pre-norm; Xiong et al., 2020), not after it (Vaswani et
-            al., 2017).
+        norm_first: whether to normalise before each sub-layer (pre-norm; Xiong et al., 2020), not after it.
         causal: whether to mask later tokens.
         dropout: dropout rate of each sub-layer's output.
         attention_dropout: dropout rate of the attention probabilities.
