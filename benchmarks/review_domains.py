@@ -144,7 +144,7 @@ def _adaptation(run: str, options: argparse.Namespace) -> dict[str, Any]:
     import zoo
     from zoo.adaptation import task_adaptive_pretraining
     from zoo.data.datasets import text_classification as reviews
-    from zoo.data.datasets.text_splits import chosen
+    from zoo.data.datasets.text_splits import select
     from zoo.predict.evaluation import held_out
 
     predictor = zoo.load(run)
@@ -155,7 +155,7 @@ def _adaptation(run: str, options: argparse.Namespace) -> dict[str, Any]:
     # The texts of the training split come first.
     texts = imdb.unlabelled[len(imdb.train.texts) :]
     texts = [texts[position] for position in draw.permutation(len(texts))[:_REVIEWS].tolist()]
-    test = chosen(imdb.test, in_test)
+    test = select(imdb.test, in_test)
     adapted = task_adaptive_pretraining.adapt(
         predictor,
         texts,

@@ -144,13 +144,13 @@ def _words_of(config: TagConfig) -> str:
 
 def _entity_metrics(parts: Sequence[Part], tags: Sequence[str], scheme: str):
     """Returns a `compute_metrics` over whole sentences; the predictions are rows of tokens."""
-    positions = [sentence for part in parts for sentence in part.aligned.places]
+    positions = [sentence for part in parts for sentence in part.aligned.positions]
     true = [sentence for part in parts for sentence in part.sentences.tags]
 
     def compute_metrics(means, outputs, columns, final: bool) -> dict[str, float]:
         rows = columns["sentence"]
         predicted = word_alignment.by_word(outputs["predicted"], [positions[row] for row in rows], tags)
-        return entities.judged([true[row] for row in rows], predicted, scheme, final)
+        return entities.evaluate([true[row] for row in rows], predicted, scheme, final)
 
     return compute_metrics
 

@@ -85,7 +85,8 @@ def build(config: LanguageModelConfig) -> Experiment:
     ids = running_text.stored(text.train, words, folder)
     heldout = {
         name: Batches(
-            {"tokens": running_text.judged(running_text.stored(part, words, folder), config.context)}, config.batch_size
+            {"tokens": running_text.evaluation_windows(running_text.stored(part, words, folder), config.context)},
+            config.batch_size,
         )
         for name, part in (("eval", text.validation), ("test", text.test))
     }

@@ -1,17 +1,17 @@
-"""What can go wrong in a run, and the exit code that a shell sees for it."""
+"""Errors that a user can fix, each with its exit code."""
 
 import difflib
 from collections.abc import Sequence
 
 
 class ZooError(Exception):
-    """Something a person can mend; printed as one line, without a traceback."""
+    """An error that the user can fix; printed as one line, without a traceback."""
 
     exit_code = 1
 
 
 class BadInput(ZooError):
-    """A flag, a file or a data set is not what was expected."""
+    """A flag, file or data set is not as expected."""
 
     exit_code = 2
 
@@ -23,15 +23,15 @@ class NonFinite(ZooError):
 
 
 class DamagedCheckpoints(ZooError):
-    """There are checkpoints, and not one of them can be read back."""
+    """Checkpoints exist, but none of them can be read."""
 
     exit_code = 4
 
 
 class Stopped(ZooError):
-    """The run was asked to stop (SIGTERM or Ctrl-C) and saved itself first.
+    """The run was asked to stop (SIGTERM or Ctrl-C) and saved a checkpoint first.
 
-    The exit code is 128 + the number of the signal, as shells have it.
+    The exit code is 128 + the signal number, as in shells.
     """
 
     def __init__(self, message: str, signal_number: int):
@@ -39,18 +39,18 @@ class Stopped(ZooError):
         self.exit_code = 128 + signal_number
 
 
-def nearest(name: str, known: Sequence[str], other: str = "") -> str:
-    """A question: did you mean one of the nearest names? Or all known names where none is near.
+def nearest(name: str, choices: Sequence[str], other: str = "") -> str:
+    """A hint for an unknown name: "did you mean" the closest choices, or all choices where none is close.
 
     Args:
-        name: that is not known.
-        known: names.
-        other: what may be given besides these names, like "a file of your own".
+        name: the unknown name.
+        choices: the valid names.
+        other: a further alternative, like "a file of your own".
     """
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?{f' Or {other}' if other else ''}"
-    return f"expected one of {', '.join(known)}{f', or {other}' if other else ''}"
+    matches = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    if matches:
+        return f"did you mean {' or '.join(matches)}?{f' Or {other}' if other else ''}"
+    return f"expected one of {', '.join(choices)}{f', or {other}' if other else ''}"
 
 
 EXIT_CODES = """\

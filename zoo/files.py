@@ -1,4 +1,4 @@
-"""Files that must outlast a power cut."""
+"""Durable, atomic file writes, and paths as users type them."""
 
 import os
 from pathlib import Path
@@ -16,23 +16,23 @@ def flush(path: Path) -> None:
 
 
 def absolute(path: str | Path) -> Path:
-    """A path as a user types it, with ~ and from the current folder."""
+    """The absolute path of a path as a user types it: relative to the current folder, with ~ expanded."""
     return Path(path).expanduser().absolute()
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replaces a file in one stroke; a text is written in UTF-8.
+    """Replaces a file atomically; text is encoded as UTF-8.
 
     Raises:
-        BadInput: it cannot be written; the old file stays.
+        BadInput: the file cannot be written; the old file stays.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with aside.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(content.encode("utf8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(partial, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise BadInput(f"cannot write {path}: {error.strerror}") from error

@@ -1,10 +1,10 @@
-"""Random bits as a pure function of (seed, step, stream, place in the global batch).
+"""Counter-based random numbers: random bits as a pure function of (seed, step, stream, row in the global batch).
 
 A stateful generator makes a run depend on the hardware: every replica draws the same mask, a resumed run repeats old
-ones, and a batch cut in two draws others. Here a bit is *computed* from where it is needed, by integer hashing, so any
-split of a batch draws the same bits; the same in XLA and in plain graphs; and a fused hash costs next to nothing.
+masks, and a batch cut in two draws different ones. Here a bit is *computed* from its position by integer hashing, so
+any split of a batch draws the same bits, in XLA and in plain graphs alike; and a fused hash costs next to nothing.
 
-The hash is the 32-bit finaliser of MurmurHash3 (Appleby, 2011), two rounds of it, under a key of 64 bits.
+The hash is two rounds of the 32-bit finaliser of MurmurHash3 (Appleby, 2011), keyed with 64 bits.
 """
 
 import contextlib
@@ -19,7 +19,10 @@ _local = threading.local()
 
 
 class Statistic(NamedTuple):
-    """A mean over the global batch that a variable follows: variable += rate * (numerator / weight - variable)."""
+    """An update of a moving average by a mean over the global batch.
+
+    variable += rate * (numerator / weight - variable)
+    """
 
     variable: keras.Variable
     rate: float
@@ -28,15 +31,15 @@ class Statistic(NamedTuple):
 
 
 class Scope:
-    """Where in the run the code at hand is; a forward pass is traced inside one.
+    """The position of a forward pass in the run; each forward pass is traced inside a scope.
 
     Attributes:
-        seed: of the run.
-        step: scalar, the number of the step.
-        first_row: scalar, the place of the slice's first row in the global batch.
+        seed: the run's seed.
+        step: scalar, the step number.
+        first_row: scalar, index of the slice's first row in the global batch.
         row_weights: `[batch]`, 0 for padding; None where all rows count.
-        split: whether the slice is a part of the global batch only.
-        statistics: what layers measured on the slice, to be added up over the global batch.
+        split: whether the slice is only a part of the global batch.
+        statistics: updates that layers measured on the slice, to be summed over the global batch.
     """
 
     def __init__(self, seed, step, first_row, row_weights=None, split=False):
@@ -49,7 +52,7 @@ class Scope:
         self.streams = 0
 
     def next_stream(self) -> int:
-        """Numbers the noises of one forward pass in the order in which they are drawn."""
+        """The number of the next random draw in this forward pass."""
         self.streams += 1
         return self.streams
 
@@ -62,9 +65,9 @@ def scope(
     row_weights: tf.Tensor | None = None,
     split: bool = False,
 ) -> Iterator[Scope]:
-    """Makes the noise inside a function of the seed, the step and the rows' places in the global batch.
+    """Makes random draws inside a function of the seed, the step and the row index in the global batch.
 
-    Args: as the attributes of `Scope`; the seed is any integer of up to 64 bits.
+    The arguments are the attributes of `Scope`; the seed is any integer of up to 64 bits.
     """
     outer = current()
     _local.scope = Scope(seed, step, first_row, row_weights, split)
@@ -75,12 +78,12 @@ def scope(
 
 
 def current() -> Scope | None:
-    """The scope the caller is in; None outside the engine. Each replica's thread has its own."""
+    """The caller's scope; None outside the engine. Each replica's thread has its own scope."""
     return getattr(_local, "scope", None)
 
 
-def followed(value: tf.Tensor, statistic: Statistic) -> tf.Tensor:
-    """The next value of a variable that follows a statistic; the same where nothing was measured."""
+def moving_average(value: tf.Tensor, statistic: Statistic) -> tf.Tensor:
+    """The next value of a moving average; unchanged where the statistic has no weight."""
     mean = tf.math.divide_no_nan(statistic.numerator, statistic.weight)
     return value + tf.where(statistic.weight > 0, statistic.rate * (mean - value), tf.zeros_like(value))
 
@@ -91,33 +94,33 @@ def bits(shape: tf.Tensor | tuple[int, ...], key: tuple[tf.Tensor, tf.Tensor], f
     Args:
         shape: `[batch, ...]`.
         key: from `scope_key` or `seed_key`.
-        first_row: the place of row 0 in the global batch.
+        first_row: index of row 0 in the global batch.
 
     Returns:
-        uint32 of the given shape; element `[i, ...]` depends on the key, on `first_row + i` and its place in the row.
+        uint32 of the given shape; element `[i, ...]` depends on the key, on `first_row + i` and its index in the row.
     """
     shape = tf.convert_to_tensor(shape, tf.int32)
     rows, width = shape[0], tf.reduce_prod(shape[1:])
     row = _uint(tf.cast(first_row, tf.int32) + tf.range(rows))
     row_key = _mix(_mix(row + key[0]) ^ key[1])
     column = _uint(tf.range(width)) * _constant(0x9E3779B9)
-    mixed = _mix(_mix(column[None, :] + row_key[:, None]) ^ (key[1] + row)[:, None])
-    return tf.reshape(mixed, shape)
+    mixed = _mix(_mix(column[None, :] + row_key[:, None]) ^ (key[1] + row)[:, None])  # [batch, row_size]
+    return tf.reshape(mixed, shape)  # [batch, ...]
 
 
 def uniform(shape, key, first_row=0) -> tf.Tensor:
-    """float32 in [0, 1) with 24 random bits each, drawn like `bits`."""
+    """Uniform float32 in [0, 1) with 24 random bits each, drawn like `bits`."""
     drawn = tf.bitwise.right_shift(bits(shape, key, first_row), _constant(8))
     return tf.cast(drawn, tf.float32) * 2.0**-24
 
 
-def scope_key(where: Scope) -> tuple[tf.Tensor, tf.Tensor]:
-    """The key of the next noise in a scope."""
-    return _key(where.seed, tf.cast(where.step, tf.int32), where.next_stream())
+def scope_key(scope: Scope) -> tuple[tf.Tensor, tf.Tensor]:
+    """The key of the next random draw in a scope."""
+    return _key(scope.seed, tf.cast(scope.step, tf.int32), scope.next_stream())
 
 
 def seed_key(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The key for a Keras seed, two integers as from `keras.random.SeedGenerator.next()`."""
+    """The key of a Keras seed: two integers as `keras.random.SeedGenerator.next()` gives them."""
     return _mix(_uint(seed[0]) + _constant(1)), _mix(_uint(seed[1]) ^ _mix(_uint(seed[0])))
 
 

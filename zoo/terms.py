@@ -1,4 +1,4 @@
-"""Losses and metrics as numerators and denominators, so that any split of a batch adds up to the same value."""
+"""Losses and metrics as weighted sums (numerator, weight), which add up to the same value for any split of a batch."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ import tensorflow as tf
 class Term(NamedTuple):
     """One loss or metric on a slice of the batch, reported as sum(values * weights) / sum(weights).
 
-    The sums run over the *global* batch, or over the whole evaluation set; the mean of means is never taken.
+    The sums run over the *global* batch or the whole evaluation set; it is never a mean of means.
 
     Attributes:
         values: `[batch, ...]`, one value per example or per token.
-        weights: a number, `[batch]` for one per example, or of the values' rank and broadcastable to them; 0 leaves a
-            value out (padding, an unlabelled token).
+        weights: a number, `[batch]` (one per example), or a tensor of the values' rank that broadcasts to them; 0
+            leaves a value out (padding, an unlabelled token).
     """
 
     values: tf.Tensor
@@ -21,28 +21,28 @@ class Term(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a model says of each example: collected in an evaluation for metrics that are no mean, else left out.
+    """Model outputs that an evaluation collects, for metrics that are not means; training ignores them.
 
     Attributes:
-        values: `[batch, ...]`.
+        values: `[batch, ...]`, one entry per example.
     """
 
     values: tf.Tensor
 
 
 class WeightedSum(NamedTuple):
-    """The two scalars of a term that may be added over micro-batches, replicas and batches."""
+    """The two scalars of a term, which may be added over micro-batches, replicas and batches."""
 
     numerator: tf.Tensor
     weight: tf.Tensor
 
 
 def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
-    """Adds a term up over the rows at hand.
+    """Sums a term over the rows of a slice.
 
     Args:
-        name: what to call the term in an error.
-        term: values with a leading dimension of the batch.
+        name: name of the term, for error messages.
+        term: values with a leading batch dimension.
         row_weights: `[batch]`, 1 for an example and 0 for padding.
 
     Raises:

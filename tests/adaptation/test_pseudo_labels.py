@@ -212,7 +212,7 @@ def test_examples_that_judge_never_enter(digits):
     own = images.load(str(place / "own.npz"))
     np.savez(place / "leak.npz", x=x[:310], y=np.zeros(310, np.int32))
     more = extra_examples.arrays(own, str(place / "leak.npz"))
-    assert len(more.train["y"]) == len(own.train["y"]) + 10 and "left out 300 that are known" in more.notes[-1]
+    assert len(more.train["y"]) == len(own.train["y"]) + 10 and "left out 300 duplicates" in more.notes[-1]
     np.testing.assert_array_equal(more.train.get("weight", 1), 1)
     np.savez(place / "leak.npz", x=x[:300], y=np.zeros(300, np.int32))
     with pytest.raises(BadInput, match="none of its 300 examples is new"):

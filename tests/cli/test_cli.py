@@ -222,7 +222,7 @@ def test_columns_are_found_by_name(weighted, tmp_path, capsys):
     more = some_table(tmp_path / "more.csv", weighted, {"id": "c", **turned, "day": "a"})
     assert evaluate.evaluate(weighted, more) == wanted
     [note] = capsys.readouterr().err.splitlines()
-    assert note == f"zoo: {more}: passed over the columns that the model was not trained on: 'id', 'day'"
+    assert note == f"zoo: {more}: ignored the columns that the model was not trained on: 'id', 'day'"
     less = some_table(tmp_path / "less.csv", weighted, {"a": "a", "answer": "answer", "x": "b"})
     with pytest.raises(BadInput, match=r"less\.csv lacks the columns 'b', 'c'; expected the columns a, b, c that"):
         evaluate.evaluate(weighted, less)
@@ -281,9 +281,7 @@ def test_runs_without_names_take_the_columns_in_their_order(weighted, tmp_path, 
     about.pop("features")
     (weighted / "model.json").write_text(json.dumps(about))
     assert evaluate.evaluate(weighted, str(tmp_path / "t.csv")) == named
-    assert (
-        "the run keeps no names of its columns, so these are taken in their order: a, b, c" in capsys.readouterr().err
-    )
+    assert "the run has no names of its columns, so these are taken in their order: a, b, c" in capsys.readouterr().err
 
 
 def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_path, capsys):
@@ -300,7 +298,7 @@ def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_pat
     said = f"zoo: {plain} has no column 'weight', the run's --weight_column: all examples weigh the same"
     assert (code, err) == (0, [said]) and "accuracy_low" in json.loads(out[0])
     code, again, err = run(capsys, "evaluate", weighted, "--dataset", known, "--weight_column=", "--json")
-    assert (code, again) == (0, out) and "passed over the columns that the model was not trained on: 'weight'" in err[0]
+    assert (code, again) == (0, out) and "ignored the columns that the model was not trained on: 'weight'" in err[0]
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=np.zeros(3, int))
     cases = {
         (named,): "has no column 'answer', it has a, b, c, kind, w: give the one with --label_column",
@@ -336,10 +334,10 @@ def test_a_file_may_lack_classes(weighted, workdir, digits, tmp_path):
 
 
 def test_classes_are_found_by_name_or_by_number():
-    assert tables.places("f", ["1.0", "b", "02"], ["b", "2", "1"]).tolist() == [2, 0, 1]
-    assert tables.places("f", ["1", "01"], [" 1", "01", "1.0"]).tolist() == [0, 1]
+    assert tables.class_indices("f", ["1.0", "b", "02"], ["b", "2", "1"]).tolist() == [2, 0, 1]
+    assert tables.class_indices("f", ["1", "01"], [" 1", "01", "1.0"]).tolist() == [0, 1]
     with pytest.raises(BadInput, match=r"f has the classes '1e0', 'B' that the model does not know"):
-        tables.places("f", ["01", "1e0", "B"], ["b", "01", "1.0"])
+        tables.class_indices("f", ["01", "1e0", "B"], ["b", "01", "1.0"])
 
 
 def test_features_must_be_finite(weighted):

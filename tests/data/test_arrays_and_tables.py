@@ -72,7 +72,7 @@ def test_overlap_is_removed_and_said():
     data = splits.without_overlap(splits.Splits(part(0, 1, 2, 3), part(3, 4, 5), part(0, 5), ("a", "b")))
     assert data.train["x"].tolist() == x[[1, 2]].tolist()
     assert data.validation["x"].tolist() == x[[3, 4]].tolist()
-    assert data.notes == ("removed 2 training and 1 validation examples that stand in a later split",)
+    assert data.notes == ("removed 2 training and 1 validation examples that are in a later split",)
 
 
 def table(rows, header="a,b,label"):
@@ -126,7 +126,7 @@ def test_standardizing_is_exact_in_any_precision():
         (table([*GOOD[:7], "1,nan,no", *GOOD]), "line 9, column 'b': 'nan' is not a finite number"),
         (table([*GOOD[:7], "-inf,1,no", *GOOD]), "line 9, column 'a': '-inf' is not a finite number"),
         (table([*GOOD[:7], "1,1e300,no", *GOOD]), "line 9, column 'b': '1e300' is too large for float32"),
-        (table(GOOD, "a,a,label"), "line 1 names the column 'a' twice; expected a name of its own for each"),
+        (table(GOOD, "a,a,label"), "line 1 names the column 'a' twice; expected unique names"),
         (table(GOOD, "a,b,Label"), "has no column 'label', it has a, b, Label: did you mean Label? Give it with --"),
         (table(GOOD, "a,b,labels"), "has no column 'label', it has a, b, labels: did you mean labels? Give it with --"),
         (
@@ -230,7 +230,7 @@ def test_files_that_hold_no_arrays(tmp_path):
     (tmp_path / "folder" / "y.npy").write_text("0\n1\n")
     for name, said in (
         ("objects.npz", "it holds no array of numbers"),
-        ("text.npz", "it is no zip file"),
+        ("text.npz", "it is not a zip file"),
         ("folder", "a .npy file cannot be read (it holds no array of numbers)"),
     ):
         with pytest.raises(BadInput, match=re.escape(said)) as error:

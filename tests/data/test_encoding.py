@@ -130,7 +130,7 @@ def test_a_damaged_file_is_made_anew(kept_file, words, data):
         # What was changed means nothing: spaces of the header.
         assert not notes
     else:
-        assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("made anew")
+        assert len(notes) == 1 and str(path) in notes[0] and notes[0].endswith("computing again")
     assert equal(encoding.encoded(TEXTS, words, path.parent, None), wanted)
 
 
@@ -143,7 +143,7 @@ def test_a_file_of_another_name_is_made_anew(words, tmp_path):
     other.write_bytes(content)
     notes = []
     assert equal(encoding.encoded(TEXTS, words, tmp_path, notes), words.encode(TEXTS))
-    assert len(notes) == 1 and "is damaged: made anew" in notes[0]
+    assert len(notes) == 1 and "is damaged: computing again" in notes[0]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(words, tmp_path):

@@ -268,7 +268,7 @@ def test_pixelation(digits):
         (grey(0) / 255, "fog", 2, 0, "are float64: expected uint8"),
         (grey(0)[0, 0], "fog", 2, 0, r"shape \[28\]: expected \[examples, height, width\]"),
         (grey(0)[:, :0], "fog", 2, 0, r"shape \[40, 0, 28\]"),
-        (grey(0)[0], "fog", 2, 0, "rows of 28 pixels, which is no square: reshape"),
+        (grey(0)[0], "fog", 2, 0, "rows of 28 pixels, which is not a square number: reshape"),
     ],
 )
 def test_bad_input(found, name, severity, first, told):

@@ -53,7 +53,7 @@ def test_training_reads_from_disk(words, tmp_path):
 def test_judged_once(length, width):
     """Each token but the first is predicted in one place, by up to `width` tokens before it."""
     ids = np.arange(1, length + 1, dtype=np.int32)
-    rows = running_text.judged(ids, width)
+    rows = running_text.evaluation_windows(ids, width)
     assert rows.shape[1] == width + 1
     targets = rows[:, 1:].ravel()
     assert targets[targets > 0].tolist() == list(range(2, length + 1))

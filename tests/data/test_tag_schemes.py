@@ -104,7 +104,7 @@ def test_parts_of_speech_are_plain():
     assert tag_schemes.to_iob2(PATH, given_sentences) == (given_sentences, tag_schemes.PLAIN, [])
     _, name, notes = tag_schemes.to_iob2(PATH, sentences_of("O PER PER"))
     assert name == tag_schemes.PLAIN and notes == [
-        "a.conll: tags have no B- or I- before them, so each word is judged by itself, not entities"
+        "a.conll: tags have no B- or I- before them, so metrics are per word, not per entity"
     ]
     assert tag_schemes.to_iob2(PATH, sentences_of("O O"))[1:] == (tag_schemes.IOB2, [])
 

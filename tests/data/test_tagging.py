@@ -48,7 +48,7 @@ def test_people_daily_names():
         (("LOC", 2_279), ("ORG", 365), ("PER", 1_470)),
         (("LOC", 3_244), ("ORG", 376), ("PER", 1_937)),
     ]
-    assert found.notes == ("removed 400 training and 34 validation sentences that stand in a later split",)
+    assert found.notes == ("removed 400 training and 34 validation sentences that are in a later split",)
 
 
 def test_people_daily_pos():
@@ -58,7 +58,7 @@ def test_people_daily_pos():
     assert [len(part.words) for part in parts_of(found)] == [35_615, 4_263, 4_226]
     assert [sum(map(len, part.words)) for part in parts_of(found)] == [908_352, 107_934, 103_464]
     assert found.notes == (
-        "removed 395 training and 34 validation sentences that stand in a later split",
+        "removed 395 training and 34 validation sentences that are in a later split",
         "WARNING: tags of validation or test that no training word has: Yg",
     )
 
@@ -133,7 +133,7 @@ def test_files_of_ones_own(tmp_path):
     assert whole.notes == (
         f"{files['eval_file']}: tags rewritten from IOB1 to IOB2",
         f"{files['test_file']}: tags rewritten from BIOES to IOB2",
-        "removed 2 training and 1 validation sentences that stand in a later split",
+        "removed 2 training and 1 validation sentences that are in a later split",
         "WARNING: tags of validation or test that no training word has: B-LOC",
     )
     # What is missing is the end of the training file, 36 to 39.

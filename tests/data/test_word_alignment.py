@@ -33,9 +33,9 @@ def test_by_hand():
     cut = word_alignment.aligned(words, tags, NAMES, pieces, 5, around=(6, 7))
     assert cut.columns["tokens"].tolist() == [[6, 4, 5, 7, 0], [6, 2, 3, 1, 7]]
     assert cut.columns["tags"].tolist() == [[-1, 1, 0, -1, -1], [-1, 2, -1, 0, -1]]
-    assert [places.tolist() for places in cut.places] == [[1, 2, -1], [1, 3, -1, -1]] and cut.lost == 3
+    assert [places.tolist() for places in cut.positions] == [[1, 2, -1], [1, 3, -1, -1]] and cut.lost == 3
     assert {column.dtype for column in cut.columns.values()} == {np.dtype(np.int32)}
-    answers = word_alignment.by_word(np.maximum(cut.columns["tags"], 0), cut.places, NAMES)
+    answers = word_alignment.by_word(np.maximum(cut.columns["tags"], 0), cut.positions, NAMES)
     assert answers == [["B-PER", "O", "O"], ["I-PER", "O", "O", "O"]]
 
 
@@ -71,10 +71,10 @@ def test_rows_are_those_of_loops(made, words, kind, max_length, data):
         assert found.columns["tags"][row].tolist() == labels + [-1] * (width - len(labels))
         assert found.columns["length"][row] == max(1, len(tokens))
     # A model that is always right gives the tags back, but for the words that have no token.
-    answers = word_alignment.by_word(np.maximum(found.columns["tags"], 0), found.places, NAMES)
+    answers = word_alignment.by_word(np.maximum(found.columns["tags"], 0), found.positions, NAMES)
     assert list(map(len, answers)) == list(map(len, words))
     lost = 0
-    for answer, sentence, places in zip(answers, tags, found.places):
+    for answer, sentence, places in zip(answers, tags, found.positions):
         assert answer == [tag if place >= 0 else "O" for tag, place in zip(sentence, places)]
         lost += sum(place < 0 for place in places.tolist())
     assert found.lost == lost
@@ -89,7 +89,7 @@ def test_pieces_are_those_of_the_library(made, kind):
     library = hf.Tokenizer.from_str(made[kind].to_json()).encode(words, is_pretokenized=True, add_special_tokens=False)
     found = word_alignment.aligned([words], None, NAMES, made[kind], 99)
     assert found.columns["tokens"][0].tolist() == library.ids
-    assert found.places[0].tolist() == [library.word_ids.index(number) for number in range(len(words))]
+    assert found.positions[0].tolist() == [library.word_ids.index(number) for number in range(len(words))]
 
 
 def test_no_room(made):

@@ -227,7 +227,7 @@ def test_resumes_bitwise(folder, name, tmp_path):
     ("change", "said"),
     [
         ({"width": 17}, "--width is 17 and --heads is 2"),
-        ({"init_from": "no/such"}, "no/such is no folder"),
+        ({"init_from": "no/such"}, "no/such is not a folder"),
         ({"init_from": "."}, "neither model.json nor config.json"),
         ({"init_from": str(TINY)}, "--width is 16: .* has 8; leave the flag out"),
         ({"init_from": str(TINY), "layers": 0, "width": 0, "heads": 0, "context": 17}, "--context is 17: .* has 16"),

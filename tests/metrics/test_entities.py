@@ -116,7 +116,7 @@ def test_intervals_are_those_of_the_literal_bootstrap(chunk, monkeypatch):
 def test_the_final_report_has_intervals():
     true = [["B-PER", "I-PER", "O"], ["O", "B-a/b"], ["B-PER", "O"]] * 4
     predicted = [["B-PER", "I-PER", "O"], ["O", "B-a/b"], ["O", "O"]] * 4
-    watched, final = (entities.judged(true, predicted, final=final) for final in (False, True))
+    watched, final = (entities.evaluate(true, predicted, final=final) for final in (False, True))
     assert watched == entities.scores(true, predicted) == {name: final[name] for name in watched}
     assert final["f1_low"] < final["f1"] == 0.8 < final["f1_high"]
     assert final["f1/a|b"] == final["f1/a|b_low"] == 1.0 and final["support/PER"] == 8.0

@@ -36,7 +36,7 @@ def test_intervals_cover():
     for seed in range(10):
         draw = np.random.default_rng(seed)
         true = draw.normal(0, 2.0, 80)
-        found = regression.judged(true + draw.normal(0, 1.0, 80), true, final=True)
+        found = regression.evaluate(true + draw.normal(0, 1.0, 80), true, final=True)
         held += found["mse_low"] <= 1.0 <= found["mse_high"]
         assert found["spearman_low"] <= found["spearman"] <= found["spearman_high"]
     assert held >= 7

@@ -62,11 +62,11 @@ def test_configs(tmp_path, changes, said):
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory; expected the one that came with the weights"),
-        (b"", "is no JSON (Expecting value"),
-        (b"{", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
-        (b"\xff{}", "is no JSON"),
-        (b"[]", "is JSON, but no object"),
+        (b"", "is not JSON (Expecting value"),
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff{}", "is not JSON"),
+        (b"[]", "is JSON, but not an object"),
         (b"{}", "lacks 'model_type'"),
     ],
 )
@@ -87,8 +87,8 @@ def test_config_files(tmp_path, content, said):
         (lambda x: x.update({BODY: np.ones((8, 50))}), "word_embeddings.weight: shape (8, 50), expected (50, 8)"),
         (lambda x: x.update({BODY: ("I8", np.ones((50, 8), np.int8))}), "of type I8, expected F32, F16 or BF16"),
         (lambda x: x.update({BODY: np.full((50, 8), np.nan)}), "weight: has numbers that are not finite"),
-        (lambda x: x.update({"cls.predictions.decoder.weight": np.ones((50, 8))}), "a decoder of its own is not supp"),
-        (lambda x: x.update({"cls.predictions.decoder.weight": np.ones(3)}), "a decoder of its own is not supported"),
+        (lambda x: x.update({"cls.predictions.decoder.weight": np.ones((50, 8))}), "an untied decoder is not supp"),
+        (lambda x: x.update({"cls.predictions.decoder.weight": np.ones(3)}), "an untied decoder is not supported"),
         (lambda x: x.update({"cls.predictions.decoder.bias": np.ones(50)}), "another tensor that means cls.pred"),
         (lambda x: x.update({BODY.removeprefix("bert."): np.ones((50, 8))}), "differs from another tensor that means"),
         (lambda x: x.update({"classifier.bias": np.ones(3)}), ": classifier.weight: missing (1 in all)"),
@@ -126,7 +126,7 @@ def test_labels_are_those_of_the_classes(tmp_path):
         ("pytorch_model.bin", b"x", "has pytorch_model.bin, and no model.safetensors; expected safetensors"),
         ("tf_model.h5", b"x", "has tf_model.h5, and no model.safetensors"),
         ("notes", b"x", "has no model.safetensors (nor model.safetensors.index.json); expected the weights there"),
-        ("model.safetensors", b"", "is damaged or not whole ("),
+        ("model.safetensors", b"", "is damaged or incomplete ("),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull`"),
         ("model.safetensors.index.json", b"{}", "has no weight_map"),
         ("model.safetensors.index.json", b'{"weight_map": {"a": "../x.safetensors"}}', "has no weight_map; expected"),
@@ -151,7 +151,7 @@ def test_a_shard_that_is_not_as_the_index_says(tmp_path):
 
 
 def test_no_folder_and_no_tokenizer(tmp_path):
-    assert "is no folder; expected one with config.json" in refusal(tmp_path / "bert-base-chinese")
+    assert "is not a folder; expected one with config.json" in refusal(tmp_path / "bert-base-chinese")
     folder = folders.copy(tmp_path / "x")
     (folder / "vocab.txt").unlink()
     assert "has neither tokenizer.json nor vocab.txt" in refusal(folder)

@@ -78,13 +78,13 @@ def test_special_tokens_of_other_names(tmp_path):
         ({"vocabulary": b"[PAD]\n[UNK]\n[SEP]\n[MASK]\n"}, "vocab.txt lacks [CLS]; expected a line for each"),
         ({"vocabulary": b""}, "vocab.txt lacks [UNK], [SEP], [PAD], [CLS], [MASK]"),
         ({"vocabulary": b"\xff\xfe"}, "vocab.txt cannot be read (Error while reading WordPiece file"),
-        ({"settings": []}, "tokenizer_config.json is JSON, but no object"),
+        ({"settings": []}, "tokenizer_config.json is JSON, but not an object"),
         ({"settings": {"do_lower_case": "no"}}, "tokenizer_config.json: do_lower_case is 'no'; expected true or false"),
         ({"settings": {"do_lower_case": None}}, "do_lower_case is None; expected true or false"),
         ({"settings": {"cls_token": 3}}, "tokenizer_config.json: cls_token is 3; expected a token"),
         ({"settings": {"added_tokens_decoder": {"50": {"content": "<x>"}}}}, "has tokens besides vocab.txt; expec"),
         ({"settings": {"added_tokens_decoder": 5}}, "added_tokens_decoder is 5; expected a token"),
-        ({"definition": "{}"}, "tokenizer.json is no tokenizer.json ("),
+        ({"definition": "{}"}, "tokenizer.json is not a tokenizer.json ("),
     ],
 )  # fmt: skip
 def test_refusals(tmp_path, change, said):

@@ -88,7 +88,7 @@ def test_what_does_not_fit(tmp_path, change, said):
     ("text", "said"),
     [
         (None, "has no tokenizer; expected the text of a tokenizer.json"),
-        ("{}", "tokenizer.json is no tokenizer.json"),
+        ("{}", "tokenizer.json is not a tokenizer.json"),
         (definition(50), "tokenizer.json has the id .*, the embedding has 9 rows"),
     ],
 )

@@ -135,7 +135,7 @@ def test_damaged_vectors_are_made_anew(tiny, tmp_path):
     content[-20] ^= 1
     path.write_bytes(content)
     assert np.array_equal(search.cached_embeddings(tiny, TEXTS, tmp_path, notes), before)
-    assert len(notes) == 1 and "made anew" in notes[0]
+    assert len(notes) == 1 and "computing again" in notes[0]
 
 
 @pytest.mark.parametrize(

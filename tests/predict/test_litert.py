@@ -121,7 +121,7 @@ def test_a_damaged_file_is_made_anew(converted, capsys):
     content = path.read_bytes()
     path.write_bytes(content[:-9] + b"123456789")
     assert zoo.load(converted).lite is not None
-    assert "is damaged: made anew" in capsys.readouterr().err
+    assert "is damaged: computing again" in capsys.readouterr().err
     assert len(path.read_bytes()) == len(content)
 
 

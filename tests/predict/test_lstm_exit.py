@@ -49,8 +49,8 @@ def test_an_lstm_goes_on_where_it_stopped():
     weights = [draw.normal(size=shape).astype(np.float32) for shape in ((5, 24), (6, 24), (24,))]
     whole = lstm_scan.lstm(inputs, *weights, tf.constant(11))
     zeros = tf.zeros((3, 6))
-    first, h, c = lstm_scan.onward(tf.constant(inputs[:4]), *weights, zeros, zeros)
-    rest, h, _ = lstm_scan.onward(tf.constant(inputs[4:]), *weights, h, c)
+    first, h, c = lstm_scan.lstm_from_state(tf.constant(inputs[:4]), *weights, zeros, zeros)
+    rest, h, _ = lstm_scan.lstm_from_state(tf.constant(inputs[4:]), *weights, h, c)
     np.testing.assert_allclose(np.concatenate([first, rest]), whole, atol=1e-6)
     np.testing.assert_array_equal(h, rest[-1])
 

@@ -157,8 +157,8 @@ BAD_FILES = {
     "column.csv": (b"text,n\na,1", "line 1 has no 'review', it has text, n"),
     "fields.csv": (b"review,n\na,1\na,b,c", "line 3 has 3 fields; expected 2"),
     "empty.csv": (b"", "is empty: expected a header with 'review'"),
-    "broken.jsonl": (b'{"review": "a"}\n{"review"', "line 2 is no JSON"),
-    "list.jsonl": (b"[1]", "line 1 is JSON, but no object"),
+    "broken.jsonl": (b'{"review": "a"}\n{"review"', "line 2 is not JSON"),
+    "list.jsonl": (b"[1]", "line 1 is JSON, but not an object"),
     "number.jsonl": (b'{"review": 5}', "line 1: 'review' is 5; expected a string"),
     "half.jsonl": (b'{"review": "\\ud800"}', "line 1 has half a surrogate"),
     "x.npy": (b"", "unknown kind of file for a run on texts; expected .txt, .csv, .tsv, .jsonl"),
@@ -331,7 +331,7 @@ def test_a_folder_that_is_no_classifier_of_texts(workdir, tmp_path, say):
     large = json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 500}, "unk_token": "a"}})
     cases = {
         _changed(workdir, tmp_path / "a", tokenizer=None): "expected a tokenizer.json",
-        _changed(workdir, tmp_path / "b", tokenizer={"model": 1}): "is no tokenizer.json",
+        _changed(workdir, tmp_path / "b", tokenizer={"model": 1}): "is not a tokenizer.json",
         _changed(workdir, tmp_path / "c", model={"cut": "middle"}): "does not say max_length and cut",
         _changed(workdir, tmp_path / "d", model={"max_length": "48"}): "does not say max_length and cut",
         _changed(workdir, tmp_path / "e", model={"classes": ["a", "b", "c"]}): "1 outputs, model.json has 3 classes",

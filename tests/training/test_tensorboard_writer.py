@@ -207,13 +207,13 @@ def test_precision_and_recall_are_scikit_learns():
 
 
 def test_names_in_any_script_are_drawn():
-    latin, chinese = fonts.able("cat, dog", 12), fonts.able("猫狗 cat", 12)
+    latin, chinese = fonts.font_for("cat, dog", 12), fonts.font_for("猫狗 cat", 12)
     assert latin.getname() == ImageFont.load_default(12).getname()
     if chinese.getname() == latin.getname():
         pytest.skip("this machine has no font for Chinese")
     marks = {bytes(chinese.getmask(character)) for character in "猫狗c\U0010ffff"}
     assert len(marks) == 4
-    assert fonts.able("猫狗 cat\U0010ffff", 12).getname() == chinese.getname()
+    assert fonts.font_for("猫狗 cat\U0010ffff", 12).getname() == chinese.getname()
 
 
 def test_picture_of_the_matrix_is_a_readable_file(whole):

@@ -48,14 +48,14 @@ def _texts(path: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[
 
 
 def _arrays(path: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
-    columns = tables.more(path)
+    columns = tables.load_unsplit(path)
     if not len(columns["y"]):
         raise BadInput(f"{path} has no examples; expected some with their classes")
     wrong = columns["y"][(columns["y"] < 0) | (columns["y"] >= len(predictor.classes))]
     if len(wrong):
         raise BadInput(
             f"{path}: label {wrong[0]}; expected 0 to {len(predictor.classes) - 1}, the indices of the classes "
-            f"{text_classification.few(predictor.classes)}"
+            f"{text_classification.shortened(predictor.classes)}"
         )
     try:
         # Predicted now, so that a wrong input is reported before the stream starts.

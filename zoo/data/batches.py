@@ -1,4 +1,4 @@
-"""A batch is a pure function of the step."""
+"""Batches of examples: a batch is a pure function of the step."""
 
 import dataclasses
 import functools
@@ -17,18 +17,18 @@ class Batches:
     """Columns of examples, cut into batches in an order that is a function of (seed, epoch).
 
     The last batch of an epoch may be short: its missing rows have weight 0. No example is dropped or repeated.
-    Arrays in memory are gathered by index inside the compiled loop; arrays mapped from disk (`np.memmap`) are read
-    ahead, batch by batch, in the same order.
+    Arrays in memory are gathered by index inside the compiled loop; memory-mapped arrays (`np.memmap`) are prefetched
+    batch by batch in the same order.
 
-    Where examples are sequences (`lengths` is given), batches hold examples of similar length and are cut to one of a
-    few widths, so that little padding is computed and little is compiled: see `zoo.data.bucketing`.
+    Where examples are sequences (`lengths` is set), batches hold examples of similar length and are cut to one of a
+    few widths, which saves padding and compilations: see `zoo.data.bucketing`.
 
     Attributes:
         columns: name -> `[examples, ...]`, all of the same length.
         batch_size: examples per *global* batch.
-        seed: of the order; None keeps the order of the columns (evaluation).
-        lengths: int `[examples]` of the sequences; None where all examples are of one shape.
-        widths: that a batch of sequences may be cut to, ascending; the last one is enough for all.
+        seed: seed of the shuffled order; None keeps the order of the columns (evaluation).
+        lengths: int `[examples]`, sequence lengths; None where all examples have one shape.
+        widths: widths that a batch of sequences may be cut to, ascending; the last one fits every sequence.
         sequences: names of the columns `[examples, time, ...]` that are cut.
     """
 
@@ -63,16 +63,16 @@ class Batches:
         return any(isinstance(column, np.memmap) for column in self.columns.values())
 
     def indices(self, first_step: int, steps: int) -> np.ndarray:
-        """Which examples the given steps read: int32 `[steps, batch_size]`, -1 where the batch is padded."""
+        """Indices of the examples in a range of steps: int32 `[steps, batch_size]`, -1 for padding."""
         rows = [self._epoch_rows(epoch, first, last) for epoch, first, last in self._epochs(first_step, steps)]
         return np.concatenate(rows) if rows else np.zeros((0, self.batch_size), np.int32)
 
     def width_numbers(self, first_step: int, steps: int) -> np.ndarray:
-        """Which of `widths` each of the given steps is cut to: int32 `[steps]`; 0 where nothing is cut."""
+        """Index into `widths` for each step of a range: int32 `[steps]`; 0 where nothing is cut."""
         if self.lengths is None:
             return np.zeros(steps, np.int32)
         return np.concatenate(
-            [self._plan.of(epoch).width_numbers[first:last] for epoch, first, last in self._epochs(first_step, steps)]
+            [self._plans.of(epoch).width_numbers[first:last] for epoch, first, last in self._epochs(first_step, steps)]
         )
 
     def at(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -81,18 +81,18 @@ class Batches:
         return self.cut(self.rows(index), self.width_numbers(step, 1)[0]), (index >= 0).astype(np.float32)
 
     def cut(self, batch: Mapping[str, Any], number: int) -> dict[str, Any]:
-        """A batch of arrays or tensors with its sequences cut to one of the widths."""
+        """Cuts the sequences of a batch (arrays or tensors) to `widths[number]`."""
         return {
             name: value[:, : self.widths[number]] if name in self.sequences else value for name, value in batch.items()
         }
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns at the given examples; padding (-1) reads example 0."""
+        """The columns at example indices; padding (-1) reads example 0."""
         index = np.maximum(index, 0)
         return {name: np.asarray(column[index]) for name, column in self.columns.items()}
 
     def examples_in(self, first_step: int, steps: int) -> int:
-        """How many examples the given steps read, padding left out."""
+        """Number of examples in a range of steps, without padding."""
         if self.lengths is not None:
             return int((self.indices(first_step, steps) >= 0).sum())
         edges = (
@@ -101,7 +101,7 @@ class Batches:
         return sum(min(stop, self.examples) - start for start, stop in edges)
 
     def fingerprint(self) -> str:
-        """A hash of what the batches hold: of all bytes in memory, of shape and edges on disk (which may be huge)."""
+        """A hash of the data: all bytes in memory; shape and edges of memory-mapped columns, which may be huge."""
         digest = hashlib.sha256(f"{self.batch_size} {self.seed}{''.join(f' {w}' for w in self.widths)}".encode())
         for name, column in sorted(self.columns.items()):
             digest.update(f"{name} {column.dtype} {column.shape}".encode())
@@ -111,7 +111,7 @@ class Batches:
         return digest.hexdigest()[:16]
 
     def _epochs(self, first_step: int, steps: int):
-        """Cuts a range of steps at the epochs' edges: (epoch, first step in it, last step in it)."""
+        """Cuts a range of steps at epoch boundaries; yields (epoch, first step, end step) relative to the epoch."""
         while steps > 0:
             epoch, first = divmod(first_step, self.steps_per_epoch)
             count = min(steps, self.steps_per_epoch - first)
@@ -119,16 +119,16 @@ class Batches:
             first_step, steps = first_step + count, steps - count
 
     @functools.cached_property
-    def _plan(self) -> bucketing.Plans:
+    def _plans(self) -> bucketing.Plans:
         return bucketing.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed)
 
     def _epoch_rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         if self.lengths is not None:
-            return self._plan.of(epoch).rows[first:last]
+            return self._plans.of(epoch).rows[first:last]
         start, stop = first * self.batch_size, last * self.batch_size
         positions = np.arange(start, min(stop, self.examples), dtype=np.int32)
         if self.seed is not None:
             positions = shuffling.shuffled(positions, self.examples, self.seed, epoch)
         padded = np.full(stop - start, -1, np.int32)
         padded[: len(positions)] = positions
-        return padded.reshape(-1, self.batch_size)
+        return padded.reshape(-1, self.batch_size)  # [steps, batch_size]

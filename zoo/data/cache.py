@@ -1,4 +1,4 @@
-"""Results that are dear to compute, kept between runs in files that are checked when they are read."""
+"""Disk cache of expensive results, in files that are verified when they are read."""
 
 import hashlib
 import os
@@ -15,57 +15,59 @@ Arrays = dict[str, np.ndarray]
 
 
 def folder() -> Path:
-    """Where results are kept: `$ZOO_CACHE`, else ~/.cache/zoo. It may be deleted at any time."""
+    """The cache folder: `$ZOO_CACHE`, else ~/.cache/zoo. It may be deleted at any time."""
     return files.absolute(os.environ.get("ZOO_CACHE") or "~/.cache/zoo")
 
 
-def kept(place: Path | None, name: str, compute: Callable[[], Arrays], notes: list[str] | None = None) -> Arrays:
-    """Reads the result of an earlier run, or computes it and keeps it.
+def cached(directory: Path | None, name: str, compute: Callable[[], Arrays], notes: list[str] | None = None) -> Arrays:
+    """Reads the result of an earlier run, or computes and stores it.
 
-    A file that is torn, changed or of another name is found by its digest and made anew; a folder that cannot be
-    written costs the time of computing, not the run.
+    The digest detects a file that is torn, changed or renamed, and the result is computed again; a folder that cannot
+    be written costs computing time and does not stop the run.
 
     Args:
-        place: folder; None keeps nothing.
-        name: a hash of all that the result depends on.
-        compute: makes the arrays.
-        notes: gets a line for whatever went wrong.
+        directory: the cache folder; None disables the cache.
+        name: a hash of everything that the result depends on.
+        compute: returns the arrays.
+        notes: gets a line for each problem.
     """
     notes = [] if notes is None else notes
-    if place is None:
+    if directory is None:
         return compute()
-    path = place / f"{name}.safetensors"
-    found = _read(path, notes)
-    if found is not None:
-        return found
-    # Of an array that is a view with gaps, the library would write other bytes without a word.
+    path = directory / f"{name}.safetensors"
+    arrays = _read(path, notes)
+    if arrays is not None:
+        return arrays
+    # safetensors silently writes wrong bytes for a view that is not contiguous.
     arrays = {part: np.ascontiguousarray(values) for part, values in compute().items()}
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         digest = np.frombuffer(_digest(name, arrays), np.uint8)
         replace(path, safetensors.numpy.save({**arrays, "digest": digest}))
     except OSError as error:
-        notes.append(f"cache {place} cannot be written ({error.strerror}): went on without; $ZOO_CACHE names another")
+        notes.append(
+            f"cache {directory} cannot be written ({error.strerror}): continuing without; $ZOO_CACHE sets the folder"
+        )
     return arrays
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Replaces a file in one stroke.
+    """Replaces a file atomically.
 
     Raises:
-        OSError: it cannot be written; the old file stays.
+        OSError: the file cannot be written; the old file stays.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        aside.write_bytes(content)
-        os.replace(aside, path)
+        partial.write_bytes(content)
+        os.replace(partial, path)
     except OSError:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def name_of(*parts: bytes) -> str:
-    """A name for what depends on all of the parts and on their order."""
+    """The cache name of a result: a hash of the parts and their order."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -74,7 +76,7 @@ def name_of(*parts: bytes) -> str:
 
 
 def content(texts: Sequence[str]) -> tuple[bytes, bytes]:
-    """Texts as parts of a name."""
+    """Texts as `parts` of `name_of`."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     return lengths.tobytes(), "".join(texts).encode("utf8", "surrogatepass")
 
@@ -85,12 +87,12 @@ def _read(path: Path, notes: list[str]) -> Arrays | None:
         digest = arrays.pop("digest").tobytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # A changed header may name any type or shape, and the library fails in as many ways.
+    # A changed header may hold any type or shape, and the library raises as many kinds of errors.
     except (OSError, safetensors.SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
-        notes.append(f"cache file {path} cannot be read ({(str(error).splitlines() or ['torn'])[0]}): made anew")
+        notes.append(f"cache file {path} cannot be read ({(str(error).splitlines() or ['torn'])[0]}): computing again")
         return None
     if digest != _digest(path.stem, arrays):
-        notes.append(f"cache file {path} is damaged: made anew")
+        notes.append(f"cache file {path} is damaged: computing again")
         return None
     return arrays
 

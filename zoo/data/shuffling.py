@@ -1,4 +1,4 @@
-"""The order of the examples in an epoch, as a function: order(seed, epoch, position) -> example."""
+"""Shuffling: a pseudorandom permutation as a function, order(seed, epoch, position) -> example."""
 
 import functools
 
@@ -8,17 +8,17 @@ _ROUNDS = 6
 
 
 def shuffled(positions: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Sends each position of an epoch to its example; a permutation that needs no memory of the size of the data.
+    """Maps each position of an epoch to its example; a permutation without an array of the size of the data.
 
-    A Feistel network over a square grid of at least `size` cells, walked again where it leaves the range (Black and
-    Rogaway, "Ciphers with arbitrary finite domains", 2002). Its round functions are tables of random numbers (Luby and
-    Rackoff, 1988), so seeking to any position costs O(1) and an epoch's set-up O(sqrt(size)).
+    A Feistel network over a square grid of at least `size` cells, applied again while the result is out of range
+    (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Its round functions are tables
+    of random numbers (Luby and Rackoff, 1988), so a seek costs O(1) and an epoch's set-up O(sqrt(size)).
 
     Args:
         positions: int32, each in [0, size).
         size: number of examples.
-        seed: of the run.
-        epoch: each epoch has an order of its own.
+        seed: the run's seed.
+        epoch: each epoch has its own order.
 
     Returns:
         int32 of the same shape, a permutation of [0, size) over all positions.
@@ -38,7 +38,7 @@ def _walk(cells: np.ndarray, side: int, tables: np.ndarray) -> np.ndarray:
     left = cells - right * side
     for table in tables:
         moved = left + table.take(right)
-        # Both addends are below side, so the modulo is one subtraction or none: the smaller unsigned number.
+        # Both addends are below side, so the modulo subtracts side once or not at all: the smaller unsigned number.
         moved = np.minimum(moved.view(np.uint32), (moved - side).view(np.uint32)).view(np.int32)
         left, right = right, moved
     return right * side + left
@@ -49,7 +49,7 @@ def _tables(size: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
     side = int(np.ceil(np.sqrt(size)))
     while side * side < size:
         side += 1
-    # random_raw is the one stream of NumPy's that is promised never to change between versions.
+    # random_raw is NumPy's only stream that is promised never to change between versions.
     generator = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64))
     raw = generator.random_raw(_ROUNDS * side) >> np.uint64(32)
     return side, ((raw * np.uint64(side)) >> np.uint64(32)).astype(np.int32).reshape(_ROUNDS, side)

@@ -1,4 +1,4 @@
-"""Training, validation and test examples of one data set, with no example on two sides."""
+"""Train, validation and test splits of arrays, without overlap."""
 
 import dataclasses
 import hashlib
@@ -14,16 +14,16 @@ Columns = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """What a classifier learns from, is chosen by and is judged by.
+    """Train, validation and test split of a classification data set.
 
     Attributes:
         train: columns `x` `[examples, ...]`, `y` int32 `[examples]` and perhaps `weight` float32 `[examples]`.
-        validation: to watch a run and to choose by.
-        test: to be read once, at the end.
-        classes: names in the order of the labels.
-        scale: the largest value of `x` where it is an intensity from 0; 0 for features of any scale.
-        notes: what was done to the data, to be said aloud.
-        features: names of the columns of a table, in the order of `x`; empty where they have none.
+        validation: columns for monitoring and model selection.
+        test: columns to be evaluated once, at the end.
+        classes: class names in the order of the labels.
+        scale: largest value of `x` where it is an intensity from 0; 0 for features of any scale.
+        notes: changes made to the data, to be reported.
+        features: column names of a table, in the order of `x`; empty where the columns have no names.
     """
 
     train: Columns
@@ -36,11 +36,11 @@ class Splits:
 
 
 def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
-    """Cuts examples into parts at random, by a fixed seed: the same parts on every machine and in every run.
+    """Splits examples at random with a fixed seed: the same parts on every machine and in every run.
 
     Args:
         columns: `[examples, ...]` each.
-        shares: of each part but the last, which gets the rest.
+        shares: fraction of each part but the last, which gets the rest.
     """
     examples = len(columns["y"])
     shuffled = shuffling.shuffled(np.arange(examples), examples, seed=0, epoch=0)
@@ -49,9 +49,9 @@ def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
 
 
 def without_overlap(splits: Splits) -> Splits:
-    """Removes from `train` what stands in validation or test, and from validation what stands in test.
+    """Removes examples of validation or test from `train`, and examples of test from validation.
 
-    Examples are the same where all bytes of `x` are, whatever their label.
+    Examples are equal if all bytes of `x` are, whatever their labels.
     """
     test = _hashes(splits.test)
     validation, dropped_validation = _without(splits.validation, set(test))
@@ -59,21 +59,21 @@ def without_overlap(splits: Splits) -> Splits:
     notes = list(splits.notes)
     if dropped_train or dropped_validation:
         notes.append(
-            f"removed {dropped_train} training and {dropped_validation} validation examples that stand in a later split"
+            f"removed {dropped_train} training and {dropped_validation} validation examples that are in a later split"
         )
     return dataclasses.replace(splits, train=train, validation=validation, notes=tuple(notes))
 
 
 def keys(x: np.ndarray) -> list[bytes]:
-    """What is equal for two examples of `[examples, ...]` that are the same: a hash of all bytes."""
+    """A hash of the bytes of each example of `[examples, ...]`; equal for equal examples."""
     return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in x]
 
 
 def check(splits: Splits, source: str) -> Splits:
-    """Refuses what a classifier cannot learn from.
+    """Refuses splits that a classifier cannot learn from.
 
     Raises:
-        BadInput: names the source, what is wrong, where, and what was expected.
+        BadInput: empty split, label out of range, non-finite value or a single class; names source and place.
     """
     for name in ("train", "validation", "test"):
         columns = getattr(splits, name)
@@ -95,27 +95,27 @@ def check(splits: Splits, source: str) -> Splits:
     return splits
 
 
-def gaps(splits: Splits) -> tuple[str, ...]:
-    """What is to be said of classes that a split lacks, or that occur once only."""
+def missing_classes(splits: Splits) -> tuple[str, ...]:
+    """Warnings about classes that a split lacks, or that have a single example."""
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
     counts = {name: np.bincount(part["y"], minlength=len(splits.classes)) for name, part in parts.items()}
-    found = []
+    warnings = []
     for name, count in counts.items():
-        lacking = [repr(splits.classes[place]) for place in np.flatnonzero(count == 0)]
-        if lacking:
-            found.append(f"WARNING: no {name} examples of the {_plural('class', lacking)} {few(lacking)}")
-    once = [repr(splits.classes[place]) for place in np.flatnonzero(sum(counts.values()) == 1)]
-    if once:
-        found.append(f"WARNING: one example only of the {_plural('class', once)} {few(once)}")
-    return tuple(found)
+        missing = [repr(splits.classes[label]) for label in np.flatnonzero(count == 0)]
+        if missing:
+            warnings.append(f"WARNING: no {name} examples of the {_plural('class', missing)} {shortened(missing)}")
+    single = [repr(splits.classes[label]) for label in np.flatnonzero(sum(counts.values()) == 1)]
+    if single:
+        warnings.append(f"WARNING: one example only of the {_plural('class', single)} {shortened(single)}")
+    return tuple(warnings)
 
 
 def _plural(word: str, names: Sequence[str]) -> str:
     return f"{word}es" if len(names) > 1 else word
 
 
-def few(names: Sequence[str]) -> str:
-    """The first ten names, for an error."""
+def shortened(names: Sequence[str]) -> str:
+    """The first ten names, for a message."""
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
@@ -123,8 +123,8 @@ def _hashes(columns: Columns) -> list[bytes]:
     return keys(columns["x"])
 
 
-def _without(columns: Columns, forbidden: set[bytes]) -> tuple[Columns, int]:
-    stays = np.array([digest not in forbidden for digest in _hashes(columns)], bool)
-    if stays.all():
+def _without(columns: Columns, excluded: set[bytes]) -> tuple[Columns, int]:
+    kept = np.array([digest not in excluded for digest in _hashes(columns)], bool)
+    if kept.all():
         return columns, 0
-    return {name: column[stays] for name, column in columns.items()}, int((~stays).sum())
+    return {name: column[kept] for name, column in columns.items()}, int((~kept).sum())

@@ -327,7 +327,7 @@ def _follow(task: Task, statistics: list[WeightedSum]) -> None:
     """Updates the layers' moving statistics, once per step and from the global batch."""
     for (variable, rate), total in zip(task.moving_statistics, statistics, strict=True):
         statistic = randomness.Statistic(variable, rate, *total)
-        variable.assign(randomness.followed(variable.value, statistic))
+        variable.assign(randomness.moving_average(variable.value, statistic))
 
 
 def _values(model: keras.Model) -> list[tf.Variable]:

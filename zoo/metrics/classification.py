@@ -1,7 +1,8 @@
-"""Metrics of a classifier from its predictions, each example by its weight, with bootstrap intervals. Plain NumPy.
+"""Classification metrics with example weights and bootstrap intervals, in plain NumPy.
 
-Everything is a function of the weights: a resample that draws an example twice gives it twice its weight. One value and
-a thousand resamples are the same code, and what does not depend on weights (the order of the scores) is computed once.
+Everything is a function of the weights: a resample that draws an example twice gives it twice its weight. So one value
+and a thousand resamples share the code, and whatever does not depend on weights (the order of the scores) is computed
+once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,23 +13,23 @@ import numpy as np
 LOW, HIGH = "_low", "_high"
 # Equal-width bins of the confidence, as in Guo et al. (2017).
 _BINS = 15
-# Weights held at once, resamples x examples: 128 KiB stay in the cache; ten times more takes twice as long.
+# Weights per chunk, resamples x examples: 128 KiB stay in the cache; ten times more takes twice as long.
 _CHUNK = 1 << 14
 
 
 class _Ranking(NamedTuple):
-    """The examples by falling score of one class."""
+    """The examples by descending score of one class."""
 
     order: np.ndarray  # [examples]
-    positive: np.ndarray  # [examples], 1 where the example in this place is of the class
-    starts: np.ndarray  # [distinct scores], the first place of each: examples that tie are one threshold
+    positive: np.ndarray  # [examples], 1 where the example at this rank is of the class
+    starts: np.ndarray  # [distinct scores], the first rank of each: tied examples share a threshold
 
 
-class _Judged(NamedTuple):
-    """All that metrics need besides weights; each `[examples]`."""
+class _Predictions(NamedTuple):
+    """Per-example quantities that metrics are computed from; each `[examples]`."""
 
     cells: np.ndarray  # true class * classes + predicted class
-    bins: np.ndarray  # of the confidence
+    bins: np.ndarray  # bin of the confidence
     gaps: np.ndarray  # correct - confidence
     losses: np.ndarray  # cross-entropy in nats
     weights: np.ndarray
@@ -39,39 +40,39 @@ class _Judged(NamedTuple):
 def classification(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Metrics by name, those of scikit-learn with `sample_weight`, ties of scores included.
+    """Metrics by name, equal to scikit-learn's with `sample_weight`, also for tied scores.
 
-    `precision`, `recall` and `f1` are of class 1 if there are two classes, and macro averages (the plain mean over
-    classes) if there are more. So are `auc` (area under the ROC curve) and `average_precision`, one class against the
-    rest; a class that is absent, or the only one present, has neither and is left out of their mean. `ece` is the
-    expected calibration error of the predicted class in 15 bins (Guo et al., 2017), `log_loss` is in nats.
+    `precision`, `recall` and `f1` are those of class 1 with two classes, and macro averages (the plain mean over
+    classes) with more. The same holds for `auc` (area under the ROC curve) and `average_precision`, one class against
+    the rest; a class that is absent, or the only one present, is left out of their mean. `ece` is the expected
+    calibration error of the predicted class in 15 bins (Guo et al., 2017), `log_loss` is in nats.
 
     Args:
         probabilities: `[examples, classes]`, finite; rows sum to 1.
         labels: `[examples]`, integers from 0 to classes - 1.
-        classes: their names, two or more.
+        classes: class names, two or more.
         weights: `[examples]`, not negative, or None for 1 each.
 
     Returns:
-        One number per metric. 0 / 0 is 0 for precision, recall and F1; other undefined metrics are not in it.
+        One number per metric. 0 / 0 is 0 for precision, recall and F1; other undefined metrics are omitted.
 
     Raises:
         ValueError: the arguments do not fit each other or the above.
     """
-    judged = _judged(probabilities, labels, classes, weights)
-    found = {name: float(values[0]) for name, values in _metrics(judged, judged.weights[None]).items()}
-    return {name: value for name, value in found.items() if not np.isnan(value)}
+    predictions = _predictions(probabilities, labels, classes, weights)
+    metrics = {name: float(values[0]) for name, values in _metrics(predictions, predictions.weights[None]).items()}
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
 
 
 def confusion(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """`[classes (true), classes (predicted)]`: counts as int64, or sums of weights as float64 where there are any.
+    """The confusion matrix `[classes (true), classes (predicted)]`: int64 counts, or float64 sums of the weights.
 
     The arguments and errors are those of `classification`.
     """
-    judged = _judged(probabilities, labels, classes, weights)
-    matrix = _matrices(judged, judged.weights[None])[0]
+    predictions = _predictions(probabilities, labels, classes, weights)
+    matrix = _matrices(predictions, predictions.weights[None])[0]
     return matrix.astype(np.int64) if weights is None else matrix
 
 
@@ -87,27 +88,27 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals over examples (Efron, 1979), by the names of `classification`.
 
-    They say how far another test set of this size could lie, not another training run. That of `ece` lies high: noise
-    of the resampling adds to it.
+    They show the variation between test sets of this size, not between training runs. The interval of `ece` is biased
+    upwards by the noise of the resampling.
 
     Args:
-        probabilities: as in `classification`.
-        labels: as in `classification`.
-        classes: as in `classification`.
-        weights: as in `classification`; an example keeps its own wherever it is drawn.
-        resamples: how many; one in which a metric is undefined is left out of this metric's interval.
-        seed: of the resamples; the same one draws the same.
-        level: the share of resamples inside.
+        probabilities: `[examples, classes]`, see `classification`.
+        labels: `[examples]`, see `classification`.
+        classes: class names.
+        weights: `[examples]`, or None; multiplied by how often a resample draws the example.
+        resamples: number of resamples; one in which a metric is undefined is left out of this metric's interval.
+        seed: seed of the resamples.
+        level: fraction of resamples inside the interval.
 
     Returns:
-        Low and high end by metric, without metrics that no resample defines.
+        Low and high end by metric, without metrics that are undefined in all resamples.
 
     Raises:
-        ValueError: as in `classification`; no resamples; `level` not between 0 and 1.
+        ValueError: the arguments do not fit (see `classification`); no resamples; `level` not between 0 and 1.
     """
-    judged = _judged(probabilities, labels, classes, weights)
-    compute = lambda counts: _metrics(judged, counts * judged.weights)  # noqa: E731
-    return bootstrap(compute, len(judged.weights), resamples, seed, level)
+    predictions = _predictions(probabilities, labels, classes, weights)
+    compute = lambda counts: _metrics(predictions, counts * predictions.weights)  # noqa: E731
+    return bootstrap(compute, len(predictions.weights), resamples, seed, level)
 
 
 def bootstrap(
@@ -116,23 +117,23 @@ def bootstrap(
     """Percentile intervals of any metrics, see `intervals`.
 
     Args:
-        compute: gives each metric `[rows]` from how often each example is drawn, `[rows, examples]`; NaN where it is
-            undefined.
-        examples: how many.
-        resamples: as in `intervals`.
-        seed: as in `intervals`.
-        level: as in `intervals`.
+        compute: computes each metric `[rows]` from how often each example is drawn, `[rows, examples]`; NaN where it
+            is undefined.
+        examples: number of examples.
+        resamples: number of resamples.
+        seed: seed of the resamples.
+        level: fraction of resamples inside the interval.
 
     Raises:
         ValueError: no resamples; `level` not between 0 and 1.
     """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"{resamples} resamples at level {level}: expected 1 or more, and 0 < level < 1")
-    drawn = [compute(counts) for counts in _draws(examples, resamples, seed)]
+    chunks = [compute(counts) for counts in _draws(examples, resamples, seed)]
     tails = (1 - level) / 2, (1 + level) / 2
     result = {}
-    for name in drawn[0]:
-        values = np.concatenate([chunk[name] for chunk in drawn])
+    for name in chunks[0]:
+        values = np.concatenate([chunk[name] for chunk in chunks])
         values = values[~np.isnan(values)]
         if len(values):
             low, high = np.quantile(values, tails)
@@ -140,23 +141,23 @@ def bootstrap(
     return result
 
 
-def with_ends(found: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Metrics, and after them the ends of their intervals as `NAME_low` and `NAME_high`."""
+def with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Metrics, followed by the ends of their intervals as `NAME_low` and `NAME_high`."""
     ends = {f"{name}{end}": value for name, bounds in intervals.items() for end, value in zip((LOW, HIGH), bounds)}
-    return {**found, **ends}
+    return {**metrics, **ends}
 
 
-def table(found: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
-    """Lines of metric, value and interval for a terminal; an interval may be missing."""
+def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
+    """A table of metric, value and interval for a terminal; intervals may be missing."""
     rows = [("metric", "value", "95 % interval")]
-    for name, value in found.items():
+    for name, value in metrics.items():
         low, high = intervals.get(name, (None, None))
         rows.append((name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}"))
     return _aligned(rows)
 
 
 def confusion_text(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """Lines of `confusion` with the classes' names."""
+    """The matrix of `confusion` with class names, for a terminal."""
     rows = [("true \\ predicted", *map(str, classes))]
     for name, counts in zip(classes, matrix, strict=True):
         rows.append((str(name), *(f"{count:.0f}" if count == round(count) else f"{count:.6g}" for count in counts)))
@@ -164,7 +165,7 @@ def confusion_text(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest entry, the first flush left."""
+    """Columns as wide as their widest entry, the first left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         [row[0].ljust(widths[0]), *(entry.rjust(width) for entry, width in zip(row[1:], widths[1:]))] for row in rows
@@ -172,26 +173,26 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _judged(
+def _predictions(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None
-) -> _Judged:
-    """Checks all arguments of a public function, and computes what needs no weights."""
+) -> _Predictions:
+    """Checks the arguments of a public function, and computes everything that needs no weights."""
     probabilities, labels, classes = np.asarray(probabilities), np.asarray(labels), tuple(map(str, classes))
     weights = np.ones(len(labels) if labels.ndim else 0) if weights is None else np.asarray(weights, np.float64)
-    # The precision in which the probabilities were computed says what a probability of 0 may have been.
-    least = np.finfo(probabilities.dtype if probabilities.dtype.kind == "f" else np.float64).eps
+    # A probability of 0 may be anything below the precision of its dtype.
+    epsilon = np.finfo(probabilities.dtype if probabilities.dtype.kind == "f" else np.float64).eps
     probabilities = probabilities.astype(np.float64)
     _check_shapes(probabilities, labels, classes, weights)
     _check_values(probabilities, labels, weights)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     of_label = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)[:, 0]
     ranked = [1] if len(classes) == 2 else range(len(classes))
-    return _Judged(
+    return _Predictions(
         cells=labels.astype(np.int64) * len(classes) + predicted,
-        # A bin holds its upper edge, not its lower one.
+        # A bin includes its upper edge, not its lower one.
         bins=np.searchsorted(np.arange(1, _BINS) / _BINS, confidence),
         gaps=(predicted == labels) - confidence,
-        losses=-np.log(np.clip(of_label, least, 1 - least)),
+        losses=-np.log(np.clip(of_label, epsilon, 1 - epsilon)),
         weights=weights,
         rankings=[_ranking(probabilities[:, k], labels == k) for k in ranked],
         classes=classes,
@@ -234,38 +235,38 @@ def _ranking(scores: np.ndarray, positive: np.ndarray) -> _Ranking:
 
 
 def _draws(examples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each example is drawn, `[some resamples, examples]` at a time: multinomial counts."""
-    random = np.random.default_rng(seed)
-    at_once = max(1, _CHUNK // examples)
-    for done in range(0, resamples, at_once):
-        drawn = random.integers(0, examples, (min(at_once, resamples - done), examples))
-        yield _sums(drawn, np.ones(drawn.shape), examples)
+    """Bootstrap resamples in chunks: how often each example is drawn, `[resamples of the chunk, examples]`."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // examples)
+    for start in range(0, resamples, rows):
+        indices = generator.integers(0, examples, (min(rows, resamples - start), examples))
+        yield _sums(indices, np.ones(indices.shape), examples)
 
 
-def _metrics(judged: _Judged, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Each metric under each row of weights `[resamples, examples]`: `[resamples]`, NaN where it is undefined."""
+def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric for each row of weights `[resamples, examples]`: `[resamples]`, NaN where it is undefined."""
     total = weights.sum(axis=1)
-    matrices = _matrices(judged, weights)
-    counted = _counted(matrices, judged.classes)
-    curves = np.array([_curves(ranking, weights) for ranking in judged.rankings])
-    result = {"accuracy": ratio(np.trace(matrices, axis1=1, axis2=2), total), **counted}
+    matrices = _matrices(predictions, weights)
+    curves = np.array([_curves(ranking, weights) for ranking in predictions.rankings])  # [rankings, 2, resamples]
+    result = {"accuracy": ratio(np.trace(matrices, axis1=1, axis2=2), total)}
+    result |= _matrix_metrics(matrices, predictions.classes)
     result["auc"], result["average_precision"] = mean_of_defined(curves)
-    result["ece"] = ratio(np.abs(_sums(judged.bins, weights * judged.gaps, _BINS)).sum(axis=1), total)
-    # einsum, not @: threads of a BLAS would wait for each other on a busy machine, and sum in an order of their own.
-    result["log_loss"] = ratio(np.einsum("re,e->r", weights, judged.losses), total)
+    result["ece"] = ratio(np.abs(_sums(predictions.bins, weights * predictions.gaps, _BINS)).sum(axis=1), total)
+    # einsum, not @: BLAS threads would wait for each other on a busy machine, and sum in an order of their own.
+    result["log_loss"] = ratio(np.einsum("re,e->r", weights, predictions.losses), total)
     # A resample may draw only examples of weight 0.
     return {name: np.where(total > 0, values, np.nan) for name, values in result.items()}
 
 
-def _matrices(judged: _Judged, weights: np.ndarray) -> np.ndarray:
-    """`[resamples, classes (true), classes (predicted)]`."""
-    count = len(judged.classes)
-    return _sums(judged.cells, weights, count * count).reshape(-1, count, count)
+def _matrices(predictions: _Predictions, weights: np.ndarray) -> np.ndarray:
+    """Confusion matrices `[resamples, classes (true), classes (predicted)]`."""
+    count = len(predictions.classes)
+    return _sums(predictions.cells, weights, count * count).reshape(-1, count, count)
 
 
-def _counted(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What follows from the confusion matrices."""
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
+def _matrix_metrics(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Metrics that are functions of the confusion matrices."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2)  # [resamples, classes]
     true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     by_class = {
         "precision": ratio(hits, predicted, 0.0),
@@ -289,27 +290,28 @@ def _curves(ranking: _Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
     negative = ordered - positive
     if len(ranking.starts) < len(ranking.order):
         positive, negative = (np.add.reduceat(part, ranking.starts, axis=1) for part in (positive, negative))
-    above, false = positive.cumsum(axis=1), negative.cumsum(axis=1)
-    precision = ratio(above, above + false, 0.0)
-    positives, negatives = above[:, -1], false[:, -1]
-    # Pairs in the right order; a pair that ties counts half.
-    area = ratio(np.einsum("rt,rt->r", negative, above - positive / 2), positives * negatives)
+    # Cumulative weights at each threshold, [resamples, thresholds].
+    true_positives, false_positives = positive.cumsum(axis=1), negative.cumsum(axis=1)
+    precision = ratio(true_positives, true_positives + false_positives, 0.0)
+    positives, negatives = true_positives[:, -1], false_positives[:, -1]
+    # Pairs in the right order; a tied pair counts half.
+    area = ratio(np.einsum("rt,rt->r", negative, true_positives - positive / 2), positives * negatives)
     average = ratio(np.einsum("rt,rt->r", positive, precision), positives)
     return area, np.where(negatives > 0, average, np.nan)
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, NaN where nothing is defined."""
+    """The mean over the first axis without NaN; NaN where all values are."""
     return ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
 
 
 def _sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """Sums of values `[rows, examples]` by group, `[examples]` or one per value: `[rows, count]`."""
     rows = len(values)
-    places = groups + count * np.arange(rows)[:, None]
-    return np.bincount(places.ravel(), values.ravel(), rows * count).reshape(rows, count)
+    indices = groups + count * np.arange(rows)[:, None]
+    return np.bincount(indices.ravel(), values.ravel(), rows * count).reshape(rows, count)  # [rows, count]
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
-    """`otherwise` where the denominator is 0."""
+    """The quotient, or `otherwise` where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), otherwise), where=denominator > 0)

@@ -1,7 +1,7 @@
-"""Metrics of a tagger from the entities that its tags mean, as seqeval has them, with bootstrap intervals. Plain NumPy.
+"""Entity-level metrics of taggers, equal to seqeval's, with bootstrap intervals over sentences, in plain NumPy.
 
-An entity is right if its first word, its last word and its type are. As in `metrics` all is a function of weights: here
-of how often each sentence is drawn, so that the words of one stay together.
+An entity is right if its first word, its last word and its type are. As in `classification`, everything is a function
+of weights: here of how often each sentence is drawn, so that the words of a sentence stay together.
 """
 
 from collections import Counter
@@ -16,37 +16,37 @@ from zoo.metrics import classification
 Tags = Sequence[Sequence[str]]
 
 
-class _Counted(NamedTuple):
-    """What the metrics are made of, for each sentence."""
+class _Counts(NamedTuple):
+    """Counts per sentence that metrics are computed from."""
 
     hits: np.ndarray  # [sentences, types], entities that are true and predicted
-    true: np.ndarray  # [sentences, types]
-    predicted: np.ndarray  # [sentences, types]
-    correct: np.ndarray  # [sentences], words
+    true: np.ndarray  # [sentences, types], true entities
+    predicted: np.ndarray  # [sentences, types], predicted entities
+    correct: np.ndarray  # [sentences], words with the right tag
     words: np.ndarray  # [sentences]
-    types: list[str]  # as names of metrics have them
+    types: list[str]  # entity types, with "|" for "/" as in names of metrics
 
 
 def scores(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2) -> dict[str, float]:
     """Metrics by name.
 
-    `precision`, `recall` and `f1` are those of all entities together (micro averages, as CoNLL's), `..._macro` the
-    plain means over the types that are true or predicted anywhere, `f1/TYPE` those of one. `support/TYPE` counts true
-    entities, `accuracy` is that of words. 0 / 0 is 0, as in seqeval.
+    `precision`, `recall` and `f1` are micro averages over all entities, as in CoNLL, `..._macro` the plain means over
+    the types that are true or predicted anywhere, `f1/TYPE` those of one type. `support/TYPE` counts true entities,
+    `accuracy` is the fraction of words with the right tag. 0 / 0 is 0, as in seqeval.
 
     Args:
-        true: tags of the words of each sentence, as `tags.spans` reads them.
-        predicted: likewise; any order of tags is read.
-        scheme: `tags.IOB2`, or `tags.PLAIN` where each word with its tag counts as an entity.
+        true: true tags of the words of each sentence, for `tag_schemes.spans`.
+        predicted: predicted tags of the same words; they may be in any order.
+        scheme: `tag_schemes.IOB2`, or `tag_schemes.PLAIN` where each word with its tag counts as an entity.
 
     Raises:
-        ValueError: there are no words, or not as many true as predicted ones.
+        ValueError: there are no words, or a word lacks a true or a predicted tag.
     """
-    counted = _counted(true, predicted, scheme)
-    found = {name: float(values[0]) for name, values in _metrics(counted, np.ones((1, len(true)))).items()}
-    support = dict(zip(counted.types, counted.true.sum(axis=0).tolist()))
-    found |= {f"support/{kind}": count for kind, count in support.items()}
-    return {name: value for name, value in found.items() if not np.isnan(value)}
+    counts = _counts(true, predicted, scheme)
+    metrics = {name: float(values[0]) for name, values in _metrics(counts, np.ones((1, len(true)))).items()}
+    support = dict(zip(counts.types, counts.true.sum(axis=0).tolist()))
+    metrics |= {f"support/{kind}": count for kind, count in support.items()}
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
 
 
 def intervals(
@@ -58,22 +58,22 @@ def intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals over sentences, by the names of `scores`, as `metrics.intervals` has them.
+    """Percentile bootstrap intervals over sentences, by the names of `scores`; see `classification.intervals`.
 
     A resample without a type, true or predicted, is left out of the intervals of this type.
     """
-    counted = _counted(true, predicted, scheme)
-    return classification.bootstrap(lambda weights: _metrics(counted, weights), len(true), resamples, seed, level)
+    counts = _counts(true, predicted, scheme)
+    return classification.bootstrap(lambda weights: _metrics(counts, weights), len(true), resamples, seed, level)
 
 
-def judged(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2, final: bool = False) -> dict[str, float]:
-    """`scores`, and where it is `final` the 95 % intervals besides: `f1_low`, `f1_high`."""
-    found = scores(true, predicted, scheme)
-    return classification.with_ends(found, intervals(true, predicted, scheme)) if final else found
+def evaluate(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2, final: bool = False) -> dict[str, float]:
+    """The metrics of `scores`, and if `final` their 95 % intervals: `f1_low`, `f1_high`."""
+    metrics = scores(true, predicted, scheme)
+    return classification.with_intervals(metrics, intervals(true, predicted, scheme)) if final else metrics
 
 
-def _counted(true: Tags, predicted: Tags, scheme: str) -> _Counted:
-    lengths = [list(map(len, given)) for given in (true, predicted)]
+def _counts(true: Tags, predicted: Tags, scheme: str) -> _Counts:
+    lengths = [list(map(len, tags)) for tags in (true, predicted)]
     if lengths[0] != lengths[1]:
         counts = " and ".join(f"{sum(each)} words in {len(each)} sentences" for each in lengths)
         raise ValueError(f"true and predicted tags are of {counts}: expected one of each for every word")
@@ -87,7 +87,7 @@ def _counted(true: Tags, predicted: Tags, scheme: str) -> _Counted:
         rows = (Counter(span[-1] for span in each) for each in entities)
         return np.array([[row[kind] for kind in types] for row in rows], np.float64).reshape(len(pairs), len(types))
 
-    return _Counted(
+    return _Counts(
         hits=table(one & other for one, other in pairs),
         true=table(one for one, _ in pairs),
         predicted=table(other for _, other in pairs),
@@ -97,18 +97,18 @@ def _counted(true: Tags, predicted: Tags, scheme: str) -> _Counted:
     )
 
 
-def _metrics(counted: _Counted, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Each metric under each row of weights `[resamples, sentences]`: `[resamples]`, NaN where it is undefined."""
-    # einsum, not @, as in metrics.
-    hits, true, predicted = (np.einsum("rs,st->rt", weights, part) for part in counted[:3])
-    result = {"accuracy": classification.ratio(*(np.einsum("rs,s->r", weights, part) for part in counted[3:5]))}
+def _metrics(counts: _Counts, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric for each row of weights `[resamples, sentences]`: `[resamples]`, NaN where it is undefined."""
+    # einsum, not @, as in classification.
+    hits, true, predicted = (np.einsum("rs,st->rt", weights, part) for part in counts[:3])  # [resamples, types]
+    result = {"accuracy": classification.ratio(*(np.einsum("rs,s->r", weights, part) for part in counts[3:5]))}
     result |= _rates(*(part.sum(axis=1) for part in (hits, true, predicted)))
     by_type = {
         name: np.where(true + predicted > 0, values, np.nan) for name, values in _rates(hits, true, predicted).items()
     }
     result |= {f"{name}_macro": classification.mean_of_defined(values.T) for name, values in by_type.items()}
-    for place, kind in enumerate(counted.types):
-        result |= {f"{name}/{kind}": values[:, place] for name, values in by_type.items()}
+    for column, kind in enumerate(counts.types):
+        result |= {f"{name}/{kind}": values[:, column] for name, values in by_type.items()}
     return result
 
 

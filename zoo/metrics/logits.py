@@ -1,4 +1,4 @@
-"""Softmax of logits, and the one-logit rule of two classes: one logit is that of the second, the first has 0."""
+"""Softmax of logits, and the one-logit rule for two classes: the logit is that of class 1, class 0 has 0."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def two_class_logits(logits: Any) -> Any:
         logits: an array or a tensor `[..., classes]`, or `[..., 1]` for two classes.
 
     Returns:
-        `logits` itself where there are two or more; else `[..., 2]`, an array or a tensor as given.
+        `logits` unchanged if there are two or more; else an array or a tensor `[..., 2]`.
     """
     if logits.shape[-1] != 1:
         return logits
@@ -30,10 +30,10 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Float64, over the last axis."""
+    """Softmax over the last axis, in float64."""
     return special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Float64, over the last axis."""
+    """Log-softmax over the last axis, in float64."""
     return special.log_softmax(np.asarray(logits, np.float64), axis=-1)

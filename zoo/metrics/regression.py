@@ -1,4 +1,4 @@
-"""Metrics of a regression from its predictions, with bootstrap intervals."""
+"""Regression metrics with bootstrap intervals."""
 
 import numpy as np
 from scipy import stats
@@ -9,36 +9,36 @@ from zoo.metrics import classification
 def scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Metrics by name, in the values' own units.
 
-    `mse` and `mae` are the mean squared and absolute error, `r2` the share of the variance that is explained,
-    `pearson` and `spearman` correlations. Correlations and `r2` are missing where nothing varies.
+    `mse` and `mae` are the mean squared and absolute error, `r2` the fraction of explained variance, `pearson` and
+    `spearman` correlations. Correlations and `r2` are omitted for constant values.
 
     Args:
         predicted: `[examples]`.
         true: `[examples]`.
     """
     predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    found = {"mse": float(np.mean((predicted - true) ** 2)), "mae": float(np.mean(np.abs(predicted - true)))}
-    spread = float(np.var(true))
-    if spread > 0:
-        found["r2"] = 1.0 - found["mse"] / spread
-    if spread > 0 and np.var(predicted) > 0:
-        found["pearson"] = _correlation(predicted, true)
-        found["spearman"] = _correlation(stats.rankdata(predicted), stats.rankdata(true))
-    return found
+    metrics = {"mse": float(np.mean((predicted - true) ** 2)), "mae": float(np.mean(np.abs(predicted - true)))}
+    variance = float(np.var(true))
+    if variance > 0:
+        metrics["r2"] = 1.0 - metrics["mse"] / variance
+    if variance > 0 and np.var(predicted) > 0:
+        metrics["pearson"] = _correlation(predicted, true)
+        metrics["spearman"] = _correlation(stats.rankdata(predicted), stats.rankdata(true))
+    return metrics
 
 
-def judged(predicted: np.ndarray, true: np.ndarray, final: bool = False) -> dict[str, float]:
-    """`scores`, and where it is `final` the 95 % intervals besides: `mse_low`, `mse_high`."""
-    found = scores(predicted, true)
-    return classification.with_ends(found, _intervals(predicted, true, list(found))) if final else found
+def evaluate(predicted: np.ndarray, true: np.ndarray, final: bool = False) -> dict[str, float]:
+    """The metrics of `scores`, and if `final` their 95 % intervals: `mse_low`, `mse_high`."""
+    metrics = scores(predicted, true)
+    return classification.with_intervals(metrics, _intervals(predicted, true, list(metrics))) if final else metrics
 
 
 def _intervals(predicted: np.ndarray, true: np.ndarray, names: list[str]) -> dict[str, tuple[float, float]]:
     def compute(counts: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
         for row in counts:
-            drawn = np.repeat(np.arange(len(true)), row.astype(int))
-            rows.append(scores(predicted[drawn], true[drawn]))
+            indices = np.repeat(np.arange(len(true)), row.astype(int))
+            rows.append(scores(predicted[indices], true[indices]))
         return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
     return classification.bootstrap(compute, len(true), 1000, 0, 0.95)

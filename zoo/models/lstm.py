@@ -1,4 +1,4 @@
-"""LSTM networks over texts: a classifier, and the language model that it may start from."""
+"""LSTM text classifier, and the LSTM language model that it may start from."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from zoo.models.lstm_layers import Guesses, Lengths, Lstm, Pool, TokenEmbedding,
 
 
 class Network(NamedTuple):
-    """A model and a second view of it.
+    """A model, and a second model of the same layers with inner outputs.
 
     Attributes:
         model: from tokens int32 `[batch, time]`, padded with 0 at the end, to logits.
-        inner: the same layers, to the logits, the outputs of the last LSTM `[time, batch, units]`, and for a language
-            model what is multiplied with the matrix of the words, `[time, batch, width]`.
-        words: that matrix, `[vocabulary, width]`; None for a classifier.
+        inner: to the logits, the outputs of the last LSTM `[time, batch, units]`, and for a language model the hidden
+            vectors before the output matrix, `[time, batch, width]`.
+        words: the output matrix, `[vocabulary, width]`; None for a classifier.
     """
 
     model: keras.Model
@@ -23,7 +23,7 @@ class Network(NamedTuple):
     words: keras.Variable | None = None
 
 
-# Layers that belong to the task: what is learned as a language model serves a classifier but for these.
+# Layers of the task's head: a classifier takes all other weights from a language model.
 HEAD = ("head", "pool", "narrow")
 
 
@@ -42,21 +42,21 @@ def classifier(
     weight_dropout: float = 0.0,
     implementation: str = "scan",
 ) -> Network:
-    """Embedding -> LSTM, one or more -> pooling -> Dense. By default 673,089 parameters.
+    """Embedding -> one or more LSTMs -> pooling -> Dense. By default 673,089 parameters.
 
     Args:
         vocabulary: number of ids, 0 for padding included.
-        classes: two give one logit, that of class 1; more give one each.
-        width: of the embedding.
-        units: of each LSTM and direction.
-        layers: LSTMs one upon the other.
-        bidirectional: whether each reads in both directions.
-        pooling: one of `recurrent.POOLINGS`.
-        dropout: variational between the LSTMs, plain before the last layer.
-        input_dropout: variational, on the embedding's output.
-        embedding_dropout: share of words left out.
-        weight_dropout: on the recurrent matrices.
-        implementation: one of `recurrent.IMPLEMENTATIONS`.
+        classes: number of classes; two have one logit, that of class 1, more have one each.
+        width: embedding width.
+        units: number of units of each LSTM and direction.
+        layers: number of stacked LSTMs.
+        bidirectional: whether each LSTM reads in both directions.
+        pooling: one of `lstm_layers.POOLINGS`.
+        dropout: rate of variational dropout between the LSTMs and of plain dropout before the last layer.
+        input_dropout: rate of variational dropout on the embedding's output.
+        embedding_dropout: fraction of the words that are dropped.
+        weight_dropout: dropout rate of the recurrent matrices.
+        implementation: one of `lstm_layers.IMPLEMENTATIONS`.
 
     Returns:
         Logits float32 `[batch, 1]` or `[batch, classes]`.
@@ -64,7 +64,7 @@ def classifier(
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     lengths = Lengths(name="lengths")(tokens)
     noise = (dropout, input_dropout, embedding_dropout, weight_dropout)
-    _, outputs = _reader(tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation)
+    _, outputs = _encoder(tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation)
     pooled = Pool(pooling, bidirectional, name="pool")(outputs, lengths)
     pooled = Dropout(dropout, name="dropout")(pooled) if dropout else pooled
     # float32 under any precision policy: the loss needs the logits' full range.
@@ -86,35 +86,34 @@ def language_model(
     weight_dropout: float = 0.0,
     implementation: str = "scan",
 ) -> Network:
-    """Embedding -> LSTM, one or more -> logits of the next token, `[time, batch, vocabulary]`.
+    """Embedding -> one or more LSTMs -> next-token logits, `[time, batch, vocabulary]`.
 
-    Args: as of `classifier`; `tied` uses the embedding's matrix for the logits, else one of its own; a Dense layer
-        brings the outputs to its width. `bidirectional` reads whole texts and guesses each token from either side, see
-        `recurrent.Guesses` (two language models, as in ELMo: Peters et al., 2018, section 3.1); one layer only, as a
-        second one would see through the first what it is to guess.
+    The arguments are those of `classifier`, with two differences. If `tied`, the output matrix is the embedding's;
+    either way a Dense layer maps the outputs to the embedding's width. If `bidirectional`, each token of a whole text
+    is predicted from either side, see `lstm_layers.Guesses` (two language models, as in ELMo: Peters et al., 2018,
+    section 3.1); with one layer only, as a second one would see the tokens to predict through the first.
 
     Raises:
-        ValueError: more than one layer in both directions.
+        ValueError: more than one bidirectional layer.
     """
     if bidirectional and layers > 1:
-        raise ValueError(f"{layers} layers in both directions: the second would see the words it is to guess")
+        raise ValueError(f"{layers} layers in both directions: the second would see the words it is to predict")
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     lengths = Lengths(name="lengths")(tokens)
     noise = (dropout, input_dropout, embedding_dropout, weight_dropout)
-    embedding, outputs = _reader(
+    embedding, outputs = _encoder(
         tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation
     )
     guesses = Guesses(name="guesses")(outputs) if bidirectional else outputs
     top = VariationalDropout(dropout, name="dropout")(guesses) if dropout else guesses
     top = keras.layers.Dense(width, name="narrow")(top) if width != units else top
-    # Not tied, it is another matrix of the same kind.
-    last = embedding if tied else TokenEmbedding(vocabulary, width, name="head")
-    logits = last(top, reverse=True)
-    return Network(keras.Model(tokens, logits), keras.Model(tokens, [logits, outputs, top]), last.embeddings)
+    output_layer = embedding if tied else TokenEmbedding(vocabulary, width, name="head")
+    logits = output_layer(top, reverse=True)
+    return Network(keras.Model(tokens, logits), keras.Model(tokens, [logits, outputs, top]), output_layer.embeddings)
 
 
-def _reader(tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation):
-    """What both have in common: the embedding layer, and the last LSTM's outputs."""
+def _encoder(tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation):
+    """The embedding layer, and the last LSTM's outputs `[time, batch, units]`."""
     dropout, input_dropout, embedding_dropout, weight_dropout = noise
     embedding = TokenEmbedding(vocabulary, width, embedding_dropout, name="embedding")
     x = embedding(tokens)

@@ -1,10 +1,10 @@
-"""Layers of recurrent networks. Between them time comes first, `[time, batch, width]`, as the recurrence reads it."""
+"""LSTM layers: embedding, variational dropout, recurrence and pooling; time-major, `[time, batch, width]`."""
 
 import keras
 import tensorflow as tf
 
 from zoo.models import lstm_scan
-from zoo.models.layers import NoisyLayer, dropped
+from zoo.models.layers import NoisyLayer, apply_dropout
 
 POOLINGS = ("last", "mean", "max", "attention", "concat")
 IMPLEMENTATIONS = ("scan", "keras")
@@ -12,7 +12,7 @@ IMPLEMENTATIONS = ("scan", "keras")
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Lengths(keras.layers.Layer):
-    """Lengths of texts that are padded with 0 at the end: int32 `[batch]`, at least 1, from `[batch, time]`."""
+    """Lengths of texts that are padded with 0 at the end: `[batch, time]` to int32 `[batch]`, at least 1."""
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         return tf.maximum(tf.reduce_sum(tf.cast(tokens != 0, tf.int32), axis=1), 1)
@@ -23,15 +23,15 @@ class Lengths(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class TokenEmbedding(NoisyLayer):
-    """Vectors of tokens: `[batch, time]` to `[time, batch, width]`.
+    """Token embedding: `[batch, time]` to `[time, batch, width]`.
 
-    Called with `reverse=True` it goes back, with the same matrix: `[time, batch, width]` to logits over the vocabulary
-    (Press and Wolf, "Using the output embedding to improve language models", 2017).
+    With `reverse=True` it maps `[time, batch, width]` to logits over the vocabulary with the same matrix (Press and
+    Wolf, "Using the output embedding to improve language models", 2017).
 
     Args:
         vocabulary: number of ids.
-        width: of a vector.
-        dropout: share of the *words* that are left out of a step, wherever they stand (Gal and Ghahramani, 2016,
+        width: embedding width.
+        dropout: fraction of the *words* that are dropped in a step, wherever they occur (Gal and Ghahramani, 2016,
             section 4.2; Merity et al., 2018, section 4.3).
     """
 
@@ -45,13 +45,15 @@ class TokenEmbedding(NoisyLayer):
     def call(self, inputs: tf.Tensor, training: bool = False, reverse: bool = False) -> tf.Tensor:
         if reverse:
             matrix = tf.convert_to_tensor(self.embeddings)
-            return tf.cast(tf.einsum("tbw,vw->tbv", inputs, tf.cast(matrix, inputs.dtype)), tf.float32)
-        tokens = tf.transpose(inputs)
-        vectors = tf.gather(tf.convert_to_tensor(self.embeddings), tokens)
+            logits = tf.einsum("tbw,vw->tbv", inputs, tf.cast(matrix, inputs.dtype))  # [time, batch, vocabulary]
+            return tf.cast(logits, tf.float32)
+        tokens = tf.transpose(inputs)  # [time, batch]
+        vectors = tf.gather(tf.convert_to_tensor(self.embeddings), tokens)  # [time, batch, width]
         if training and self.dropout:
-            # The same words for every example, so it needs no place in the batch.
-            kept = dropped(tf.ones([self.vocabulary, 1]), self.dropout, self.bits([self.vocabulary, 1], by_row=False))
-            vectors *= tf.gather(kept, tokens)
+            # The same words for every example, so the bits do not depend on the row.
+            bits = self.bits([self.vocabulary, 1], by_row=False)
+            scale = apply_dropout(tf.ones([self.vocabulary, 1]), self.dropout, bits)
+            vectors *= tf.gather(scale, tokens)  # [time, batch, 1]
         return tf.cast(vectors, self.compute_dtype)
 
     def compute_output_spec(self, inputs, training=False, reverse=False):
@@ -75,7 +77,7 @@ class VariationalDropout(NoisyLayer):
         if not training or self.rate == 0.0:
             return inputs
         shape = tf.shape(inputs)
-        mask = dropped(tf.ones(shape[1:], inputs.dtype), self.rate, self.bits(shape[1:]))
+        mask = apply_dropout(tf.ones(shape[1:], inputs.dtype), self.rate, self.bits(shape[1:]))  # [batch, width]
         return inputs * mask[None]
 
     def compute_output_shape(self, input_shape):
@@ -89,13 +91,14 @@ class VariationalDropout(NoisyLayer):
 class Lstm(NoisyLayer):
     """An LSTM over `[time, batch, width]`, with the weights of a `keras.layers.LSTM` in each direction.
 
-    Padding stands at the end. It changes nothing before it, so no mask is needed: who reads the output looks at the
-    length. The backward direction reads each sequence from its own last token.
+    Padding is at the end and does not affect the outputs before it, so there is no mask: later layers use the lengths.
+    The backward direction starts at each sequence's last token.
 
     Args:
-        units: of each direction.
-        bidirectional: whether to read in both; the outputs stand side by side.
-        weight_dropout: share of the recurrent matrix left out of a step (DropConnect; Merity et al., 2018, section 2).
+        units: number of units per direction.
+        bidirectional: whether to read in both directions; their outputs are concatenated.
+        weight_dropout: fraction of the recurrent matrix that is dropped in a step (DropConnect; Merity et al., 2018,
+            section 2).
         implementation: "scan" (`zoo.models.lstm_scan`, fast on CPUs, XLA) or "keras" (cuDNN on GPUs, no XLA).
     """
 
@@ -104,7 +107,7 @@ class Lstm(NoisyLayer):
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation is {implementation!r}: expected one of {', '.join(IMPLEMENTATIONS)}")
         if implementation == "keras" and weight_dropout:
-            raise ValueError("weight_dropout needs implementation='scan': cuDNN takes no other recurrent matrix")
+            raise ValueError("weight_dropout needs implementation='scan': cuDNN cannot drop recurrent weights")
         self.units, self.bidirectional = int(units), bool(bidirectional)
         self.weight_dropout, self.implementation = float(weight_dropout), implementation
         names = ("forward", "backward") if bidirectional else ("forward",)
@@ -117,20 +120,21 @@ class Lstm(NoisyLayer):
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor, training: bool = False) -> tf.Tensor:
         outputs = [self._run(self.directions[0], inputs, lengths, training)]
         if self.bidirectional:
-            turned = self._run(self.directions[1], _turned(inputs, lengths), lengths, training)
-            outputs.append(_turned(turned, lengths))
-        return tf.concat(outputs, axis=-1) if self.bidirectional else outputs[0]
+            backward = self._run(self.directions[1], _reversed(inputs, lengths), lengths, training)
+            outputs.append(_reversed(backward, lengths))
+        return tf.concat(outputs, axis=-1) if self.bidirectional else outputs[0]  # [time, batch, directions * units]
 
     def _run(self, layer: keras.layers.LSTM, inputs: tf.Tensor, lengths: tf.Tensor, training: bool) -> tf.Tensor:
         if self.implementation == "keras":
-            return tf.transpose(layer(tf.transpose(inputs, [1, 0, 2]), training=training), [1, 0, 2])
+            batch_major = tf.transpose(inputs, [1, 0, 2])  # [batch, time, width]
+            return tf.transpose(layer(batch_major, training=training), [1, 0, 2])  # [time, batch, units]
         kernel, recurrent, bias = (
             tf.cast(tf.convert_to_tensor(weight), tf.float32)
             for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias)
         )
         if training and self.weight_dropout:
             bits = self.bits(recurrent.shape, by_row=False)
-            recurrent = dropped(recurrent, self.weight_dropout, bits)
+            recurrent = apply_dropout(recurrent, self.weight_dropout, bits)
         outputs = lstm_scan.lstm(tf.cast(inputs, tf.float32), kernel, recurrent, bias, tf.reduce_max(lengths))
         return tf.cast(outputs, self.compute_dtype)
 
@@ -152,15 +156,15 @@ class Lstm(NoisyLayer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Guesses(keras.layers.Layer):
-    """What guesses each token from one side: `[time, batch, 2 * units]` to `[2 * (time - 1), batch, units]`.
+    """Aligns both directions for prediction: `[time, batch, 2 * units]` to `[2 * (time - 1), batch, units]`.
 
-    First what has read forwards, at all tokens but the last, for the token behind each; then what has read backwards,
-    at all but the first, for the token before each. Neither has seen what it guesses.
+    First the forward outputs at all tokens but the last, to predict the token after each; then the backward outputs at
+    all tokens but the first, to predict the token before each. Neither has read the token that it predicts.
     """
 
     def call(self, outputs: tf.Tensor) -> tf.Tensor:
         half = outputs.shape[-1] // 2
-        return tf.concat([outputs[:-1, :, :half], outputs[1:, :, half:]], axis=0)
+        return tf.concat([outputs[:-1, :, :half], outputs[1:, :, half:]], axis=0)  # [2 * (time - 1), batch, units]
 
     def compute_output_shape(self, outputs_shape):
         return (None, outputs_shape[1], outputs_shape[-1] // 2)
@@ -168,13 +172,13 @@ class Guesses(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Pool(keras.layers.Layer):
-    """One vector for a sequence: `[time, batch, width]` and lengths to `[batch, width]`, padding left out.
+    """Pools a sequence into one vector: `[time, batch, width]` and lengths to `[batch, width]`, without padding.
 
     Args:
-        kind: "last" output (of the backward direction: the one after the whole text, at its start), "mean", "max",
+        kind: "last" output (of the backward direction: its last one, at the start of the text), "mean", "max",
             "attention" (a softmax over learned scores; Yang et al., 2016, section 2.2), or "concat" of last, max and
             mean (Howard and Ruder, 2018, section 3.3).
-        bidirectional: whether the second half of the width was read backwards.
+        bidirectional: whether the second half of the width is the backward direction.
     """
 
     def __init__(self, kind: str, bidirectional: bool = False, **kwargs):
@@ -192,27 +196,27 @@ class Pool(keras.layers.Layer):
     def call(self, outputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         if self.kind == "last":
             return self._last(outputs, lengths)
-        real = tf.range(tf.shape(outputs)[0])[:, None] < lengths[None]
-        real = real[:, :, None]
+        mask = tf.range(tf.shape(outputs)[0])[:, None] < lengths[None]
+        mask = mask[:, :, None]  # [time, batch, 1]
         if self.kind == "mean":
-            return _mean(outputs, real, lengths)
+            return _mean(outputs, mask, lengths)
         if self.kind == "max":
-            return _max(outputs, real)
+            return _max(outputs, mask)
         if self.kind == "concat":
-            return tf.concat(
-                [self._last(outputs, lengths), _max(outputs, real), _mean(outputs, real, lengths)], axis=-1
-            )
-        scores = tf.matmul(tf.tanh(tf.matmul(outputs, tf.cast(self.hidden, outputs.dtype))), self.query)
-        weights = tf.nn.softmax(tf.where(real, scores, scores.dtype.min), axis=0)
-        return tf.reduce_sum(tf.where(real, weights * outputs, 0.0), axis=0)
+            parts = [self._last(outputs, lengths), _max(outputs, mask), _mean(outputs, mask, lengths)]
+            return tf.concat(parts, axis=-1)  # [batch, 3 * width]
+        hidden = tf.tanh(tf.matmul(outputs, tf.cast(self.hidden, outputs.dtype)))  # [time, batch, width]
+        scores = tf.matmul(hidden, self.query)  # [time, batch, 1]
+        weights = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min), axis=0)
+        return tf.reduce_sum(tf.where(mask, weights * outputs, 0.0), axis=0)
 
     def _last(self, outputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        places = tf.stack([lengths - 1, tf.range(tf.shape(lengths)[0])], axis=1)
-        last = tf.gather_nd(outputs, places)
+        indices = tf.stack([lengths - 1, tf.range(tf.shape(lengths)[0])], axis=1)  # [batch, 2]
+        last = tf.gather_nd(outputs, indices)  # [batch, width]
         if not self.bidirectional:
             return last
         half = outputs.shape[-1] // 2
-        return tf.concat([last[:, :half], outputs[0, :, half:]], axis=-1)
+        return tf.concat([last[:, :half], outputs[0, :, half:]], axis=-1)  # [batch, width]
 
     def compute_output_shape(self, outputs_shape, lengths_shape=None):
         return (outputs_shape[1], outputs_shape[-1] * (3 if self.kind == "concat" else 1))
@@ -224,15 +228,15 @@ class Pool(keras.layers.Layer):
         return {**super().get_config(), "kind": self.kind, "bidirectional": self.bidirectional}
 
 
-def _mean(outputs: tf.Tensor, real: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.where(real, outputs, 0.0), axis=0) / tf.cast(lengths, outputs.dtype)[:, None]
+def _mean(outputs: tf.Tensor, mask: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.where(mask, outputs, 0.0), axis=0) / tf.cast(lengths, outputs.dtype)[:, None]
 
 
-def _max(outputs: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+def _max(outputs: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     # An LSTM's output is above -1.
-    return tf.reduce_max(tf.where(real, outputs, -1.0), axis=0)
+    return tf.reduce_max(tf.where(mask, outputs, -1.0), axis=0)
 
 
-def _turned(sequences: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Each sequence from its last entry to its first; padding stays at the end."""
+def _reversed(sequences: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Reverses each sequence `[time, batch, width]`; padding stays at the end."""
     return tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)

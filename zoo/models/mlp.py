@@ -1,4 +1,4 @@
-"""The multi-layer perceptron."""
+"""Multi-layer perceptron (MLP), with scaling or standardization of its inputs."""
 
 from collections.abc import Sequence
 
@@ -25,13 +25,13 @@ def mlp(
     784-64-64-10 has 55,050 parameters.
 
     Args:
-        shape: of one example, any rank.
+        shape: shape of one example, of any rank.
         classes: number of logits.
         hidden: width of each hidden layer.
-        dropout: rate after each hidden layer.
+        dropout: dropout rate after each hidden layer.
         norm: one of `NORMS`, before each activation (Ba et al., 2016; Ioffe and Szegedy, 2015).
-        dtype: of the input.
-        preprocessing: first layer, so that the saved model takes raw input; from `scaling` or `standardizing`.
+        dtype: dtype of the input.
+        preprocessing: first layer, from `scaling` or `standardizing`, so that the saved model takes raw inputs.
 
     Returns:
         A model from `[batch, *shape]` to logits float32 `[batch, classes]`.
@@ -40,7 +40,7 @@ def mlp(
     x = inputs if preprocessing is None else preprocessing(inputs)
     x = keras.layers.Flatten()(x) if len(shape) > 1 else x
     for width in hidden:
-        # The shift of the normalisation takes the bias' place.
+        # The shift of the normalisation replaces the bias.
         x = keras.layers.Dense(width, use_bias=norm == "none", kernel_initializer="he_normal")(x)
         if norm == "layer":
             x = keras.layers.LayerNormalization(epsilon=1e-6)(x)
@@ -54,17 +54,17 @@ def mlp(
 
 
 def scaling(largest: float) -> keras.layers.Layer:
-    """Intensities of 0 to `largest` to 0 to 1, inside the model, so that raw bytes stay bytes until they are used."""
+    """Scales intensities from [0, `largest`] to [0, 1] inside the model, so that batches hold raw bytes."""
     return keras.layers.Rescaling(1.0 / largest, dtype="float32")
 
 
 def standardizing(train: np.ndarray) -> keras.layers.Layer:
-    """Features to mean 0 and variance 1 over the training examples `[examples, ...]`, each feature by itself."""
+    """Standardizes each feature to mean 0 and variance 1 over the training examples `[examples, ...]`."""
     # In blocks: the examples may be on disk and larger than memory.
     blocks = [train[start : start + 8192] for start in range(0, len(train), 8192)]
     mean = sum(np.sum(block, axis=0, dtype=np.float64) for block in blocks) / len(train)
     variance = sum(np.sum(np.square(block - mean), axis=0) for block in blocks) / len(train)
-    # A feature that never changes says nothing; dividing by 0 would make it everything.
+    # A constant feature carries no information and must not be divided by 0.
     variance = np.where(variance > 0, variance, 1.0)
     axes = tuple(range(1, train.ndim))
     # float32 under any precision policy: a year or a price has more digits than bfloat16.

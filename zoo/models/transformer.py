@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al., 2017) as an encoder (BERT; Devlin et al., 2019) or, with a causal mask, a decoder.
 
-Between layers a batch of texts is `[batch, time, width]`. Padding, id 0, stands at the end, and nobody attends to it.
-A layer is matrix products with islands between them, see `zoo.models.xla_islands`.
+Between layers a batch of texts is `[batch, time, width]`. Padding, id 0, is at the end and masked in the attention. A
+layer consists of matrix products with XLA islands between them, see `zoo.models.xla_islands`.
 """
 
 import functools
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from zoo import randomness
 from zoo.models.hugging_face.config import ACTIVATIONS, Shape
-from zoo.models.layers import NoisyLayer, dropped
+from zoo.models.layers import NoisyLayer, apply_dropout
 from zoo.models.lstm_scan import sizes
 from zoo.models.xla_islands import island
 
@@ -25,24 +25,24 @@ _ACTIVATIONS = {
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Embedding(NoisyLayer):
-    """Token, position and segment vectors, added, normalised, with dropout: `[batch, time]` to `[batch, time, width]`.
+    """Sum of token, position and segment embeddings, normalised, with dropout: `[batch, time]` to `[..., width]`.
 
-    Called with `reverse=True` it goes back, with the same matrix: `[..., width]` to logits over the vocabulary (Press
-    and Wolf, "Using the output embedding to improve language models", 2017). With `start` the first token stands there,
-    not at position 0.
+    With `reverse=True` it maps `[..., width]` to logits over the vocabulary with the same matrix (Press and Wolf,
+    "Using the output embedding to improve language models", 2017). `start` is the position of the first token, 0 by
+    default.
 
     Args:
         vocabulary: number of ids, 0 for padding included.
-        width: of a vector.
-        positions: the longest sequence.
-        segments: kinds of segments; 0 for none.
+        width: embedding width.
+        positions: maximum sequence length.
+        segments: number of segment types; 0 for none.
         norm: whether to normalise the sum (post-norm models do).
-        dropout: rate on the outcome.
-        epsilon: of the normalisation; 1e-12 is BERT's.
+        dropout: dropout rate of the output.
+        epsilon: epsilon of the normalisation; 1e-12 is BERT's.
     """
 
     def __init__(self, vocabulary, width, positions, segments=0, norm=True, dropout=0.0, epsilon=1e-12, **kwargs):
-        # Casts what must be, itself: the norm's weights are read in float32, and only some of the tokens' vectors.
+        # No autocast: the norm needs float32 weights, and casting the whole token table would be wasteful.
         super().__init__(autocast=False, **kwargs)
         self.vocabulary, self.width, self.positions, self.segments = vocabulary, width, positions, segments
         self.norm, self.dropout, self.epsilon = bool(norm), float(dropout), float(epsilon)
@@ -50,7 +50,7 @@ class Embedding(NoisyLayer):
     def build(self, tokens_shape, segments_shape=None):
         # 0.02 is BERT's and GPT's: a tied output layer starts with small logits.
         small = keras.initializers.RandomNormal(stddev=0.02)
-        # Each weight says it of itself, too: Keras casts those of a layer that is called outside of a mixed model.
+        # Set for each weight, too: Keras casts the weights of a layer that is called outside a mixed-precision model.
         table = {"initializer": small, "autocast": False}
         self.token = self.add_weight((self.vocabulary, self.width), name="token", **table)
         self.position = self.add_weight((self.positions, self.width), name="position", **table)
@@ -63,23 +63,23 @@ class Embedding(NoisyLayer):
     def call(self, tokens, segments=None, training: bool = False, reverse: bool = False, start=None) -> tf.Tensor:
         if reverse:
             matrix = tf.cast(tf.convert_to_tensor(self.token), tokens.dtype)
-            rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)
-            return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))
+            rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)  # [rows, vocabulary]
+            return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))  # [..., vocabulary]
         time = sizes(tokens)[1]
         if isinstance(time, int) and time > self.positions:
             raise ValueError(f"{time} tokens: the table has {self.positions} positions; cut the texts")
-        vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)
-        places = tf.convert_to_tensor(self.position)
-        # Past the last position there can be only what nobody reads.
-        places = places[:time] if start is None else tf.gather(places, _places(start, time, self.positions))
+        vectors = tf.gather(tf.convert_to_tensor(self.token), tokens)  # [batch, time, width]
+        table = tf.convert_to_tensor(self.position)
+        # Clipped: only padding, whose outputs are never read, can be past the last position.
+        positions = table[:time] if start is None else tf.gather(table, _positions(start, time, self.positions))
         if self.segments:
-            table = tf.convert_to_tensor(self.segment)
-            # A product, not a gather: its gradient is no sum over scattered rows.
-            kind = tf.zeros_like(tokens) if segments is None else segments
-            vectors += tf.einsum("bts,sw->btw", tf.one_hot(kind, self.segments), table)
+            # A product, not a gather: its gradient needs no scatter.
+            types = tf.zeros_like(tokens) if segments is None else segments
+            one_hot = tf.one_hot(types, self.segments)  # [batch, time, segments]
+            vectors += tf.einsum("bts,sw->btw", one_hot, tf.convert_to_tensor(self.segment))  # [batch, time, width]
         rate = self.dropout if training else 0.0
         norm = [self.gamma, self.beta] if self.norm else []
-        return _embedded(rate, self.epsilon, self.compute_dtype)(vectors, places, self.noise(rate), *norm)
+        return _embedded(rate, self.epsilon, self.compute_dtype)(vectors, positions, self.noise(rate), *norm)
 
     def compute_output_spec(self, tokens, segments=None, training=False, reverse=False, start=None):
         if reverse:
@@ -93,20 +93,20 @@ class Embedding(NoisyLayer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Block(NoisyLayer):
-    """Self-attention and a feed-forward layer, each with a residual connection and layer normalisation.
+    """Transformer block: self-attention and a feed-forward layer, each with a residual connection and layer norm.
 
-    Called on `[batch, time, width]` and `seen`, bool `[batch, time]`, which tokens may be attended to; returns the
-    outputs, and the attention's probabilities `[batch, heads, time, time]` as they were used.
+    Called on `[batch, time, width]` and the attention mask `seen`, bool `[batch, time]`; returns the outputs, and the
+    attention probabilities `[batch, heads, time, time]` after dropout.
 
     Args:
-        heads: of the attention (Vaswani et al., 2017, section 3.2.2).
-        inner: width of the feed-forward layer's middle.
+        heads: number of attention heads (Vaswani et al., 2017, section 3.2.2).
+        inner: width of the feed-forward layer's hidden layer.
         activation: one of `ACTIVATIONS`.
-        norm_first: normalise before each half (Xiong et al., 2020), not after it (Vaswani et al., 2017).
-        causal: attend to no later token.
-        dropout: rate on each half's outcome.
-        attention_dropout: rate on the attention's probabilities.
-        epsilon: of the normalisation.
+        norm_first: whether to normalise before each sub-layer (pre-norm; Xiong et al., 2020), not after it.
+        causal: whether to mask later tokens.
+        dropout: dropout rate of each sub-layer's output.
+        attention_dropout: dropout rate of the attention probabilities.
+        epsilon: epsilon of the normalisation.
     """
 
     def __init__(
@@ -142,31 +142,32 @@ class Block(NoisyLayer):
 
     def call(self, inputs: tf.Tensor, seen: tf.Tensor, training: bool = False):
         """softmax(Q K^T / sqrt(depth)) V of all heads, then the feed-forward layer; and the softmax."""
-        query, key, value = self.projected(inputs)
-        scores = tf.matmul(query, key, transpose_b=True)
+        query, key, value = self.project_qkv(inputs)  # [batch, heads, time, depth] each
+        scores = tf.matmul(query, key, transpose_b=True)  # [batch, heads, time, time]
         rate = self.attention_dropout if training else 0.0
         probabilities = _softmax(self.causal, rate, query.shape[-1])(scores, seen, self.noise(rate))
-        return self.finished(inputs, tf.matmul(probabilities, value), training), probabilities
+        return self.after_attention(inputs, tf.matmul(probabilities, value), training), probabilities
 
-    def projected(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Queries, keys and values, `[batch, heads, time, depth]`, of `[batch, time, width]`."""
-        x = self._before(inputs, self.attention_norm)
+    def project_qkv(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Queries, keys and values: `[batch, time, width]` to `[batch, heads, time, depth]` each."""
+        x = self._pre_norm(inputs, self.attention_norm)
         return _split(self.heads)(_product(x, self.qkv_kernel, self.qkv_bias))
 
-    def finished(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """What follows the attention, whose outcome is `[batch, heads, time, depth]`; `[batch, time, width]`."""
+    def after_attention(self, inputs: tf.Tensor, attended: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The block after the attention: its values `[batch, heads, time, depth]` to `[batch, time, width]`."""
         rate = self.dropout if training else 0.0
-        attended = _product(_merged(attended), self.output_kernel, self.output_bias)
-        x = self._after(inputs, attended, self.attention_norm, rate)
-        middle = _activated(self.activation)(_product(self._before(x, self.norm), self.inner_kernel, self.inner_bias))
-        return self._after(x, _product(middle, self.outer_kernel, self.outer_bias), self.norm, rate)
+        attended = _product(_merged(attended), self.output_kernel, self.output_bias)  # [batch, time, width]
+        x = self._add(inputs, attended, self.attention_norm, rate)
+        hidden = _product(self._pre_norm(x, self.norm), self.inner_kernel, self.inner_bias)  # [batch, time, inner]
+        hidden = _activated(self.activation)(hidden)
+        return self._add(x, _product(hidden, self.outer_kernel, self.outer_bias), self.norm, rate)
 
-    def _before(self, x: tf.Tensor, norm: list[keras.Variable]) -> tf.Tensor:
+    def _pre_norm(self, x: tf.Tensor, norm: list[keras.Variable]) -> tf.Tensor:
         return _normalised(self.epsilon)(x, *norm) if self.norm_first else x
 
-    def _after(self, x: tf.Tensor, more: tf.Tensor, norm: list[keras.Variable], rate: float) -> tf.Tensor:
-        """The residual connection: `x + dropout(more)`, normalised in a post-norm block."""
-        return _residual(rate, self.epsilon)(x, more, self.noise(rate), *([] if self.norm_first else norm))
+    def _add(self, x: tf.Tensor, update: tf.Tensor, norm: list[keras.Variable], rate: float) -> tf.Tensor:
+        """The residual connection: `x + dropout(update)`, normalised in a post-norm block."""
+        return _residual(rate, self.epsilon)(x, update, self.noise(rate), *([] if self.norm_first else norm))
 
     def _dense(self, name: str, inputs: int, outputs: int) -> list[keras.Variable]:
         small = keras.initializers.RandomNormal(stddev=0.02)
@@ -187,10 +188,10 @@ class Block(NoisyLayer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-# Registered by the name that saved models know.
+# Registered under the name in saved models.
 @keras.saving.register_keras_serializable(package="zoo", name="Seen")
 class PaddingMask(keras.layers.Layer):
-    """Which tokens may be attended to: bool `[batch, time]`, all but padding; of an empty text the first one."""
+    """Attention mask: bool `[batch, time]`, true for all tokens but padding, and for the first one of an empty text."""
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         return (tokens != 0) | (tf.range(tf.shape(tokens)[1]) == 0)
@@ -199,17 +200,17 @@ class PaddingMask(keras.layers.Layer):
         return keras.KerasTensor(tokens.shape, "bool")
 
 
-def _places(start, time, positions: int) -> tf.Tensor:
+def _positions(start, time, positions: int) -> tf.Tensor:
     return tf.minimum(start + tf.range(time), positions - 1)
 
 
 def _product(x: tf.Tensor, kernel: keras.Variable, bias: keras.Variable) -> tf.Tensor:
-    """`[batch, time, inputs]` times `[inputs, outputs]`, as one product of matrices, plus the bias."""
+    """`[batch, time, inputs]` times `[inputs, outputs]`, as one matrix product, plus the bias."""
     batch, time, width = sizes(x)
     kernel, bias = (tf.cast(tf.convert_to_tensor(variable), x.dtype) for variable in (kernel, bias))
-    # As operations of TensorFlow, which makes one of the two, and sums the bias' gradient faster than an island would.
-    rows = tf.nn.bias_add(tf.matmul(tf.reshape(x, [-1, width]), kernel), bias)
-    return tf.reshape(rows, [batch, time, kernel.shape[1]])
+    # TensorFlow operations: it fuses the two, and sums the bias' gradient faster than an island would.
+    rows = tf.nn.bias_add(tf.matmul(tf.reshape(x, [-1, width]), kernel), bias)  # [batch * time, outputs]
+    return tf.reshape(rows, [batch, time, kernel.shape[1]])  # [batch, time, outputs]
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -234,16 +235,16 @@ class Norm(keras.layers.Layer):
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
-# Each island is made once for its constants, so that all layers share the programs.
+# Each island is created once per set of constants, so that all layers share the compiled programs.
 
 
 @functools.cache
 def _embedded(rate: float, epsilon: float, dtype: str):
     @island
-    def embedded(vectors, places, noise, *norm):
-        x = _floats(vectors) + _floats(places)
+    def embedded(vectors, positions, noise, *norm):
+        x = _floats(vectors) + _floats(positions)  # [batch, time, width]
         x = _layer_norm(x, *norm, epsilon) if norm else x
-        return tf.cast(_noisy(x, rate, noise), dtype)
+        return tf.cast(_dropout(x, rate, noise), dtype)
 
     return embedded
 
@@ -254,8 +255,8 @@ def _split(heads: int):
     def split(projected):
         """Queries, keys and values of each head, `[batch, heads, time, depth]`."""
         batch, time, width = sizes(projected)
-        x = tf.reshape(projected, [batch, time, 3, heads, width // (3 * heads)])
-        return tuple(tf.unstack(tf.transpose(x, [2, 0, 3, 1, 4])))
+        x = tf.reshape(projected, [batch, time, 3, heads, width // (3 * heads)])  # [batch, time, 3, heads, depth]
+        return tuple(tf.unstack(tf.transpose(x, [2, 0, 3, 1, 4])))  # 3 x [batch, heads, time, depth]
 
     return split
 
@@ -263,22 +264,23 @@ def _split(heads: int):
 @functools.cache
 def _softmax(causal: bool, rate: float, depth: int):
     @island
-    def softmax(scores, seen, noise):
-        allowed = seen[:, None, None, :]
+    def softmax(scores, mask, noise):
+        allowed = mask[:, None, None, :]  # [batch, 1, 1, time]
         if causal:
-            places = tf.range(tf.shape(scores)[-1])
-            allowed &= places[:, None] >= places
-        x = tf.where(allowed, _floats(scores) / math.sqrt(depth), tf.float32.min)
-        return tf.cast(_noisy(tf.nn.softmax(x), rate, noise), scores.dtype)
+            positions = tf.range(tf.shape(scores)[-1])
+            allowed &= positions[:, None] >= positions  # [batch, 1, time, time]
+        x = tf.where(allowed, _floats(scores) / math.sqrt(depth), tf.float32.min)  # [batch, heads, time, time]
+        return tf.cast(_dropout(tf.nn.softmax(x), rate, noise), scores.dtype)
 
     return softmax
 
 
 @island
 def _merged(context):
-    """Heads side by side again: `[batch, time, width]`."""
+    """Concatenates the heads: `[batch, heads, time, depth]` to `[batch, time, width]`."""
     batch, heads, time, depth = sizes(context)
-    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch, time, heads * depth])
+    by_time = tf.transpose(context, [0, 2, 1, 3])  # [batch, time, heads, depth]
+    return tf.reshape(by_time, [batch, time, heads * depth])  # [batch, time, width]
 
 
 @functools.cache
@@ -302,22 +304,22 @@ def _normalised(epsilon: float):
 @functools.cache
 def _residual(rate: float, epsilon: float):
     @island
-    def residual(x, more, noise, *norm):
-        total = _floats(x) + _noisy(_floats(more), rate, noise)
+    def residual(x, update, noise, *norm):
+        total = _floats(x) + _dropout(_floats(update), rate, noise)
         return tf.cast(_layer_norm(total, *norm, epsilon) if norm else total, x.dtype)
 
     return residual
 
 
-def _noisy(x: tf.Tensor, rate: float, noise: tf.Tensor) -> tf.Tensor:
-    """Dropout, `[batch, ...]`; no bit is drawn where nothing is dropped."""
+def _dropout(x: tf.Tensor, rate: float, noise: tf.Tensor) -> tf.Tensor:
+    """Dropout on `[batch, ...]`; draws no bits if the rate is 0."""
     if not rate:
         return x
-    return dropped(x, rate, randomness.bits(tf.shape(x), (noise[0], noise[1]), noise[2]))
+    return apply_dropout(x, rate, randomness.bits(tf.shape(x), (noise[0], noise[1]), noise[2]))
 
 
 def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """To mean 0 and variance 1 in each row (Ba et al., 2016), times gamma, plus beta."""
+    """Normalises each row to mean 0 and variance 1 (Ba et al., 2016), times gamma, plus beta."""
     centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
     return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta
@@ -328,21 +330,21 @@ def _floats(x: tf.Tensor) -> tf.Tensor:
 
 
 def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False) -> keras.Model:
-    """Tokens int32 `[batch, time]`, and segments of that shape where there are some, to `[batch, time, width]`.
+    """The encoder: int32 tokens `[batch, time]` and, if any, segments of the same shape to `[batch, time, width]`.
 
     Args:
-        shape: the network's size and rates; with `segments=0` the model has one input.
-        norm_first: pre-norm, and the last outputs are normalised once more; BERT is post-norm.
-        causal: attend to no later token, as a language model does.
+        shape: the network's sizes and dropout rates; with `segments=0` the model has one input.
+        norm_first: whether to use pre-norm, with a final normalisation; BERT is post-norm.
+        causal: whether to mask later tokens, as in a language model.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
     sizes = shape.vocabulary, shape.width, shape.positions, shape.segments
     x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, name="embedding")(*inputs)
-    seen = PaddingMask(name="seen")(tokens)
+    mask = PaddingMask(name="seen")(tokens)
     rates = shape.dropout, shape.attention_dropout
     for number in range(shape.layers):
-        kind = shape.heads, shape.inner, shape.activation, norm_first, causal
-        x, _ = Block(*kind, *rates, shape.epsilon, name=f"block{number}")(x, seen)
+        options = shape.heads, shape.inner, shape.activation, norm_first, causal
+        x, _ = Block(*options, *rates, shape.epsilon, name=f"block{number}")(x, mask)
     x = Norm(shape.epsilon, name="norm")(x) if norm_first else x
     return keras.Model(inputs if shape.segments else tokens, x, name="encoder")

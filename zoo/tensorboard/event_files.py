@@ -1,7 +1,7 @@
-"""TensorBoard event files that stay true through kills and resumes.
+"""TensorBoard event files without gaps or duplicates after kills and resumes.
 
-Every event belongs to a step. What a checkpoint knows of is on the disk before it; what was written after it is cut
-away when a run goes on from there, so that curves, pictures and texts have neither gaps nor doubles.
+Every event belongs to a step. Events up to a checkpoint's step are on the disk before the checkpoint; later ones are
+removed when a run resumes from it.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ _EVENTS = "events"
 
 
 class History:
-    """Runs `train`, `eval`, `test`, ... below a workdir, with the same tags; what is of all of them in the workdir.
+    """Event files of a run: folders `train`, `eval`, `test`, ... with the same tags, common events in the workdir.
 
     Args:
-        workdir: of the run.
-        runs: names of the folders whose steps are those of the training.
-        resumed_at: step that the run goes on from, 0 where it was stopped before its first checkpoint; what was written
-            after it is removed. None where the run is new: other people's files are left alone.
-        final: names of the folders that are written once, at the end, and so anew by a run that is resumed.
+        workdir: folder of the run.
+        runs: names of the folders whose events are at training steps.
+        resumed_at: step that the run resumes from, 0 if it was stopped before its first checkpoint; later events are
+            removed. None for a new run, which does not touch existing files.
+        final: names of the folders that are written once, at the end; a resumed run writes them again.
     """
 
     def __init__(self, workdir: Path, runs: Sequence[str], resumed_at: int | None, final: Sequence[str] = ()):
         self._workdir = workdir
         self._writers: dict[str, tf.io.TFRecordWriter] = {}
-        # What happened, by the step at which it stands.
-        self._happened: dict[int, list[str]] = {}
+        # Log lines by step.
+        self._log: dict[int, list[str]] = {}
         if resumed_at is None:
             return
-        self._happened = _lines(read(workdir), resumed_at)
-        # Before its first step a run writes what it is, each time.
+        self._log = _log_lines(read(workdir), resumed_at)
+        # Events of step 0 (config, graph) are written again at each start before the first checkpoint.
         last = resumed_at or -1
         for folder in (workdir, *(workdir / run for run in runs)):
             if list(folder.glob(_FILES)):
@@ -57,42 +57,42 @@ class History:
         self._write(run, step, [summaries.scalar(tag, value) for tag, value in values.items()])
 
     def view(self, run: str, step: int, view: EvaluationView) -> None:
-        """Pictures, texts and precision-recall curves of one evaluation."""
+        """Adds images, texts and precision-recall curves of one evaluation."""
         self._write(run, step, summaries.of_view(view))
 
     def histograms(self, run: str, step: int, arrays: Mapping[str, Any]) -> None:
-        """The distribution of each array's numbers."""
+        """Adds a histogram of each array."""
         self._write(run, step, [summaries.histogram(tag, array) for tag, array in arrays.items()])
 
     def config(self, values: Mapping[str, Any], texts: Mapping[str, str]) -> None:
-        """What the run is: its config as hyperparameters to compare runs by, and texts as they are, by tag."""
+        """Adds the run's config as hyperparameters, and verbatim texts by tag."""
         # In the workdir itself: TensorBoard looks for a session's metrics in the folders below it.
-        # The folder is what a user knows a run by.
+        # Named by the folder, as users know a run.
         session = summaries.hyperparameters(values, name=str(self._workdir))
-        shown = ("\n".join(f"    {line}" for line in text.splitlines()) for text in texts.values())
-        self._write("", 0, [session, *map(summaries.text, texts, shown)])
+        markdown = ("\n".join(f"    {line}" for line in text.splitlines()) for text in texts.values())
+        self._write("", 0, [session, *map(summaries.text, texts, markdown)])
 
     def graphs(self, run: str, operations: bytes, layers: str) -> None:
-        """What is computed.
+        """Adds the graph of operations and the graph of layers.
 
         Args:
-            run: the folder.
-            operations: a GraphDef; b"" for none.
+            run: name of the folder.
+            operations: a serialized GraphDef; b"" for none.
             layers: a Keras model as JSON.
         """
         self._write(run, 0, [summaries.keras_graph(layers)])
         if operations:
             self._add(run, Event(wall_time=time.time(), step=0, graph_def=operations))
 
-    def happened(self, step: int, what: str) -> None:
-        """Adds a line to what happened to the run; all lines of a step are one text."""
-        lines = self._happened.setdefault(step, [])
-        lines.append(f"step {step:,}: {what}")
-        # One line of Markdown each.
+    def happened(self, step: int, message: str) -> None:
+        """Adds a line to the run's log; all lines of a step are one text."""
+        lines = self._log.setdefault(step, [])
+        lines.append(f"step {step:,}: {message}")
+        # Paragraphs of Markdown, so that each is one line.
         self._write("", step, [summaries.text(_EVENTS, "\n\n".join(lines))])
 
     def flush(self) -> None:
-        """Brings all points to the file; before a checkpoint, so that a resumed run finds no gap."""
+        """Writes all pending events to disk; called before a checkpoint, so that a resumed run has no gap."""
         with _disk(self._workdir):
             for writer in self._writers.values():
                 writer.flush()
@@ -126,7 +126,7 @@ def _writer(folder: Path) -> tf.io.TFRecordWriter:
 
 @contextlib.contextmanager
 def _disk(workdir: Path) -> Iterator[None]:
-    """A full disk is one line, not a traceback of the writer's."""
+    """Reports a full disk as BadInput, one line instead of the writer's traceback."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -134,19 +134,19 @@ def _disk(workdir: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> list[Event]:
-    """All whole events of a folder, in the order of its files; a torn end is left out."""
+    """All complete events of a folder, in the order of its files, without a torn last record."""
     events = []
     for path in sorted(folder.glob(_FILES)):
         try:
             for record in tf.data.TFRecordDataset(str(path)):
                 events.append(Event.FromString(record.numpy()))
         except tf.errors.DataLossError:
-            continue  # A kill tore the last record; those before it are read.
+            continue  # A kill tore the last record; the ones before it have been read.
     return events
 
 
 def cut(folder: Path, last_step: int) -> None:
-    """Removes what was written after a step, and what stands twice, by writing the events anew."""
+    """Removes events after a step, and duplicates, by rewriting the event files."""
     files = sorted(folder.glob(_FILES))
     events = read(folder)
     kept: dict[Any, Event] = {}
@@ -158,25 +158,25 @@ def cut(folder: Path, last_step: int) -> None:
             kept[(event.step, tags) if tags else number] = event
     if len(files) == 1 and len(kept) == len(events):
         return
-    aside = folder / f".{files[0].name}"
-    with _disk(folder), tf.io.TFRecordWriter(str(aside)) as writer:
+    partial = folder / f".{files[0].name}"
+    with _disk(folder), tf.io.TFRecordWriter(str(partial)) as writer:
         for event in kept.values():
             writer.write(event.SerializeToString())
-    # The first file takes the place of all: a kill in between leaves doubles, which the next start removes.
-    os.replace(aside, files[0])
+    # The first file replaces all: a kill in between leaves duplicates, which the next start removes.
+    os.replace(partial, files[0])
     for path in files[1:]:
         path.unlink()
 
 
-def _lines(events: Sequence[Event], last_step: int) -> dict[int, list[str]]:
-    """What happened so far. What did after the last step that is kept now stands at that step: it did happen."""
+def _log_lines(events: Sequence[Event], last_step: int) -> dict[int, list[str]]:
+    """The log so far, by step. Lines after the last step that is kept move to that step: they are still true."""
     texts = {}
     for event in events:
         for value in event.summary.value:
             if value.tag == _EVENTS:
-                # The last text of a step holds all of its lines.
+                # The last text of a step contains all of its lines.
                 texts[event.step] = value.tensor.string_val[0].decode("utf8").split("\n\n")
-    found: dict[int, list[str]] = {}
+    lines: dict[int, list[str]] = {}
     for step in sorted(texts):
-        found.setdefault(min(step, last_step), []).extend(texts[step])
-    return found
+        lines.setdefault(min(step, last_step), []).extend(texts[step])
+    return lines

@@ -1,7 +1,4 @@
-"""What a trained model makes of some examples before its last layer: points for the embedding projector.
-
-And how examples of arrays are drawn.
-"""
+"""Feature vectors before a model's last layer: points for the embedding projector; and pictures of examples."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +9,7 @@ from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard.task_views import Images, Texts
 from zoo.tensorboard.views import Arrays, ProjectorPoints
 
-# Examples that are computed at once.
+# Examples per forward pass.
 _BATCH = 64
 
 
@@ -28,22 +25,22 @@ def of_classes(
     """Points of a classifier's examples, with their true and predicted class.
 
     Args:
-        model: its last layer makes the logits `[batch, classes]`, or `[batch, 1]` for two classes.
-        columns: of the examples; `y` is the class.
-        classes: names in the order of the labels.
-        inputs: what the model takes of a batch of columns.
-        texts: as in `looks.classifier`.
-        images: likewise.
+        model: a classifier whose last layer computes the logits, `[batch, classes]` or `[batch, 1]` for two classes.
+        columns: columns of the examples; `y` is the class.
+        classes: class names in the order of the labels.
+        inputs: selects the model's inputs from a batch of columns.
+        texts: `texts(columns, rows)` returns the texts of some examples.
+        images: `images(columns, rows)` returns pictures of some examples.
     """
 
     def points(count: int) -> ProjectorPoints:
-        some = spread(len(columns["y"]), count)
-        vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, some)])
+        rows = spread(len(columns["y"]), count)
+        vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, rows)])
         predicted = class_probabilities(logits).argmax(axis=1)
-        labels = {"class": [classes[i] for i in columns["y"][some]], "predicted": [classes[i] for i in predicted]}
+        labels = {"class": [classes[i] for i in columns["y"][rows]], "predicted": [classes[i] for i in predicted]}
         if texts is not None:
-            labels["text"] = [text[:200] for text in texts(columns, some)]
-        return ProjectorPoints(vectors, labels, images(columns, some) if images is not None else None)
+            labels["text"] = [text[:200] for text in texts(columns, rows)]
+        return ProjectorPoints(vectors, labels, images(columns, rows) if images is not None else None)
 
     return points
 
@@ -56,23 +53,23 @@ def of_tags(
     inputs: Callable[[Arrays], object],
     tokens: Callable[[np.ndarray], list[str]],
 ) -> Callable[[int], ProjectorPoints]:
-    """Points of a tagger's words, with their true and predicted tag; see `looks.tagger` and `of_classes`."""
+    """Points of a tagger's words, with their true and predicted tag; see `task_views.tagger` and `of_classes`."""
 
     def points(count: int) -> ProjectorPoints:
-        # A sentence has about this many words or more.
+        # A sentence has about 5 words or more.
         rows = spread(len(columns["tags"]), max(1, count // 5))
-        vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, rows)])
+        vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, rows)])  # [rows, time, ...]
         true = np.asarray(columns["tags"][rows])
-        row, place = np.nonzero(true != ignored)
-        some = spread(len(row), count)
-        row, place = row[some], place[some]
+        row, position = np.nonzero(true != ignored)
+        chosen = spread(len(row), count)
+        row, position = row[chosen], position[chosen]
         words = {one: tokens(np.asarray(columns["tokens"][rows[one]])) for one in np.unique(row)}
         labels = {
-            "tag": [tags[i] for i in true[row, place]],
-            "predicted": [tags[i] for i in logits[row, place].argmax(axis=-1)],
-            "word": [words[i][j] for i, j in zip(row, place, strict=True)],
+            "tag": [tags[i] for i in true[row, position]],
+            "predicted": [tags[i] for i in logits[row, position].argmax(axis=-1)],
+            "word": [words[i][j] for i, j in zip(row, position, strict=True)],
         }
-        return ProjectorPoints(vectors[row, place], labels)
+        return ProjectorPoints(vectors[row, position], labels)
 
     return points
 
@@ -84,15 +81,15 @@ def of_texts(
     texts: Texts,
     classes: Sequence[str] = (),
 ) -> Callable[[int], ProjectorPoints]:
-    """Points of texts by a model that gives one vector for each, with the classes of the column `y` where known."""
+    """Points of texts from a model with one vector per text, with the classes of the column `y` if there are any."""
 
     def points(count: int) -> ProjectorPoints:
-        some = spread(len(columns["tokens"]), count)
-        found = [np.asarray(embedder(inputs(part), training=False)) for part in _batches(columns, some)]
-        labels = {"text": [text[:200] for text in texts(columns, some)]}
+        rows = spread(len(columns["tokens"]), count)
+        vectors = [np.asarray(embedder(inputs(part), training=False)) for part in _batches(columns, rows)]
+        labels = {"text": [text[:200] for text in texts(columns, rows)]}
         if classes:
-            labels = {"class": [classes[i] for i in columns["y"][some]]} | labels
-        return ProjectorPoints(np.concatenate(found).astype(np.float32), labels)
+            labels = {"class": [classes[i] for i in columns["y"][rows]]} | labels
+        return ProjectorPoints(np.concatenate(vectors).astype(np.float32), labels)
 
     return points
 
@@ -103,52 +100,52 @@ def of_vocabulary(
     """Points of the most frequent tokens: their rows of the embedding.
 
     Args:
-        model: the first of its matrices is the embedding `[vocabulary, width]`.
-        ids: of the training text.
-        token: how an id is written.
+        model: a model whose first matrix is the embedding `[vocabulary, width]`.
+        ids: token ids of the training text.
+        token: returns the token of an id.
     """
 
     def points(count: int) -> ProjectorPoints:
         matrix = np.asarray(next(v for v in model.trainable_variables if len(v.shape) == 2))
         counts = np.bincount(np.asarray(ids), minlength=len(matrix))[: len(matrix)]
         # 0 is padding.
-        some = [id for id in np.argsort(-counts, kind="stable")[:count] if id and counts[id]]
-        labels = {"token": [repr(token(id))[1:-1] for id in some], "count": [str(counts[id]) for id in some]}
-        return ProjectorPoints(matrix[some], labels)
+        frequent = [id for id in np.argsort(-counts, kind="stable")[:count] if id and counts[id]]
+        labels = {"token": [repr(token(id))[1:-1] for id in frequent], "count": [str(counts[id]) for id in frequent]}
+        return ProjectorPoints(matrix[frequent], labels)
 
     return points
 
 
 def before_last(model: keras.Model, batches: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer gets and gives, float32 `[examples, width]` and `[examples, ...]`."""
+    """Input and output of the last layer, float32 `[examples, width]` and `[examples, ...]`."""
     last = model.layers[-1]
-    # A single input by itself, as the batches have it.
+    # A single input is not a list, as in the batches.
     both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, last.output])
-    found = [both(batch, training=False) for batch in batches]
-    return tuple(np.concatenate([np.asarray(pair[i], np.float32) for pair in found]) for i in (0, 1))
+    pairs = [both(batch, training=False) for batch in batches]
+    return tuple(np.concatenate([np.asarray(pair[i], np.float32) for pair in pairs]) for i in (0, 1))
 
 
 def spread(examples: int, count: int) -> np.ndarray:
-    """Places of at most so many examples, evenly over all: files are often in an order."""
+    """Indices of at most `count` examples at even distances, as files are often sorted."""
     return np.unique(np.linspace(0, examples - 1, min(count, examples)).astype(int))
 
 
 def are_pictures(shape: Sequence[int], scale: float) -> bool:
-    """Whether examples `[examples, ...]` can be drawn: intensities in two dimensions, perhaps with 1 or 3 colours."""
+    """Whether examples `[examples, ...]` are pictures: intensities in two dimensions, perhaps with 1 or 3 channels."""
     return scale > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3)))
 
 
 def pixels(scale: float) -> Images:
-    """Draws the column `x` of intensities 0 to `scale`."""
+    """Pictures from the column `x` of intensities 0 to `scale`."""
 
-    def images(columns: Arrays, places: np.ndarray) -> np.ndarray:
-        found = np.asarray(columns["x"][places], np.float32) * (255.0 / scale)
-        found = np.clip(found, 0, 255).astype(np.uint8)
-        return found[..., 0] if found.ndim == 4 and found.shape[-1] == 1 else found
+    def images(columns: Arrays, rows: np.ndarray) -> np.ndarray:
+        values = np.asarray(columns["x"][rows], np.float32) * (255.0 / scale)
+        values = np.clip(values, 0, 255).astype(np.uint8)
+        return values[..., 0] if values.ndim == 4 and values.shape[-1] == 1 else values
 
     return images
 
 
-def _batches(columns: Arrays, places: np.ndarray) -> list[Mapping[str, np.ndarray]]:
-    parts = np.array_split(places, -(-len(places) // _BATCH))
+def _batches(columns: Arrays, rows: np.ndarray) -> list[Mapping[str, np.ndarray]]:
+    parts = np.array_split(rows, -(-len(rows) // _BATCH))
     return [{name: np.asarray(column[part]) for name, column in columns.items()} for part in parts]

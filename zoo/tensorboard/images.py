@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard, drawn in milliseconds: Matplotlib would take seconds of every run."""
+"""Images for TensorBoard: confusion matrices and grids of examples, drawn in milliseconds; Matplotlib takes seconds."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from zoo.tensorboard import fonts
 
 _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 _GOOD, _BAD = (20, 110, 60), (180, 30, 30)
-# The darkest colour of a matrix, that of the largest share.
+# The darkest colour of a matrix, for a fraction of 1.
 _DARK = np.array((8, 48, 107))
-# TensorBoard shows each picture this wide, pixel by pixel: what is drawn so wide is drawn sharp.
+# Width in pixels at which TensorBoard shows images: drawn at this width they are sharp.
 _WIDTH = 350
-# More classes than this are drawn without names and numbers.
+# Maximum number of classes that are drawn with names and numbers.
 _NAMED = 40
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The confusion matrix `[classes (true), classes (predicted)]`, coloured by the share of each true class.
+    """The confusion matrix `[classes (true), classes (predicted)]`, coloured by the fraction of each true class.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -30,7 +30,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         colours = 255 - shares[..., None] * (255 - _DARK)
         return np.kron(colours, np.ones((side, side, 1))).astype(np.uint8)
     names = [_short(str(name)) for name in classes]
-    font = fonts.able("".join(names), 12)
+    font = fonts.font_for("".join(names), 12)
     left = 34 + max(int(font.getlength(name)) for name in names)
     side = min(60, max(26, (_WIDTH - left - 6) // size))
     top = 30 + (left - 24 if max(map(len, names)) > 5 else 26)
@@ -45,50 +45,50 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         else:
             draw.text((left + (i + 0.5) * side, top - 6), name, _BLACK, font, anchor="mb")
         for j in range(size):
-            place = left + j * side, top + i * side
+            x, y = left + j * side, top + i * side
             fill = tuple((255 - shares[i, j] * (255 - _DARK)).astype(int))
-            draw.rectangle((*place, place[0] + side - 2, place[1] + side - 2), fill)
+            draw.rectangle((x, y, x + side - 2, y + side - 2), fill)
             if matrix[i, j]:
                 ink = _WHITE if shares[i, j] > 0.5 else _BLACK
-                draw.text((place[0] + side / 2, place[1] + side / 2), _number(matrix[i, j]), ink, font, anchor="mm")
+                draw.text((x + side / 2, y + side / 2), _number(matrix[i, j]), ink, font, anchor="mm")
     return np.asarray(image)
 
 
 def grid(images: np.ndarray, captions: Sequence[str], good: Sequence[bool], columns: int = 5) -> np.ndarray:
-    """Examples with captions of up to two lines below, green where good and red elsewhere.
+    """A grid of images with captions of up to two lines below, green where good and red elsewhere.
 
     Args:
         images: uint8 `[pictures, height, width]` or `[pictures, height, width, 3]`.
-        captions: one for each.
-        good: one for each.
-        columns: in a row.
+        captions: one caption per picture.
+        good: one value per picture.
+        columns: number of pictures per row.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
-    font, scale = fonts.able("".join(captions), 11), max(1, round(56 / max(images.shape[1:3])))
+    font, scale = fonts.font_for("".join(captions), 11), max(1, round(56 / max(images.shape[1:3])))
     high, wide = images.shape[1] * scale, images.shape[2] * scale
     widest = max(int(font.getlength(line)) for text in captions for line in text.split("\n"))
     cell = max(wide, widest, _WIDTH // columns - 8) + 8, high + 44
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * cell[0], rows * cell[1]), _WHITE)
     draw = ImageDraw.Draw(sheet)
-    for i, (pixels, caption, fine) in enumerate(zip(images, captions, good, strict=True)):
+    for i, (pixels, caption, is_good) in enumerate(zip(images, captions, good, strict=True)):
         x, y = i % columns * cell[0], i // columns * cell[1]
         picture = Image.fromarray(pixels).convert("RGB").resize((wide, high), Image.Resampling.NEAREST)
         sheet.paste(picture, (x + (cell[0] - wide) // 2, y + 6))
-        ink = _GOOD if fine else _BAD
+        ink = _GOOD if is_good else _BAD
         for line, text in enumerate(caption.split("\n")):
             draw.text((x + cell[0] / 2, y + high + 17 + 15 * line), text, ink, font, anchor="mm")
     return np.asarray(sheet)
 
 
 def _upright(image: Image.Image, text: str, place: tuple[int, int], font, ends: bool = False) -> None:
-    """A text from the bottom up, in its middle at a height, or ending there."""
-    drawn = Image.new("RGB", (int(font.getlength(text)) + 4, 18), _WHITE)
-    ImageDraw.Draw(drawn).text((2, 9), text, _BLACK, font, anchor="lm")
-    drawn = drawn.rotate(90, expand=True)
-    image.paste(drawn, (place[0], place[1] - (drawn.height if ends else drawn.height // 2)))
+    """Draws a text upwards, vertically centred at a place, or ending there."""
+    label = Image.new("RGB", (int(font.getlength(text)) + 4, 18), _WHITE)
+    ImageDraw.Draw(label).text((2, 9), text, _BLACK, font, anchor="lm")
+    label = label.rotate(90, expand=True)
+    image.paste(label, (place[0], place[1] - (label.height if ends else label.height // 2)))
 
 
 def _short(name: str) -> str:

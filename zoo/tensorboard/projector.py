@@ -1,4 +1,4 @@
-"""Files for TensorBoard's embedding projector: vectors, their labels, and small pictures of what they are of."""
+"""Files for TensorBoard's embedding projector: vectors, labels, and thumbnails of the examples."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from zoo import files
 from zoo.tensorboard.views import ProjectorPoints
 
 _FOLDER = "projector"
-# The projector takes one sheet of pictures of at most 8,192 pixels a side.
+# The projector accepts one sprite image of at most 8,192 pixels per side.
 _SHEET = 8192
 
 
 def write(folder: Path, points: ProjectorPoints) -> None:
-    """Writes points into the folder of a run that has an event file, where the projector looks for them.
+    """Writes points into a run's folder with an event file, where the projector looks for them.
 
     Raises:
-        BadInput: it cannot be written.
+        BadInput: a file cannot be written.
     """
-    # Here and not above: needed once, at the end.
+    # Imported here: needed once, at the end of a run.
     from google.protobuf import text_format
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
@@ -40,14 +40,14 @@ def write(folder: Path, points: ProjectorPoints) -> None:
 
 
 def _labels(points: ProjectorPoints) -> str:
-    """One row for each point; a single column has no header."""
+    """One row per point; a single column has no header."""
     header = [list(points.labels)] if len(points.labels) > 1 else []
     rows = [*header, *zip(*points.labels.values(), strict=True)]
     return "".join("\t".join(" ".join(str(cell).split()) or "-" for cell in row) + "\n" for row in rows)
 
 
 def _sprite(path: Path, images: np.ndarray) -> tuple[int, int]:
-    """All pictures in one square sheet, row by row; the height and width of one."""
+    """Writes all pictures into one square sheet, row by row; returns the height and width of one."""
     side = int(np.ceil(np.sqrt(len(images))))
     step = max(1, -(-side * max(images.shape[1:3]) // _SHEET))
     images = images[:, ::step, ::step]

@@ -1,4 +1,4 @@
-"""One value for each of TensorBoard's plugins, as its readers expect it; plain protocol buffers."""
+"""TensorBoard summaries: one protocol buffer per plugin (scalars, text, images, histograms, curves, HParams)."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from tensorboard.plugins.text import metadata as texts
 from zoo.tensorboard.views import EvaluationView, PrecisionRecallInputs
 
 _SCALAR = scalars.create_summary_metadata(display_name=None, description=None)
-_BUCKETS = 30  # TensorBoard's own default.
-_THRESHOLDS = 101  # Hundredths; its default of 201 draws the same line.
+_BUCKETS = 30  # TensorBoard's default.
+_THRESHOLDS = 101  # Hundredths; TensorBoard's default of 201 draws the same line.
 
 
 def scalar(tag: str, value: float) -> Summary.Value:
@@ -36,9 +36,9 @@ def text(tag: str, markdown: str) -> Summary.Value:
 
 
 def image(tag: str, pixels: np.ndarray) -> Summary.Value:
-    """A picture uint8 `[height, width, 3]`."""
+    """An image, uint8 `[height, width, 3]`."""
     file = io.BytesIO()
-    # Packed harder it takes ten times as long and is a third smaller.
+    # Stronger compression takes ten times as long and saves a third.
     Image.fromarray(pixels).save(file, "PNG", compress_level=3)
     sizes = [str(size).encode() for size in (pixels.shape[1], pixels.shape[0])]
     metadata = images.create_summary_metadata(display_name=None, description=None)
@@ -46,7 +46,7 @@ def image(tag: str, pixels: np.ndarray) -> Summary.Value:
 
 
 def histogram(tag: str, array: Any) -> Summary.Value:
-    """The distribution of an array's numbers: counts in equal steps from the least to the largest."""
+    """A histogram of an array: counts in buckets of equal width from the minimum to the maximum."""
     numbers = np.asarray(array, np.float32).ravel()
     counts, edges = np.histogram(numbers, _BUCKETS)
     buckets = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
@@ -56,18 +56,18 @@ def histogram(tag: str, array: Any) -> Summary.Value:
 
 
 def precision_recall(tag: str, curve: PrecisionRecallInputs) -> Summary.Value:
-    """Precision against recall at thresholds of 0 to 1."""
+    """A precision-recall curve at thresholds from 0 to 1."""
     from tensorboard.plugins.pr_curve import summary
 
     labels, scores = np.asarray(curve.labels, bool), np.asarray(curve.scores, np.float64)
-    made = summary.pb(tag, labels, scores, num_thresholds=_THRESHOLDS, weights=curve.weights, display_name=tag)
-    value = Summary.FromString(made.SerializeToString()).value[0]
+    pb = summary.pb(tag, labels, scores, num_thresholds=_THRESHOLDS, weights=curve.weights, display_name=tag)
+    value = Summary.FromString(pb.SerializeToString()).value[0]
     value.tag = tag
     return value
 
 
 def of_view(view: EvaluationView) -> list[Summary.Value]:
-    """All that is to be seen of one evaluation."""
+    """The images, texts and curves of one evaluation."""
     return [
         *(image(tag, pixels) for tag, pixels in view.images.items()),
         *(text(tag, markdown) for tag, markdown in view.texts.items()),
@@ -76,7 +76,7 @@ def of_view(view: EvaluationView) -> list[Summary.Value]:
 
 
 def keras_graph(layers: str) -> Summary.Value:
-    """A Keras model's JSON for the conceptual graph; tag, plugin and content as Keras' own callback writes them."""
+    """A Keras model's JSON for the conceptual graph; tag, plugin and content as in Keras' TensorBoard callback."""
     metadata = SummaryMetadata(plugin_data={"plugin_name": "graph_keras_model", "content": b"1"})
     tensor = _strings([layers.encode("utf8")])
     tensor.tensor_shape.Clear()
@@ -84,13 +84,13 @@ def keras_graph(layers: str) -> Summary.Value:
 
 
 def hyperparameters(values: Mapping[str, Any], name: str) -> Summary.Value:
-    """A session of the HParams tab, by its name; what is no number is shown as text."""
-    # Here and not above: the plugin is needed once per run and costs every start.
+    """A session of the HParams tab; values that are not numbers are shown as text."""
+    # Imported here: the plugin is needed once per run and would slow down every start.
     from tensorboard.plugins.hparams import api as hparams
 
     plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in values.items()}
-    made = hparams.hparams_pb(plain, trial_id=name)
-    return Summary.FromString(made.SerializeToString()).value[0]
+    summary = hparams.hparams_pb(plain, trial_id=name)
+    return Summary.FromString(summary.SerializeToString()).value[0]
 
 
 def _strings(values: Sequence[bytes]) -> TensorProto:

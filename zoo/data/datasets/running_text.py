@@ -1,4 +1,4 @@
-"""Running text for language models: three blocks of it, and windows of its tokens, read from disk."""
+"""Running text for language models: train, validation and test blocks, and windows of tokens, read from disk."""
 
 import io
 from collections.abc import Callable
@@ -10,17 +10,17 @@ import numpy as np
 from zoo import errors, files
 from zoo.data import cache as caches
 from zoo.data.datasets import people_daily, text_files, tfds
-from zoo.data.text import encoding as texts
+from zoo.data.text import encoding
 from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
 
 NAMES = ("people_daily", "tiny_shakespeare")
-# Of running text: what comes last is judged, and no neighbour of it is learned. Tiny Shakespeare's own shares.
+# Train, validation and test blocks, in the order of the text. Tiny Shakespeare has the same fractions.
 _SHARES = (0.9, 0.05, 0.05)
 
 
 class Corpus(NamedTuple):
-    """Blocks of one text in their order: to learn from, to watch and choose by, and to be read once, at the end."""
+    """Train, validation and test blocks of one text, in its order; test is evaluated once, at the end."""
 
     train: str
     validation: str
@@ -28,14 +28,14 @@ class Corpus(NamedTuple):
 
 
 def load(dataset: str, train_file: str = "") -> Corpus:
-    """Loads a corpus by name, or one's own from a file.
+    """Loads a corpus by name, or your own from a file.
 
     Args:
-        dataset: one of `NAMES`; not read where there is a `train_file`.
+        dataset: one of `NAMES`; ignored with a `train_file`.
         train_file: any text in UTF-8; its last two twentieths become validation and test.
 
     Raises:
-        BadInput: what was not found, where, and how to mend it.
+        BadInput: the corpus or file is missing or malformed.
     """
     if train_file:
         return _blocks(text_files.content(files.absolute(train_file)), train_file)
@@ -49,9 +49,9 @@ def load(dataset: str, train_file: str = "") -> Corpus:
 
 
 def stored(text: str, tokenizer: Tokenizer, cache: Path | None) -> np.ndarray:
-    """The ids of a text, `[tokens]`: mapped from a file of the cache, which is made where it is not there yet.
+    """The ids of a text, `[tokens]`: memory-mapped from a cache file, which is written if missing.
 
-    Without a folder for the cache they are in memory.
+    Without a cache folder they are in memory.
     """
     if cache is None:
         return _ids(text, tokenizer)
@@ -59,41 +59,41 @@ def stored(text: str, tokenizer: Tokenizer, cache: Path | None) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError):
-        return _kept(path, lambda: _ids(text, tokenizer))
+        return _store(path, lambda: _ids(text, tokenizer))
 
 
 def windows(ids: np.ndarray, width: int) -> np.ndarray:
-    """All runs of `width + 1` ids, `[tokens - width, width + 1]`, as a view that takes no memory.
+    """All windows of `width + 1` ids, `[tokens - width, width + 1]`, as a view without a copy.
 
     Raises:
-        BadInput: there are not as many ids.
+        BadInput: the text has too few ids.
     """
     if len(ids) <= width:
         raise BadInput(f"the text has {len(ids)} tokens; expected more than the context, {width}: give a longer text")
     return np.lib.stride_tricks.sliding_window_view(ids, width + 1, subok=True)
 
 
-def judged(ids: np.ndarray, width: int) -> np.ndarray:
-    """Runs end to end, int32 `[runs, width + 1]`, in which each token but the first is predicted once; 0 is padding."""
-    whole = Encoded(np.asarray(ids), np.array([0, len(ids)]))
-    tokens = texts.windows(whole, width)["tokens"]
-    return np.pad(tokens, [(0, 0), (0, width + 1 - tokens.shape[1])])
+def evaluation_windows(ids: np.ndarray, width: int) -> np.ndarray:
+    """Evaluation windows, int32 `[windows, width + 1]`: each token but the first is predicted once; 0 is padding."""
+    encoded = Encoded(np.asarray(ids), np.array([0, len(ids)]))
+    tokens = encoding.windows(encoded, width)["tokens"]
+    return np.pad(tokens, [(0, 0), (0, width + 1 - tokens.shape[1])])  # [windows, width + 1]
 
 
 def _blocks(text: str, source: str) -> Corpus:
     edges = np.cumsum([int(share * len(text)) for share in _SHARES[:2]])
-    found = Corpus(text[: edges[0]], text[edges[0] : edges[1]], text[edges[1] :])
-    if not all(found):
+    corpus = Corpus(text[: edges[0]], text[edges[0] : edges[1]], text[edges[1] :])
+    if not all(corpus):
         raise BadInput(f"{source} has {len(text)} characters; expected a text long enough to cut in twenty")
-    return found
+    return corpus
 
 
 def _ids(text: str, tokenizer: Tokenizer) -> np.ndarray:
-    # Line by line, or one call would need a hundred times the text's memory.
+    # Line by line: a single call would need a hundred times the text's memory.
     return tokenizer.encode(text.splitlines(keepends=True)).ids
 
 
-def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def _store(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     ids = compute()
     content = io.BytesIO()
     np.save(content, ids)
@@ -102,5 +102,5 @@ def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
         caches.replace(path, content.getbuffer())
         return np.load(path, mmap_mode="r")
     except OSError:
-        # No room: the run goes on with what is in memory.
+        # The cache cannot be written: the run continues with the ids in memory.
         return ids

@@ -1,4 +1,4 @@
-"""Splits of a data set whose examples are sentences and phrases cut out of them (SST-2)."""
+"""Sentences and phrases of SST-2, whose training examples include phrases cut out of sentences."""
 
 from collections.abc import Sequence
 
@@ -6,32 +6,32 @@ import numpy as np
 
 
 def sentences(texts: Sequence[str]) -> np.ndarray:
-    """Which texts are whole: bool `[texts]`, no run of words inside of another text."""
+    """Whether each text is a sentence, not a run of words of another text: bool `[texts]`."""
     words = [text.split() for text in texts]
-    seen: set[str] = set()
-    whole = np.zeros(len(texts), bool)
-    # Longest first: what a phrase was cut from comes before it.
+    phrases: set[str] = set()
+    is_sentence = np.zeros(len(texts), bool)
+    # Longest first: a sentence comes before its phrases.
     for number in sorted(range(len(texts)), key=lambda i: -len(words[i])):
-        name = " ".join(words[number])
-        if name not in seen:
-            whole[number] = True
-            seen.update(runs(words[number]))
-    return whole
+        text = " ".join(words[number])
+        if text not in phrases:
+            is_sentence[number] = True
+            phrases.update(runs(words[number]))
+    return is_sentence
 
 
 def only_in(texts: Sequence[str], held: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which texts are runs of words of held texts and of no others: bool `[texts]`.
+    """Whether each text is a run of words of held-out sentences and of no others: bool `[texts]`.
 
     Args:
         texts: sentences and phrases.
-        held: bool `[texts]`, the sentences held out.
-        others: bool `[texts]`, the sentences that are not.
+        held: bool `[texts]`, the held-out sentences.
+        others: bool `[texts]`, the other sentences.
     """
     of_held, of_others = (
-        {run for number in np.flatnonzero(which) for run in runs(texts[number].split())} for which in (held, others)
+        {run for number in np.flatnonzero(mask) for run in runs(texts[number].split())} for mask in (held, others)
     )
-    names = (" ".join(text.split()) for text in texts)
-    return np.array([name in of_held and name not in of_others for name in names], bool)
+    normalized = (" ".join(text.split()) for text in texts)
+    return np.array([text in of_held and text not in of_others for text in normalized], bool)
 
 
 def runs(words: Sequence[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Training, validation and test texts of one data set, with no text on two sides."""
+"""Train, validation and test splits of texts, by a hash of the text and without overlap."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from zoo.errors import BadInput
 
 
 class Texts(NamedTuple):
-    """Texts, and labels `[examples]`: int32 of classes, float32 of values."""
+    """Texts and their labels `[examples]`: int32 for classes, float32 for values."""
 
     texts: list[str]
     labels: np.ndarray
@@ -19,15 +19,15 @@ class Texts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """What a classifier of texts learns from, is chosen by and is judged by.
+    """Train, validation and test split of a text classification or regression data set.
 
     Attributes:
-        train: to learn from.
-        validation: to watch a run and to choose by.
-        test: to be read once, at the end.
-        classes: names in the order of the labels; none where the labels are values.
-        unlabelled: for a language model: texts of which none stands in validation or test.
-        notes: what was done to the data, to be said aloud.
+        train: training texts.
+        validation: texts for monitoring and model selection.
+        test: texts to be evaluated once, at the end.
+        classes: class names in the order of the labels; empty where the labels are values.
+        unlabelled: texts for a language model, none of which is in validation or test.
+        notes: changes made to the data, to be reported.
     """
 
     train: Texts
@@ -39,78 +39,78 @@ class TextDataset:
 
 
 def normalized_key(text: str) -> str:
-    """What is equal for two texts that differ in case and white space only."""
+    """A key that ignores case and white space, to compare texts."""
     return " ".join(text.casefold().split())
 
 
-def cut(whole: Texts, *shares: float) -> list[Texts]:
-    """Cuts texts by a hash of each: the same text is on the same side on every machine, whatever else there is.
+def cut(texts: Texts, *shares: float) -> list[Texts]:
+    """Splits texts by a hash of each: a text is in the same part on every machine, whatever the other texts are.
 
     Args:
-        whole: the texts.
-        shares: of each part but the last, about; a part gets at least one text if there are as many.
+        texts: texts with labels.
+        shares: approximate fraction of each part but the last; each part gets a text if there are enough.
 
     Returns:
         The parts, then the rest.
     """
-    places = np.array([place(text) for text in whole.texts])
-    part = np.searchsorted(np.cumsum(shares), places, side="right")
-    for wanted in range(len(shares)):
-        # Of a dozen texts none may have fallen here. Then the one next to the part goes to it, with its copies.
+    fractions = np.array([hash_fraction(text) for text in texts.texts])
+    part = np.searchsorted(np.cumsum(shares), fractions, side="right")
+    for number in range(len(shares)):
+        # Of a dozen texts none may be in this part. Then it gets the text with the nearest hash, and its copies.
         rest = part == len(shares)
-        if rest.any() and not (part == wanted).any():
-            part[rest & (places == places[rest].min())] = wanted
-    return [chosen(whole, part == wanted) for wanted in range(len(shares) + 1)]
+        if rest.any() and not (part == number).any():
+            part[rest & (fractions == fractions[rest].min())] = number
+    return [select(texts, part == number) for number in range(len(shares) + 1)]
 
 
-def place(text: str) -> float:
-    """Sends a text, or a pair of them by its first one, to a place in [0, 1), the same on every machine."""
+def hash_fraction(text: str) -> float:
+    """A hash of a text, or of the first text of a pair, as a number in [0, 1), the same on every machine."""
     text = text.split(PAIR_SEPARATOR)[0]
     return int.from_bytes(hashlib.blake2b(normalized_key(text).encode(), digest_size=6).digest(), "little") / 2**48
 
 
-def chosen(whole: Texts, stays: np.ndarray) -> Texts:
-    """Those of the texts where bool `[examples]` is true."""
-    return Texts([text for text, keep in zip(whole.texts, stays) if keep], whole.labels[stays])
+def select(texts: Texts, mask: np.ndarray) -> Texts:
+    """The texts where bool `[examples]` is true."""
+    return Texts([text for text, keep in zip(texts.texts, mask) if keep], texts.labels[mask])
 
 
-def without_overlap(found: TextDataset) -> TextDataset:
-    """Removes from train what stands in validation or test, and from validation what stands in test."""
-    test = set(map(normalized_key, found.test.texts))
-    validation, dropped_validation = _without(found.validation, test)
-    train, dropped_train = _without(found.train, test | set(map(normalized_key, validation.texts)))
-    notes = found.notes
+def without_overlap(dataset: TextDataset) -> TextDataset:
+    """Removes texts of validation or test from train, and texts of test from validation."""
+    test = set(map(normalized_key, dataset.test.texts))
+    validation, dropped_validation = _without(dataset.validation, test)
+    train, dropped_train = _without(dataset.train, test | set(map(normalized_key, validation.texts)))
+    notes = dataset.notes
     if dropped_train or dropped_validation:
         notes += (
-            f"removed {dropped_train} training and {dropped_validation} validation texts that stand in a later split",
+            f"removed {dropped_train} training and {dropped_validation} validation texts that are in a later split",
         )
-    return dataclasses.replace(found, train=train, validation=validation, notes=notes)
+    return dataclasses.replace(dataset, train=train, validation=validation, notes=notes)
 
 
-def _without(whole: Texts, forbidden: set[str]) -> tuple[Texts, int]:
-    stays = np.array([normalized_key(text) not in forbidden for text in whole.texts], bool)
-    return chosen(whole, stays), int((~stays).sum())
+def _without(texts: Texts, excluded: set[str]) -> tuple[Texts, int]:
+    kept = np.array([normalized_key(text) not in excluded for text in texts.texts], bool)
+    return select(texts, kept), int((~kept).sum())
 
 
-def without_heldout(found: TextDataset) -> list[str]:
-    """Texts to learn a language from: those of train and the unlabelled ones, without any of validation and test."""
-    judged = set(map(normalized_key, [*found.validation.texts, *found.test.texts]))
-    return [text for text in [*found.train.texts, *found.unlabelled] if normalized_key(text) not in judged]
+def without_heldout(dataset: TextDataset) -> list[str]:
+    """Texts for language modelling: train and unlabelled texts that are not in validation or test."""
+    heldout = set(map(normalized_key, [*dataset.validation.texts, *dataset.test.texts]))
+    return [text for text in [*dataset.train.texts, *dataset.unlabelled] if normalized_key(text) not in heldout]
 
 
-def check(found: TextDataset, source: str) -> TextDataset:
-    """Refuses what a classifier cannot learn from or be judged by.
+def check(dataset: TextDataset, source: str) -> TextDataset:
+    """Refuses splits that a classifier cannot be trained or evaluated on.
 
     Raises:
-        BadInput: names the source and the split or class that has no text.
+        BadInput: a split or a class has no text; the message names it and the source.
     """
     for name in ("train", "validation", "test"):
-        if not getattr(found, name).texts:
+        if not getattr(dataset, name).texts:
             raise BadInput(f"{source}: no texts left for {name}; expected more texts, and different ones")
-    if not found.classes:
-        return found
-    counts = np.bincount(found.train.labels, minlength=len(found.classes))
+    if not dataset.classes:
+        return dataset
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     if not counts.all():
-        name = found.classes[int(np.argmin(counts))]
+        name = dataset.classes[int(np.argmin(counts))]
         raise BadInput(f"{source}: no training text of class {name!r} after the split; expected more of each class")
-    return found
+    return dataset

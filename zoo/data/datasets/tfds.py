@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets: downloaded once, then read whole into memory."""
+"""TensorFlow Datasets (TFDS): downloaded once, then read into memory."""
 
 import socket
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ def read(name: str, parts: Sequence[str], instead: str) -> tuple[dict[str, dict[
     """Reads splits of a data set in the order of its files, the same on every machine.
 
     Args:
-        name: as TFDS has it.
+        name: name of the data set in TFDS.
         parts: names of its splits.
-        instead: a data set that needs no network, to be named in an error.
+        instead: a data set that needs no network, to suggest in an error message.
 
     Returns:
-        For each split its columns `[examples, ...]`, texts as bytes; and the features that TFDS has of them.
+        The columns `[examples, ...]` of each split, texts as bytes; and the `features` of TFDS.
 
     Raises:
-        BadInput: it is not on this machine and cannot be downloaded.
+        BadInput: the data set is not on this machine and cannot be downloaded.
     """
     import tensorflow_datasets as tfds
 
@@ -31,18 +31,18 @@ def read(name: str, parts: Sequence[str], instead: str) -> tuple[dict[str, dict[
         _require_network(name, builder.data_dir, instead)
     try:
         builder.download_and_prepare()
-        found = {
+        columns = {
             part: tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1, shuffle_files=False)) for part in parts
         }
     except Exception as error:
-        # A download can fail in any layer of TFDS; all of it means the same to a user.
+        # A download can fail in any layer of TFDS; to a user all failures mean the same.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"--dataset={name} cannot be read from {builder.data_dir}: {reason}") from error
-    return found, builder.info.features
+    return columns, builder.info.features
 
 
 def _require_network(name: str, folder: str, instead: str) -> None:
-    """Asks once, for seconds: TFDS itself would try for minutes and leave partial files."""
+    """Tries to connect once, for 5 s: TFDS itself would retry for minutes and leave partial files."""
     try:
         socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Texts to ids: tokenizers, special tokens, masking, alignment of words and tokens.
+"""Text preprocessing: tokenizers, special tokens, masking, alignment of words and tokens.
 
 May import data.
 Start at tokenizer.py, then encoding.py.

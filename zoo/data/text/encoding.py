@@ -1,4 +1,4 @@
-"""Texts as arrays: encoded once and kept, then cut and padded for a network."""
+"""Token ids of texts: encoded once and cached, then truncated and padded, or cut into windows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +16,21 @@ from zoo.errors import BadInput
 __all__ = ["CUTS", "Encoded", "cache_folder", "encoded", "padded", "trained", "windows"]
 
 CUTS = ("head", "tail", "head_tail")
-# Part of the name of every kept file: raised when the meaning of the files changes.
+# Part of the name of every cached file: raised when the meaning of the files changes.
 _FORMAT = b"1"
 
 
 def trained(
     texts: Sequence[str], kind: str, vocabulary_size: int, cache: Path | None, notes: list[str] | None = None
 ) -> Tokenizer:
-    """A tokenizer trained on the texts (`tokenizer.train`), or the same one kept by an earlier run.
+    """A tokenizer trained on the texts (`tokenizer.train`), or the same one from the cache.
 
     Args:
-        texts: of the training split.
+        texts: texts of the training split.
         kind: one of `tokenizer.KINDS`.
-        vocabulary_size: most ids.
-        cache: folder, see `cache_folder`; None keeps nothing.
-        notes: gets a line where the cache was damaged or cannot be written.
+        vocabulary_size: maximum number of ids.
+        cache: cache folder (`cache_folder`); None disables the cache.
+        notes: gets a line where the cache is damaged or cannot be written.
     """
     name = caches.name_of(b"tokenizer", *_version(), f"{kind} {vocabulary_size}".encode(), *caches.content(texts))
 
@@ -38,28 +38,28 @@ def trained(
         definition = tokenizer.train(texts, kind, vocabulary_size).to_json()
         return {"json": np.frombuffer(definition.encode(), np.uint8)}
 
-    return Tokenizer.from_json(caches.kept(cache, name, compute, notes)["json"].tobytes().decode())
+    return Tokenizer.from_json(caches.cached(cache, name, compute, notes)["json"].tobytes().decode())
 
 
 def encoded(texts: Sequence[str], tokenizer: Tokenizer, cache: Path | None, notes: list[str] | None = None) -> Encoded:
-    """The ids of texts, or the same ids kept by an earlier run.
+    """The ids of texts, computed or from the cache.
 
     Args:
-        texts: any number.
-        tokenizer: kept ids belong to its whole definition.
-        cache: folder, see `cache_folder`; None keeps nothing.
-        notes: gets a line where the cache was damaged or cannot be written.
+        texts: any number of texts.
+        tokenizer: its whole definition is part of the cache key.
+        cache: cache folder (`cache_folder`); None disables the cache.
+        notes: gets a line where the cache is damaged or cannot be written.
     """
     name = caches.name_of(b"ids", *_version(), tokenizer.to_json().encode(), *caches.content(texts))
-    return Encoded(**caches.kept(cache, name, lambda: tokenizer.encode(texts)._asdict(), notes))
+    return Encoded(**caches.cached(cache, name, lambda: tokenizer.encode(texts)._asdict(), notes))
 
 
 def padded(encoded: Encoded, max_length: int, cut: str = "head") -> dict[str, np.ndarray]:
-    """Texts as rows of one width, that of the longest after cutting.
+    """Truncates texts and pads them to the width of the longest one.
 
     Args:
-        encoded: the texts' ids.
-        max_length: most tokens that are kept of a text.
+        encoded: ids of the texts.
+        max_length: maximum number of tokens per text.
         cut: which tokens of a longer text are kept: the first ("head"), the last ("tail"), or the first quarter of
             `max_length` and the last three quarters ("head_tail"; 128 + 382 did best in Sun et al., "How to fine-tune
             BERT for text classification?", 2019).
@@ -79,36 +79,36 @@ def padded(encoded: Encoded, max_length: int, cut: str = "head") -> dict[str, np
     lengths = np.diff(encoded.starts)
     from_start = np.arange(len(encoded.ids)) - np.repeat(encoded.starts[:-1], lengths)
     to_end = np.repeat(lengths, lengths) - from_start
-    stays = (from_start < head) | (to_end <= max_length - head)
-    kept = np.minimum(lengths, max_length)
-    width = int(kept.max(initial=1))
-    tokens = np.zeros((len(kept), width), np.int32)
-    # Both masks run through the texts in the same order, and through each from left to right.
-    tokens[np.arange(width) < kept[:, None]] = encoded.ids[stays]
-    return {"tokens": tokens, "length": np.maximum(kept, 1).astype(np.int32)}
+    kept = (from_start < head) | (to_end <= max_length - head)
+    kept_lengths = np.minimum(lengths, max_length)
+    width = int(kept_lengths.max(initial=1))
+    tokens = np.zeros((len(lengths), width), np.int32)
+    # Both masks are in the order of the texts, and from left to right within each text.
+    tokens[np.arange(width) < kept_lengths[:, None]] = encoded.ids[kept]
+    return {"tokens": tokens, "length": np.maximum(kept_lengths, 1).astype(np.int32)}
 
 
 def windows(encoded: Encoded, width: int) -> dict[str, np.ndarray]:
-    """All of the texts in rows of at most `width + 1` tokens, for a model that predicts the next one.
+    """Windows of at most `width + 1` tokens that cover all texts, for next-token prediction.
 
-    Each row but a text's first begins with the token that the one before ended with, so that every token but the first
-    of a text is predicted exactly once. Texts of fewer than two tokens have nothing to predict.
+    Each window but a text's first begins with the last token of the one before, so every token but the first of a text
+    is predicted exactly once. Texts of fewer than two tokens have nothing to predict.
 
     Returns:
-        `tokens` and `length` as of `padded`.
+        `tokens` and `length` as `padded` returns them.
     """
     lengths = np.diff(encoded.starts)
     counts = np.maximum(-(-(lengths - 1) // width), 0)
     texts = np.repeat(np.arange(len(lengths)), counts)
-    # The number of each row inside its text.
+    # The number of each window within its text.
     within = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    begins = encoded.starts[:-1][texts] + within * width
-    ends = np.minimum(begins + width + 1, encoded.starts[1:][texts])
-    kept = ends - begins
-    tokens = np.zeros((len(kept), int(kept.max(initial=1))), np.int32)
-    real = np.arange(tokens.shape[1]) < kept[:, None]
-    tokens[real] = encoded.ids[(begins[:, None] + np.arange(tokens.shape[1]))[real]]
-    return {"tokens": tokens, "length": kept.astype(np.int32)}
+    starts = encoded.starts[:-1][texts] + within * width
+    ends = np.minimum(starts + width + 1, encoded.starts[1:][texts])
+    lengths = ends - starts
+    tokens = np.zeros((len(lengths), int(lengths.max(initial=1))), np.int32)
+    real = np.arange(tokens.shape[1]) < lengths[:, None]  # [windows, width + 1]
+    tokens[real] = encoded.ids[(starts[:, None] + np.arange(tokens.shape[1]))[real]]
+    return {"tokens": tokens, "length": lengths.astype(np.int32)}
 
 
 def _version() -> tuple[bytes, bytes]:

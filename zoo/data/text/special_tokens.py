@@ -1,4 +1,4 @@
-"""Texts as BERT reads them: `[CLS] text [SEP]`, or `[CLS] one [SEP] other [SEP]` in two segments.
+"""BERT's special tokens: `[CLS] text [SEP]`, or `[CLS] first [SEP] second [SEP]` in two segments.
 
 Devlin et al., "BERT" (2019), section 3 and figure 2.
 """
@@ -11,12 +11,12 @@ from zoo.data.text import encoding
 from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
 
-# Between the two texts of a pair where they travel as one: a sign that stands for just this, and in no text.
+# Joins the two texts of a pair into one string: a character made for this purpose, which no text contains.
 PAIR_SEPARATOR = "\N{SYMBOL FOR RECORD SEPARATOR}"
 
 
 class SpecialTokens(NamedTuple):
-    """The ids that stand around a text."""
+    """The ids around a text: [CLS] first, [SEP] last."""
 
     first: int
     last: int
@@ -26,81 +26,85 @@ def from_tokenizer(tokenizer: Tokenizer) -> SpecialTokens:
     """The ids of [CLS] and [SEP].
 
     Raises:
-        BadInput: the tokenizer has none.
+        BadInput: the tokenizer lacks one of them.
     """
-    found = [tokenizer.id_of(token) for token in ("[CLS]", "[SEP]")]
-    if None in found:
-        raise BadInput("the tokenizer has no [CLS] and [SEP]; expected one of a BERT, or one trained here")
-    return SpecialTokens(*found)
+    ids = [tokenizer.id_of(token) for token in ("[CLS]", "[SEP]")]
+    if None in ids:
+        raise BadInput("the tokenizer has no [CLS] and [SEP]; expected a BERT tokenizer, or one trained here")
+    return SpecialTokens(*ids)
 
 
 def add_special_tokens(
-    encoded: Encoded, frame: SpecialTokens, max_length: int, cut: str = "head"
+    encoded: Encoded, special_tokens: SpecialTokens, max_length: int, cut: str = "head"
 ) -> dict[str, np.ndarray]:
-    """Texts in their frames, as rows of one width, that of the longest after cutting.
+    """Truncates texts, adds their special tokens and pads them to the width of the longest one.
 
     Args:
-        encoded: the texts' ids.
-        frame: of the tokenizer.
-        max_length: most tokens of a row, the frame's two included.
-        cut: which tokens of a longer text are kept; one of `text.CUTS`.
+        encoded: ids of the texts.
+        special_tokens: ids of [CLS] and [SEP].
+        max_length: maximum number of tokens per row, the two special ones included.
+        cut: which tokens of a longer text are kept; one of `encoding.CUTS`.
 
     Returns:
         `tokens` int32 `[texts, width]`, 0 after a text's end, and `length` int32 `[texts]`, 2 or more.
 
     Raises:
-        BadInput: there is no room for a token.
+        BadInput: `max_length` leaves no room for a token.
     """
     check_room(max_length, 3)
     inner = encoding.padded(encoded, max_length - 2, cut)["tokens"]
     lengths = np.minimum(np.diff(encoded.starts), max_length - 2).astype(np.int32)
-    tokens = np.pad(inner, [(0, 0), (1, 1)])
-    tokens[:, 0] = frame.first
-    tokens[np.arange(len(tokens)), lengths + 1] = frame.last
+    tokens = np.pad(inner, [(0, 0), (1, 1)])  # [texts, width]
+    tokens[:, 0] = special_tokens.first
+    tokens[np.arange(len(tokens)), lengths + 1] = special_tokens.last
     return {"tokens": tokens, "length": lengths + np.int32(2)}
 
 
 def add_special_tokens_to_pairs(
-    one: Encoded, other: Encoded, frame: SpecialTokens, max_length: int
+    first: Encoded, second: Encoded, special_tokens: SpecialTokens, max_length: int
 ) -> dict[str, np.ndarray]:
-    """Pairs of texts; of a pair that is too long the longer text loses its end first.
+    """Joins pairs of texts with their special tokens; the longer text of a pair is truncated first.
 
     Args:
-        one: the ids of the first texts.
-        other: of the second ones, as many.
-        frame: of the tokenizer.
-        max_length: most tokens of a row, the frame's three included.
+        first: ids of the first texts.
+        second: ids of the second texts, one for each first one.
+        special_tokens: ids of [CLS] and [SEP].
+        max_length: maximum number of tokens per row, the three special ones included.
 
     Returns:
-        As of `add_special_tokens`, and `segments` int32 `[texts, width]`: 1 at the second text and the [SEP] behind it.
+        `tokens` and `length` as `add_special_tokens` returns them, and `segments` int32 `[texts, width]`: 1 at the
+        second text and the [SEP] after it.
 
     Raises:
-        BadInput: there is no room for a token of each.
+        BadInput: `max_length` leaves no room for a token of each text.
     """
     check_room(max_length, 5)
     room = max_length - 3
-    both = np.diff(one.starts), np.diff(other.starts)
-    kept = np.minimum(both[0], np.maximum(room - both[1], (room + 1) // 2))
-    kept = kept, np.minimum(both[1], room - kept)
-    parts = [encoding.padded(part, room)["tokens"] for part in (one, other)]
-    length = kept[0] + kept[1] + 3
-    places = np.arange(int(length.max(initial=3)))
-    second = kept[0][:, None] + 2
+    first_lengths, second_lengths = np.diff(first.starts), np.diff(second.starts)
+    first_kept = np.minimum(first_lengths, np.maximum(room - second_lengths, (room + 1) // 2))
+    second_kept = np.minimum(second_lengths, room - first_kept)
+    parts = [encoding.padded(part, room)["tokens"] for part in (first, second)]
+    length = first_kept + second_kept + 3
+    positions = np.arange(int(length.max(initial=3)))  # [width]
+    second_start = first_kept[:, None] + 2  # [texts, 1]
     rows = np.arange(len(length))[:, None]
-    inner = [np.minimum(np.maximum(places - start, 0), part.shape[1] - 1) for start, part in zip((1, second), parts)]
-    tokens = np.where(places < second, parts[0][rows, inner[0]], parts[1][rows, inner[1]])
-    tokens[:, 0] = frame.first
-    tokens = np.where((places == second - 1) | (places == length[:, None] - 1), frame.last, tokens)
-    inside = places < length[:, None]
-    columns = {"tokens": tokens * inside, "segments": (places >= second) & inside, "length": length}
+    inner = [
+        np.minimum(np.maximum(positions - start, 0), part.shape[1] - 1) for start, part in zip((1, second_start), parts)
+    ]
+    tokens = np.where(positions < second_start, parts[0][rows, inner[0]], parts[1][rows, inner[1]])  # [texts, width]
+    tokens[:, 0] = special_tokens.first
+    is_last = (positions == second_start - 1) | (positions == length[:, None] - 1)
+    tokens = np.where(is_last, special_tokens.last, tokens)
+    inside = positions < length[:, None]
+    columns = {"tokens": tokens * inside, "segments": (positions >= second_start) & inside, "length": length}
     return {name: column.astype(np.int32) for name, column in columns.items()}
 
 
-def check_room(max_length: int, fewest: int) -> None:
-    """Refuses rows that have no room for a token of each text.
+def check_room(max_length: int, minimum: int) -> None:
+    """Refuses rows without room for a token of each text.
 
     Raises:
-        BadInput: they have not.
+        BadInput: `max_length` is below the minimum.
     """
-    if max_length < fewest:
-        raise BadInput(f"the longest row is {max_length} tokens: expected {fewest} or more, with [CLS] and [SEP]")
+    if max_length < minimum:
+        raise BadInput(f"the longest row is {max_length} tokens: expected {minimum} or more, with [CLS] and [SEP]")

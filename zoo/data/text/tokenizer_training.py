@@ -1,4 +1,4 @@
-"""Trains tokenizers: the same texts give the same bytes of tokenizer.json, on every machine."""
+"""Tokenizer training: the same texts give the same bytes of tokenizer.json on every machine."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ import tokenizers
 from zoo.errors import BadInput
 
 KINDS = ("wordpiece", "bpe", "word", "char")
-# Of language models: their texts come back as they were, upper case, spaces and line ends included.
+# For language models: lossless; upper case, spaces and line ends are restored.
 EXACT = ("byte", "character", "byte_bpe")
-# In the order of their ids; the last three are for a Transformer.
+# In the order of their ids; the last three are for Transformers.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# What is seen once teaches nothing but how to treat the unknown.
-_SEEN = 2
+# Tokens that occur once become [UNK], which is trained on them.
+_MIN_FREQUENCY = 2
 _CONTINUES = "##"
-# A word with the space before it (as "▁"), a number, or a run of signs. Chinese has no spaces: a clause is one word.
+# A word with the space before it (as "▁"), a number, or a run of symbols. Chinese has no spaces: a clause is one word.
 _WORDS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^▁\p{L}\p{M}\p{N}]+"
 
 
-def learned(texts: Sequence[str], kind: str, vocabulary_size: int) -> str:
+def train(texts: Sequence[str], kind: str, vocabulary_size: int) -> str:
     """The tokenizer.json of a tokenizer of one of `KINDS` or `EXACT`, see `tokenizer.train`."""
-    texts = [whole(text) for text in texts]
-    made = _untrained(kind)
-    made.train_from_iterator(texts, _trainer(made, kind, texts, vocabulary_size), length=len(texts))
+    texts = [valid_unicode(text) for text in texts]
+    tokenizer = _untrained(kind)
+    tokenizer.train_from_iterator(texts, _trainer(tokenizer, kind, texts, vocabulary_size), length=len(texts))
     if kind == "wordpiece":
-        made = _with_vocabulary(made.get_vocab(with_added_tokens=True))
-    made.decoder = _decoder(kind)
-    return made.to_str()
+        tokenizer = _with_vocabulary(tokenizer.get_vocab(with_added_tokens=True))
+    tokenizer.decoder = _decoder(kind)
+    return tokenizer.to_str()
 
 
-def whole(text: str) -> str:
-    """The text itself.
+def valid_unicode(text: str) -> str:
+    """Returns the text unchanged if it is valid Unicode.
 
     Raises:
-        BadInput: it cannot be written in UTF-8, so the library cannot read it.
+        BadInput: it cannot be encoded as UTF-8, so the library cannot read it.
     """
     try:
         text.encode()
@@ -47,8 +47,8 @@ def whole(text: str) -> str:
 
 
 def bytes_of_characters() -> dict[str, int]:
-    """The byte that each character of a byte-level piece stands for, as GPT-2 writes them."""
-    # What can be printed stands for itself, the rest in order for what follows Latin-1.
+    """The byte that each character of a byte-level piece encodes, as in GPT-2."""
+    # Printable bytes map to themselves, the others in order to the characters after Latin-1.
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -60,7 +60,7 @@ def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
     normalizers, pre_tokenizers, models = tokenizers.normalizers, tokenizers.pre_tokenizers, tokenizers.models
     steps = [normalizers.NFKC(), normalizers.Lowercase()]
     if kind in ("wordpiece", "word"):
-        # Spaces around Chinese characters. Stripping accents would cost half of the speed.
+        # Adds spaces around Chinese characters. Stripping accents would halve the speed.
         steps += [normalizers.BertNormalizer(clean_text=False, strip_accents=False, lowercase=False)]
     model = {
         "wordpiece": lambda: models.WordPiece(vocabulary or {}, unk_token="[UNK]"),
@@ -68,65 +68,67 @@ def _untrained(kind: str, vocabulary: dict[str, int] | None = None):
         "word": lambda: models.WordLevel(unk_token="[UNK]"),
         "char": lambda: models.WordLevel(unk_token="[UNK]"),
     }[kind]()
-    made = tokenizers.Tokenizer(model)
-    made.normalizer = normalizers.Sequence(steps)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(steps)
     if kind == "bpe":
         marked = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
         split = pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated")
-        made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marked, split])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marked, split])
     elif kind == "char":
-        made.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
+        tokenizer.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
     else:
-        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return made
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
 
 
 def _exact(kind: str):
-    """Characters, bytes, or pieces of bytes as of GPT-2 (Radford et al., 2019, section 2.2)."""
+    """Characters, bytes, or byte-level BPE as in GPT-2 (Radford et al., 2019, section 2.2)."""
     models, pre_tokenizers = tokenizers.models, tokenizers.pre_tokenizers
-    made = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]") if kind == "character" else models.BPE())
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]") if kind == "character" else models.BPE())
     if kind == "character":
-        made.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
+        tokenizer.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
     else:
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "byte_bpe")
-    return made
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "byte_bpe")
+    return tokenizer
 
 
-def _trainer(made, kind: str, texts: Sequence[str], vocabulary_size: int):
+def _trainer(tokenizer, kind: str, texts: Sequence[str], vocabulary_size: int):
     trainers = tokenizers.trainers
-    common = {"vocab_size": vocabulary_size, "min_frequency": _SEEN, "show_progress": False}
+    common = {"vocab_size": vocabulary_size, "min_frequency": _MIN_FREQUENCY, "show_progress": False}
     if kind in ("byte", "byte_bpe"):
         size = len(SPECIAL) + 256 if kind == "byte" else vocabulary_size
         alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
         special = {"special_tokens": list(SPECIAL), "initial_alphabet": alphabet}
         return trainers.BpeTrainer(**common | {"vocab_size": size}, **special)
     if kind == "character":
-        # One that was seen once must come back, too.
+        # Characters that occur once must be restored, too.
         return trainers.WordLevelTrainer(special_tokens=list(SPECIAL), **common | {"min_frequency": 1})
     if kind in ("word", "char"):
         return trainers.WordLevelTrainer(special_tokens=list(SPECIAL), **common)
-    alphabet, continued = _alphabet(made, kind, texts, (vocabulary_size - len(SPECIAL)) // 2)
+    alphabet, continued = _alphabet(tokenizer, kind, texts, (vocabulary_size - len(SPECIAL)) // 2)
     # The library breaks ties between merges by id and numbers "##a", "##b" in the order of a hash table, which differs
-    # from process to process. Special tokens are numbered first, in the order given.
+    # from process to process. Special tokens are numbered first, in their order here.
     common |= {"initial_alphabet": alphabet, "limit_alphabet": len(alphabet)}
     special = [*SPECIAL, *(_CONTINUES + character for character in continued)]
     trainer = {"wordpiece": trainers.WordPieceTrainer, "bpe": trainers.BpeTrainer}[kind]
     return trainer(special_tokens=special, **common)
 
 
-def _alphabet(made, kind: str, texts: Sequence[str], most: int) -> tuple[list[str], list[str]]:
-    """The commonest characters that fit in `most` ids, and those that may continue a word of wordpiece."""
+def _alphabet(tokenizer, kind: str, texts: Sequence[str], most: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters that fit in `most` ids, and those of them that may continue a word of wordpiece."""
     points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
     counts = np.bincount(points)
-    found = Counter()
+    frequency = Counter()
     for point in np.flatnonzero(counts):
-        for character in made.normalizer.normalize_str(chr(point)):
-            found[character] += int(counts[point])
-    # Words of bpe begin with its mark, which the texts do not have.
+        for character in tokenizer.normalizer.normalize_str(chr(point)):
+            frequency[character] += int(counts[point])
+    # Words of bpe begin with its mark, which is not in the texts.
     alphabet, continued = (["▁"] if kind == "bpe" else []), []
-    usable = [character for character in found if found[character] >= _SEEN and not character.isspace()]
-    for character in sorted(set(usable) - set(alphabet), key=lambda character: (-found[character], character)):
-        joins = kind == "wordpiece" and _joins(made, character)
+    usable = [
+        character for character in frequency if frequency[character] >= _MIN_FREQUENCY and not character.isspace()
+    ]
+    for character in sorted(set(usable) - set(alphabet), key=lambda character: (-frequency[character], character)):
+        joins = kind == "wordpiece" and _joins(tokenizer, character)
         if len(alphabet) + len(continued) + 1 + joins > most:
             break
         alphabet.append(character)
@@ -134,17 +136,17 @@ def _alphabet(made, kind: str, texts: Sequence[str], most: int) -> tuple[list[st
     return alphabet, continued
 
 
-def _joins(made, character: str) -> bool:
-    """Whether a character may stand inside of a word: it is neither a sign nor Chinese."""
-    normal = made.normalizer.normalize_str(f"a{character}a")
-    return len(made.pre_tokenizer.pre_tokenize_str(normal)) == 1
+def _joins(tokenizer, character: str) -> bool:
+    """Whether a character may be inside a word: it is neither punctuation nor Chinese."""
+    normal = tokenizer.normalizer.normalize_str(f"a{character}a")
+    return len(tokenizer.pre_tokenizer.pre_tokenize_str(normal)) == 1
 
 
 def _with_vocabulary(vocabulary: dict[str, int]):
-    """A wordpiece tokenizer whose special tokens are those of `SPECIAL` alone."""
-    made = _untrained("wordpiece", vocabulary)
-    made.add_special_tokens(list(SPECIAL))
-    return made
+    """A wordpiece tokenizer with exactly the special tokens of `SPECIAL`."""
+    tokenizer = _untrained("wordpiece", vocabulary)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
 
 
 def _decoder(kind: str):

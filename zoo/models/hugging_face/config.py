@@ -1,4 +1,4 @@
-"""config.json of a BERT: checked when it is read, and written for others to read."""
+"""config.json of a BERT: read and checked, and written."""
 
 import dataclasses
 import json
@@ -10,26 +10,26 @@ from zoo.errors import BadInput
 
 FILE = "config.json"
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
-# Far more than anybody has; a damaged number must not make names of a million layers.
+# Far more than any BERT has; a damaged number must not make names of a million layers.
 _MOST_LAYERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What decides, besides the weights, what a BERT computes (Devlin et al. 2019, arXiv:1810.04805).
+    """Hyperparameters of a BERT's architecture (Devlin et al. 2019, arXiv:1810.04805).
 
     Attributes:
-        vocabulary: rows of the token embedding; ids of the tokenizer are less.
-        width: of the hidden states.
+        vocabulary: rows of the token embedding, more than the tokenizer's largest id.
+        width: width of the hidden states.
         layers: number of blocks.
-        heads: of attention, each `width / heads` wide.
-        inner: width of the feed-forward layer inside of a block.
-        positions: the longest sequence, special tokens included.
+        heads: number of attention heads, each `width / heads` wide.
+        inner: width of the hidden layer of the feed-forward layer.
+        positions: maximum sequence length, special tokens included.
         segments: rows of the segment embedding.
-        activation: `gelu` is exact (erf), `gelu_new` its tanh approximation, or `relu`.
+        activation: `gelu` (exact, with erf), `gelu_new` (approximated with tanh) or `relu`.
         epsilon: added to the variance in each layer norm.
-        dropout: rate after the embeddings, the attention and the feed-forward layer.
-        attention_dropout: rate of the attention's weights.
+        dropout: dropout rate after the embeddings, the attention and the feed-forward layer.
+        attention_dropout: dropout rate of the attention weights.
     """
 
     vocabulary: int
@@ -58,9 +58,9 @@ _KEYS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
-# Of the first BERT: what to add to a file of the time before these keys. Never guessed, for they change the network.
-_FIRST = {"model_type": "bert", **{_KEYS[f.name]: f.default for f in dataclasses.fields(Shape)[6:]}}
-# With another value the same weights are another network.
+# Values of the original BERT, suggested for files older than these keys. Not assumed, as they change the network.
+_ORIGINAL = {"model_type": "bert", **{_KEYS[f.name]: f.default for f in dataclasses.fields(Shape)[6:]}}
+# With other values the same weights are a different network.
 _FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False, "pruned_heads": {}}
 
 
@@ -68,57 +68,57 @@ def read(folder: Path) -> dict[str, Any]:
     """The config.json of a folder.
 
     Raises:
-        BadInput: it is missing, or no JSON object.
+        BadInput: the file is missing, or not a JSON object.
     """
     return read_object(folder / FILE, "the one that came with the weights")
 
 
 def read_object(path: Path, expected: str) -> dict[str, Any]:
-    """A file with one JSON object.
+    """Reads a file with one JSON object.
 
     Raises:
-        BadInput: it cannot be read as such; `expected` says what it should have been.
+        BadInput: the file is missing or not a JSON object; the message ends with `expected`.
     """
-    found = read_json(path, expected)
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} is JSON, but no object; expected {expected}")
-    return found
+    value = read_json(path, expected)
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} is JSON, but not an object; expected {expected}")
+    return value
 
 
 def read_json(path: Path, expected: str) -> Any:
-    """A file of JSON.
+    """Reads a JSON file.
 
     Raises:
-        BadInput: it cannot be read as such; `expected` says what it should have been.
+        BadInput: the file is missing or not JSON; the message ends with `expected`.
     """
     try:
         return json.loads(path.read_text(encoding="utf8"))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected {expected}") from None
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is no JSON ({error}); expected {expected}") from None
+        raise BadInput(f"{path} is not JSON ({error}); expected {expected}") from None
 
 
 def shape_of(config: Mapping[str, Any], source: Path) -> Shape:
-    """The shape that a config.json tells.
+    """The shape of a network from its config.json.
 
     Raises:
-        BadInput: no BERT, a key is missing or a number does not fit; `source` is named.
+        BadInput: the model is not a BERT, a key is missing or a number does not fit; the message names `source`.
     """
-    kind = _value(config, "model_type", source)
-    if kind != "bert":
+    model_type = _value(config, "model_type", source)
+    if model_type != "bert":
         raise BadInput(
-            f"{source}: model_type is {_shown(kind)}; expected 'bert' (BERT itself, MacBERT, Chinese wwm, MiniLM): "
-            "other networks compute something else from their weights, choose a folder of this kind"
+            f"{source}: model_type is {_abbreviated(model_type)}; expected 'bert' (BERT itself, MacBERT, Chinese wwm, "
+            "MiniLM): other networks compute something else from their weights, choose a folder of this kind"
         )
     for key, only in _FIXED.items():
         if config.get(key, only) != only:
-            raise BadInput(f"{source}: {key} is {_shown(config[key])}; expected {only!r}, no other is known here")
+            raise BadInput(f"{source}: {key} is {_abbreviated(config[key])}; expected {only!r}, no other is known here")
     values = {field: _value(config, key, source) for field, key in _KEYS.items()}
     for field, value in values.items():
         expected = _expected(field, value)
         if expected:
-            raise BadInput(f"{source}: {_KEYS[field]} is {_shown(value)}; expected {expected}")
+            raise BadInput(f"{source}: {_KEYS[field]} is {_abbreviated(value)}; expected {expected}")
     values |= {field: float(values[field]) for field in ("epsilon", "dropout", "attention_dropout")}
     if values["width"] % values["heads"]:
         raise BadInput(
@@ -129,23 +129,23 @@ def shape_of(config: Mapping[str, Any], source: Path) -> Shape:
 
 
 def labels_of(config: Mapping[str, Any], classes: int, source: Path) -> tuple[str, ...]:
-    """The names of the classes of a `head`, LABEL_0 and so on where the file has none.
+    """The class names of a `head`; LABEL_0, LABEL_1, ... where the file has none.
 
     Raises:
-        BadInput: the names are not those of so many classes.
+        BadInput: the names are not those of `classes` classes.
     """
-    named = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(classes)}
-    if not isinstance(named, dict) or set(named) != set(map(str, range(classes))):
+    id2label = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(classes)}
+    if not isinstance(id2label, dict) or set(id2label) != set(map(str, range(classes))):
         raise BadInput(
-            f"{source}: id2label is {_shown(named)}; expected names for 0 to {classes - 1}, as many as "
+            f"{source}: id2label is {_abbreviated(id2label)}; expected names for 0 to {classes - 1}, as many as "
             "classifier.weight has rows"
         )
-    return tuple(str(named[str(number)]) for number in range(classes))
+    return tuple(str(id2label[str(number)]) for number in range(classes))
 
 
-def written(shape: Shape, architecture: str, labels: tuple[str, ...]) -> dict[str, Any]:
-    """What config.json says of a model; `architecture` is the class of transformers that has its heads."""
-    named = {
+def to_config(shape: Shape, architecture: str, labels: tuple[str, ...]) -> dict[str, Any]:
+    """The config.json of a model; `architecture` is the class of transformers that has its heads."""
+    label_maps = {
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }
@@ -156,19 +156,19 @@ def written(shape: Shape, architecture: str, labels: tuple[str, ...]) -> dict[st
         "position_embedding_type": "absolute",
         "pad_token_id": 0,
         "tie_word_embeddings": True,
-        **(named if labels else {}),
+        **(label_maps if labels else {}),
     }
 
 
 def _value(config: Mapping[str, Any], key: str, source: Path) -> Any:
     if key not in config:
-        usual = f": add it, the first BERT's is {json.dumps(_FIRST[key])}" if key in _FIRST else ""
-        raise BadInput(f"{source} lacks {key!r}; expected a config.json as transformers writes it{usual}")
+        hint = f": add it, the first BERT's is {json.dumps(_ORIGINAL[key])}" if key in _ORIGINAL else ""
+        raise BadInput(f"{source} lacks {key!r}; expected a config.json as transformers writes it{hint}")
     return config[key]
 
 
 def _expected(field: str, value: Any) -> str | None:
-    """What a value should have been, or None where it is good."""
+    """A description of valid values, or None where the value is valid."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     whole = number and isinstance(value, int)
     if field == "activation":
@@ -182,6 +182,6 @@ def _expected(field: str, value: Any) -> str | None:
     return None if whole and value >= 1 else "a whole number, 1 or more"
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "..."

@@ -1,4 +1,4 @@
-"""The files of tensors in a folder: one or many, of any float type, as float32."""
+"""Tensor files of a folder: one or several safetensors, of any float type, read as float32."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from zoo.models.hugging_face import config, weight_names
 
 FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# Weights that other libraries keep, and that are read by running what stands in them, or not at all here.
+# Weight files of other libraries: reading them would run code, or is not supported here.
 _OTHERS = ("*.bin", "*.pt", "*.ckpt*", "*.h5", "*.msgpack", "*.onnx")
 _CONVERT = (
     'python -c "import torch, safetensors.torch as s; s.save_file({name: x.clone().contiguous() for name, x in '
@@ -20,7 +20,7 @@ _CONVERT = (
 _SHARD = r"[\w.-]+\.safetensors"
 _TYPES = {"F32": "<f4", "F16": "<f2"}
 
-# Each file, with the tensors that an index says are in it.
+# Each file, with the names of its tensors by the index.
 Shards = list[tuple[Path, set[str] | None]]
 
 
@@ -28,29 +28,29 @@ def read(folder: Path) -> tuple[Path, dict[str, np.ndarray], list[str]]:
     """Reads all tensors of a folder but `position_ids`.
 
     Returns:
-        The file to name in an error, float32 tensors by name, and what is wrong with them, one phrase each.
+        The file to name in error messages, float32 tensors by name, and a list of problems, one phrase each.
 
     Raises:
-        BadInput: there are none, or a file is damaged.
+        BadInput: there are no weights, or a file is damaged.
     """
     source, shards = _shards(folder)
-    found, wrong = {}, []
+    tensors, problems = {}, []
     for path, listed in shards:
         raw = _raw(path)
         differs = sorted(listed ^ raw.keys()) if listed is not None else []
-        wrong += [f"{name}: {'not' if name in raw else 'only'} in the index as of {path.name}" for name in differs]
-        for name, (kind, shape, content) in raw.items():
+        problems += [f"{name}: {'not' if name in raw else 'only'} in the index as of {path.name}" for name in differs]
+        for name, (dtype, shape, content) in raw.items():
             if weight_names.is_buffer(name):
                 continue
-            if kind != "BF16" and kind not in _TYPES:
-                wrong.append(f"{name}: of type {kind}, expected F32, F16 or BF16")
+            if dtype != "BF16" and dtype not in _TYPES:
+                problems.append(f"{name}: of type {dtype}, expected F32, F16 or BF16")
             else:
-                found[name] = _float32(kind, content).reshape(shape)
-    return source, found, wrong
+                tensors[name] = _float32(dtype, content).reshape(shape)
+    return source, tensors, problems
 
 
 def _shards(folder: Path) -> tuple[Path, Shards]:
-    """The file to name in an error, and all files."""
+    """The file to name in error messages, and all files."""
     single, index = folder / FILE, folder / _INDEX
     if single.exists():
         return single, [(single, None)]
@@ -66,16 +66,16 @@ def _shards(folder: Path) -> tuple[Path, Shards]:
 
 
 def _listed(index: Path) -> Shards:
-    places = config.read_object(index, "the index of the shards").get("weight_map")
-    # Names alone: an index must not point out of its folder.
-    if not isinstance(places, dict) or not places or not all(re.fullmatch(_SHARD, str(x)) for x in places.values()):
+    file_of = config.read_object(index, "the index of the shards").get("weight_map")
+    # File names only: an index must not point out of its folder.
+    if not isinstance(file_of, dict) or not file_of or not all(re.fullmatch(_SHARD, str(x)) for x in file_of.values()):
         raise BadInput(f"{index} has no weight_map; expected the name of a file in the same folder for each tensor")
-    files = sorted(set(places.values()))
-    return [(index.with_name(file), {name for name, place in places.items() if place == file}) for file in files]
+    files = sorted(set(file_of.values()))
+    return [(index.with_name(file), {name for name, other in file_of.items() if other == file}) for file in files]
 
 
 def _raw(path: Path) -> dict[str, tuple[str, list[int], bytearray]]:
-    """Type, shape and bytes of each tensor: the library's own arrays cannot be bfloat16."""
+    """Dtype, shape and bytes of each tensor: the library's arrays cannot be bfloat16."""
     try:
         content = path.read_bytes()
         return {name: (x["dtype"], x["shape"], x["data"]) for name, x in safetensors.deserialize(content)}
@@ -83,13 +83,13 @@ def _raw(path: Path) -> dict[str, tuple[str, list[int], bytearray]]:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected a file of weights") from None
     except safetensors.SafetensorError as error:
         pointer = content.startswith(b"version https://git-lfs")
-        mend = "it is Git LFS' note of the file, run `git lfs pull`" if pointer else "fetch or convert it again"
+        hint = "it is a pointer of Git LFS, run `git lfs pull`" if pointer else "fetch or convert it again"
         reason = str(error).splitlines()[0]
-        raise BadInput(f"{path} is damaged or not whole ({reason}); expected safetensors: {mend}") from None
+        raise BadInput(f"{path} is damaged or incomplete ({reason}); expected safetensors: {hint}") from None
 
 
-def _float32(kind: str, content: bytearray) -> np.ndarray:
-    if kind == "BF16":
-        # NumPy has no such type. It is the upper half of a float32, so this is exact.
+def _float32(dtype: str, content: bytearray) -> np.ndarray:
+    if dtype == "BF16":
+        # NumPy has no bfloat16, which is the upper half of a float32: the conversion is exact.
         return (np.frombuffer(content, "<u2").astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(content, _TYPES[kind]).astype(np.float32, copy=False)
+    return np.frombuffer(content, _TYPES[dtype]).astype(np.float32, copy=False)

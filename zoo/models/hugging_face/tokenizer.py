@@ -1,4 +1,4 @@
-"""The tokenizer of a BERT's folder: vocab.txt as a tokenizer.json, and the files that an export needs around one."""
+"""Tokenizer of a BERT folder: converts vocab.txt to tokenizer.json, and makes the tokenizer files of an export."""
 
 import json
 from pathlib import Path
@@ -16,45 +16,45 @@ SETTINGS = "tokenizer_config.json"
 _SPECIAL = {
     "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
 }  # fmt: skip
-# Their keys in tokenizer_config.json, and transformers' defaults.
-_NORMAL = {
+# Options of the normalizer: keys in tokenizer_config.json -> names in tokenizer.json, and transformers' defaults.
+_NORMALIZER = {
     "do_lower_case": ("lowercase", True),
     "strip_accents": ("strip_accents", None),
     "tokenize_chinese_chars": ("handle_chinese_chars", True),
 }
-# Classes that take a tokenizer.json for what it says; BertTokenizer lets tokenizer_config.json overrule it.
+# Classes that use a tokenizer.json unchanged; for BertTokenizer tokenizer_config.json overrides it.
 _PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _PADDING = ("[PAD]", "<pad>")
 _PARTS = ("model", "normalizer", "pre_tokenizer", "added_tokens")
 
 
 def tokenizer_json(folder: str | Path) -> str:
-    """The tokenizer.json of a folder, or the one that its vocab.txt and tokenizer_config.json mean to transformers.
+    """The tokenizer.json of a folder, or the one that transformers makes of its vocab.txt and tokenizer_config.json.
 
     Raises:
-        BadInput: there is neither file, or one is damaged or contradicts itself.
+        BadInput: both files are missing, or one is damaged or contradicts itself.
     """
     folder = absolute(folder)
     path, settings = find(folder), _settings(folder)
     if path.name == VOCABULARY:
         return _from_vocabulary(path, settings).to_str()
     text = _text(path)
-    made, kept = library(text, path), json.loads(text)
-    normalizer = kept.get("normalizer") or {}
+    tokenizer, definition = library(text, path), json.loads(text)
+    normalizer = definition.get("normalizer") or {}
     if normalizer.get("type") == "BertNormalizer" and settings.get("tokenizer_class") not in _PLAIN:
-        said = {name: settings[key] for key, (name, _) in _NORMAL.items() if key in settings}
-        if any(normalizer.get(name) != value for name, value in said.items()):
-            options = {"clean_text": normalizer.get("clean_text", True)} | _options(normalizer) | said
-            made.normalizer = tokenizers.normalizers.BertNormalizer(**options)
-            return made.to_str()
+        overrides = {name: settings[key] for key, (name, _) in _NORMALIZER.items() if key in settings}
+        if any(normalizer.get(name) != value for name, value in overrides.items()):
+            options = {"clean_text": normalizer.get("clean_text", True)} | _options(normalizer) | overrides
+            tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(**options)
+            return tokenizer.to_str()
     return text
 
 
 def find(folder: Path) -> Path:
-    """The file that a folder's tokenizer is in.
+    """The tokenizer file of a folder.
 
     Raises:
-        BadInput: there is none.
+        BadInput: the folder has no tokenizer.
     """
     for name in (FILE, VOCABULARY):
         if (folder / name).is_file():
@@ -66,53 +66,53 @@ def library(definition: str, source: str | Path = FILE) -> tokenizers.Tokenizer:
     """A tokenizer of the library from the text of a tokenizer.json.
 
     Raises:
-        BadInput: it is none; `source` is named.
+        BadInput: the text is not a tokenizer.json; the message names `source`.
     """
     try:
         return tokenizers.Tokenizer.from_str(definition)
     except Exception as error:
         # The library raises bare Exceptions for whatever is wrong.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{source} is no tokenizer.json ({reason}); expected the one of the weights") from None
+        raise BadInput(f"{source} is not a tokenizer.json ({reason}); expected the one of the weights") from None
 
 
 def check(definition: str, vocabulary: int, source: str | Path = FILE) -> None:
     """Compares a tokenizer with the rows of a token embedding.
 
     Raises:
-        BadInput: an id has no row, which a compiled lookup would not notice, or padding is not 0, as it is in the zoo.
+        BadInput: an id has no row, which a compiled lookup would not notice, or padding is not id 0, as in the zoo.
     """
-    made = library(definition, source)
-    last = max(made.get_vocab(with_added_tokens=True).values(), default=0)
+    tokenizer = library(definition, source)
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if last >= vocabulary:
         raise BadInput(
             f"{source} has the id {last}, the embedding has {vocabulary} rows; expected the tokenizer of these weights"
         )
-    first = made.id_to_token(0)
+    first = tokenizer.id_to_token(0)
     if first not in _PADDING:
         raise BadInput(f"{source} has {first!r} for id 0; expected padding there, {' or '.join(_PADDING)}")
 
 
 def files(definition: str, positions: int) -> dict[str, str]:
-    """The texts of the files that an export's tokenizer needs, by name.
+    """The contents of an export's tokenizer files, by file name.
 
-    [CLS] and [SEP] are put around texts where tokenizer.json leaves that to the caller. vocab.txt is there if it alone
-    makes this very tokenizer.
+    A tokenizer without a post-processor gets one that adds [CLS] and [SEP]. vocab.txt is included if it defines exactly
+    this tokenizer.
     """
-    made = library(definition)
-    known = made.get_vocab(with_added_tokens=True)
-    special = {key: token for key, token in _SPECIAL.items() if token in known}
-    if made.post_processor is None and {"cls_token", "sep_token"} <= special.keys():
-        _frame(made, special)
-        definition = made.to_str()
-    lines, parts = _lines_of(made), json.loads(made.to_str())
+    tokenizer = library(definition)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    special = {key: token for key, token in _SPECIAL.items() if token in vocabulary}
+    if tokenizer.post_processor is None and {"cls_token", "sep_token"} <= special.keys():
+        _add_post_processor(tokenizer, special)
+        definition = tokenizer.to_str()
+    lines, parts = _vocabulary_lines(tokenizer), json.loads(tokenizer.to_str())
     settings = {"tokenizer_class": _PLAIN[0] if lines is None else "BertTokenizer", "model_max_length": positions}
-    # Unless it is asked to, a plain tokenizer says nothing of segments, and of a pair both texts would be the first.
+    # A plain tokenizer returns no token_type_ids by default: both texts of a pair would be in the first segment.
     settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     if lines is not None:
-        settings |= {key: parts["normalizer"][name] for key, (name, _) in _NORMAL.items()}
-    found = {FILE: definition, SETTINGS: json.dumps(settings | special, indent=1) + "\n"}
-    return found | ({} if lines is None else {VOCABULARY: "".join(f"{line}\n" for line in lines)})
+        settings |= {key: parts["normalizer"][name] for key, (name, _) in _NORMALIZER.items()}
+    contents = {FILE: definition, SETTINGS: json.dumps(settings | special, indent=1) + "\n"}
+    return contents | ({} if lines is None else {VOCABULARY: "".join(f"{line}\n" for line in lines)})
 
 
 def _text(path: Path) -> str:
@@ -121,16 +121,17 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected the file of the weights") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is no text in UTF-8; expected the file of the weights") from None
+        raise BadInput(f"{path} is not text in UTF-8; expected the file of the weights") from None
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
-    found = config.read_object(path, "that of the tokenizer, or none") if path.exists() else {}
-    for key in _NORMAL:
-        if not isinstance(found.get(key), bool | None) or (found.get(key, True) is None and key != "strip_accents"):
-            raise BadInput(f"{path}: {key} is {found[key]!r}; expected true or false")
-    return found
+    settings = config.read_object(path, "that of the tokenizer, or none") if path.exists() else {}
+    for key in _NORMALIZER:
+        value = settings.get(key)
+        if not isinstance(value, bool | None) or (settings.get(key, True) is None and key != "strip_accents"):
+            raise BadInput(f"{path}: {key} is {value!r}; expected true or false")
+    return settings
 
 
 def _from_vocabulary(path: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -149,11 +150,12 @@ def _from_vocabulary(path: Path, settings: dict[str, Any]) -> tokenizers.Tokeniz
             f"{path.parent} has tokens besides {VOCABULARY}; expected a {FILE} then: make it with transformers, "
             "`AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
         )
-    return _made(vocabulary, {name: settings.get(key, usual) for key, (name, usual) in _NORMAL.items()}, special)
+    options = {name: settings.get(key, default) for key, (name, default) in _NORMALIZER.items()}
+    return _bert_tokenizer(vocabulary, options, special)
 
 
 def _vocabulary(path: Path) -> dict[str, int]:
-    """The ids of tokens; space at the end of a line is no part of one, and the last of equal lines counts."""
+    """The ids of tokens; space at the end of a line is ignored, and the last of equal lines counts."""
     try:
         return tokenizers.models.WordPiece.read_file(str(path))
     except Exception as error:
@@ -161,46 +163,50 @@ def _vocabulary(path: Path) -> dict[str, int]:
         raise BadInput(f"{path} cannot be read ({reason}); expected a token in each line, in UTF-8") from None
 
 
-def _made(vocabulary: dict[str, int], options: dict[str, bool | None], special: dict[str, str]) -> tokenizers.Tokenizer:
+def _bert_tokenizer(
+    vocabulary: dict[str, int], options: dict[str, bool | None], special: dict[str, str]
+) -> tokenizers.Tokenizer:
     """The BERT tokenizer of a vocabulary, as transformers makes it."""
-    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token=special["unk_token"]))
-    made.normalizer = tokenizers.normalizers.BertNormalizer(clean_text=True, **options)
-    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    made.decoder = tokenizers.decoders.WordPiece(prefix="##")
-    made.add_special_tokens(list(special.values()))
-    _frame(made, special)
-    return made
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token=special["unk_token"]))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(clean_text=True, **options)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece(prefix="##")
+    tokenizer.add_special_tokens(list(special.values()))
+    _add_post_processor(tokenizer, special)
+    return tokenizer
 
 
-def _frame(made: tokenizers.Tokenizer, special: dict[str, str]) -> None:
+def _add_post_processor(tokenizer: tokenizers.Tokenizer, special: dict[str, str]) -> None:
+    """Makes the tokenizer add [CLS] and [SEP]."""
     start, stop = special["cls_token"], special["sep_token"]
-    made.post_processor = tokenizers.processors.TemplateProcessing(
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{start}:0 $A:0 {stop}:0",
         pair=f"{start}:0 $A:0 {stop}:0 $B:1 {stop}:1",
-        special_tokens=[(token, made.token_to_id(token)) for token in (start, stop)],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (start, stop)],
     )
 
 
-def _lines_of(made: tokenizers.Tokenizer) -> list[str] | None:
-    """The lines of a vocab.txt that makes this very tokenizer, or None."""
-    parts = json.loads(made.to_str())
-    normalizer, known = parts["normalizer"] or {}, made.get_vocab(with_added_tokens=True)
-    bert = normalizer.get("type") == "BertNormalizer" and parts["model"]["type"] == "WordPiece"
-    if not bert or not set(_SPECIAL.values()) <= known.keys():
+def _vocabulary_lines(tokenizer: tokenizers.Tokenizer) -> list[str] | None:
+    """The lines of a vocab.txt that defines exactly this tokenizer, or None."""
+    parts = json.loads(tokenizer.to_str())
+    normalizer, vocabulary = parts["normalizer"] or {}, tokenizer.get_vocab(with_added_tokens=True)
+    is_bert = normalizer.get("type") == "BertNormalizer" and parts["model"]["type"] == "WordPiece"
+    if not is_bert or not set(_SPECIAL.values()) <= vocabulary.keys():
         return None
-    lines = sorted(known, key=known.get)
+    lines = sorted(vocabulary, key=vocabulary.get)
     if any("\n" in line or line != line.rstrip() for line in lines):
         return None
-    again = json.loads(_made({line: id for id, line in enumerate(lines)}, _options(normalizer), _SPECIAL).to_str())
-    return lines if all(again[part] == parts[part] for part in _PARTS) else None
+    rebuilt = _bert_tokenizer({line: id for id, line in enumerate(lines)}, _options(normalizer), _SPECIAL)
+    rebuilt_parts = json.loads(rebuilt.to_str())
+    return lines if all(rebuilt_parts[part] == parts[part] for part in _PARTS) else None
 
 
 def _options(normalizer: dict[str, Any]) -> dict[str, bool | None]:
-    return {name: normalizer.get(name, usual) for name, usual in _NORMAL.values()}
+    return {name: normalizer.get(name, default) for name, default in _NORMALIZER.values()}
 
 
 def _content(token: Any, path: Path, key: str) -> str:
-    """A token that stands alone, or with how it is to be cut out."""
+    """The text of a token, which may be a string or an object with options."""
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
         raise BadInput(f"{path.with_name(SETTINGS)}: {key} is {token!r}; expected a token")

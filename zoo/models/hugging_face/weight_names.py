@@ -1,4 +1,4 @@
-"""Where each weight of a BERT stands in a PyTorch file, and what it is called here."""
+"""Weight names of a BERT: in PyTorch files, and in the zoo."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import numpy as np
 
 from zoo.models.hugging_face.config import Shape
 
-# The first part of their names here, and the start of their names there.
+# Heads: first part of the zoo's weight names -> prefix of PyTorch's names.
 HEADS = {"pooler": "pooler.", "mask": "cls.predictions.", "next": "cls.seq_relationship.", "head": "classifier."}
 _TOKENS = "embeddings.word_embeddings.weight"
 _DECODER = "cls.predictions.decoder.weight"
 _BACKBONE = "bert."
-# TensorFlow's names, in files of 2018 and 2019; and a second name of one tensor.
-_OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias", "decoder.bias": "bias"}
-# 0, 1, 2, ...: no weight.
+# TensorFlow's names, in files of 2018 and 2019; and a second name of the same tensor.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias", "decoder.bias": "bias"}
+# 0, 1, 2, ...: not a weight.
 _BUFFER = "embeddings.position_ids"
 
 
@@ -22,9 +22,9 @@ class Tensor(NamedTuple):
     """A tensor of a PyTorch file.
 
     Attributes:
-        name: without `bert.`.
-        shape: as it is there.
-        kernel: whether it is `[out, in]` there, `[in, out]` here.
+        name: name in the file, without `bert.`.
+        shape: shape in the file.
+        kernel: whether it is a kernel, `[out, in]` in the file and `[in, out]` in the zoo.
     """
 
     name: str
@@ -33,22 +33,22 @@ class Tensor(NamedTuple):
 
 
 def backbone(shape: Shape) -> dict[str, Tensor]:
-    """All weights but the heads' by their names here."""
-    found = {
+    """All weights but the heads', by the zoo's names."""
+    tensors = {
         "embedding/token": Tensor(_TOKENS, (shape.vocabulary, shape.width)),
         "embedding/position": Tensor("embeddings.position_embeddings.weight", (shape.positions, shape.width)),
         "embedding/segment": Tensor("embeddings.token_type_embeddings.weight", (shape.segments, shape.width)),
         **_norm("embedding/norm", "embeddings.LayerNorm", shape.width),
     }
     for number in range(shape.layers):
-        found |= _block(f"block{number}", f"encoder.layer.{number}", shape)
-    return found
+        tensors |= _block(f"block{number}", f"encoder.layer.{number}", shape)
+    return tensors
 
 
 def heads(shape: Shape, names: Collection[str], classes: int) -> dict[str, Tensor]:
-    """The weights of the heads in `names` by their names here; `classes` is the number of the head's."""
+    """The weights of the heads in `names`, by the zoo's names; `classes` is the number of classes of `head`."""
     width = shape.width
-    found = {
+    by_head = {
         "pooler": _dense("pooler", "pooler.dense", width, width),
         "mask": {
             **_dense("mask/dense", "cls.predictions.transform.dense", width, width),
@@ -58,61 +58,61 @@ def heads(shape: Shape, names: Collection[str], classes: int) -> dict[str, Tenso
         "next": _dense("next", "cls.seq_relationship", width, 2),
         "head": _dense("head", "classifier", width, classes),
     }
-    return {ours: tensor for name in HEADS if name in names for ours, tensor in found[name].items()}
+    return {ours: tensor for name in HEADS if name in names for ours, tensor in by_head[name].items()}
 
 
 def to_ours(
-    found: Mapping[str, np.ndarray], shape: Shape
+    tensors: Mapping[str, np.ndarray], shape: Shape
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
     """Renames and transposes the float32 tensors of a PyTorch file.
 
     Returns:
-        The backbone's weights and the heads', with the names and in the orientation that they have here, and what is
-        wrong with the tensors, one phrase each.
+        The weights of the backbone and of the heads, with the zoo's names and orientation, and a list of problems, one
+        phrase each.
     """
-    plain, wrong = _plain(found)
+    plain, problems = _plain(tensors)
     decoder = plain.get(_DECODER)
     present = [head for head, start in HEADS.items() if any(name.startswith(start) for name in plain)]
     if decoder is not None and not np.array_equal(plain.pop(_DECODER), plain.get(_TOKENS, ())):
-        wrong.append(f"{_DECODER}: not {_TOKENS}, and here the two are one: a decoder of its own is not supported")
+        problems.append(f"{_DECODER}: not {_TOKENS}, and here the two are one: an untied decoder is not supported")
     classes = len(np.atleast_1d(plain.get("classifier.weight", plain.get("classifier.bias", 0))))
-    body, top = backbone(shape), heads(shape, present, classes)
-    wrong += misfits(plain, {tensor.name: tensor.shape for tensor in (body | top).values()})
-    if wrong:
-        return {}, {}, wrong
-    return _renamed(plain, body), _renamed(plain, top), []
+    backbone_layout, head_layout = backbone(shape), heads(shape, present, classes)
+    problems += misfits(plain, {tensor.name: tensor.shape for tensor in (backbone_layout | head_layout).values()})
+    if problems:
+        return {}, {}, problems
+    return _renamed(plain, backbone_layout), _renamed(plain, head_layout), []
 
 
 def to_theirs(weights: Mapping[str, np.ndarray], layout: Mapping[str, Tensor], prefix: bool) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch file, each contiguous; `prefix` puts `bert.` before those below the heads."""
-    found = {}
+    """The tensors of a PyTorch file; `prefix` adds `bert.` to the names of the backbone and the pooler."""
+    tensors = {}
     for ours, (name, _, kernel) in layout.items():
-        own = name.startswith(("cls.", "classifier."))
-        # Contiguous: safetensors writes the memory as it lies, whatever a view of it says.
+        is_head = name.startswith(("cls.", "classifier."))
+        # Contiguous: safetensors writes the memory of a view as it is, without its strides.
         values = np.ascontiguousarray(weights[ours].T if kernel else weights[ours], np.float32)
-        found[_BACKBONE + name if prefix and not own else name] = values
-    return found
+        tensors[_BACKBONE + name if prefix and not is_head else name] = values
+    return tensors
 
 
 def shape_here(tensor: Tensor) -> tuple[int, ...]:
-    """The shape of a tensor in the orientation that it has here."""
+    """The shape of a tensor in the zoo's orientation."""
     return tensor.shape[::-1] if tensor.kernel else tensor.shape
 
 
-def misfits(found: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What is missing, unexpected, of another shape than wanted, or not finite, one phrase each."""
-    wrong = [f"{name}: missing" for name in wanted.keys() - found.keys()]
-    wrong += [f"{name}: unexpected" for name in found.keys() - wanted.keys()]
-    for name in wanted.keys() & found.keys():
-        if np.shape(found[name]) != wanted[name]:
-            wrong.append(f"{name}: shape {np.shape(found[name])}, expected {wanted[name]}")
-        elif not np.isfinite(found[name]).all():
-            wrong.append(f"{name}: has numbers that are not finite")
-    return wrong
+def misfits(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The tensors that are missing, unexpected, of another shape or not finite, one phrase each."""
+    problems = [f"{name}: missing" for name in shapes.keys() - tensors.keys()]
+    problems += [f"{name}: unexpected" for name in tensors.keys() - shapes.keys()]
+    for name in shapes.keys() & tensors.keys():
+        if np.shape(tensors[name]) != shapes[name]:
+            problems.append(f"{name}: shape {np.shape(tensors[name])}, expected {shapes[name]}")
+        elif not np.isfinite(tensors[name]).all():
+            problems.append(f"{name}: has numbers that are not finite")
+    return problems
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor of a file is no weight."""
+    """Whether a tensor of a file is a buffer, not a weight."""
     return name.removeprefix(_BACKBONE) == _BUFFER
 
 
@@ -129,11 +129,11 @@ def _norm(ours: str, theirs: str, width: int) -> dict[str, Tensor]:
 
 def _block(ours: str, theirs: str, shape: Shape) -> dict[str, Tensor]:
     width, inner = shape.width, shape.inner
-    found = {}
+    qkv = {}
     for part in ("query", "key", "value"):
-        found |= _dense(f"{ours}/attention/{part}", f"{theirs}.attention.self.{part}", width, width)
+        qkv |= _dense(f"{ours}/attention/{part}", f"{theirs}.attention.self.{part}", width, width)
     return {
-        **found,
+        **qkv,
         **_dense(f"{ours}/attention/output", f"{theirs}.attention.output.dense", width, width),
         **_norm(f"{ours}/attention/norm", f"{theirs}.attention.output.LayerNorm", width),
         **_dense(f"{ours}/inner", f"{theirs}.intermediate.dense", width, inner),
@@ -142,17 +142,17 @@ def _block(ours: str, theirs: str, shape: Shape) -> dict[str, Tensor]:
     }
 
 
-def _plain(found: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The tensors by today's names without prefix, and what contradicts itself."""
-    plain, wrong = {}, []
-    for name, values in found.items():
+def _plain(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The tensors by their current names without prefix, and contradictions between them."""
+    plain, problems = {}, []
+    for name, values in tensors.items():
         short = name.removeprefix(_BACKBONE)
-        for old, new in _OLD.items():
+        for old, new in _OLD_NAMES.items():
             short = short.removesuffix(old) + new if short.endswith(f".{old}") else short
         if short in plain and not np.array_equal(plain[short], values):
-            wrong.append(f"{name}: differs from another tensor that means {short}")
+            problems.append(f"{name}: differs from another tensor that means {short}")
         plain[short] = values
-    return plain, wrong
+    return plain, problems
 
 
 def _renamed(plain: Mapping[str, np.ndarray], layout: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Between the models here and the weights of a BERT as `zoo.models.hugging_face.folder` names them."""
+"""Conversion between Keras models of the zoo and BERT weights with the names of `zoo.models.hugging_face.folder`."""
 
 from collections.abc import Mapping
 
@@ -7,54 +7,54 @@ import numpy as np
 
 from zoo.models.encoder_heads import HEAD
 
-# They are one matrix here: one product gives all three.
+# One matrix in the zoo, so that one product computes all three.
 _FUSED = ("query", "key", "value")
 
 
 def assign(model: keras.Model, weights: Mapping[str, np.ndarray]) -> list[str]:
-    """Sets the weights of an encoder and of the heads on it; others' heads are passed over.
+    """Sets the weights of an encoder and of its heads; weights of other heads are ignored.
 
     Args:
-        model: from `transformer.encoder` or `zoo.models.encoder_heads`.
+        model: a model from `transformer.encoder` or `zoo.models.encoder_heads`.
         weights: `Pretrained.weights`, perhaps with `Pretrained.extra`.
 
     Returns:
-        The layers, of those in `HEAD`, that the weights know nothing of and that were left as they are.
+        The layers of `HEAD` without pretrained weights, which were not changed.
 
     Raises:
         KeyError: a weight of the encoder is missing.
     """
-    fresh = {}
+    unchanged = {}
     for variable in model.weights:
-        layer, found = variable.path.partition("/")[0], array(variable.path, weights)
-        if found is None and layer in HEAD:
-            fresh[layer] = None
-        elif found is None:
+        layer, values = variable.path.partition("/")[0], array(variable.path, weights)
+        if values is None and layer in HEAD:
+            unchanged[layer] = None
+        elif values is None:
             raise KeyError(f"{variable.path}: none of {', '.join(names(variable.path))}")
         else:
-            variable.assign(found)
-    return list(fresh)
+            variable.assign(values)
+    return list(unchanged)
 
 
 def array(path: str, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """What belongs into a variable, from weights as of `assign`; None where they lack a part of it."""
-    wanted = names(path)
-    if not all(name in weights for name in wanted):
+    """The value of a variable, from weights as for `assign`; None where they lack a part of it."""
+    parts = names(path)
+    if not all(name in weights for name in parts):
         return None
-    return np.concatenate([weights[name] for name in wanted], axis=-1)
+    return np.concatenate([weights[name] for name in parts], axis=-1)
 
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
-    """The weights of an encoder and of the heads on it, named and cut as in `Pretrained`."""
-    found = {}
+    """The weights of an encoder and of its heads, named and split as in `Pretrained`."""
+    arrays = {}
     for variable in model.weights:
-        theirs = names(variable.path)
-        found |= dict(zip(theirs, np.split(variable.numpy(), len(theirs), axis=-1), strict=True))
-    return found
+        parts = names(variable.path)
+        arrays |= dict(zip(parts, np.split(variable.numpy(), len(parts), axis=-1), strict=True))
+    return arrays
 
 
 def names(path: str) -> list[str]:
-    """The names of the weights that stand side by side in a variable, as `block0/attention_qkv_kernel`."""
+    """The names of the weights that are concatenated in a variable, such as `block0/attention_qkv_kernel`."""
     layer, _, name = path.partition("/")
     if layer == "mask_bias":
         return ["mask/bias"]

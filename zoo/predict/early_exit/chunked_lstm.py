@@ -85,7 +85,7 @@ class ChunkedLstm:
             cell = layer.directions[0].cell
             weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
             weights = (tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in weights)
-            x, h, c = lstm_scan.onward(tf.cast(x, tf.float32), *weights, h, c)  # x: [size, rows, units]
+            x, h, c = lstm_scan.lstm_from_state(tf.cast(x, tf.float32), *weights, h, c)  # x: [size, rows, units]
             x = tf.cast(x, layer.compute_dtype)
             after.append((h, c))
         real = tf.transpose(real)[:, :, None]  # [size, rows, 1]

@@ -78,10 +78,10 @@ def _examples(
                 raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
     if dataset in images.NAMES:
         loaded = images.load(dataset)
-        labels = tables.places(f"--dataset {dataset}", loaded.classes, predictor.classes)
+        labels = tables.class_indices(f"--dataset {dataset}", loaded.classes, predictor.classes)
         return [loaded.test | {"y": labels[loaded.test["y"]]}]
     run_weights = config.get("weight_column", "") if weight_column is None else ""
-    schema = tables.Known(predictor.classes, predictor.features, run_weights)
+    schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not path.exists():
         parts = [images.load(str(path) if own else dataset, *columns, schema).test]
@@ -92,7 +92,7 @@ def _examples(
     return parts
 
 
-def _of_file(path: Path, columns: tuple[str, str], schema: tables.Known, run: Run) -> list[Columns]:
+def _of_file(path: Path, columns: tuple[str, str], schema: tables.ModelSchema, run: Run) -> list[Columns]:
     loaded = tables.load(path, *columns, schema)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.data.datasets import extra_examples, images, tagging, text_classification
-from zoo.data.datasets.tagging import Tagged
+from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
@@ -40,7 +40,7 @@ def run_arrays(run: Run) -> Splits:
     return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))
 
 
-def run_sentences(run: Run) -> Tagged:
+def run_sentences(run: Run) -> TaggingDataset:
     """The sentences of a tagging run, split as in its training."""
     config = run.config
     names = [name for name in ("train_file", "eval_file", "test_file") if config.get(name)]

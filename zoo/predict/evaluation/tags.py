@@ -27,7 +27,7 @@ def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[st
             file with the columns of the run's, without sentences of the run's training and validation splits.
 
     Returns:
-        `examples`, the number of sentences, and the metrics of `entities.judged` with their intervals (95 %,
+        `examples`, the number of sentences, and the metrics of `entities.evaluate` with their intervals (95 %,
         bootstrap). For another data set also `left_out`, the number of excluded sentences; it is missing where the
         run's own sentences can no longer be read.
 
@@ -82,4 +82,4 @@ def _key(words: list[str]) -> str:
 
 def _metrics(predictor: Tagger, sentences: Sentences) -> dict[str, float]:
     predicted = predictor.tags_of(sentences.words, whole=False)
-    return {"examples": len(predicted), **entities.judged(sentences.tags, predicted, predictor.scheme, final=True)}
+    return {"examples": len(predicted), **entities.evaluate(sentences.tags, predicted, predictor.scheme, final=True)}

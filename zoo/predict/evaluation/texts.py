@@ -109,8 +109,8 @@ def of_file(path: Path, columns: tuple[str, str, str], classes: tuple[str, ...])
 def _check_classes(source: str, classes: tuple[str, ...], expected: tuple[str, ...]) -> None:
     if classes != expected:
         raise BadInput(
-            f"{source} has the {len(classes)} classes {text_classification.few(classes)}; expected the model's "
-            f"{len(expected)}: {text_classification.few(expected)}"
+            f"{source} has the {len(classes)} classes {text_classification.shortened(classes)}; expected the model's "
+            f"{len(expected)}: {text_classification.shortened(expected)}"
         )
 
 

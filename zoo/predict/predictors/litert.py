@@ -140,7 +140,7 @@ def lite(model: keras.Model, path: Path, runtime: str, segments: bool = False) -
     if runtime == "auto" and not (folder / f"{name}.safetensors").exists():
         return None
     notes: list[str] = []
-    content = cache.kept(folder, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
+    content = cache.cached(folder, name, lambda: {"model": np.frombuffer(_converted(model, segments), np.uint8)}, notes)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
     return Lite(content["model"].tobytes(), folder / f"{name}.json")

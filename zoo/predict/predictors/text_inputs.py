@@ -126,5 +126,5 @@ def _member(value: dict[str, Any], name: str, expected: str) -> str:
     if name not in value:
         raise BadInput(f"has {', '.join(map(repr, value)) or 'nothing'}, expected {expected}")
     if not isinstance(value[name], str):
-        raise BadInput(f"{name} is {text_files.shown(value[name])}, expected a string")
+        raise BadInput(f"{name} is {text_files.abbreviated_json(value[name])}, expected a string")
     return value[name]

@@ -73,7 +73,7 @@ def cached_embeddings(
         vectors = embedder.embed(texts, normalized=True, notes=lines)
         return {"vectors": vectors, "notes": np.frombuffer("\n".join(lines).encode(), np.uint8)}
 
-    arrays = caches.kept(cache, name, compute, notes)
+    arrays = caches.cached(cache, name, compute, notes)
     if notes is not None:
         notes += arrays["notes"].tobytes().decode().splitlines()
     return arrays["vectors"]
