@@ -47,3 +47,12 @@ def test_in_the_values_own_units():
     outputs, columns = {"logits": ((predicted - 3) / 2)[:, None]}, {"y": (true - 3) / 2}
     found = evaluation_report.regression(2.0, 3.0)({}, outputs, columns, False)
     assert found == pytest.approx(regression.scores(predicted, true))
+
+
+def test_equal_values_have_no_correlation_however_their_variance_rounds():
+    constant, others = np.full(7, -5 / 3), np.arange(7.0)
+    assert np.var(constant) > 0
+    for predicted, true in ((constant, others), (others, constant), (constant, constant)):
+        metrics = regression.scores(predicted, true)
+        assert "pearson" not in metrics and "spearman" not in metrics
+        assert ("r2" in metrics) == (true is others)

@@ -18,10 +18,10 @@ def scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """
     predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     metrics = {"mse": float(np.mean((predicted - true) ** 2)), "mae": float(np.mean(np.abs(predicted - true)))}
-    variance = float(np.var(true))
-    if variance > 0:
-        metrics["r2"] = 1.0 - metrics["mse"] / variance
-    if variance > 0 and np.var(predicted) > 0:
+    # Not by the variance: rounded, that of equal values may be above 0.
+    if np.ptp(true) > 0:
+        metrics["r2"] = 1.0 - metrics["mse"] / float(np.var(true))
+    if np.ptp(true) > 0 and np.ptp(predicted) > 0:
         metrics["pearson"] = _correlation(predicted, true)
         metrics["spearman"] = _correlation(stats.rankdata(predicted), stats.rankdata(true))
     return metrics
