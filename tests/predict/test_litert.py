@@ -122,7 +122,11 @@ def test_a_damaged_file_is_made_anew(converted, capsys):
     path.write_bytes(content[:-9] + b"123456789")
     assert zoo.load(converted).lite is not None
     assert "is damaged: computing again" in capsys.readouterr().err
-    assert len(path.read_bytes()) == len(content)
+    found, plain = zoo.load(converted), zoo.load(converted, runtime="compiled")
+    assert not capsys.readouterr().err, "the new file is whole"
+    # Not its bytes: Keras numbers the names in it by what the process has made before.
+    one = examples(1)
+    np.testing.assert_allclose(found.lite._run(["x"], [one]), plain.logits(one), atol=1e-4)
 
 
 def test_what_it_needs(converted, run, monkeypatch, capsys):
