@@ -22,7 +22,7 @@ PARTS := 1/4 2/4 3/4 4/4
 test: $(VENV)/.installed
 	failed=0; for part in $(PARTS); do $(BIN)/python -m pytest --part=$$part || failed=1; done; exit $$failed
 
-# Every case of the large tables, and XLA optimises what the tests compile: some minutes more.
+# Every case of the large tables: some minutes more.
 test-all: $(VENV)/.installed
 	failed=0; for part in $(PARTS); do $(BIN)/python -m pytest --all --part=$$part || failed=1; done; exit $$failed
 

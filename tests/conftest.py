@@ -1,7 +1,6 @@
 """Four logical CPUs for all tests of this process, set before TensorFlow starts; quick tests first.
 
-`make test` runs a sample of the large tables of cases, without XLA's optimisation; `make test-all` runs every case with
-it. Tests with processes of their own always compile as users do.
+`make test` runs a sample of the large tables of cases; `make test-all` runs every case.
 """
 
 import os
@@ -27,33 +26,23 @@ hypothesis.settings.load_profile("steady")
 def pytest_addoption(parser):
     about = "Run one part of so many, by files: XLA's programs stay in a process's memory until it ends."
     parser.addoption("--part", default="1/1", help=about)
-    parser.addoption("--all", action="store_true", help="Run every case of the large tables, optimised by XLA.")
+    parser.addoption("--all", action="store_true", help="Run every case of the large tables.")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: a case whose neighbours cover the same; runs with --all.")
     # The process that only hands out tests needs no TensorFlow.
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
-        _start_tensorflow(optimized=config.getoption("all"))
+        _start_tensorflow()
 
 
-def _start_tensorflow(optimized: bool) -> None:
-    flags = os.environ.get("XLA_FLAGS")
-    if not optimized:
-        # Programs here run for a few steps, and LLVM's optimisation of one takes longer than these.
-        os.environ["XLA_FLAGS"] = f"{flags or ''} --xla_backend_optimization_level=0"
+def _start_tensorflow() -> None:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-    # Graphs here run for a few steps, and optimising one takes seconds.
+    # Graphs here run for a few steps, and optimising one takes seconds. The tests with processes of their own optimise.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    if not optimized:
-        # XLA reads its flags once, with its first program; processes that tests start must not inherit them.
-        tf.function(lambda: tf.ones(()), jit_compile=True)()
-        os.environ.pop("XLA_FLAGS")
-        if flags is not None:
-            os.environ["XLA_FLAGS"] = flags
 
 
 def pytest_ignore_collect(collection_path, config):
