@@ -70,7 +70,7 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
     Args:
         workdir: folder of the run.
         config: config of the run that is about to start.
-        identity: see `Run`.
+        identity: what must not change besides the config; see `Run`.
 
     Returns:
         Whether the folder holds this run already.
