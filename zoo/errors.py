@@ -1,7 +1,12 @@
-"""Errors that a user can fix, each with its exit code."""
+"""Errors that a user can fix, each with its exit code, and the one line for all others."""
 
 import difflib
+import os
+import traceback
 from collections.abc import Sequence
+
+# Longest part of a foreign message that is shown; TensorFlow's may have pages.
+_LONGEST = 300
 
 
 class ZooError(Exception):
@@ -39,6 +44,35 @@ class Stopped(ZooError):
         self.exit_code = 128 + signal_number
 
 
+def unforeseen(error: BaseException, kept: str = "", full: bool = False) -> str:
+    """The line for an error that nobody expected; a program that prints it ends with exit code 1.
+
+    Args:
+        error: the error, of any type. Its notes (`add_note`) are part of the line: they say what was kept.
+        kept: what was kept besides, and how to go on.
+        full: whether to put the traceback before the line (`--traceback`).
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0][:_LONGEST] if lines else ""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        message = f"not enough memory; {message}".removesuffix("; ")
+    what = f"unexpected {type(error).__name__}{': ' if message else ''}{message}{_place(error)}"
+    parts = [part for part in (what, *getattr(error, "__notes__", ()), kept) if part]
+    parts.append("please report it with this output" if full else "please report it with what --traceback prints")
+    # Control characters of a foreign message must not reach a terminal.
+    line = "".join(each if each.isprintable() else " " for each in "; ".join(parts))
+    return "".join(traceback.format_exception(error)) + line if full else line
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the innermost frame outside of installed packages, but for this one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = os.path.dirname(__file__)
+    foreign = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}", f"{os.sep}lib{os.sep}python", "<")
+    own = [each for each in frames if each.filename.startswith(here) or not any(f in each.filename for f in foreign)]
+    return "".join(f" ({os.path.relpath(each.filename)}, line {each.lineno})" for each in (own or frames)[-1:])
+
+
 def nearest(name: str, choices: Sequence[str], other: str = "") -> str:
     """A hint for an unknown name: "did you mean" the closest choices, or all choices where none is close.
 
@@ -53,5 +87,7 @@ def nearest(name: str, choices: Sequence[str], other: str = "") -> str:
     return f"expected one of {', '.join(choices)}{f', or {other}' if other else ''}"
 
 
-EXIT_CODES = """\
-exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n"""
+EXIT_CODES = (
+    "exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n, "
+    "1 any other error"
+)
