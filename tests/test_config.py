@@ -85,3 +85,46 @@ def test_every_setting_has_a_help():
 def test_numbers_in_json_are_exact():
     value = float(np.float32(0.1))
     assert json.loads(json.dumps({"x": value}))["x"] == value
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen(Example):
+    """A config whose `build` chooses what is unset."""
+
+    recipe: str = setting("auto", "Which.", choices=("auto", "plain", "new"), before="plain")
+    epochs: float | None = setting(None, "Passes.", minimum=0, may_change=True)
+    hidden: tuple[int, ...] | None = setting(None, "Widths.", minimum=1)
+    fast: bool | None = setting(None, "A switch.")
+    kind: str | None = setting(None, "A choice.", choices=("a", "b"))
+
+
+def chosen(*arguments):
+    values = flags.FlagValues()
+    configs.define_flags(Chosen, "runs/example", values)
+    values(["program", *arguments])
+    return configs.from_flags(Chosen, values)
+
+
+def test_unset_fields_are_filled_and_what_is_set_stays():
+    filled = {"epochs": 9.0, "hidden": (5,), "fast": True, "kind": "b"}
+    assert chosen().filled(**filled) == Chosen(**filled)
+    assert chosen("--nofast", "--hidden=7").filled(**filled) == Chosen(**filled | {"hidden": (7,), "fast": False})
+    assert chosen("--steps=3").filled(**filled).epochs == 0
+    assert Chosen(steps=3).filled(**filled).epochs == 0
+    with pytest.raises(BadInput, match="--kind is 'c'"):
+        chosen().filled(kind="c")
+
+
+def test_a_filled_config_repeats_from_its_flag_file(tmp_path):
+    config = chosen("--hidden=3").filled(epochs=2.0, fast=False, kind="a")
+    (tmp_path / "flags.txt").write_text(config.flags())
+    assert chosen(f"--flagfile={tmp_path / 'flags.txt'}") == config
+
+
+def test_records_older_than_a_field_have_the_value_of_then():
+    saved = configs.as_dict(Chosen(recipe="plain", epochs=1.0))
+    del saved["recipe"]
+    old = configs.as_recorded(saved, Chosen(epochs=1.0))
+    assert old.recipe == "plain" and configs.differences(saved, old) == []
+    asked = configs.as_recorded(saved, Chosen(epochs=1.0, recipe="new"))
+    assert configs.differences(saved, asked) == ["--recipe was plain, is new"]

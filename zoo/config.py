@@ -27,11 +27,12 @@ def setting(
     choices: Sequence[str] = (),
     may_change: bool = False,
     alias: str = "",
+    before: Any = None,
 ) -> Any:
     """A field of a config.
 
     Args:
-        default: default value; the help gives its reason.
+        default: default value; the help gives its reason. None: unset, so `build` chooses (see `Config.filled`).
         help: text for `--help`.
         minimum: smallest value allowed.
         maximum: largest value allowed.
@@ -39,9 +40,10 @@ def setting(
         choices: the values allowed.
         may_change: whether a resumed run may have another value than the saved one.
         alias: second name of the flag, for a thing that other experiments call differently.
+        before: value of the runs that were recorded before the field existed; None: they are refused.
     """
     limits = {"minimum": minimum, "maximum": maximum, "less_than": less_than, "choices": tuple(choices)}
-    metadata = {"help": help, **limits, "may_change": may_change, "alias": alias}
+    metadata = {"help": help, **limits, "may_change": may_change, "alias": alias, "before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -188,13 +190,23 @@ class Config:
             _check(field, getattr(self, field.name))
         if self.steps and self.epochs:
             raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
-        if not self.steps and not self.epochs:
+        if not self.steps and self.epochs == 0:
             raise BadInput("neither --steps nor --epochs is set: expected one of the two")
         steps_range(self.profile)
 
     def replace(self, **changes) -> "Config":
         """A copy with other values, checked."""
         return dataclasses.replace(self, **changes)
+
+    def filled(self, **values) -> "Config":
+        """A copy with these values for the fields that are unset; what the user has set stays.
+
+        A recipe's `epochs` count only where `steps` are not set either.
+        """
+        unset = {name: value for name, value in values.items() if getattr(self, name) is None}
+        if self.steps and "epochs" in unset:
+            unset["epochs"] = 0.0
+        return self.replace(**unset)
 
     @property
     def exports_best(self) -> bool:
@@ -244,7 +256,7 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
     fields = {}
     for field, kind in _typed_fields(config_class):
         value = values[field.name].value
-        fields[field.name] = _whole_numbers(field.name, value) if kind is tuple else value
+        fields[field.name] = _whole_numbers(field.name, value) if kind is tuple and value is not None else value
     for flag, alternative in (("steps", "epochs"), ("epochs", "steps")):
         if values[flag].present and not values[alternative].present:
             fields[alternative] = 0
@@ -253,13 +265,22 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """Differences from a saved config (its `dataclasses.asdict`) in the fields that a resumed run must keep."""
-    fixed = [field.name for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
-    now = {name: _plain(getattr(config, name)) for name in fixed}
-    return [
-        f"--{name} was {_text(saved.get(name))}, is {_text(now[name])}"
-        for name in fixed
-        if saved.get(name) != now[name]
-    ]
+    fixed = [field for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
+    was = {field.name: saved.get(field.name, field.metadata.get("before")) for field in fixed}
+    now = {field.name: _plain(getattr(config, field.name)) for field in fixed}
+    return [f"--{name} was {_text(was[name])}, is {_text(now[name])}" for name in now if was[name] != now[name]]
+
+
+def as_recorded(saved: Mapping[str, Any], config: Config) -> Config:
+    """The config of a run that was recorded before some fields existed: where unchanged, they are as they were then."""
+    older = {
+        field.name: field.metadata["before"]
+        for field in dataclasses.fields(config)
+        if field.name not in saved
+        and field.metadata.get("before") is not None
+        and getattr(config, field.name) == field.default
+    }
+    return config.replace(**older)
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -296,7 +317,7 @@ def _flag(name: str, kind: type, default: Any, description: str, choices: Sequen
     if choices:
         return flags.EnumFlag(name, default, description, list(choices))
     if kind is tuple:
-        texts = [str(item) for item in default]
+        texts = None if default is None else [str(item) for item in default]
         return flags.Flag(flags.ListParser(), flags.CsvListSerializer(","), name, texts, description)
     parser = {int: flags.IntegerParser, float: flags.FloatParser}.get(kind, flags.ArgumentParser)()
     return flags.Flag(parser, flags.ArgumentSerializer(), name, default, description)
@@ -304,6 +325,8 @@ def _flag(name: str, kind: type, default: Any, description: str, choices: Sequen
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     limits = field.metadata
+    if value is None and field.default is None:
+        return
     if limits.get("choices") and value not in limits["choices"]:
         raise BadInput(f"--{field.name} is {value!r}: {nearest(str(value), limits['choices'])}")
     for number in value if isinstance(value, tuple) else (value,):

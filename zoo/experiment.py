@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from zoo.config import Config
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import ForwardFn
@@ -40,6 +41,8 @@ class Experiment(NamedTuple):
         files: texts by file name, written to the workdir beside model.json (a tokenizer).
         baseline: returns a simpler model's metrics on the same splits; called at the end and added to the result.
         notes: what happened to the data; printed at the start.
+        config: the config with what `build` chose for its unset fields; None: as it was given. The run uses and records
+            it, so its flags.txt repeats the run whatever later versions choose.
     """
 
     model: keras.Model
@@ -60,3 +63,4 @@ class Experiment(NamedTuple):
     files: Mapping[str, str] = {}
     baseline: Callable[[], Mapping[str, float]] | None = None
     notes: Sequence[str] = ()
+    config: Config | None = None

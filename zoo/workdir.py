@@ -101,6 +101,16 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
     return True
 
 
+def as_recorded(workdir: Path, config: configs.Config) -> configs.Config:
+    """The config, as the folder's run means it where it was recorded before some of the fields existed."""
+    try:
+        saved = json.loads((workdir / RUN).read_text(encoding="utf8"))["config"]
+        return configs.as_recorded(saved, config)
+    except (OSError, ValueError, KeyError, TypeError):
+        # A new folder; or a damaged record, which `compare` refuses.
+        return config
+
+
 def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
     """Writes the run's record and flagfile, and removes the partial files of killed runs."""
     for path in (*workdir.glob(".partial-*.keras"), *workdir.glob(".*.partial")):

@@ -47,9 +47,11 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
             stack.enter_context(folders.owned(workdir))
         interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
         stack.enter_context(devices.precision(config.precision))
+        config = folders.as_recorded(workdir, config)
         with strategy.scope():
             keras.utils.set_random_seed(config.seed)
             experiment = build(config)
+        config = experiment.config or config
         total = total_steps(config, experiment)
         engine = make_engine(strategy, config, experiment, total)
         _check_names(config, experiment)
@@ -82,12 +84,14 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
 
 def total_steps(config: configs.Config, experiment: Experiment) -> int:
     """The steps of a run; epochs become steps here, once."""
+    config = experiment.config or config
     # Rounded first: 0.07 epochs of 100 steps are 7, not 7.000000000000001 and so 8.
     return config.steps or math.ceil(round(config.epochs * experiment.train.steps_per_epoch, 6))
 
 
 def make_engine(strategy, config: configs.Config, experiment: Experiment, total: int) -> Engine:
     """The engine that a config asks for, for a built experiment."""
+    config = experiment.config or config
     with strategy.scope():
         optimizer = experiment.optimizer
         if optimizer is None:
