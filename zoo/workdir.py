@@ -18,6 +18,8 @@ MODEL = "model.keras"
 ABOUT = "model.json"
 TOKENIZER = "tokenizer.json"
 RESULT = "result.json"
+# In the folder of each test set.
+CONFUSION = "confusion.csv"
 FLAGS = "flags.txt"
 RUN = "run.json"
 

@@ -267,12 +267,3 @@ def test_table():
         "accuracy  0.9123  0.9000 .. 0.9200\n"
         "f1/cat    0.5000"
     )  # fmt: skip
-
-
-def test_confusion_text():
-    assert classification.confusion_text(np.array([[10, 2], [0, 1234567]]), ("cat", "dog")) == (
-        "true \\ predicted  cat      dog\n"
-        "cat                10        2\n"
-        "dog                 0  1234567"
-    )  # fmt: skip
-    assert "0.25" in classification.confusion_text(np.array([[0.25, 2], [0, 1]]), ("cat", "dog"))

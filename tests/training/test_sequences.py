@@ -141,11 +141,14 @@ def test_a_stopped_run_resumes_bitwise(stopped, tmp_path, back):
 
 
 def test_final_report_has_intervals(stopped):
-    result = stopped[1]
+    folder, result = stopped
     for name in ("accuracy", "f1", "precision", "recall", "ece", "log_loss", "auc", "average_precision"):
         assert result[f"test/{name}_low"] <= result[f"test/{name}_high"], name
     cells = [result[f"test/confusion/class{i}/class{j}"] for i in range(2) for j in range(2)]
     assert sum(cells) == 11
+    header, *rows = (folder / "test" / "confusion.csv").read_text().splitlines()
+    assert header.split(",")[1:] == ["class0", "class1"]
+    assert [int(cell) for row in rows for cell in row.split(",")[1:]] == cells
 
 
 def test_unknown_metric_is_named(tmp_path):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.metrics.confusion import aligned
+
 LOW, HIGH = "_low", "_high"
 # Equal-width bins of the confidence, as in Guo et al. (2017).
 _BINS = 15
@@ -153,24 +155,7 @@ def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, flo
     for name, value in metrics.items():
         low, high = intervals.get(name, (None, None))
         rows.append((name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}"))
-    return _aligned(rows)
-
-
-def confusion_text(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """The matrix of `confusion` with class names, for a terminal."""
-    rows = [("true \\ predicted", *map(str, classes))]
-    for name, counts in zip(classes, matrix, strict=True):
-        rows.append((str(name), *(f"{count:.0f}" if count == round(count) else f"{count:.6g}" for count in counts)))
-    return _aligned(rows)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest entry, the first left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        [row[0].ljust(widths[0]), *(entry.rjust(width) for entry, width in zip(row[1:], widths[1:]))] for row in rows
-    )
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    return aligned(rows)
 
 
 def _predictions(

@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo.data.datasets import tag_schemes
 from zoo.metrics import classification
+from zoo.names import keys
 
 Tags = Sequence[Sequence[str]]
 
@@ -93,7 +94,7 @@ def _counts(true: Tags, predicted: Tags, scheme: str) -> _Counts:
         predicted=table(other for _, other in pairs),
         correct=np.array([sum(map(str.__eq__, one, other)) for one, other in zip(true, predicted)], np.float64),
         words=np.array(lengths[0], np.float64),
-        types=[kind.replace("/", "|") for kind in types],
+        types=keys(types),
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from zoo.metrics import classification
+from zoo import names
+from zoo.metrics import classification, confusion
 from zoo.metrics import regression as values
 from zoo.metrics.logits import class_probabilities
 
@@ -12,15 +13,18 @@ Arrays = Mapping[str, np.ndarray]
 ComputeMetrics = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 _LOW, _HIGH, _CONFUSION = classification.LOW, classification.HIGH, "confusion/"
+# Twelve classes have 144 cells; 150 would have 22,500 numbers in one JSON object, nearly all of them 0.
+_ALL_CELLS = 12
 
 
 def classifier(classes: Sequence[str]) -> ComputeMetrics:
     """Metrics of the output `logits`, `[examples, classes]` or `[examples, 1]` for two classes, and the column `y`.
 
     All of `classification.classification`; the final evaluation adds the 95 % bootstrap interval of each metric, and
-    the confusion matrix as `confusion/TRUE/PREDICTED`.
+    the confusion matrix as `confusion/TRUE/PREDICTED`: of more than twelve classes only the cells that are not 0.
+    In these names a class is written as `names.keys` does.
     """
-    classes = [label.replace("/", "|") for label in classes]
+    classes = names.keys(classes)
 
     def compute(means, outputs, columns, final: bool) -> dict[str, float]:
         arguments = class_probabilities(outputs["logits"]), columns["y"], classes, columns.get("weight")
@@ -29,7 +33,8 @@ def classifier(classes: Sequence[str]) -> ComputeMetrics:
             return metrics
         metrics = classification.with_intervals(metrics, classification.intervals(*arguments))
         for label, row in zip(classes, classification.confusion(*arguments).tolist(), strict=True):
-            metrics |= {f"{_CONFUSION}{label}/{other}": count for other, count in zip(classes, row, strict=True)}
+            cells = zip(classes, row, strict=True)
+            metrics |= {f"{_CONFUSION}{label}/{other}": n for other, n in cells if n or len(classes) <= _ALL_CELLS}
         return metrics
 
     return compute
@@ -51,15 +56,45 @@ def regression(scale: float = 1.0, centre: float = 0.0) -> ComputeMetrics:
 
 
 def report(metrics: Mapping[str, float]) -> str:
-    """The final report: a table of metrics with their intervals, and the confusion matrix."""
+    """The final report: a table of metrics with their intervals, and the confusion matrix or its largest errors.
+
+    Of more than twenty classes or types of entities the table lists those with the lowest F1.
+    """
     ends = {name.removesuffix(_LOW): (low, metrics[name.removesuffix(_LOW) + _HIGH]) for name, low in lows(metrics)}
-    text = classification.table({name: metrics[name] for name in ends}, ends)
+    listed, note = _listed(ends, metrics)
+    text = classification.table({name: metrics[name] for name in listed}, ends) + note
+    matrix, classes = confusion_matrix(metrics)
+    return f"{text}\n{confusion.text(matrix, classes)}" if classes else text
+
+
+def confusion_matrix(metrics: Mapping[str, float]) -> tuple[np.ndarray, list[str]]:
+    """The confusion matrix among metrics `[classes (true), classes (predicted)]`, and its classes; none: 0 classes."""
     cells = {tuple(name.split("/")[1:]): count for name, count in metrics.items() if name.startswith(_CONFUSION)}
-    if not cells:
-        return text
-    classes = list(dict.fromkeys(true for true, _ in cells))
-    matrix = np.array([[cells[true, predicted] for predicted in classes] for true in classes])
-    return f"{text}\n{classification.confusion_text(matrix, classes)}"
+    # The metrics of each class name all classes; only cells that are not 0 are kept of many.
+    ends = _ends(metrics) if cells else set()
+    known = [name.partition("/")[2] for name in metrics if cells and name.startswith("f1/") and name not in ends]
+    classes = list(dict.fromkeys([*known, *(name for pair in cells for name in pair)]))
+    numbers = {name: number for number, name in enumerate(classes)}
+    matrix = np.zeros((len(classes), len(classes)))
+    for (true, predicted), count in cells.items():
+        matrix[numbers[true], numbers[predicted]] = count
+    return matrix, classes
+
+
+def _listed(ends: Mapping[str, tuple[float, float]], metrics: Mapping[str, float]) -> tuple[list[str], str]:
+    """The metrics to list, and a note on those that are left out."""
+    kinds = list(dict.fromkeys(name.partition("/")[2] for name in ends if "/" in name))
+    if len(kinds) <= confusion.PAIRS:
+        return list(ends), ""
+    # A class without an F1 (no example, never predicted) tells nothing.
+    lowest = sorted(kinds, key=lambda kind: metrics.get(f"f1/{kind}", np.inf))[: confusion.PAIRS]
+    listed = [name for name in ends if "/" not in name or name.partition("/")[2] in lowest]
+    return listed, f"\nof {len(kinds)} classes the {len(lowest)} with the lowest F1 are listed"
+
+
+def _ends(metrics: Mapping[str, float]) -> set[str]:
+    """The names of the ends of intervals."""
+    return {name for low, _ in lows(metrics) for name in (low, low.removesuffix(_LOW) + _HIGH)}
 
 
 def lows(metrics: Mapping[str, float]) -> list[tuple[str, float]]:

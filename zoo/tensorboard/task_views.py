@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from zoo import names
+from zoo.metrics import confusion
 from zoo.metrics.logits import class_probabilities
 from zoo.tensorboard import images as pictures
 from zoo.tensorboard.views import Arrays, EvaluationView, PrecisionRecallInputs, Visualize
@@ -29,13 +31,16 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
         texts: `texts(columns, rows)` returns the texts of some examples.
         images: `images(columns, rows)` returns pictures uint8 `[rows, height, width]` or `[rows, height, width, 3]`.
     """
+    shown = [names.escaped(str(name)) for name in classes]
 
     def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
         probabilities, labels, weights = class_probabilities(outputs["logits"]), columns["y"], columns.get("weight")
         predicted = probabilities.argmax(axis=1)
         matrix = _matrix(labels, predicted, len(classes), weights)
         view = EvaluationView(
-            {"confusion": pictures.confusion(matrix, classes)}, {}, _curves(probabilities, labels, classes, weights)
+            {"confusion": pictures.confusion(matrix, shown)},
+            {"confused_pairs": _confused(matrix, shown)},
+            _curves(probabilities, labels, classes, weights),
         )
         of_label = probabilities[np.arange(len(labels)), labels]
         worst = _worst(1.0 - of_label, predicted != labels)
@@ -43,13 +48,13 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
         if images is not None:
             for tag, rows in (("worst_errors", worst[:_PICTURES]), ("predictions", sample)):
                 if len(rows):
-                    captions = [_caption(classes, labels[i], probabilities[i]) for i in rows]
+                    captions = [_caption(shown, labels[i], probabilities[i]) for i in rows]
                     right = predicted[rows] == labels[rows]
                     view.images[tag] = pictures.grid(images(columns, rows), captions, right)
         if texts is not None:
             for tag, rows in (("worst_errors", worst), ("predictions", sample[:_ROWS])):
                 cells = [
-                    (classes[labels[i]], classes[predicted[i]], f"{probabilities[i].max():.3f}", text)
+                    (shown[labels[i]], shown[predicted[i]], f"{probabilities[i].max():.3f}", text)
                     for i, text in zip(rows, texts(columns, rows), strict=True)
                 ]
                 view.texts[tag] = table(("true", "predicted", "probability", "text"), cells)
@@ -89,6 +94,7 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
         ignored: the label of positions that are not evaluated.
         tokens: returns the tokens of a row of ids, one per id.
     """
+    shown = [names.escaped(tag) for tag in tags]
 
     def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
         predicted = outputs["predicted"]
@@ -101,13 +107,16 @@ def tagger(tags: Sequence[str], ignored: int, tokens: Callable[[np.ndarray], lis
         for row in _worst(wrong.sum(axis=1).astype(float), wrong.any(axis=1)):
             words = tokens(columns["tokens"][row])
             marked = [
-                f"{word} **[{tags[true[row, i]]} → {tags[predicted[row, i]]}]**" if wrong[row, i] else word
+                f"{word} **[{shown[true[row, i]]} → {shown[predicted[row, i]]}]**" if wrong[row, i] else word
                 for i, word in enumerate(words[: predicted.shape[1]])
             ]
             cells.append((f"{wrong[row].sum()}", " ".join(marked)))
         return EvaluationView(
-            images={"confusion": pictures.confusion(matrix, tags)},
-            texts={"worst_errors": table(("wrong", "tokens"), cells, most=1000)},
+            images={"confusion": pictures.confusion(matrix, shown)},
+            texts={
+                "confused_pairs": _confused(matrix, shown),
+                "worst_errors": table(("wrong", "tokens"), cells, most=1000),
+            },
         )
 
     return visualize
@@ -187,6 +196,12 @@ def _matrix(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np
     return np.bincount(cells, weights, minlength=classes**2).reshape(classes, classes)
 
 
+def _confused(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """The most frequent errors; the picture of a matrix of many classes has no names."""
+    cells = [(classes[true], classes[predicted], f"{count:g}") for true, predicted, count in confusion.worst(matrix)]
+    return table(("true", "predicted", "count"), cells)
+
+
 def _worst(badness: np.ndarray, wrong: np.ndarray | None = None) -> np.ndarray:
     """Indices of the worst examples, the worst first; ties in their order."""
     order = np.argsort(-badness, kind="stable")
@@ -198,10 +213,9 @@ def _curves(
 ) -> dict[str, PrecisionRecallInputs]:
     if len(classes) == 2:
         return {"precision_recall": PrecisionRecallInputs(labels == 1, probabilities[:, 1], weights)}
-    names = [str(name).replace("/", "|") for name in classes][:_CURVES]
     return {
         f"precision_recall/{name}": PrecisionRecallInputs(labels == k, probabilities[:, k], weights)
-        for k, name in enumerate(names)
+        for k, name in enumerate(names.keys(classes)[:_CURVES])
     }
 
 

@@ -4,7 +4,7 @@ import json
 
 from zoo import files
 from zoo import workdir as folders
-from zoo.metrics import evaluation_report
+from zoo.metrics import confusion, evaluation_report
 from zoo.training import actions, weights
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
@@ -51,3 +51,8 @@ def _print_tests(context: RunContext, state: RunState, result: dict[str, float])
         context.reporter.progress.line(state.step, name, evaluation_report.brief(metrics))
         if evaluation_report.lows(metrics):
             context.reporter.progress.say(evaluation_report.report(metrics))
+        matrix, classes = evaluation_report.confusion_matrix(metrics)
+        if classes:
+            folder = context.workdir / name
+            folder.mkdir(exist_ok=True)
+            files.write(folder / folders.CONFUSION, confusion.as_csv(matrix, classes))
