@@ -54,6 +54,9 @@ class TagConfig(EncoderConfig):
     test_file: str = setting("", "Test sentences for --train_file. Empty: a tenth of its sentences.")
     token_column: int = setting(1, "Column of the words in the files, 1 for the first, -1 for the last.")
     tag_column: int = setting(-1, "Column of the tags in the files.")
+    fix_tags: bool = setting(
+        False, "Accept entity tags that break their scheme, as CoNLL's script reads them; they are counted."
+    )
     baseline: bool = setting(False, "Also fit logistic regression over each word and its neighbours.", may_change=True)
 
 
@@ -82,7 +85,7 @@ def _inputs(batch):
 def build(config: TagConfig) -> Experiment:
     """Loads and tokenizes the sentences, and builds an encoder with a head."""
     origin = encoder_config.read_origin(config)
-    flags = ("train_file", "eval_file", "test_file", "token_column", "tag_column")
+    flags = ("train_file", "eval_file", "test_file", "token_column", "tag_column", "fix_tags")
     dataset = tagging.load(config.dataset, **{name: getattr(config, name) for name in flags})
     notes, cache = list(dataset.notes), encoding.cache_folder()
     tokenizer = encoder_config.load_tokenizer(

@@ -44,6 +44,57 @@ def test_lines_are_those_of_the_file(tmp_path):
     assert [sentence.lines for sentence in found] == [[3, 4], [7]]
 
 
+CONLLU = """# sent_id = 1
+# text = EU\trejects it
+1\tEU\t_\tPROPN\tNNP\t_\t2\tnsubj\t_\tSpaceAfter=No
+2-3\trejectsit\t_\t_\t_\t_\t_\t_\t_\t_
+2\trejects\t_\tVERB\tVBZ\t_\t0\troot\t_\t_
+2.1\tempty\t_\t_\t_\t_\t_\t_\t_\t_
+3\tit\t_\tPRON\t_\t_\t2\tobj\t_\t_
+
+#sent_id = 2
+0.1\tempty\t_\t_\t_\t_\t_\t_\t_\t_
+1-2\tHeleft\t_\t_\t_\t_\t_\t_\t_\t_
+1\tHe\t_\tPRON\tPRP\t_\t2\tnsubj\t_\t_
+2\tleft\t_\tVERB\tVBD\t_\t0\troot\t_\t_
+"""
+
+
+@pytest.mark.parametrize("content", [CONLLU, re.sub("#.*\n", "", CONLLU).replace("\t", " ")])
+def test_conllu_has_words_only(tmp_path, content):
+    """No range of a multiword token (1-2), no empty node (8.1), no comment; `_` is a tag that is not given."""
+    found = read(tmp_path, content, token_column=2, tag_column=4)
+    assert plain(found) == [(EU[0], ["PROPN", "VERB", "PRON"]), (HE[0], ["PRON", "VERB"])]
+    assert [row.tags for row in read(tmp_path, content, token_column=2, tag_column=5)] == [
+        ["NNP", "VBZ", ""],
+        ["PRP", "VBD"],
+    ]
+    said = {
+        (1, 4): "column 1 has the numbers of the words, not the words; expected --token_column=2",
+        (2, -1): "column 10 has 'SpaceAfter=No', and no line has a tag there; expected --tag_column with",
+        (2, 3): "column 3 has '_', and no line has a tag there",
+    }
+    for (token, tag), message in said.items():
+        with pytest.raises(BadInput, match=re.escape(message)):
+            read(tmp_path, content, token_column=token, tag_column=tag)
+
+
+@pytest.mark.parametrize("separator", [" _ _ ", "\t_\t_\t"])
+def test_comments_begin_a_sentence(tmp_path, separator):
+    """Also with a tab inside or with as many columns as a word; a hashtag, and # inside a sentence, is a word."""
+    words = [("#tag", "B-X"), ("#", "O"), ("it", "O")]
+    rows = "".join(f"{word}{separator}{tag}\n" for word, tag in words)
+    for comment in ("# id d9-a5\tdomain=en\n", "# sent_id = 1\n# x\n", "#\n"):
+        found = read(tmp_path, f"{comment}{rows}\n{comment}{rows}")
+        assert plain(found) == 2 * [([word for word, _ in words], [tag for _, tag in words])]
+
+
+def test_times_are_not_numbers_of_words(tmp_path):
+    """Ranges and decimals are words, and `_` is a tag, where the first column does not count words."""
+    found = read(tmp_path, "0.50 hello O\n0.75 there _\n\n1-0 1 O\n2-1 _ O\n", token_column=2)
+    assert plain(found) == [(["hello", "there"], ["O", "_"]), (["1", "_"], ["O", "O"])]
+
+
 def test_columns_by_number(tmp_path):
     content = "1 EU NNP B-ORG\n2 rejects VBZ O\n3 it PRP O\n"
     assert plain(read(tmp_path, content, token_column=2)) == [EU]
@@ -64,7 +115,8 @@ def test_signs_are_words(tmp_path):
     assert read(tmp_path, "New York\tB-LOC\n,\tO\n")[0].words == ["New York", ","]
 
 
-TOKENS = st.text(st.characters(exclude_categories=["C", "Zs", "Zl", "Zp"]), min_size=1, max_size=5)
+# Without digits: rows that count 0, 1, ... are numbers of words.
+TOKENS = st.text(st.characters(exclude_categories=["C", "Nd", "Zs", "Zl", "Zp"]), min_size=1, max_size=5)
 SENTENCES = st.lists(st.lists(st.tuples(TOKENS, TOKENS, TOKENS), min_size=1, max_size=4), min_size=1, max_size=4)
 
 

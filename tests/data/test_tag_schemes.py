@@ -53,7 +53,7 @@ def test_entities_are_those_of_the_definition(row):
 
 
 # Of the first word, those inside, the last and a single one.
-LETTERS = {"IOB2": "BIIB", "IOB1": "IIII", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
+LETTERS = {"IOB2": "BIIB", "IOB1": "IIII", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 
 
 def written(sentence, scheme):
@@ -75,7 +75,7 @@ LAYOUTS = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(LAYOUTS, st.sampled_from(["IOB2", "IOB1", "BIOES", "BILOU", "BMES"]))
+@given(LAYOUTS, st.sampled_from(list(LETTERS)))
 def test_every_scheme_becomes_iob2(layout, scheme):
     rows = [written(sentence, scheme) for sentence in layout]
     given_sentences = sentences_of(*map(" ".join, rows))
@@ -93,10 +93,71 @@ def test_every_scheme_becomes_iob2(layout, scheme):
         (["B-PER E-PER O S-LOC"], "BIOES"),
         (["B-PER L-PER O U-LOC"], "BILOU"),
         (["B-PER M-PER E-PER O S-LOC"], "BMES"),
+        (["B-PER M-PER E-PER O W-LOC"], "BMEWO"),
     ],
 )
 def test_what_was_rewritten_is_said(rows, name):
     assert tag_schemes.to_iob2(PATH, sentences_of(*rows))[2] == [f"a.conll: tags rewritten from {name} to IOB2"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    LAYOUTS.filter(lambda layout: len({kind for row in layout for kind, _ in row}) == 3),
+    st.sampled_from(list(LETTERS)),
+    st.sampled_from("-_:/"),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["O", "o", "0", "-", "_", ""]),
+)
+def test_every_spelling_becomes_iob2(layout, scheme, separator, prefix, lower, outside):
+    def spelt(tag):
+        letter, kind = tag[0].lower() if lower else tag[0], tag[2:]
+        return outside if tag == "O" else separator.join((letter, kind) if prefix else (kind, letter))
+
+    rows = [written(sentence, scheme) for sentence in layout]
+    # Without a first or inner word of an entity the marks may be of another kind.
+    rows[0] = ["O", *written([("PER", 3), (None, 1)], scheme), *rows[0]]
+    given_sentences = [each._replace(tags=list(map(spelt, each.tags))) for each in sentences_of(*map(" ".join, rows))]
+    found, name, notes = tag_schemes.to_iob2(PATH, given_sentences)
+    expected = [written(sentence, "IOB2") for sentence in layout]
+    expected[0] = ["O", "B-PER", "I-PER", "I-PER", "O", *expected[0]]
+    assert [sentence.tags for sentence in found] == expected and name == tag_schemes.IOB2
+    plain = (separator, prefix, lower, outside) == ("-", True, False, "O")
+    assert any("are spelt" in note for note in notes) != plain
+
+
+def test_a_word_without_a_tag_takes_its_sentence_away():
+    """`_` of CoNLL-U is no tag; where it stands for O, it is O (above)."""
+    for tags, row in (("NN VB", ["NN", "VB"]), ("B-PER O", ["B-PER", "O"])):
+        missing = Sentence(["a", "b"], [row[0], ""], [1, 2])
+        found, _, notes = tag_schemes.to_iob2(PATH, [missing, *sentences_of(tags)])
+        assert [each.tags for each in found] == [row]
+        assert "WARNING: a.conll: left out 1 of 2 sentences, with words whose tag is '_'" in notes
+    with pytest.raises(BadInput, match="every sentence has a word whose tag is '_'; expected another --tag_column"):
+        tag_schemes.to_iob2(PATH, [missing._replace(tags=["NN", ""])])
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected", "said"),
+    [
+        (["O I-PER I-PER", "B-LOC I-PER"], ["O B-PER I-PER", "B-LOC B-PER"], "1 of 4 tags of entities break IOB1"),
+        (["B-PER O S-PER", "S-PER"], ["B-PER O B-PER", "B-PER"], "1 of 3 tags of entities break BIOES"),
+        (["B-PER I-PER E-PER", "B-PER"], ["B-PER I-PER I-PER", "B-PER"], "1 of 4 tags of entities break IOB2"),
+        (["B-PER I-PER 0", "O B-"], ["B-PER I-PER O", "O O"], "2 of 4 tags of entities break IOB2"),
+        (["B-PER L-PER U-LOC", "I-LOC L-LOC"], ["B-PER I-PER B-LOC", "B-LOC I-LOC"], "1 of 5 tags of entities break"),
+    ],
+)
+def test_bad_tags_are_fixed_on_demand_and_counted(rows, expected, said):
+    found, name, notes = tag_schemes.to_iob2(PATH, sentences_of(*rows), fix=True)
+    assert [" ".join(each.tags) for each in found] == expected and name == tag_schemes.IOB2
+    assert len(notes) == 1 and f"WARNING: a.conll: {said}" in notes[0] and "fixed, the first in line " in notes[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(LAYOUTS, st.sampled_from(list(LETTERS)))
+def test_good_tags_need_no_fix(layout, scheme):
+    sentences = sentences_of(*(" ".join(written(sentence, scheme)) for sentence in layout))
+    assert tag_schemes.to_iob2(PATH, sentences, fix=True) == tag_schemes.to_iob2(PATH, sentences)
 
 
 def test_parts_of_speech_are_plain():

@@ -163,6 +163,15 @@ def test_wnut17():
     assert len(found.tags) == 13
 
 
+def test_bad_tags_are_fixed_on_demand(tmp_path):
+    path = write(tmp_path / "a.conll", conll(0, 40) + "He O\nsees B-PER\nhim I-LOC\n")
+    with pytest.raises(BadInput, match=r"line 123: 'I-LOC' after 'B-PER' is neither .* \(--fix_tags reads such tags"):
+        tagging.load("", train_file=path)
+    found = tagging.load("", train_file=path, fix_tags=True)
+    assert found.test.tags[-1] == ["O", "B-PER", "B-LOC"] and len(found.notes) == 2
+    assert found.notes[0].endswith("1 of 42 tags of entities break IOB2 and were fixed, the first in line 123")
+
+
 GOOD = conll(0, 30)
 
 

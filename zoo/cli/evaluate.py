@@ -29,6 +29,11 @@ def add(verbs: Any) -> None:
         metavar="NAME",
         help="column of example weights in a table (default: the run's, where the table has it); empty for none",
     )
+    verb.add_argument(
+        "--fix_tags",
+        action="store_true",
+        help="accept entity tags of a CoNLL file that break their scheme, as CoNLL's script reads them",
+    )
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_run)
 
@@ -38,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from zoo.predict.evaluation.evaluate import evaluate
 
     columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
-    result = evaluate(arguments.workdir, arguments.dataset, *columns)
+    result = evaluate(arguments.workdir, arguments.dataset, *columns, arguments.fix_tags)
     if not arguments.json:
         _print_result(result, other=arguments.dataset is not None)
     print(json.dumps(result))

@@ -55,6 +55,7 @@ def load(
     test_file: str = "",
     token_column: int = 1,
     tag_column: int = -1,
+    fix_tags: bool = False,
 ) -> TaggingDataset:
     """Loads a data set by name, or your own from CoNLL files.
 
@@ -69,13 +70,14 @@ def load(
         test_file: such a file of test sentences; a tenth of `train_file` without it.
         token_column: number of the token column, 1 for the first, -1 for the last.
         tag_column: number of the tag column, counted in the same way.
+        fix_tags: whether to accept entity tags that break their scheme; see `tag_schemes.to_iob2`.
 
     Raises:
         BadInput: the data set or a file is missing or malformed.
     """
     if train_file:
         paths = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
-        parts, scheme, notes = _files(*paths, token_column, tag_column)
+        parts, scheme, notes = _files(*paths, token_column, tag_column, fix_tags)
         return _checked(parts, scheme, notes, str(paths[0]))
     for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
         if name:
@@ -95,11 +97,16 @@ def _people_daily(paragraphs: Sequence[list[people_daily.Word]], dataset: str) -
 
 
 def _files(
-    train_file: Path, eval_file: Path | None, test_file: Path | None, token_column: int, tag_column: int
+    train_file: Path,
+    eval_file: Path | None,
+    test_file: Path | None,
+    token_column: int,
+    tag_column: int,
+    fix_tags: bool,
 ) -> tuple[list[Sentences], str, list[str]]:
     contents, schemes, notes = {}, {}, []
     for path in filter(None, dict.fromkeys((train_file, eval_file, test_file))):
-        sentences, schemes[path], path_notes = to_iob2(path, conll.read(path, token_column, tag_column))
+        sentences, schemes[path], path_notes = to_iob2(path, conll.read(path, token_column, tag_column), fix_tags)
         contents[path] = Sentences([each.words for each in sentences], [each.tags for each in sentences])
         notes += path_notes
         if schemes[path] != schemes[train_file]:

@@ -24,7 +24,7 @@ _EVALUATIONS = {
     ("classification", False): _Evaluation(arrays.evaluate, ("label_column", "weight_column")),
     ("classification", True): _TEXTS,
     ("regression", True): _TEXTS,
-    ("tagging", True): _Evaluation(tags.evaluate),
+    ("tagging", True): _Evaluation(tags.evaluate, ("fix_tags",)),
     ("pretraining", True): _Evaluation(None),
 }
 
@@ -36,6 +36,7 @@ def evaluate(
     label_column: str | None = None,
     pair_column: str | None = None,
     weight_column: str | None = None,
+    fix_tags: bool = False,
 ) -> dict[str, float]:
     """Evaluates a run's model.
 
@@ -47,6 +48,7 @@ def evaluate(
         label_column: label column of such a file; None for the run's.
         pair_column: column of the second texts, for a run on pairs of texts; None for the run's.
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
+        fix_tags: whether to accept entity tags of a CoNLL file that break their scheme, for a run on tags.
 
     Returns:
         Metrics by name, those of `arrays.evaluate`, `texts.evaluate` or `tags.evaluate`.
@@ -71,5 +73,7 @@ def evaluate(
         dataset = dataset or run.config.get("dataset")
         if not dataset:
             raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
-    columns["weight_column"] = weight_column
-    return kind.evaluate(predictor, run, dataset, **{name: columns[name] for name in kind.columns})
+    if fix_tags and "fix_tags" not in kind.columns:
+        raise BadInput(f"{workdir} holds no tagger: expected no --fix_tags")
+    flags = columns | {"weight_column": weight_column, "fix_tags": fix_tags}
+    return kind.evaluate(predictor, run, dataset, **{name: flags[name] for name in kind.columns})

@@ -45,7 +45,8 @@ def run_sentences(run: Run) -> TaggingDataset:
     config = run.config
     names = [name for name in ("train_file", "eval_file", "test_file") if config.get(name)]
     paths = {name: str(run.path(name)) for name in names}
-    return tagging.load(config.get("dataset", ""), **paths, **conll_columns(config))
+    fix_tags = bool(config.get("fix_tags"))
+    return tagging.load(config.get("dataset", ""), **paths, **conll_columns(config), fix_tags=fix_tags)
 
 
 def conll_columns(config: Mapping[str, Any]) -> dict[str, int]:

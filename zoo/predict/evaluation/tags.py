@@ -1,5 +1,6 @@
 """Evaluation of taggers: entity F1 or tag accuracy."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from zoo.predict.predictors.tagger import Tagger
 from zoo.workdir import Run
 
 
-def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[str, float]:
+def evaluate(predictor: Tagger, run: Run, dataset: str | None = None, fix_tags: bool = False) -> dict[str, float]:
     """Evaluates a tagger.
 
     As in training, words of a sentence beyond `max_length` count as not recognised.
@@ -25,6 +26,8 @@ def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[st
         run: record of the run.
         dataset: None for the test split of the run's own sentences. Else a name, whose test split is used, or a CoNLL
             file with the columns of the run's, without sentences of the run's training and validation splits.
+        fix_tags: whether to accept tags of this file that break their scheme, as does a run with --fix_tags; a warning
+            on stderr counts them.
 
     Returns:
         `examples`, the number of sentences, and the metrics of `entities.evaluate` with their intervals (95 %,
@@ -38,7 +41,7 @@ def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[st
         own = run_sentences(run)
         _check(predictor, "the run's data set", own.test, own.scheme)
         return _metrics(predictor, own.test)
-    sentences, scheme = _other(dataset, run.config)
+    sentences, scheme = _other(dataset, run.config, fix_tags or bool(run.config.get("fix_tags")))
     _check(predictor, f"--dataset {dataset}", sentences, scheme)
     try:
         own = run_sentences(run)
@@ -52,14 +55,17 @@ def evaluate(predictor: Tagger, run: Run, dataset: str | None = None) -> dict[st
     return {**_metrics(predictor, left), "left_out": new.count(False)}
 
 
-def _other(dataset: str, config: Mapping[str, Any]) -> tuple[Sentences, str]:
+def _other(dataset: str, config: Mapping[str, Any], fix_tags: bool) -> tuple[Sentences, str]:
     path = files.absolute(dataset)
     if dataset in tagging.NAMES:
         data = tagging.load(dataset)
         return data.test, data.scheme
     if not path.exists():
         raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, tagging.NAMES, 'a CoNLL file')}")
-    sentences, scheme, _ = to_iob2(path, conll.read(path, **conll_columns(config)))
+    sentences, scheme, notes = to_iob2(path, conll.read(path, **conll_columns(config)), fix_tags)
+    for note in notes:
+        if note.startswith("WARNING"):
+            print(note, file=sys.stderr)
     return Sentences([each.words for each in sentences], [each.tags for each in sentences]), scheme
 
 
