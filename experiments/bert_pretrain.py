@@ -105,7 +105,7 @@ def build(config: PretrainConfig) -> Experiment:
     encoder = encoder_config.make_encoder(config, origin, shape, notes)
     model = encoder_heads.pretrainer(encoder, next_sentence=config.next_sentence)
     columns = {
-        name: documents.packed(part, tokenizer, special, config.context, cache, config.next_sentence)
+        name: documents.packed(part, tokenizer, special, config.context, cache, config.next_sentence, notes)
         for name, part in texts._asdict().items()
     }
     notes.append(f"{len(columns['train']['tokens']):,} training rows of {config.context} tokens")

@@ -82,22 +82,19 @@ def build(config: LanguageModelConfig) -> Experiment:
     """Loads and tokenizes the text, and builds a network."""
     text, folder, notes = running_text.load(config.dataset, config.train_file), cache.folder(), []
     words = texts.trained([text.train], config.tokenizer, config.vocabulary, folder, notes)
-    ids = running_text.stored(text.train, words, folder)
-    heldout = {
-        name: Batches(
-            {"tokens": running_text.evaluation_windows(running_text.stored(part, words, folder), config.context)},
-            config.batch_size,
-        )
-        for name, part in (("eval", text.validation), ("test", text.test))
-    }
+    ids = running_text.stored(text.train, words, folder, notes)
+    evaluation, test = (
+        running_text.evaluation_windows(running_text.stored(part, words, folder, notes), config.context)
+        for part in (text.validation, text.test)
+    )
     notes.append(f"{len(ids):,} tokens of training text, {words.vocabulary_size:,} different")
     model = _network(config, words.vocabulary_size)
     return Experiment(
         model=model,
         forward=functools.partial(forward, byte_counts=words.byte_counts(), time_first=config.network == "lstm"),
         train=Batches({"tokens": running_text.windows(ids, config.context)}, config.batch_size, config.seed),
-        evals={"eval": heldout["eval"]},
-        tests={"test": heldout["test"]},
+        evals={"eval": Batches({"tokens": evaluation}, config.batch_size)},
+        tests={"test": Batches({"tokens": test}, config.batch_size)},
         compute_metrics=lambda means, outputs, columns, final: {"perplexity": math.exp(min(means["loss"], 80.0))},
         visualize=task_views.language(task_views.decoded(words.decode), _writer(model, words, text.train[:_PROMPT])),
         projector_points=feature_vectors.of_vocabulary(model, ids, words.token),

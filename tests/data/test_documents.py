@@ -83,15 +83,17 @@ def test_files_are_made_once(tmp_path):
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("part", ["tokens", "stranger", "rows"])
-def test_a_damaged_file_is_made_again(tmp_path, part):
-    some = source([f"w1 w2 w3 w4 w5 w6 w7 w8 w9 w{n % 60}" for n in range(50)])
+@pytest.mark.parametrize("part", ["tokens", "stranger", "json"])
+@pytest.mark.parametrize("damage", [lambda old: old[:-1], lambda old: bytes([old[0] ^ 1]) + old[1:]])
+def test_a_damaged_file_is_made_again(tmp_path, part, damage):
+    some, notes = source([f"w1 w2 w3 w4 w5 w6 w7 w8 w9 w{n % 60}" for n in range(50)]), []
     whole = documents.packed(some, WORDS, FRAME, 12, tmp_path, pairs=True)
     [path] = tmp_path.glob(f"*.{part}")
     whole = {name: np.array(column) for name, column in whole.items()}
-    path.write_bytes(path.read_bytes()[:-1])
-    again = documents.packed(some, WORDS, FRAME, 12, tmp_path, pairs=True)
+    path.write_bytes(damage(path.read_bytes()))
+    again = documents.packed(some, WORDS, FRAME, 12, tmp_path, pairs=True, notes=notes)
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
+    assert len(notes) == 1 and "damaged" in notes[0]
 
 
 def test_where_one_file_ends_matters(tmp_path):

@@ -67,11 +67,15 @@ def test_kept_ids_are_found_again(words, tmp_path, monkeypatch):
     np.testing.assert_array_equal(running_text.stored(TEXT, words, tmp_path), first)
 
 
-def test_a_torn_file_is_made_anew(words, tmp_path):
-    whole = np.array(running_text.stored(TEXT, words, tmp_path))
-    (path,) = tmp_path.glob("*.npy")
-    path.write_bytes(path.read_bytes()[:-10])
-    np.testing.assert_array_equal(running_text.stored(TEXT, words, tmp_path), whole)
+def test_damaged_ids_are_made_again_aloud(words, tmp_path):
+    """A byte of the ids that another id replaced: the network would learn another text, or read beyond its table."""
+    whole, notes = np.array(running_text.stored(TEXT, words, tmp_path)), []
+    (path,) = tmp_path.glob("*.ids")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    np.testing.assert_array_equal(running_text.stored(TEXT, words, tmp_path, notes), whole)
+    assert len(notes) == 1 and "damaged" in notes[0] and "computing again" in notes[0]
 
 
 def test_a_folder_that_cannot_be_written(words, tmp_path):

@@ -1,7 +1,10 @@
 """Disk cache of expensive results, in files that are verified when they are read."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +15,9 @@ import safetensors.numpy
 from zoo import files
 
 Arrays = dict[str, np.ndarray]
+
+# Seconds for which a partial file without a lock is left alone: its writer may be about to lock or to rename it.
+_UNLOCKED = 60.0
 
 
 def folder() -> Path:
@@ -42,6 +48,7 @@ def cached(directory: Path | None, name: str, compute: Callable[[], Arrays], not
     arrays = {part: np.ascontiguousarray(values) for part, values in compute().items()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        remove_remains(directory)
         digest = np.frombuffer(_digest(name, arrays), np.uint8)
         replace(path, safetensors.numpy.save({**arrays, "digest": digest}))
     except OSError as error:
@@ -64,6 +71,17 @@ def replace(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def remove_remains(directory: Path) -> None:
+    """Removes the partial files of killed processes from a cache folder: those that no process writes to or locks."""
+    for path in directory.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _UNLOCKED:
+                with open(path, "rb+") as stream:
+                    # Raises OSError while a writer of `mapped_files` lives.
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def name_of(*parts: bytes) -> str:

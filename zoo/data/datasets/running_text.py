@@ -1,14 +1,15 @@
 """Running text for language models: train, validation and test blocks, and windows of tokens, read from disk."""
 
-import io
-from collections.abc import Callable
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tokenizers
 
 from zoo import errors, files
 from zoo.data import cache as caches
+from zoo.data import mapped_files
 from zoo.data.datasets import people_daily, text_files, tfds
 from zoo.data.text import encoding
 from zoo.data.text.tokenizer import Encoded, Tokenizer
@@ -48,18 +49,30 @@ def load(dataset: str, train_file: str = "") -> Corpus:
     raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with your own text')}")
 
 
-def stored(text: str, tokenizer: Tokenizer, cache: Path | None) -> np.ndarray:
-    """The ids of a text, `[tokens]`: memory-mapped from a cache file, which is written if missing.
+def stored(text: str, tokenizer: Tokenizer, cache: Path | None, notes: list[str] | None = None) -> np.ndarray:
+    """The ids of a text, `[tokens]`: memory-mapped from a cache file, which is written if missing or damaged.
 
-    Without a cache folder they are in memory.
+    Without a cache folder, or where it cannot be written, they are in memory.
+
+    Args:
+        text: any text.
+        tokenizer: its whole definition is part of the cache key.
+        cache: the cache folder; None disables the cache.
+        notes: gets a line where the cache is damaged.
     """
     if cache is None:
         return _ids(text, tokenizer)
-    path = cache / f"{caches.name_of(b'corpus', tokenizer.to_json().encode(), text.encode())}.npy"
-    try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError):
-        return _store(path, lambda: _ids(text, tokenizer))
+    version, notes = tokenizers.__version__.encode(), [] if notes is None else notes
+    name = caches.name_of(b"corpus", version, tokenizer.to_json().encode(), text.encode())
+    columns = mapped_files.load(cache, name, notes)
+    if columns is not None:
+        return columns["ids"]
+    ids = _ids(text, tokenizer)
+    with contextlib.suppress(OSError):
+        # Else the cache cannot be written: the run continues with the ids in memory.
+        mapped_files.store(cache, name, {"ids": ids.dtype}, [{"ids": ids}])
+        columns = mapped_files.load(cache, name, notes)
+    return ids if columns is None else columns["ids"]
 
 
 def windows(ids: np.ndarray, width: int) -> np.ndarray:
@@ -91,16 +104,3 @@ def _blocks(text: str, source: str) -> Corpus:
 def _ids(text: str, tokenizer: Tokenizer) -> np.ndarray:
     # Line by line: a single call would need a hundred times the text's memory.
     return tokenizer.encode(text.splitlines(keepends=True)).ids
-
-
-def _store(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    ids = compute()
-    content = io.BytesIO()
-    np.save(content, ids)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        caches.replace(path, content.getbuffer())
-        return np.load(path, mmap_mode="r")
-    except OSError:
-        # The cache cannot be written: the run continues with the ids in memory.
-        return ids
