@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-import zoo
-from experiments.mlp_classifier import MlpConfig, build
-from tests.helpers.small import furthest
 from zoo.data import splits
 from zoo.data.datasets import images, tables
-from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput
-from zoo.models import mlp
 
 
 def digests(columns):
@@ -108,6 +103,9 @@ def test_csv_classes_have_one_order(tmp_path):
 
 
 def test_standardizing_is_exact_in_any_precision():
+    from zoo.engine import devices
+    from zoo.models import mlp
+
     years = np.arange(1990, 2021, dtype=np.float32)[:, None]
     with devices.precision("bfloat16"):
         layer = mlp.standardizing(np.repeat(years, 1000, axis=0))
@@ -322,6 +320,11 @@ def test_own_test_split_is_used(tmp_path):
 
 def test_a_folder_on_disk_trains_as_from_memory(tmp_path):
     """Streamed from .npy files: bitwise the run of the same arrays in memory."""
+    import zoo
+    from experiments.mlp_classifier import MlpConfig, build
+    from tests.helpers.small import furthest
+    from zoo.engine import checkpoints
+
     folder = tmp_path / "data"
     folder.mkdir()
     np.save(folder / "x.npy", X)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zoo.data import shuffling
+from zoo.data import duplicates, shuffling
 from zoo.errors import BadInput
 
 Columns = dict[str, np.ndarray]
@@ -49,19 +49,52 @@ def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
 
 
 def without_overlap(splits: Splits) -> Splits:
-    """Removes examples of validation or test from `train`, and examples of test from validation.
+    """Removes copies of validation or test examples from `train`, and of test examples from validation.
 
-    Examples are equal if all bytes of `x` are, whatever their labels.
+    Examples are equal if all bytes of `x` are, whatever their labels. Where chance alone repeats an example, as in a
+    table of a few yes/no columns, it is no copy and stays; see `zoo.data.duplicates`. No split is emptied.
     """
-    test = _hashes(splits.test)
-    validation, dropped_validation = _without(splits.validation, set(test))
-    train, dropped_train = _without(splits.train, set(test) | set(_hashes(validation)))
-    notes = list(splits.notes)
-    if dropped_train or dropped_validation:
-        notes.append(
-            f"removed {dropped_train} training and {dropped_validation} validation examples that are in a later split"
-        )
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = hashes = [keys(part["x"]) for part in parts]
+    copies = set()
+    if set(train) & {*validation, *test} or set(validation) & set(test):
+        x = np.concatenate([np.asarray(part["x"]) for part in parts])
+        copies = duplicates.copies(x, [key for part in hashes for key in part])
+    kept_validation = _kept(validation, copies & set(test))
+    kept_train = _kept(train, copies & (set(test) | {key for key, kept in zip(validation, kept_validation) if kept}))
+    notes = [*splits.notes, *_overlap_notes(train, test, kept_train, kept_validation, copies)]
+    train, validation = _select(splits.train, kept_train), _select(splits.validation, kept_validation)
     return dataclasses.replace(splits, train=train, validation=validation, notes=tuple(notes))
+
+
+def _kept(hashes: Sequence[bytes], excluded: set[bytes]) -> np.ndarray:
+    """Which examples stay, bool `[examples]`; all of them where none would."""
+    kept = np.array([digest not in excluded for digest in hashes], bool)
+    return kept if kept.any() else np.ones(len(kept), bool)
+
+
+def _select(columns: Columns, kept: np.ndarray) -> Columns:
+    return columns if kept.all() else {name: column[kept] for name, column in columns.items()}
+
+
+def _overlap_notes(
+    train: list[bytes], test: list[bytes], kept_train: np.ndarray, kept_validation: np.ndarray, copies: set[bytes]
+) -> list[str]:
+    """What was removed, and how many equal examples stay."""
+    removed = int((~kept_train).sum()), int((~kept_validation).sum())
+    notes = []
+    if any(removed):
+        notes.append(f"removed {removed[0]} training and {removed[1]} validation examples that are in a later split")
+    trained = {key for key, kept in zip(train, kept_train) if kept}
+    shared = sum(key in trained for key in test)
+    if trained & copies & set(test):
+        notes.append("WARNING: all training examples are in the test split, so test/ says nothing about new data")
+    elif shared:
+        notes.append(
+            f"{shared:,} of {len(test):,} test examples ({shared / len(test):.0%}) equal a training example: kept, as "
+            "chance alone gives such examples with these columns"
+        )
+    return notes
 
 
 def keys(x: np.ndarray) -> list[bytes]:
@@ -117,14 +150,3 @@ def _plural(word: str, names: Sequence[str]) -> str:
 def shortened(names: Sequence[str]) -> str:
     """The first ten names, for a message."""
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-
-
-def _hashes(columns: Columns) -> list[bytes]:
-    return keys(columns["x"])
-
-
-def _without(columns: Columns, excluded: set[bytes]) -> tuple[Columns, int]:
-    kept = np.array([digest not in excluded for digest in _hashes(columns)], bool)
-    if kept.all():
-        return columns, 0
-    return {name: column[kept] for name, column in columns.items()}, int((~kept).sum())

@@ -59,7 +59,13 @@ def scaling(largest: float) -> keras.layers.Layer:
 
 
 def standardizing(train: np.ndarray) -> keras.layers.Layer:
-    """Standardizes each feature to mean 0 and variance 1 over the training examples `[examples, ...]`."""
+    """Standardizes each feature to mean 0 and variance 1 over the training examples `[examples, ...]`.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if not len(train):
+        raise ValueError("no examples to take the mean and the variance of: expected one or more")
     # In blocks: the examples may be on disk and larger than memory.
     blocks = [train[start : start + 8192] for start in range(0, len(train), 8192)]
     mean = sum(np.sum(block, axis=0, dtype=np.float64) for block in blocks) / len(train)
