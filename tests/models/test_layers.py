@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.helpers.small import SmallConfig, data, train
 from zoo import randomness
 from zoo.errors import BadInput
-from zoo.models.layers import BatchNorm
+from zoo.models.layers import BatchNorm, Dropout
 
 
 @pytest.mark.parametrize("shape", [(8, 5), (4, 3, 5)])
@@ -49,6 +49,39 @@ def test_padding_counts_for_nothing():
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
     groups = [(part - part.mean(0)) / np.sqrt(part.var(0) + 1e-3) for part in (x[:4], x[4:])]
     np.testing.assert_allclose(outputs[0], np.concatenate(groups), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_grow_through_a_deep_network():
+    """Row 0 is an example; the rest of its group and the whole second group are padding that repeats it."""
+    layers = [keras.Input((6,))]
+    for _ in range(8):
+        layers += [keras.layers.Dense(6, kernel_initializer="he_normal"), BatchNorm(group=4), Dropout(0.3)]
+    model = keras.Sequential(layers)
+    x = np.repeat(np.random.default_rng(0).normal(size=(1, 6)), 8, axis=0).astype(np.float32)
+    weights = tf.constant([1.0] + [0.0] * 7)
+    variables = [variable.value for variable in model.trainable_variables]
+    with randomness.scope(0, tf.constant(0), tf.constant(0), weights), tf.GradientTape() as tape:
+        outputs = model(x, training=True)
+        loss = tf.reduce_sum(tf.square(outputs) * weights[:, None])
+    assert float(tf.reduce_max(tf.abs(outputs))) < 10
+    assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, variables))
+
+
+def test_padding_that_is_not_a_number_stays_outside():
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    layer = BatchNorm(group=4)
+    layer.build(x.shape)
+    x[3] = np.nan
+    inputs = tf.constant(x)
+    with randomness.scope(0, tf.constant(0), tf.constant(0), tf.constant([1.0, 1.0, 1.0, 0.0])) as scope:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(outputs[:3] ** 3)
+    expected = (x[:3] - x[:3].mean(0)) / np.sqrt(x[:3].var(0) + 1e-3)
+    np.testing.assert_allclose(outputs, np.concatenate([expected, np.zeros((1, 3))]), rtol=1e-4, atol=1e-5)
+    assert np.isfinite(scope.statistics[1].numerator).all()
+    assert all(np.isfinite(slope).all() for slope in tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value]))
 
 
 def test_moving_statistics_follow_the_global_batch_once_a_step():

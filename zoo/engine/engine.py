@@ -250,14 +250,14 @@ class Engine:
         self.traced[training].append({name: tuple(values.shape) for name, values in rows.batch.items()})
 
     def _read(self, columns, row, number) -> MicroBatch:
-        """Gathers this replica's rows of slice `number`; index -1 is padding, with weight 0."""
+        """Gathers this replica's rows of slice `number`; index -1 is padding: the batch's first row, with weight 0."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         size = row.shape[0] // self.parts
         first = (replica * self.accumulate * self.slices + number) * size
         index = tf.ensure_shape(tf.slice(row, [first], [size]), [size])
         # With several replicas the columns stay on the host: a device would copy them whole in every step.
         with tf.device("/CPU:0" if self.replicas > 1 else None):
-            batch = _gathered(columns, tf.maximum(index, 0))
+            batch = _gathered(columns, tf.where(index >= 0, index, row[0]))
         return MicroBatch(batch, tf.cast(index >= 0, tf.float32), first)
 
 

@@ -77,7 +77,7 @@ class BatchNorm(keras.layers.Layer):
 
     Over the whole batch it would depend on the hardware, as replicas and micro-batches hold a part each. Over groups of
     a fixed size ("ghost" batches: Hoffer et al., 2017, section 4) it does not, and needs no communication inside the
-    forward pass. Padding has no weight. Outside the engine the groups are cut from the layer's input.
+    forward pass. Padding has no weight and becomes 0. Outside the engine the groups are cut from the layer's input.
 
     Args:
         group: rows per group; 32 as in the paper's smallest setting, so that 128 can be split in 4. A slice of the
@@ -123,11 +123,16 @@ class BatchNorm(keras.layers.Layer):
         axes = list(range(1, x.shape.rank))
         inner = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32)
         count = tf.reduce_sum(weights, axes, keepdims=True) * inner
-        mean = tf.math.divide_no_nan(tf.reduce_sum(grouped * weights, axes, keepdims=True), count)
-        squares = tf.reduce_sum(tf.square(grouped - mean) * weights, axes, keepdims=True)
-        variance = tf.math.divide_no_nan(squares, count)
+        # Padding is 0 on both sides of the statistics: divided by the standard deviation of few or no rows, it would
+        # grow 30-fold in each layer of a deep network, and 0 * infinity is not a number.
+        counted = weights > 0
+        zeros = tf.zeros_like(grouped)
+        grouped = tf.where(counted, grouped, zeros)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(grouped, axes, keepdims=True), count)
+        centered = tf.where(counted, grouped - mean, zeros)
+        variance = tf.math.divide_no_nan(tf.reduce_sum(tf.square(centered), axes, keepdims=True), count)
         self._report(scope, tf.cast(count > 0, tf.float32), mean, variance)
-        normalised = (grouped - mean) * tf.math.rsqrt(variance + self.epsilon)
+        normalised = centered * tf.math.rsqrt(variance + self.epsilon)
         return tf.reshape(normalised, tf.concat([[-1], tf.shape(x)[1:]], 0))[:rows]  # [batch, ..., width]
 
     def _report(self, scope, has_rows: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
