@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
-from zoo.data.datasets import extra_examples, images
+from zoo.data.datasets import class_labels, extra_examples, images
 from zoo.metrics.linear_baselines import linear_accuracy
 from zoo.models import mlp
 from zoo.tensorboard import feature_vectors, task_views
@@ -37,10 +37,18 @@ class MlpConfig(Config):
         may_change=True,
     )
     dataset: str = setting(
-        "mnist_5k", f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy."
+        "mnist_5k",
+        f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy.",
+        alias="train_file",
     )
+    eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.", before="")
+    test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     label_column: str = setting("label", "Column of the classes in a .csv or .tsv.")
     weight_column: str = setting("", "Column of example weights in a .csv or .tsv. Empty: equal weights.")
+    ignore_columns: str = setting(
+        "", "Columns of a table that are no features (identities, dates, texts), with commas between them.", before=""
+    )
+    drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
     more_file: str = setting(
         "", "A .npz with x, y and perhaps weight, added to the training split only; `zoo feedback` writes one."
     )
@@ -75,7 +83,15 @@ def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[
 
 def build(config: MlpConfig) -> Experiment:
     """Loads the data and builds a network that fits it."""
-    data = images.load(config.dataset, config.label_column, config.weight_column)
+    data = images.load(
+        config.dataset,
+        config.label_column,
+        config.weight_column,
+        eval_file=config.eval_file,
+        test_file=config.test_file,
+        ignore_columns=config.ignore_columns,
+        drop_unlabelled=config.drop_unlabelled,
+    )
     # Preprocessing is fitted before more_file is added: a run that starts from another run has the same.
     x = data.train["x"]
     if config.more_file:

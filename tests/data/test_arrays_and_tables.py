@@ -98,8 +98,8 @@ def test_csv_with_numbered_classes_and_weights(tmp_path):
 
 def test_csv_classes_have_one_order(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text(table([f"{i},0,{['1.0', '01', 'nan', '1', 'b'][i % 5]}" for i in range(40)]))
-    assert images.load(str(path)).classes == ("01", "1", "1.0", "b", "nan")
+    path.write_text(table([f"{i},0,{['10', '01.50', 'not', '1.5', 'b'][i % 5]}" for i in range(40)]))
+    assert images.load(str(path)).classes == ("1.5", "10", "b", "not")
 
 
 def test_standardizing_is_exact_in_any_precision():
@@ -125,20 +125,11 @@ def test_standardizing_is_exact_in_any_precision():
         (table([*GOOD[:7], "-inf,1,no", *GOOD]), "line 9, column 'a': '-inf' is not a finite number"),
         (table([*GOOD[:7], "1,1e300,no", *GOOD]), "line 9, column 'b': '1e300' is too large for float32"),
         (table(GOOD, "a,a,label"), "line 1 names the column 'a' twice; expected unique names"),
-        (table(GOOD, "a,b,Label"), "has no column 'label', it has a, b, Label: did you mean Label? Give it with --"),
-        (table(GOOD, "a,b,labels"), "has no column 'label', it has a, b, labels: did you mean labels? Give it with --"),
-        (
-            table(GOOD).replace(",", ";"),
-            "the columns seem to be separated by semicolons; expected commas; save it with",
-        ),
-        (
-            table(GOOD).replace(",", "\t"),
-            "seem to be separated by tabs; expected commas; save it with commas, or as .tsv",
-        ),
+        (table(GOOD, "a,b,labels"), "has no column 'label', it has a, b, labels: did you mean labels? with --label_co"),
         ("\0".join(table(GOOD)), "line 1 has a NUL character: expected text; save the file as UTF-8"),
         (table([f"{i},1,no" for i in range(40)]), "only the class 'no'; expected two or more"),
         (table(GOOD[:3]), "no examples for"),
-        (table([*GOOD, "1,2,"]), "line 42, column 'label' is empty"),
+        (table([*GOOD, "1,2,"]), "line 42: 'label' is empty; expected a class, or --drop_unlabelled"),
         (table(["yes", "no"] * 20, "label"), "has no columns besides 'label'"),
     ],
 )
@@ -195,7 +186,15 @@ Y = np.arange(40) % 4
         ({"x": X}, "not y; expected x and y"),
         ({"x": X, "y": Y[:-1]}, "expected one label for each example"),
         ({"x": X, "y": Y - 1}, "label -1 at example"),
-        ({"x": X, "y": Y.astype(float)}, "whole numbers [examples]"),
+        ({"x": X, "y": Y + 0.5}, "has fractions such as 0.5: this looks like regression; expected whole numbers"),
+        ({"x": X, "y": np.where(Y == 2, np.nan, Y)}, "y[2] is nan, a missing label"),
+        ({"x": X, "y": np.array(["a", "", "b", "c"])[Y]}, "y[1] is '', a missing label; expected a class"),
+        ({"x": X, "y": np.ones((40, 2), int)}, "y[0] has 2 classes: several labels per example are not read"),
+        ({"x": X, "y": np.eye(4)[Y] * 0.5}, "with other numbers than 0 and 1; expected class ids or names"),
+        (
+            {"x": X, "y": np.arange(40) ** 2},
+            "40 different numbers (0, 1, 100, ...) in 40 rows: this looks like regress",
+        ),
         ({"x": X.astype(str), "y": Y}, "expected numbers [examples, ...]"),
         ({"x": np.where(np.arange(40)[:, None] == 7, np.inf, X), "y": Y}, "is inf; expected finite numbers"),
         ({"x": X, "y": Y, "x_test": X[:, :2], "y_test": Y}, "x_test has examples of (2,), x of (3,)"),
@@ -203,7 +202,6 @@ Y = np.arange(40) % 4
         ({"x": X, "y": Y, "weight": -np.ones(40)}, "weights must be one finite number of 0 or more"),
         ({"x": X[:0], "y": Y[:0]}, "no examples for train"),
         ({"x": X, "y": Y, "weight": np.zeros(40)}, "and not all 0"),
-        ({"x": X, "y": Y * 20_000_000}, "label 60000000 in 40 examples"),
         ({"x": (X > 0).astype(np.uint8), "y": Y, "x_test": X, "y_test": Y}, "x_test is float32, x is uint8"),
     ],
 )
@@ -277,12 +275,11 @@ def test_classes_that_a_split_lacks_are_said(tmp_path):
         "WARNING: no validation examples of the classes '0', '1', '2'",
         "WARNING: no test examples of the classes '0', '1', '2'",
     ]
-    np.save(tmp_path / "y.npy", np.where(np.arange(40) == 39, 4, Y % 2))
+    np.save(tmp_path / "y.npy", np.where(np.arange(40) == 39, 3, np.where(np.arange(40) == 38, 2, Y % 2)))
     assert images.load(str(tmp_path)).notes[1:] == (
-        "WARNING: no training examples of the classes '2', '3', '4'",
-        "WARNING: no validation examples of the classes '2', '3'",
-        "WARNING: no test examples of the classes '2', '3', '4'",
-        "WARNING: one example only of the class '4'",
+        "WARNING: no training examples of the classes '2', '3'",
+        "WARNING: no test examples of the classes '2', '3'",
+        "WARNING: one example only of the classes '2', '3'",
     )
     path = tmp_path / "table.csv"
     path.write_text(table([*GOOD, "50,1,perhaps"]))

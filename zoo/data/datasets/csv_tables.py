@@ -1,118 +1,135 @@
-"""Tables of numbers: .csv and .tsv files with a header; errors name the line and the column."""
+"""Tables of numbers in delimited files, read in blocks; errors name the line, the column and what to do."""
 
+import itertools
 import math
+import operator
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from zoo import errors
-from zoo.data.datasets import text_files
+from zoo.data.datasets import class_labels, delimited
+from zoo.data.datasets.delimited import Delimited
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = delimited.SUFFIXES
 
 _LARGEST = float(np.finfo(np.float32).max)
+# Fields that are text in memory at once; the numbers of the rows before are float32.
+_BLOCK_FIELDS = 1 << 18
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(([,' \u00a0\u202f]\d{3})+(\.\d+)?|(\.\d{3}){2,}(,\d+)?|\.\d{3},\d+)")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}.*)?")
+_BOOLEANS = frozenset(("true", "false", "yes", "no", "t", "f", "y", "n", "on", "off"))
 
 
-class Table(NamedTuple):
-    """The contents of a table file.
+class Cells(NamedTuple):
+    """Columns of a table.
 
     Attributes:
-        path: the file.
-        header: unique column names, stripped.
-        rows: the first line of each row and its fields, one per column.
+        lines: first line of each row, `[rows]`.
+        numbers: float32 `[rows, columns]`.
+        texts: the fields of each column of texts, without blanks around them.
     """
 
-    path: Path
-    header: tuple[str, ...]
-    rows: list[tuple[int, list[str]]]
-
-    def column(self, name: str, flag: str) -> list[str]:
-        """The stripped fields of a column.
-
-        Args:
-            name: column name.
-            flag: flag that sets the name, for the error message.
-
-        Raises:
-            BadInput: the column is missing.
-        """
-        if name not in self.header:
-            raise BadInput(
-                f"{self.path} has no column {name!r}, it has {shortened(self.header)}: {self._hint(name, flag)}"
-            )
-        index = self.header.index(name)
-        return [row[index].strip() for _, row in self.rows]
-
-    def numbers(self, names: Sequence[str]) -> np.ndarray:
-        """Columns as numbers: float32 `[rows, names]`.
-
-        Raises:
-            BadInput: columns are missing, or a field is not a finite number.
-        """
-        missing = [name for name in names if name not in self.header]
-        if missing:
-            plural = "s" if len(missing) > 1 else ""
-            raise BadInput(
-                f"{self.path} lacks the column{plural} {shortened([repr(name) for name in missing])}; expected the "
-                f"columns {shortened(names)} that the model was trained on, in any order"
-            )
-        indices = [(name, self.header.index(name)) for name in names]
-        values = [[_number(self.path, line, name, row[index]) for name, index in indices] for line, row in self.rows]
-        return np.array(values, np.float32).reshape(len(self.rows), len(names))  # [rows, names]
-
-    def _hint(self, name: str, flag: str) -> str:
-        # errors.nearest is case-sensitive; a name that differs only in case is the best match.
-        same_letters = [column for column in self.header if column.lower() == name.lower()]
-        hint = f"did you mean {same_letters[0]}?" if same_letters else errors.nearest(name, self.header)
-        return f"{hint} Give it with --{flag}" if hint.startswith("did") else f"give the one with --{flag}"
+    lines: np.ndarray
+    numbers: np.ndarray
+    texts: dict[str, list[str]]
 
 
-def read(path: Path) -> Table:
-    """Reads a table; empty lines are skipped.
+def is_table(path: Path) -> bool:
+    """Whether a path ends as a table does, in any case, perhaps with .gz after it."""
+    return delimited.is_supported(path)
+
+
+def cells(table: Delimited, numbers: Sequence[str], texts: Sequence[str] = (), *, may_ignore: bool = False) -> Cells:
+    """Reads columns of a table, a block of rows at a time.
 
     Args:
-        path: a .csv (with commas) or a .tsv (with tabs), quoted as by spreadsheets.
+        table: the open file.
+        numbers: names of columns of numbers; all must be there.
+        texts: names of columns of texts; all must be there.
+        may_ignore: whether a column may be left out with --ignore_columns, which messages then say.
 
     Raises:
-        BadInput: the file cannot be read, has no header, a duplicate name, or a row of another length.
+        BadInput: a column is missing, a field is not a finite number, or a row cannot be read.
     """
-    records = text_files.records(path, text_files.content(path))
-    _, header = next(records, (1, []))
-    if not header:
-        raise BadInput(f"{path} is empty: expected a header and at least one row")
-    names = tuple(name.strip() for name in header)
-    _check_header(path, names)
-    rows = list(records)
-    for line, row in rows:
-        if len(row) != len(names):
-            raise BadInput(f"{path} line {line} has {len(row)} fields; expected {len(names)} as in the header")
-    return Table(path, names, rows)
+    index_of = {name: index for index, name in enumerate(table.header)}
+    missing = [repr(name) for name in numbers if name not in index_of]
+    if missing:
+        raise BadInput(
+            f"{table.path} lacks the column{'s' if len(missing) > 1 else ''} {shortened(missing)}; expected the "
+            f"columns {shortened(numbers)} that the model was trained on, in any order"
+        )
+    chosen = [index_of[name] for name in numbers]
+    lines: list[np.ndarray] = []
+    blocks: list[np.ndarray] = []
+    columns: dict[str, list[str]] = {name: [] for name in texts}
+    rows = table.rows()
+    while block := list(itertools.islice(rows, max(1, _BLOCK_FIELDS // max(1, len(table.header))))):
+        lines.append(np.array([line for line, _ in block], np.int64))
+        blocks.append(_floats(table.path, block, numbers, chosen, may_ignore))
+        for name, column in columns.items():
+            index = index_of[name]
+            column.extend(fields[index].strip() for _, fields in block)
+    if not blocks:
+        return Cells(np.zeros(0, np.int64), np.zeros((0, len(numbers)), np.float32), columns)
+    return Cells(np.concatenate(lines), np.concatenate(blocks), columns)
 
 
-def _check_header(path: Path, names: tuple[str, ...]) -> None:
-    expected = "tabs" if path.suffix.lower() == ".tsv" else "commas"
-    for separator, shown in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")):
-        if len(names) == 1 and separator in names[0] and shown != expected:
-            raise BadInput(
-                f"{path} line 1 is one column, {names[0]!r:.40}: the columns seem to be separated by {shown}; expected "
-                f"{expected}; save it with {expected}{', or as .tsv' if shown == 'tabs' else ''}"
-            )
-    duplicates = [name for index, name in enumerate(names) if name in names[:index]]
-    if duplicates:
-        raise BadInput(f"{path} line 1 names the column {duplicates[0]!r} twice; expected unique names")
+def _floats(path: Path, block: list, names: Sequence[str], chosen: list[int], may_ignore: bool) -> np.ndarray:
+    """Fields of a block of rows as float32 `[rows, names]`."""
+    if not chosen:
+        return np.zeros((len(block), 0), np.float32)
+    pick = operator.itemgetter(*chosen) if len(chosen) > 1 else lambda fields: (fields[chosen[0]],)
+    try:
+        flat = itertools.chain.from_iterable(pick(fields) for _, fields in block)
+        values = np.fromiter(map(float, flat), np.float64, len(block) * len(chosen)).reshape(len(block), len(chosen))
+    except ValueError:
+        values = np.full((len(block), len(chosen)), np.nan)
+    # False for NaN as well.
+    if not np.all(np.abs(values) <= _LARGEST):
+        for line, fields in block:
+            for name, index in zip(names, chosen):
+                _check_number(path, line, name, fields[index], may_ignore)
+    return values.astype(np.float32)
 
 
-def _number(path: Path, line: int, column: str, text: str) -> float:
+def _check_number(path: Path, line: int, column: str, text: str, may_ignore: bool) -> None:
+    text = text.strip()
     try:
         value = float(text)
+        wrong = "" if abs(value) <= _LARGEST else _not_finite(text, value)
     except ValueError:
-        raise BadInput(f"{path} line {line}, column {column!r}: {text!r} is not a number") from None
-    # False for NaN as well.
-    if abs(value) <= _LARGEST:
-        return value
-    wrong = "is too large for float32" if math.isfinite(value) else "is not a finite number"
-    raise BadInput(f"{path} line {line}, column {column!r}: {text.strip()!r} {wrong}")
+        wrong = f"{text!r:.60} is not a number{_mend(text)}" if text else f"is empty{_mend(text)}"
+    if wrong:
+        ignore = f", or leave the column out with --ignore_columns={column}" if may_ignore else ""
+        raise BadInput(f"{path} line {line}, column {column!r}: {wrong}{ignore}")
+
+
+def _not_finite(text: str, value: float) -> str:
+    if math.isnan(value):
+        return f"{text!r} is not a finite number{_mend(text)}"
+    return f"{text!r} {'is too large for float32' if math.isfinite(value) else 'is not a finite number'}"
+
+
+def _mend(text: str) -> str:
+    """What to do about a field that is not a number."""
+    if class_labels.is_missing(text) or text.lower() in ("na", "n/a", "none", "?", "-"):
+        return ": fill empty cells in (with the column's median, say) or leave such rows out"
+    if _THOUSANDS.fullmatch(text):
+        return ": it seems to have thousands separators; write numbers without them"
+    if _DECIMAL_COMMA.fullmatch(text):
+        return f": it seems to have a decimal comma; write {text.replace(',', '.')}"
+    if text.endswith("%"):
+        return f": write percentages as numbers, {text[:-1].strip()}"
+    if text.lower() in _BOOLEANS:
+        return ": write yes and no as 1 and 0"
+    if _DATE.fullmatch(text):
+        return ": it seems to be a date; write it as a number (days since a first one, or year, month and day)"
+    if text[:1] in "$€£¥" or text[-1:] in "$€£¥":
+        return ": write amounts without a currency"
+    return ": write categories as numbers (a column of 0 and 1 for each is best)"

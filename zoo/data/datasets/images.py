@@ -18,7 +18,15 @@ NAMES = ("mnist_5k", "digits", *_TFDS)
 
 
 def load(
-    name: str, label_column: str = "label", weight_column: str = "", schema: tables.ModelSchema | None = None
+    name: str,
+    label_column: str = "label",
+    weight_column: str = "",
+    schema: tables.ModelSchema | None = None,
+    *,
+    eval_file: str = "",
+    test_file: str = "",
+    ignore_columns: str = "",
+    drop_unlabelled: bool = False,
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
@@ -27,15 +35,25 @@ def load(
         label_column: name of the label column of a .csv or .tsv.
         weight_column: name of the weight column of a .csv or .tsv; empty for none.
         schema: classes and columns that a model expects of a file; see `tables.load`.
+        eval_file: validation examples for your own file; empty: a tenth of its examples.
+        test_file: test examples for your own file; empty: a tenth of its examples.
+        ignore_columns: names of columns of a table that are no features, with commas between them.
+        drop_unlabelled: whether rows of a table without a label are left out instead of refused.
 
     Raises:
         BadInput: the data set or file is missing or malformed.
     """
     path = files.absolute(name)
+    if name in NAMES and (eval_file or test_file):
+        flag, value = ("eval_file", eval_file) if eval_file else ("test_file", test_file)
+        raise BadInput(f"--{flag} is {value!r} without --train_file: expected both, or the latter alone")
     if name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
     elif tables.is_supported(path):
-        loaded = tables.load(path, label_column, weight_column, schema)
+        ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
+        options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled)
+        paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
+        loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:
         own = "a .npz, .csv or .tsv file of your own, or a folder of x.npy and y.npy"
         raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")

@@ -1,17 +1,18 @@
 """Your own arrays and tables: .npz, .csv or .tsv, or a folder of .npy files that may be larger than memory."""
 
-import collections
 import dataclasses
-import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from zoo.data import splits
-from zoo.data.datasets import csv_tables
-from zoo.data.datasets.csv_tables import Table
+from zoo.data.datasets import array_labels, class_labels, csv_tables, delimited, table_columns
+from zoo.data.datasets.csv_tables import Cells
+from zoo.data.datasets.delimited import Delimited
 from zoo.data.splits import Columns, Splits, shortened
 from zoo.errors import BadInput
 
@@ -38,49 +39,93 @@ class ModelSchema:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """What flags say about a table.
+
+    Attributes:
+        label_column: name of the label column.
+        weight_column: name of the weight column; empty for none.
+        ignored: names of columns that are no features.
+        drop_unlabelled: whether rows without a label are left out instead of refused.
+    """
+
+    label_column: str = "label"
+    weight_column: str = ""
+    ignored: tuple[str, ...] = ()
+    drop_unlabelled: bool = False
+
+
+class Files(NamedTuple):
+    """Paths of your own data: training data and, where not None, validation and test data of the same kind."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | None = None
+
+
 def is_supported(path: Path) -> bool:
     """Whether a path is of a kind that `load` reads; a file need not exist."""
-    return path.suffix in (*csv_tables.SUFFIXES, ".npz") or path.is_dir()
+    return csv_tables.is_table(path) or path.suffix.lower() == ".npz" or path.is_dir()
 
 
-def load(path: Path, label_column: str, weight_column: str, schema: ModelSchema | None = None) -> Splits:
-    """Loads and splits a user's file: 10 % validation and 10 % test, drawn with a fixed seed.
+def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None) -> Splits:
+    """Loads and splits a user's file: 10 % validation and 10 % test, drawn with a fixed seed, where they have no file.
 
     A .npz or a folder has `x`, `y`, perhaps `weight`, and perhaps `x_test`, `y_test`, which become the test split.
 
     Args:
-        path: the file or the folder.
-        label_column: name of a table's label column.
-        weight_column: name of a table's weight column; empty for none.
+        paths: the files or the folder.
+        options: names of a table's columns.
         schema: the model's classes and columns, to evaluate it on the file: a table's columns are then selected by name
-            and its classes are the model's. The labels of a .npz or a folder are indices of the model's classes.
+            and its classes are the model's. The labels of a .npz or a folder are the names of the model's classes, or
+            else their indices.
 
     Raises:
-        BadInput: the file is missing, empty or malformed; the message has the line or the array's name.
+        BadInput: a file is missing, empty or malformed; the message has the line or the array's name.
     """
+    expected = ModelSchema(()) if schema is None else schema
+    columns, test, own = _examples(paths.train, expected, options)
+    others = {}
+    for name, path in (("validation", paths.validation), ("test", paths.test)):
+        if path is not None:
+            others[name] = _examples(path, dataclasses.replace(own, notes=own.notes), options)[0]
+            _check_alike(path, "x", others[name], columns)
+    if test is not None:
+        others.setdefault("test", test)
+    split = dataclasses.replace(_split(columns, others, own.classes), features=own.features)
+    # The notes on a file that a model is evaluated on go to its schema.
+    return split if schema is not None else dataclasses.replace(split, notes=(*own.notes, *split.notes))
+
+
+def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, Columns | None, ModelSchema]:
+    """The examples of a file, those of its own test split if it has one, and how files of the same kind are read."""
     if not path.exists():
         raise BadInput(f"--dataset {path}: no such file")
     if not is_supported(path):
         raise BadInput(
             f"--dataset {path}: unknown kind of file; expected a .csv, .tsv or .npz, or a folder of x.npy and y.npy"
         )
-    if path.suffix in csv_tables.SUFFIXES:
-        return _table(csv_tables.read(path), label_column.strip(), weight_column.strip(), schema)
-    arrays = _npz(path) if path.is_file() else _npy_folder(path)
-    columns = _columns(path, arrays, "")
-    test = _columns(path, arrays, "_test") if "x_test" in arrays else None
-    if test is not None and test["x"].shape[1:] != columns["x"].shape[1:]:
-        raise BadInput(f"{path}: x_test has examples of {test['x'].shape[1:]}, x of {columns['x'].shape[1:]}")
-    if test is not None and test["x"].dtype != columns["x"].dtype:
-        raise BadInput(f"{path}: x_test is {test['x'].dtype}, x is {columns['x'].dtype}; expected the same")
-    if schema is not None:
-        return _split(columns, test, schema.classes)
-    if columns["y"].max(initial=0) >= max(len(columns["y"]), 2):
-        raise BadInput(
-            f"{path}: label {columns['y'].max()} in {len(columns['y'])} examples; expected classes from 0 on"
-        )
-    classes = tuple(str(label) for label in range(int(columns["y"].max(initial=0)) + 1))
-    return _split(columns, test, classes)
+    if csv_tables.is_table(path) and not path.is_dir():
+        columns, schema = _table(delimited.read(path), schema, options)
+        return columns, None, schema
+    arrays = _npy_folder(path) if path.is_dir() else _npz(path)
+    columns, labels = _columns(path, arrays, "")
+    classes = schema.classes or array_labels.classes(labels, str(path), schema.notes)
+    columns["y"] = array_labels.indices(labels, classes, str(path), bool(schema.classes))
+    test = None
+    if "x_test" in arrays:
+        test, labels = _columns(path, arrays, "_test")
+        test["y"] = array_labels.indices(labels, classes, f"{path}: test", bool(schema.classes))
+        _check_alike(path, "x_test", test, columns)
+    return columns, test, dataclasses.replace(schema, classes=classes)
+
+
+def _check_alike(path: Path, name: str, other: Columns, columns: Columns) -> None:
+    if other["x"].shape[1:] != columns["x"].shape[1:]:
+        raise BadInput(f"{path}: {name} has examples of {other['x'].shape[1:]}, x of {columns['x'].shape[1:]}")
+    if other["x"].dtype != columns["x"].dtype:
+        raise BadInput(f"{path}: {name} is {other['x'].dtype}, x is {columns['x'].dtype}; expected the same")
 
 
 def class_indices(source: str, classes: Sequence[str], expected: Sequence[str]) -> np.ndarray:
@@ -89,19 +134,16 @@ def class_indices(source: str, classes: Sequence[str], expected: Sequence[str]) 
     Raises:
         BadInput: the model lacks some of the classes; the message names them.
     """
-    by_name = {name.strip(): index for index, name in reversed(list(enumerate(expected)))}
-    values = [_value(name) for name in expected]
-    # A number that two classes share is ambiguous.
-    counts = collections.Counter(values)
-    by_number = {value: index for index, value in enumerate(values) if value is not None and counts[value] == 1}
-    indices = [by_name.get(name, by_number.get(_value(name))) for name in classes]
-    unknown = [repr(name) for name, index in zip(classes, indices) if index is None]
+    indices = class_labels.indices(classes, expected)
+    unknown = [repr(name) for name, index in zip(classes, indices) if index < 0]
     if unknown:
+        near = class_labels.nearest(classes[int(np.argmax(indices < 0))], expected)
         raise BadInput(
             f"{source} has the class{'es' if len(unknown) > 1 else ''} {shortened(unknown)} that the model does not "
             f"know; expected some of its {len(expected)}: {shortened(expected)}"
+            + (f"; did you mean {near!r}?" if near else "")
         )
-    return np.array(indices, np.int32)
+    return indices
 
 
 def load_unsplit(path: Path) -> Columns:
@@ -112,25 +154,28 @@ def load_unsplit(path: Path) -> Columns:
     """
     if path.suffix != ".npz" or not path.is_file():
         raise BadInput(f"{path}: expected a .npz file with x, y and perhaps weight")
-    return _columns(path, _npz(path), "")
+    columns, labels = _columns(path, _npz(path), "")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise BadInput(f"{path}: y is {labels.dtype}{list(labels.shape)}; expected indices of classes, [examples]")
+    return columns | {"y": labels.astype(np.int32)}
 
 
-def _split(columns: Columns, test: Columns | None, classes: tuple[str, ...]) -> Splits:
+def _split(columns: Columns, others: Mapping[str, Columns], classes: tuple[str, ...]) -> Splits:
+    """Splits examples; `others` are the validation and test splits that are given."""
     scale = 255.0 if columns["x"].dtype == np.uint8 else 0.0
     if isinstance(columns["x"], np.memmap):
-        return _split_in_order(columns, test, classes, scale)
-    if test is not None:
-        validation, train = splits.cut(columns, _SHARES[0])
-    else:
-        validation, test, train = splits.cut(columns, *_SHARES)
-    return Splits(train, validation, test, classes, scale)
+        return _split_in_order(columns, others, classes, scale)
+    missing = [name for name in ("validation", "test") if name not in others]
+    *drawn, train = splits.cut(columns, *_SHARES[: len(missing)])
+    parts = dict(zip(missing, drawn)) | others
+    return Splits(train, parts["validation"], parts["test"], classes, scale)
 
 
-def _split_in_order(columns: Columns, test: Columns | None, classes: tuple[str, ...], scale: float) -> Splits:
+def _split_in_order(columns: Columns, others: Mapping[str, Columns], classes: tuple[str, ...], scale: float) -> Splits:
     """Contiguous parts, which stay on disk; the owner of the file decides its order."""
     size = len(columns["y"])
-    first = size - round(size * _SHARES[0])
-    start = first if test is not None else first - round(size * _SHARES[1])
+    first = size if "validation" in others else size - round(size * _SHARES[0])
+    start = first if "test" in others else first - round(size * _SHARES[1])
     parts = [
         {name: column[part] for name, column in columns.items()}
         for part in (slice(start), slice(start, first), slice(first, size))
@@ -139,7 +184,8 @@ def _split_in_order(columns: Columns, test: Columns | None, classes: tuple[str, 
         "files on disk are split by position: the last tenths are test and validation; where they are sorted by class, "
         "shuffle x.npy and y.npy together first"
     )
-    return Splits(parts[0], parts[2], parts[1] if test is None else test, classes, scale, (note,))
+    validation, test = others.get("validation", parts[2]), others.get("test", parts[1])
+    return Splits(parts[0], validation, test, classes, scale, (note,) if start < size else ())
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -172,7 +218,8 @@ def _npy_folder(path: Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: a .npy file cannot be read ({_reason(error)}); expected numpy.save(path, x)") from None
 
 
-def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> Columns:
+def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> tuple[Columns, np.ndarray]:
+    """The columns but `y`, and the labels as they are stored."""
     missing = [name for name in (f"x{suffix}", f"y{suffix}") if name not in arrays]
     if missing:
         # In a folder each array is a file.
@@ -180,21 +227,19 @@ def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> Columns:
         has, lacks = ", ".join(f"{name}{end}" for name in arrays), " and ".join(f"{name}{end}" for name in missing)
         raise BadInput(f"{path} has {has or 'nothing'}, not {lacks}; expected x{end} and y{end}")
     x, y = arrays[f"x{suffix}"], arrays[f"y{suffix}"]
-    if x.dtype.kind not in "fiub" or y.dtype.kind not in "iu" or y.ndim != 1 or x.ndim < 2:
-        raise BadInput(
-            f"{path}: x{suffix} is {x.dtype}{list(x.shape)} and y{suffix} is {y.dtype}{list(y.shape)}; expected "
-            "numbers [examples, ...] and whole numbers [examples]"
-        )
+    if x.dtype.kind not in "fiub" or x.ndim < 2:
+        raise BadInput(f"{path}: x{suffix} is {x.dtype}{list(x.shape)}; expected numbers [examples, ...]")
+    labels = array_labels.plain(y, f"{path}: y{suffix}")
     if isinstance(x, np.memmap) and x.dtype not in (np.uint8, np.float32):
         raise BadInput(f"{path}: x{suffix}.npy is {x.dtype}; expected float32 or uint8, which need no copy in memory")
-    columns = {"x": x if x.dtype == np.uint8 else _floats(x), "y": y.astype(np.int32)}
+    columns = {"x": x if x.dtype == np.uint8 else _floats(x)}
     _check_finite(_display_name(path, f"x{suffix}"), columns["x"])
     if f"weight{suffix}" in arrays:
         columns["weight"] = _weights(path, arrays[f"weight{suffix}"])
-    lengths = {name: len(column) for name, column in columns.items()}
+    lengths = {name: len(column) for name, column in columns.items()} | {"y": len(labels)}
     if len(set(lengths.values())) != 1:
         raise BadInput(f"{path}: {lengths}; expected one label for each example")
-    return columns
+    return columns, labels
 
 
 def _display_name(path: Path, name: str) -> str:
@@ -232,52 +277,92 @@ def _weights(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _table(table: Table, label_column: str, weight_column: str, schema: ModelSchema | None) -> Splits:
-    path = table.path
-    if not table.rows:
+def _table(table: Delimited, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
+    """All examples of a table, and the classes and columns by which another table of the same kind is read."""
+    path, notes = table.path, schema.notes
+    label_column, weight_column = _label_and_weight(table, schema, options)
+    features = schema.features or table_columns.features(table, (label_column, weight_column), options.ignored, notes)
+    if schema.features or schema.classes:
+        _check_features(table, features, label_column, weight_column, schema)
+    wanted = [*features, weight_column] if weight_column else features
+    cells = csv_tables.cells(table, wanted, [label_column], may_ignore=not schema.classes)
+    notes.extend(note for note in table.notes if note not in notes)
+    if not len(cells.lines):
         raise BadInput(f"{path} is empty: expected a header and at least one row")
-    if schema is not None and not weight_column and schema.weight_column:
-        weight_column = _default_weight_column(table, schema)
-    labels = table.column(label_column, "label_column")
-    for (line, _), label in zip(table.rows, labels):
-        if not label:
-            raise BadInput(f"{path} line {line}, column {label_column!r} is empty: expected a class")
-    features = _features(table, label_column, weight_column, schema)
-    weight = _weight_values(table, weight_column) if weight_column else None
+    labels = cells.texts[label_column]
+    has_label = _has_label(path, cells.lines, labels, label_column, schema, options, notes)
+    x, weight = cells.numbers, None
+    if weight_column:
+        weight = _weight_values(path, weight_column, cells)
+        x = x[:, :-1]
+    if not has_label.all():
+        x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
+        weight = None if weight is None else weight[has_label]
+    source = f"{path}, column {label_column!r},"
+    classes = schema.classes
+    if not classes:
+        table_columns.refuse_values(labels, f"{path}, column {label_column!r}")
+        names, doubts = class_labels.classes(labels, f"{path}, column {label_column!r}")
+        classes = tuple(sorted(names, key=_numbers_first))
+        notes.extend(doubts)
+        features, x = table_columns.without_row_numbers(path, features, x, labels, notes)
     names = sorted(set(labels), key=_numbers_first)
-    classes = schema.classes if schema is not None else tuple(names)
-    index_of = dict(zip(names, class_indices(f"{path}, column {label_column!r},", names, classes)))
-    columns = {"x": table.numbers(features), "y": np.array([index_of[label] for label in labels], np.int32)}
+    index_of = dict(zip(names, class_indices(source, names, classes)))
+    columns = {"x": np.ascontiguousarray(x), "y": np.array([index_of[label] for label in labels], np.int32)}
     if weight is not None:
         columns["weight"] = weight
-    return dataclasses.replace(_split(columns, None, classes), features=features)
+    return columns, ModelSchema(classes, features, weight_column, notes)
 
 
-def _features(table: Table, label_column: str, weight_column: str, schema: ModelSchema | None) -> tuple[str, ...]:
-    """Names of the columns that become `x`: the model's, or all but the label and the weight column."""
-    others = tuple(name for name in table.header if name not in (label_column, weight_column))
-    if not others:
-        raise BadInput(f"{table.path} has no columns besides {label_column!r}: expected features")
-    if schema is None:
-        return others
+def _label_and_weight(table: Delimited, schema: ModelSchema, options: TableOptions) -> tuple[str, str]:
+    """Names of the label column and the weight column, as the file has them."""
+    label = table.header[table.column(options.label_column, "label_column")]
+    weight = options.weight_column
+    if not weight and schema.weight_column:
+        weight = _default_weight_column(table, schema)
+    return label, table.header[table.column(weight, "weight_column")] if weight else ""
+
+
+def _check_features(
+    table: Delimited, features: tuple[str, ...], label_column: str, weight_column: str, schema: ModelSchema
+) -> None:
+    """Reports how the columns of another file are read by a model."""
+    others = [name for name in table.header if name not in (label_column, weight_column)]
     if not schema.features:
         schema.notes.append(
             f"{table.path}: the run has no names of its columns, so these are taken in their order: {shortened(others)}"
         )
-        return others
+        return
     for name, flag in ((label_column, "label_column"), (weight_column, "weight_column")):
-        if name in schema.features:
+        if name in features:
             raise BadInput(f"--{flag} is {name!r}, which the model reads as a feature; expected another column")
-    ignored = [repr(name) for name in others if name not in (*schema.features, schema.weight_column)]
+    known = {*features, schema.weight_column}
+    ignored = [repr(name) for name in others if name not in known]
     if ignored:
         # Not an error: a file may have an id or a date beside the features.
         schema.notes.append(
             f"{table.path}: ignored the columns that the model was not trained on: {shortened(ignored)}"
         )
-    return schema.features
 
 
-def _default_weight_column(table: Table, schema: ModelSchema) -> str:
+def _has_label(
+    path: Path, lines: np.ndarray, labels: list[str], column: str, schema: ModelSchema, options: TableOptions, notes
+) -> np.ndarray:
+    """Which rows have a label, bool `[rows]`; others are refused unless they are to be dropped."""
+    missing = np.array([class_labels.is_missing(label) for label in labels], bool)
+    # A class of a run that was recorded when such names were classes.
+    missing &= ~np.isin(labels, schema.classes) if schema.classes else True
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0])
+        if not options.drop_unlabelled:
+            raise BadInput(class_labels.missing_message(str(path), int(lines[first]), column, labels[first]))
+        if missing.all():
+            raise BadInput(f"{path}: no row has a label in {column!r}; expected classes")
+        notes.append(class_labels.dropped_note(str(path), int(missing.sum())))
+    return ~missing
+
+
+def _default_weight_column(table: Delimited, schema: ModelSchema) -> str:
     """The run's weight column, or "" where the table lacks it."""
     if schema.weight_column in table.header:
         return schema.weight_column
@@ -287,30 +372,18 @@ def _default_weight_column(table: Table, schema: ModelSchema) -> str:
     return ""
 
 
-def _weight_values(table: Table, name: str) -> np.ndarray:
-    # Its error names the flag for another column.
-    table.column(name, "weight_column")
-    values = table.numbers([name])[:, 0]
+def _weight_values(path: Path, name: str, cells: Cells) -> np.ndarray:
+    values = cells.numbers[:, -1].copy()
     negative = np.flatnonzero(values < 0)
     if len(negative):
-        line = table.rows[negative[0]][0]
         raise BadInput(
-            f"{table.path} line {line}, column {name!r}: {values[negative[0]]:g} is negative; expected a weight of 0 "
-            "or more"
+            f"{path} line {cells.lines[negative[0]]}, column {name!r}: {values[negative[0]]:g} is negative; expected a "
+            "weight of 0 or more"
         )
-    return _weights(table.path, values)
+    return _weights(path, values)
 
 
-def _value(label: str) -> float | None:
-    """The finite number that a label spells, or None."""
-    try:
-        number = float(label)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _numbers_first(label: str) -> tuple[bool, float, str]:
+def _numbers_first(label: str) -> tuple[bool, Decimal, str]:
     """Sort key: numbers in numerical order, then names in alphabetical order."""
-    number = _value(label)
-    return (True, 0.0, label) if number is None else (False, number, label)
+    number = class_labels.number(label)
+    return (True, Decimal(0), label) if number is None else (False, number, label)

@@ -72,7 +72,7 @@ def _examples(
     config = run.config
     own = dataset == config.get("dataset")
     path = run.path("dataset") if own else files.absolute(dataset)
-    if dataset in images.NAMES or path.suffix not in csv_tables.SUFFIXES:
+    if dataset in images.NAMES or not csv_tables.is_table(path):
         for name, column in (("label_column", label_column), ("weight_column", weight_column)):
             if column is not None:
                 raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
@@ -84,7 +84,7 @@ def _examples(
     schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not path.exists():
-        parts = [images.load(str(path) if own else dataset, *columns, schema).test]
+        parts = [images.load(str(path) if own else dataset, *columns, schema, **_own_options(run) if own else {}).test]
     else:
         parts = _of_file(path, columns, schema, run)
     for note in schema.notes:
@@ -92,8 +92,15 @@ def _examples(
     return parts
 
 
+def _own_options(run: Run) -> dict:
+    """How the run read its own data set."""
+    others = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
+    names = ("ignore_columns", "drop_unlabelled")
+    return others | {name: run.config[name] for name in names if run.config.get(name)}
+
+
 def _of_file(path: Path, columns: tuple[str, str], schema: tables.ModelSchema, run: Run) -> list[Columns]:
-    loaded = tables.load(path, *columns, schema)
+    loaded = tables.load(tables.Files(path), tables.TableOptions(*columns), schema)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):
         return [distinct.test]

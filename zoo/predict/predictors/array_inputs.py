@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.data.datasets import csv_tables
+from zoo.data.datasets import csv_tables, delimited
 from zoo.errors import BadInput
 
 SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
@@ -41,7 +41,7 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
         BadInput: names the file, what is wrong and what was expected; for a table also the line and the column.
     """
     path = Path(path)
-    if path.suffix.lower() in csv_tables.SUFFIXES:
+    if csv_tables.is_table(path):
         return _table(path, shape, dtype, features)
     readers = {".npy": _npy, ".npz": _npz, ".png": lambda path: _png(path, shape)}
     reader = readers.get(path.suffix.lower())
@@ -151,13 +151,13 @@ def _table(path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequen
     """All rows or none, as of the other files: where one is bad, the numbers of the answers would no longer fit."""
     if len(shape) != 1:
         raise BadInput(f"{path}: is a table, expected examples of shape {shape}; give a .npy or .npz file")
-    table = csv_tables.read(path)
+    table = delimited.read(path)
     if not features and len(table.header) != shape[0]:
         raise BadInput(
             f"{path}: has {len(table.header)} columns, and the run keeps no names to choose by; expected the "
             f"{shape[0]} columns that it was trained on, in their order"
         )
-    values = table.numbers(features or table.header)
+    values = csv_tables.cells(table, features or table.header).numbers
     try:
         return numbers(values, dtype)
     except BadInput as error:
