@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.errors import ZooError
+from zoo import failures
 
 # Estimating class proportions takes some hundreds of predictions; the guards check each batch.
 _STREAM, _BATCH = 400, 100
@@ -214,15 +214,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains the models and prints the table, the predictions and the commands."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="folder of the runs (%(default)s)")
-    workdir = parser.parse_args(arguments).workdir
-    try:
-        results = [(member, trained(member, workdir)) for member in members()]
-        print(f"\n{summary(results, workdir)}\n", flush=True)
-        for member, _ in results:
-            print("\n".join(member.refined(workdir / member.name)), end="\n\n", flush=True)
-    except ZooError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return error.exit_code
+    parser.add_argument("--traceback", action="store_true", help="print the traceback of an unexpected error")
+    flags = parser.parse_args(arguments)
+    return failures.reported("demo", lambda: _run(flags.workdir), flags.traceback)
+
+
+def _run(workdir: Path) -> int:
+    results = [(member, trained(member, workdir)) for member in members()]
+    print(f"\n{summary(results, workdir)}\n", flush=True)
+    for member, _ in results:
+        print("\n".join(member.refined(workdir / member.name)), end="\n\n", flush=True)
     print(after(workdir))
     return 0
 

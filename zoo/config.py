@@ -1,8 +1,6 @@
 """Config of a run: one flat frozen dataclass per experiment, one absl flag per field."""
 
 import dataclasses
-import math
-import operator
 import sys
 import types
 import typing
@@ -11,7 +9,9 @@ from typing import Any
 
 from absl import flags
 
-from zoo.errors import BadInput, nearest
+from zoo import flag_values
+from zoo.errors import BadInput
+from zoo.flag_values import as_text
 
 SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
 _SMALLER_IS_BETTER = ("loss", "log_loss", "ece", "perplexity", "bits_per_byte")
@@ -187,7 +187,9 @@ class Config:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                flag_values.check(field.name, value, field.metadata)
         if self.steps and self.epochs:
             raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
         if not self.steps and self.epochs == 0:
@@ -226,7 +228,7 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None:
-                lines.append(f"--{field.name}={_text(value)}")
+                lines.append(f"--{field.name}={as_text(value)}")
         return "\n".join(lines) + "\n"
 
 
@@ -268,7 +270,7 @@ def differences(saved: dict[str, Any], config: Config) -> list[str]:
     fixed = [field for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
     was = {field.name: saved.get(field.name, field.metadata.get("before")) for field in fixed}
     now = {field.name: _plain(getattr(config, field.name)) for field in fixed}
-    return [f"--{name} was {_text(was[name])}, is {_text(now[name])}" for name in now if was[name] != now[name]]
+    return [f"--{name} was {as_text(was[name])}, is {as_text(now[name])}" for name in now if was[name] != now[name]]
 
 
 def as_recorded(saved: Mapping[str, Any], config: Config) -> Config:
@@ -297,7 +299,7 @@ def steps_range(text: str) -> tuple[int, int] | None:
     first, colon, last = text.partition(":")
     if not text:
         return None
-    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last) < 2**63):
         raise BadInput(f"--profile is {text!r}: expected FIRST:LAST, two steps like 100:110")
     return int(first), int(last)
 
@@ -323,32 +325,6 @@ def _flag(name: str, kind: type, default: Any, description: str, choices: Sequen
     return flags.Flag(parser, flags.ArgumentSerializer(), name, default, description)
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
-    limits = field.metadata
-    if value is None and field.default is None:
-        return
-    if limits.get("choices") and value not in limits["choices"]:
-        raise BadInput(f"--{field.name} is {value!r}: {nearest(str(value), limits['choices'])}")
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            wrong = _out_of_bounds(number, limits)
-            if wrong:
-                raise BadInput(f"--{field.name} is {_text(value)}: expected {' and '.join(wrong)}")
-
-
-def _out_of_bounds(number: float, limits: Mapping[str, Any]) -> list[str]:
-    """The bounds that a number violates."""
-    checks = {
-        ">=": (limits.get("minimum"), operator.ge),
-        "<=": (limits.get("maximum"), operator.le),
-        "<": (limits.get("less_than"), operator.lt),
-    }
-    wrong = [
-        f"{sign} {bound:g}" for sign, (bound, holds) in checks.items() if bound is not None and not holds(number, bound)
-    ]
-    return wrong or ([] if math.isfinite(number) else ["a finite number"])
-
-
 def _whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:
     try:
         return tuple(int(text) for text in texts if text != "")
@@ -358,7 +334,3 @@ def _whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _text(value: Any) -> str:
-    return ",".join(str(item) for item in value) if isinstance(value, (tuple, list)) else f"{value}"

@@ -1,9 +1,9 @@
 """`zoo evaluate`."""
 
 import argparse
-import json
 from typing import Any
 
+from zoo import strict_json
 from zoo.cli.parser import add_verb, require_run
 
 
@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
     result = evaluate(arguments.workdir, arguments.dataset, *columns, arguments.fix_tags)
     if not arguments.json:
         _print_result(result, other=arguments.dataset is not None)
-    print(json.dumps(result))
+    print(strict_json.dumps(result))
     return 0
 
 

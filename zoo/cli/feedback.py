@@ -1,10 +1,10 @@
 """`zoo feedback`: pseudo-labels, a classifier's most confident predictions as training data for a further round."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import add_verb, require_run
 from zoo.errors import BadInput
 
@@ -100,7 +100,7 @@ def _print(feedback: "Feedback", out: Path, command: str, as_json: bool) -> None
     }
     if as_json:
         left_out = {f"left_out_{name}": count for name, count in feedback.left_out._asdict().items()}
-        print(json.dumps({"file": str(out), "classes": counts, **left_out, "command": command}))
+        print(strict_json.dumps({"file": str(out), "classes": counts, **left_out, "command": command}))
         return
     print(f"left out: {pseudo_labels.describe(feedback.left_out)}")
     for name, count in counts.items():

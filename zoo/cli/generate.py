@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import add_verb, require_run
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _print(arguments: argparse.Namespace, number: int, generated: "Generated") -
         return
     answer = {"prompt": arguments.prompt, "number": number, "text": generated.text, "tokens": len(generated.ids)}
     answer |= {"stopped": generated.stopped, "log_probability": generated.log_probability}
-    print(json.dumps(answer | {"tokens_per_second": generated.tokens_per_second}), flush=True)
+    print(strict_json.dumps(answer | {"tokens_per_second": generated.tokens_per_second}), flush=True)
 
 
 def _begin(prompt: str, number: int) -> None:

@@ -4,16 +4,14 @@ Only argument parsing is imported here, neither TensorFlow nor NumPy, so that `z
 """
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import zoo
+from zoo import failures
 from zoo.cli import completion, evaluate, export, feedback, generate, predict, score, search, summarize, tensorboard
-from zoo.cli.parser import Parser, fail
-from zoo.errors import BadInput, ZooError
+from zoo.cli.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,22 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # A character that the terminal's encoding lacks is printed as an escape.
     sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        arguments = _parsed(sys.argv[1:] if argv is None else argv)
-        code = arguments.run(arguments)
-        # Here, so that a full disk or a closed pipe is reported below.
-        sys.stdout.flush()
-        return code
-    except ZooError as error:
-        return fail(error)
-    except BrokenPipeError:
-        _drop_unwritable()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _drop_unwritable()
-        return fail(BadInput(str(error)))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    words = sys.argv[1:] if argv is None else argv
+
+    def command() -> int:
+        arguments = _parsed(words)
+        return arguments.run(arguments)
+
+    return failures.reported("zoo", command, "--traceback" in words)
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -76,11 +65,3 @@ def _parser() -> tuple[Parser, Any]:
     tensorboard.add(verbs)
     completion.add(verbs, parser)
     return parser, verbs
-
-
-def _drop_unwritable() -> None:
-    """Discards buffered output where stdout is closed or full, which would fail again when Python exits."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(**{"epilog": EXIT_CODES, "allow_abbrev": False, **options})
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
+        about = "print the traceback of an unexpected error, to report it"
+        # No default: that of a command would replace what stands before the command.
+        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=about)
 
     def error(self, message: str) -> NoReturn:
         """Prints the message on stderr and exits with code 2."""
@@ -43,6 +48,21 @@ class Parser(argparse.ArgumentParser):
         if name is not None and name not in commands:
             suggestion = _suggestion(name, commands) or f": expected one of {', '.join(commands)}"
             self.error(f"unknown command {name!r}{suggestion}")
+
+
+class _Once(argparse.Action):
+    """Stores a value; refuses a flag under two names, and says which counts where two values are given."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = parser.__dict__.setdefault("given", {})
+        earlier, before = given.setdefault(self.dest, (option_string, values))
+        if option_string is not None and earlier != option_string:
+            parser.error(f"{earlier} and {option_string} are two names of one flag: expected one of them")
+        if option_string is not None and before != values:
+            note = f"{option_string} is given more than once: the last one counts, {values!r}"
+            print(f"{parser.prog}: {note}", file=sys.stderr)
+        given[self.dest] = option_string, values
+        setattr(namespace, self.dest, values)
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:

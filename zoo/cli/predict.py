@@ -1,10 +1,10 @@
 """`zoo predict`."""
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli import refine_flags
 from zoo.cli.parser import add_verb, fail, positive, require_run
 from zoo.errors import BadInput, ZooError
@@ -122,5 +122,5 @@ def _stream(predictor: "Predictor", answers: "Answers") -> int:
         except ZooError as error:
             answer["error"] = str(error)
             code = max(code, error.exit_code)
-        print(json.dumps(answer), flush=True)
+        print(strict_json.dumps(answer), flush=True)
     return code

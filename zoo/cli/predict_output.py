@@ -1,12 +1,12 @@
 """Output of `zoo predict`: lines or JSON on stdout, and the HTML page of explanations."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo import strict_json
 from zoo.cli.predict_formats import RANKED, Formatted, formatted
 from zoo.cli.refine_flags import Session
 from zoo.errors import BadInput
@@ -105,7 +105,7 @@ class Answers:
     def _print(self, label: str, origin: dict[str, Any], answer: Answer, title: str) -> None:
         explanation = answer.explanation
         if self._as_json:
-            print(json.dumps({**origin, **answer.formatted.json}))
+            print(strict_json.dumps({**origin, **answer.formatted.json}))
         else:
             print(label, *answer.formatted.columns, sep="\t")
             if explanation is not None:

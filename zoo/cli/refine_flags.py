@@ -1,11 +1,11 @@
 """Flags of `zoo predict` for test-time adaptation (`--refine`) and selective prediction (`--abstain_risk`)."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import fraction, limit, positive, tell
 from zoo.errors import BadInput
 
@@ -196,4 +196,4 @@ def _write_trace(path: str, trace: Any) -> None:
     if path.endswith(".png"):
         trace_plot.draw(path, trace)
     else:
-        files.write(Path(path), "".join(json.dumps(entry.as_json()) + "\n" for entry in trace))
+        files.write(Path(path), "".join(strict_json.dumps(entry.as_json()) + "\n" for entry in trace))

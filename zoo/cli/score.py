@@ -1,12 +1,12 @@
 """`zoo score`: log-probability and perplexity of texts under a language model."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli import score_dynamic
 from zoo.cli.parser import add_verb, fail, positive, require_run
 from zoo.errors import BadInput, ZooError
@@ -107,7 +107,7 @@ def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, tex
         for index, score in zip(good, scores):
             if arguments.json:
                 about = {"file": file, "index": index} if file else {"text": texts[index]}
-                print(json.dumps(about | _object(model, score, arguments.stride)))
+                print(strict_json.dumps(about | _object(model, score, arguments.stride)))
             else:
                 _print(file and f"{file}[{index}]", texts[index], score)
     if len(all_scores) > 1 and not arguments.json:
@@ -130,7 +130,7 @@ def _stream(model: "LanguageModel", arguments: argparse.Namespace) -> int:
         except ZooError as error:
             answer["error"] = str(error)
             code = max(code, error.exit_code)
-        print(json.dumps(answer), flush=True)
+        print(strict_json.dumps(answer), flush=True)
     return code
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 import functools
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import fail, positive
 from zoo.errors import BadInput, ZooError
 
@@ -96,7 +96,7 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
             continue
         answer = report(model, ids, evaluated, evaluation.settings)
         if arguments.json:
-            print(json.dumps(origin | answer))
+            print(strict_json.dumps(origin | answer))
         else:
             _print(title, answer)
     return code

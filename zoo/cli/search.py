@@ -4,11 +4,11 @@ Bad input is refused before TensorFlow is imported, which takes seconds.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import positive, tell
 from zoo.errors import BadInput
 from zoo.predict.predictors.printable import one_line
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for query, *results in zip(arguments.query, by_meaning, by_words):
         answer = {way: [_hit(hit, numbers, searched) for hit in hits] for way, hits in zip(_WAYS, results)}
         if arguments.json:
-            print(json.dumps({"query": query, **answer}))
+            print(strict_json.dumps({"query": query, **answer}))
         else:
             _print_hits(query, answer)
     return 0
@@ -118,7 +118,7 @@ def _evaluate(embedder: Any, texts: Sequence[str], as_json: bool) -> int:
         for way in (*_WAYS, "difference"):
             cells = [f"{name} {_with_interval(result[way], name)}" for name in evaluation.METRICS]
             print(f"{way:<10}  {'  '.join(cells)}")
-    print(json.dumps(result))
+    print(strict_json.dumps(result))
     return 0
 
 

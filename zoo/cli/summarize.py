@@ -1,10 +1,10 @@
 """`zoo summarize`: extractive summarization, the sentences that represent a document best."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import strict_json
 from zoo.cli.parser import positive, tell
 from zoo.cli.search import add_encoder, read_texts
 from zoo.errors import BadInput
@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
         own, vectors = vectors[: len(sentences)], vectors[len(sentences) :]
         summary = summarize(sentences, own, arguments.sentences)
         if arguments.json:
-            print(json.dumps({"document": name, **_summary_object(summary)}))
+            print(strict_json.dumps({"document": name, **_summary_object(summary)}))
         else:
             _print_summary(name, summary)
     return 0

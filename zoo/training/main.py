@@ -1,6 +1,5 @@
 """`main` of an experiment: parses flags, trains, and prints the result as one JSON line."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 from absl import app, flags
 
 from zoo import config as configs
+from zoo import flag_values, strict_json
 from zoo.errors import BadInput, ZooError
-from zoo.training import flag_help
+from zoo.training import flag_help, flag_parsing
 
 
 def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdir: str) -> None:
@@ -32,8 +32,9 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
 
         if len(arguments) > 1:
             raise BadInput(f"argument {arguments[1]!r} is not a flag: expected --name=value")
+        flag_values.check("workdir", flags.FLAGS.workdir, {})
         result = run(build, configs.from_flags(config_class), flags.FLAGS.workdir)
-        print(json.dumps(result), flush=True)
+        print(strict_json.dumps(result), flush=True)
         return 0
 
     def guarded(arguments: list[str]) -> int:
@@ -48,15 +49,6 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
         if not flag_help.ASKED.isdisjoint(arguments):
             print(flag_help.text(sys.modules["__main__"].__doc__ or "", config_class, workdir))
             sys.exit(0)
-        return _parse(arguments)
+        return flag_parsing.parse(arguments, config_class)
 
     app.run(guarded, flags_parser=parse)
-
-
-def _parse(arguments: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(arguments)
-    except flags.Error as error:
-        text = str(error).splitlines()[0].removeprefix("FATAL Flags parsing error:").strip()
-        print(f"{Path(sys.argv[0]).stem}: {text}; see --help", file=sys.stderr)
-        sys.exit(BadInput.exit_code)

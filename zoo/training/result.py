@@ -1,8 +1,6 @@
 """The result of a run: test metrics of the exported weights, model.keras, result.json."""
 
-import json
-
-from zoo import files
+from zoo import files, strict_json
 from zoo import workdir as folders
 from zoo.metrics import confusion, evaluation_report
 from zoo.training import actions, weights
@@ -26,7 +24,7 @@ def finish(context: RunContext, state: RunState) -> dict[str, float]:
         if context.experiment.baseline is not None:
             result |= context.experiment.baseline()
         _print_tests(context, state, result)
-        files.write(context.workdir / folders.RESULT, json.dumps(result, indent=1) + "\n")
+        files.write(context.workdir / folders.RESULT, strict_json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -16,7 +16,7 @@ from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
 from zoo.errors import BadInput, ZooError
 from zoo.experiment import Experiment
-from zoo.training import actions, result, signals, weights
+from zoo.training import actions, memory_limits, result, signals, weights
 from zoo.training.context import Pace, Reporter, RunContext
 from zoo.training.progress import Clock, Progress
 from zoo.training.tensorboard_writer import TensorBoardWriter
@@ -48,10 +48,11 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
         stack.enter_context(devices.precision(config.precision))
         config = folders.as_recorded(workdir, config)
-        with strategy.scope():
+        with strategy.scope(), memory_limits.checked_weights():
             keras.utils.set_random_seed(config.seed)
             experiment = build(config)
         config = experiment.config or config
+        memory_limits.check_batch(config, experiment.train)
         total = total_steps(config, experiment)
         engine = make_engine(strategy, config, experiment, total)
         _check_names(config, experiment)
@@ -86,7 +87,10 @@ def total_steps(config: configs.Config, experiment: Experiment) -> int:
     """The steps of a run; epochs become steps here, once."""
     config = experiment.config or config
     # Rounded first: 0.07 epochs of 100 steps are 7, not 7.000000000000001 and so 8.
-    return config.steps or math.ceil(round(config.epochs * experiment.train.steps_per_epoch, 6))
+    steps = config.steps or round(config.epochs * experiment.train.steps_per_epoch, 6)
+    if not steps < 2**63:
+        raise BadInput(f"--epochs is {config.epochs:g}: that is {steps:.3g} steps, more than 64 bits can count")
+    return math.ceil(steps)
 
 
 def make_engine(strategy, config: configs.Config, experiment: Experiment, total: int) -> Engine:

@@ -68,11 +68,24 @@ def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> I
         try:
             value = _parsed(text)
             if isinstance(value, dict):
-                name = value.get("id")
+                name = json_id(value)
                 value = _member(value)
             yield InputLine(number, name, numbers(_one(value, shape), dtype)[None])
         except BadInput as error:
             yield InputLine(number, name, None, str(error))
+
+
+def json_id(value: dict[str, Any]) -> Any:
+    """The `id` of a line, which its answer repeats; None without one.
+
+    Raises:
+        BadInput: it holds NaN or Infinity: Python reads them, but an answer with them would not be JSON.
+    """
+    try:
+        json.dumps(value.get("id"), allow_nan=False)
+    except ValueError:
+        raise BadInput("id holds NaN or Infinity, which JSON does not have; expected a text or a number") from None
+    return value.get("id")
 
 
 def check_shape(examples: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -206,10 +219,26 @@ def _member(value: dict[str, Any]) -> Any:
 
 
 def _one(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    # NumPy would give every entry the room of the longest text.
+    _check_numbers(value)
     try:
         values = np.array(value)
     except ValueError:
         raise BadInput(f"lists of different lengths, expected an array of shape {shape}") from None
     if values.shape != shape:
         raise BadInput(f"shape {values.shape}, expected {shape}")
+    if values.dtype == object:
+        raise BadInput("holds a whole number of more than 64 bits, expected smaller ones")
     return values
+
+
+def _check_numbers(value: Any) -> None:
+    """Refuses anything but numbers and lists in a value."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, list):
+            left.extend(each)
+        elif not isinstance(each, (int, float)):
+            kind = {str: "text", dict: "an object"}.get(type(each), "null")
+            raise BadInput(f"holds {kind}{f' ({each[:20]!r})' if kind == 'text' else ''}, expected numbers")

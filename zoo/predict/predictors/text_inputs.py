@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.data.datasets import text_files
 from zoo.errors import BadInput
-from zoo.predict.predictors.array_inputs import InputLine, one_line
+from zoo.predict.predictors.array_inputs import InputLine, json_id, one_line
 
 SUFFIXES = (".txt", *text_files.SUFFIXES)
 
@@ -61,7 +61,7 @@ def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
         try:
             value = _parsed(raw)
             if isinstance(value, dict):
-                name = value.get("id")
+                name = json_id(value)
                 value = _example(value, pairs)
             elif pairs:
                 raise BadInput(f"is one text, the run judges pairs; expected {_OF_PAIRS}")

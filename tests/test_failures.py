@@ -1,0 +1,99 @@
+"""How a command ends: one line and an exit code for whatever goes wrong in it."""
+
+import errno
+import io
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo import failures, strict_json
+from zoo.cli import evaluate, main
+from zoo.errors import BadInput, NonFinite
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (BadInput("x is y"), 2, "it: x is y\n"),
+        (NonFinite("loss"), 3, "it: loss\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "it: a/b: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "it: No space left on device\n"),
+        (KeyError("gone"), 1, "it: unexpected KeyError: 'gone' (tests/test_failures.py"),
+        (OSError("Unable to open file"), 1, "it: unexpected OSError: Unable to open file ("),
+        (MemoryError(), 1, "it: unexpected MemoryError: not enough memory ("),
+        (RecursionError("deep"), 1, "it: unexpected RecursionError: deep ("),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+    ],
+)
+def test_an_error_is_one_line(error, code, said, capsys, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    assert failures.reported("it", raising(error)) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith(said) and captured.err.count("\n") == bool(said)
+
+
+def test_traceback_shows_the_rest(capsys):
+    assert failures.reported("it", raising(KeyError("gone")), full=True) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):" and lines[-1].startswith("it: unexpected KeyError: 'gone'")
+
+
+def test_a_closed_stderr_does_not_change_the_code(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    assert failures.reported("it", raising(BadInput("x"))) == 2
+
+
+@pytest.mark.parametrize("words", ["evaluate run", "--traceback evaluate run", "evaluate run --traceback"])
+def test_any_command_reports_what_nobody_expected(words, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "require_run", lambda workdir: {}["no such key"])
+    assert main.main(words.split()) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("zoo: unexpected KeyError: 'no such key' (")
+    assert (len(lines) > 1) == ("--traceback" in words)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--batch=3", "--batch_size=4"], 2, "zoo predict: --batch and --batch_size are two names of one flag"),
+        (["--top=3", "--top=4"], 2, "zoo predict: --top is given more than once: the last one counts, 4\nzoo: "),
+        (["--top=3", "--top=3", "--text=a", "--text=b"], 2, "zoo: none is not a folder"),
+    ],
+)
+def test_a_flag_given_twice(words, code, said, capsys):
+    try:
+        found = main.main(["predict", "none", "x.npy", *words])
+    except SystemExit as stop:
+        found = stop.code
+    assert found == code and capsys.readouterr().err.startswith(said)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+JSON = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=9)
+
+
+@given(JSON)
+def test_json_is_json(value):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    text = strict_json.dumps(value)
+    again = json.loads(text, parse_constant=refuse)
+    assert "\n" not in text and strict_json.dumps(again) == text
+    if "nan" not in repr(value) and "inf" not in repr(value):
+        assert again == value

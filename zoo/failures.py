@@ -1,0 +1,66 @@
+"""How a command ends: its exit code, and one line on stderr for whatever went wrong."""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from zoo.errors import BadInput, ZooError, unforeseen
+
+
+def reported(program: str, command: Callable[[], int], full: bool = False) -> int:
+    """Runs a command; an error that ends it is one line on stderr.
+
+    Args:
+        program: name that the line begins with.
+        command: returns an exit code.
+        full: whether to print the traceback of an unexpected error, too.
+
+    Returns:
+        The exit code, see `zoo.errors.EXIT_CODES`: 2 for files and folders that the system refuses, 1 for what nobody
+        expected, 128 + n for a signal.
+    """
+    try:
+        code = command()
+        # Here, so that a full disk or a closed pipe is reported below.
+        sys.stdout.flush()
+        return code
+    except ZooError as error:
+        return _fail(program, str(error), error.exit_code)
+    except BrokenPipeError:
+        _drop_unwritable()
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        _drop_unwritable()
+        if error.strerror is None:
+            return _unexpected(program, error, full)
+        if full:
+            traceback.print_exc()
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _fail(program, f"{place}{error.strerror}", BadInput.exit_code)
+    except Exception as error:
+        return _unexpected(program, error, full)
+
+
+def _unexpected(program: str, error: Exception, full: bool) -> int:
+    above, newline, line = unforeseen(error, full=full).rpartition("\n")
+    return _fail(program, line, ZooError.exit_code, above + newline)
+
+
+def _fail(program: str, line: str, code: int, above: str = "") -> int:
+    # stderr may be the pipe that is closed.
+    with contextlib.suppress(OSError):
+        print(f"{above}{program}: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _drop_unwritable() -> None:
+    """Discards buffered output where stdout is closed or full, which would fail again when Python exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
