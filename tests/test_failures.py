@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo import failures, strict_json
@@ -26,6 +26,7 @@ def raising(error):
     [
         (BadInput("x is y"), 2, "it: x is y\n"),
         (NonFinite("loss"), 3, "it: loss\n"),
+        (BadInput("a\nb\x1b[31m\u202e"), 2, "it: a\\nb\\x1b[31m\\u202e\n"),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "it: a/b: Permission denied\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "it: No space left on device\n"),
         (KeyError("gone"), 1, "it: unexpected KeyError: 'gone' (tests/test_failures.py"),
@@ -72,6 +73,12 @@ def test_any_command_reports_what_nobody_expected(words, capsys, monkeypatch):
     [
         (["--batch=3", "--batch_size=4"], 2, "zoo predict: --batch and --batch_size are two names of one flag"),
         (["--top=3", "--top=4"], 2, "zoo predict: --top is given more than once: the last one counts, 4\nzoo: "),
+        (["--budget_seconds=nan"], 2, "zoo predict: argument --budget_seconds: 'nan' is not a number of 0 or more"),
+        (
+            ["--top=" + "9" * 5000],
+            2,
+            f"zoo predict: argument --top: '{'9' * 30}' is not a whole number of 1 or more, b",
+        ),
         (["--top=3", "--top=3", "--text=a", "--text=b"], 2, "zoo: none is not a folder"),
     ],
 )
@@ -87,6 +94,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=9)
 
 
+@settings(max_examples=40)
 @given(JSON)
 def test_json_is_json(value):
     def refuse(constant):

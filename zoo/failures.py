@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from zoo.errors import BadInput, ZooError, unforeseen
+from zoo.names import escaped
 
 
 def reported(program: str, command: Callable[[], int], full: bool = False) -> int:
@@ -54,7 +55,7 @@ def _unexpected(program: str, error: Exception, full: bool) -> int:
 def _fail(program: str, line: str, code: int, above: str = "") -> int:
     # stderr may be the pipe that is closed.
     with contextlib.suppress(OSError):
-        print(f"{above}{program}: {line}", file=sys.stderr, flush=True)
+        print(f"{above}{program}: {escaped(line)}", file=sys.stderr, flush=True)
     return code
 
 

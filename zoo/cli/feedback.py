@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import strict_json
 from zoo.cli.parser import add_verb, require_run
 from zoo.errors import BadInput
+from zoo.names import escaped
 
 if TYPE_CHECKING:
     from zoo.adaptation.pseudo_labels import Feedback
@@ -105,6 +106,6 @@ def _print(feedback: "Feedback", out: Path, command: str, as_json: bool) -> None
     print(f"left out: {pseudo_labels.describe(feedback.left_out)}")
     for name, count in counts.items():
         least = f", confidence {count['least_confidence']:.4f} or more" if count["taken"] else ""
-        print(f"{name}: {count['predicted']:,} predicted, {count['taken']:,} taken{least}")
+        print(f"{escaped(name)}: {count['predicted']:,} predicted, {count['taken']:,} taken{least}")
     print(f"wrote {len(feedback.labels):,} examples to {out}; a further round:")
     print(command)

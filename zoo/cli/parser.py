@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo.errors import EXIT_CODES, BadInput, ZooError
+from zoo.names import escaped
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message on stderr and exits with code 2."""
-        self.exit(BadInput.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(BadInput.exit_code, f"{self.prog}: {escaped(message)}; see {self.prog} --help\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Reports unknown words of the command line, with a suggestion for a flag.
@@ -58,7 +59,8 @@ class _Once(argparse.Action):
         earlier, before = given.setdefault(self.dest, (option_string, values))
         if option_string is not None and earlier != option_string:
             parser.error(f"{earlier} and {option_string} are two names of one flag: expected one of them")
-        if option_string is not None and before != values:
+        # By their text: NaN differs from itself.
+        if option_string is not None and repr(before) != repr(values):
             note = f"{option_string} is given more than once: the last one counts, {values!r}"
             print(f"{parser.prog}: {note}", file=sys.stderr)
         given[self.dest] = option_string, values
@@ -88,8 +90,9 @@ def add_verb(verbs: Any, name: str, about: str, more: str = "") -> argparse.Argu
 
 def positive(text: str) -> int:
     """An argparse type: a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    # Python itself refuses to read more than 4,300 digits.
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} is not a whole number of 1 or more, below 10^18")
     return int(text)
 
 
@@ -99,7 +102,7 @@ def limit(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         number = _number(text, kind)
         if not 0 <= number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+            raise argparse.ArgumentTypeError(f"{text[:30]!r} is not a number of 0 or more")
         return number
 
     return read
@@ -109,7 +112,7 @@ def fraction(text: str) -> float:
     """An argparse type: a number above 0 and below 1."""
     number = _number(text, float)
     if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} is not a share above 0 and below 1")
     return number
 
 
@@ -129,11 +132,11 @@ def require_run(workdir: str) -> None:
 
 def fail(error: ZooError) -> int:
     """Prints an error in one line on stderr; returns its exit code."""
-    print(f"zoo: {error}", file=sys.stderr, flush=True)
+    print(f"zoo: {escaped(str(error))}", file=sys.stderr, flush=True)
     return error.exit_code
 
 
 def tell(notes: Sequence[str]) -> None:
     """Prints notes on stderr, each once."""
     for note in dict.fromkeys(notes):
-        print(f"zoo: {note}", file=sys.stderr, flush=True)
+        print(f"zoo: {escaped(note)}", file=sys.stderr, flush=True)

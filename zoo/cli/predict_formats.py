@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.names import escaped
 from zoo.predict.predictors.fill_mask import FillMask, Guess
 from zoo.predict.predictors.mask_predict import Filled, MaskPredict
 from zoo.predict.predictors.predictor import Classifier, Predictor
@@ -39,7 +40,7 @@ def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Form
     order = (-probabilities).argsort(kind="stable")[:top].tolist()
     ranked = [(predictor.classes[label], float(probabilities[label])) for label in order]
     candidates = [{"class": name, "probability": probability} for name, probability in ranked]
-    columns = [f"{name}\t{probability:.4f}" for name, probability in ranked]
+    columns = [f"{escaped(name)}\t{probability:.4f}" for name, probability in ranked]
     return Formatted(candidates[0] if top == 1 else {**candidates[0], "top": candidates}, columns)
 
 

@@ -10,6 +10,7 @@ from zoo import strict_json
 from zoo.cli.predict_formats import RANKED, Formatted, formatted
 from zoo.cli.refine_flags import Session
 from zoo.errors import BadInput
+from zoo.names import escaped
 from zoo.predict.attribution import html as pages
 from zoo.predict.attribution import terminal
 from zoo.predict.attribution.integrated_gradients import Explainer, Explanation
@@ -107,7 +108,7 @@ class Answers:
         if self._as_json:
             print(strict_json.dumps({**origin, **answer.formatted.json}))
         else:
-            print(label, *answer.formatted.columns, sep="\t")
+            print(escaped(label), *answer.formatted.columns, sep="\t")
             if explanation is not None:
                 # https://no-color.org
                 colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
