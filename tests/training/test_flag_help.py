@@ -209,9 +209,11 @@ def test_help_names_every_flag_with_its_default(module, monkeypatch):
 
 def test_a_second_name_of_a_flag():
     values = flags.FlagValues()
-    config.define_flags(lstm_sentiment.LstmConfig, "runs/it", values)
-    values(["program", "--train_file=a.csv", "--test_file=b.csv"])
-    found = config.from_flags(lstm_sentiment.LstmConfig, values)
-    assert found.eval_file == "b.csv" and "--eval_file=b.csv" in found.flags()
-    with pytest.raises(BadInput):
-        found.replace(max_length=0)
+    config.define_flags(bert_finetune.FinetuneConfig, "runs/it", values)
+    values(["program", "--max_length=64"])
+    found = config.from_flags(bert_finetune.FinetuneConfig, values)
+    assert found.context == 64 and "--context=64" in found.flags()
+    values.unparse_flags()
+    values(["program", "--context=64", "--max_length=65"])
+    with pytest.raises(BadInput, match="--context and --max_length are two names of one flag"):
+        config.from_flags(bert_finetune.FinetuneConfig, values)

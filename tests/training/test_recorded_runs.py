@@ -12,7 +12,10 @@ from absl import flags
 import zoo
 from experiments import bert_finetune, language_model, lstm_sentiment, mlp_classifier
 from zoo import config as configs
+from zoo import workdir
 from zoo.cli.main import main as command
+from zoo.errors import BadInput
+from zoo.predict.evaluation import run_data
 from zoo.tensorboard import event_files
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "run_0.1.0"
@@ -62,6 +65,25 @@ def test_resumed(recorded, name):
     same(result, EXPECTED[name]["8"])
     steps = [event.step for event in event_files.read(recorded / name / "train") if event.summary.value]
     assert steps == sorted(steps) and {2, 4, 6, 8} <= set(steps)
+
+
+def test_the_eval_file_of_then_is_the_test_file_of_now(recorded):
+    """In runs on texts of 0.1.0, --eval_file was the test split."""
+    folder = recorded / "lstm"
+    saved = json.loads((folder / "run.json").read_text())
+    saved["config"]["eval_file"] = "later.csv"
+    (folder / "run.json").write_text(json.dumps(saved))
+    run = workdir.read_run(folder)
+    assert run_data.run_files(run) == {
+        "train_file": str(recorded / "reviews.csv"),
+        "test_file": str(recorded / "later.csv"),
+    }
+    config = own_config("lstm", folder).replace(eval_file="later.csv")
+    same_run = workdir.as_recorded(folder, config)
+    assert (same_run.eval_file, same_run.test_file) == ("", "later.csv")
+    assert workdir.compare(folder, same_run, saved["identity"])
+    with pytest.raises(BadInput, match=r"--eval_file was , is other\.csv; --test_file was later\.csv, is ;"):
+        workdir.compare(folder, workdir.as_recorded(folder, config.replace(eval_file="other.csv")), saved["identity"])
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

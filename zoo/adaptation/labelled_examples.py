@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from zoo import files
-from zoo.data.datasets import tables, text_classification, text_files
+from zoo.data.datasets import tables, text_files
+from zoo.data.splits import shortened
 from zoo.errors import BadInput
 from zoo.predict.evaluation import run_data, texts
 from zoo.predict.predictors.predictor import Classifier
@@ -18,8 +19,8 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
     """Reads examples and their classes for `zoo.adaptation.refiner.refine`.
 
     Args:
-        path: a .npz with `x` `[examples, ...]` and `y`, class indices; for a run on texts a .csv, .tsv or .jsonl with
-            the columns of the run's own files.
+        path: a .npz with `x` `[examples, ...]` and `y`, class indices; for a run on texts a file with the columns
+            of the run's own; see `text_files.read`.
         workdir: folder of the run.
         predictor: the run's classifier.
 
@@ -39,11 +40,11 @@ def read(path: str | Path, workdir: str | Path, predictor: Classifier) -> tuple[
 
 
 def _texts(path: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[Any, np.ndarray]:
-    if path.suffix not in text_files.SUFFIXES:
-        raise BadInput(f"{path} is not a file of labelled texts: expected {', '.join(text_files.SUFFIXES)}")
-    label_column = read_run(workdir, config_required=False).config.get("label_column") or "label"
-    columns = (predictor.text_column, label_column, predictor.pair_column)
-    dataset = texts.of_file(path, columns, predictor.classes)
+    if not text_files.is_supported(path):
+        raise BadInput(f"{path} is not a file of labelled texts: expected {text_files.EXPECTED}")
+    config = read_run(workdir, config_required=False).config
+    columns = (predictor.text_column, config.get("label_column") or "label", predictor.pair_column)
+    dataset = texts.of_file(path, columns, predictor.classes, bool(config.get("drop_unlabelled")))
     return run_data.as_examples(predictor, dataset), dataset.labels
 
 
@@ -55,7 +56,7 @@ def _arrays(path: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
     if len(wrong):
         raise BadInput(
             f"{path}: label {wrong[0]}; expected 0 to {len(predictor.classes) - 1}, the indices of the classes "
-            f"{text_classification.shortened(predictor.classes)}"
+            f"{shortened(predictor.classes)}"
         )
     try:
         # Predicted now, so that a wrong input is reported before the stream starts.

@@ -203,9 +203,12 @@ def command(workdir: str | Path, path: Path) -> str:
     if name is None:
         raise BadInput(f"{workdir}: its experiment has no --more_file; add {path} to its training data yourself")
     flags = {"flagfile": workdir / folders.FLAGS, "more_file": files.absolute(path), "init_from": workdir}
-    for field in ("dataset", "train_file", "eval_file"):
+    for field in ("dataset", "train_file", "eval_file", "test_file"):
         if config.get(field) and config[field] not in (*images.NAMES, *text_classification.NAMES):
             flags[field] = run.path(field)
+        elif field == "eval_file" and config.get("test_file"):
+            # The flagfile of an old run has its test file as --eval_file.
+            flags[field] = ""
     if name.endswith("bert_finetune"):
         # The whole network comes from --init_from.
         flags |= {"preset": "mini", "fresh_layers": 0}

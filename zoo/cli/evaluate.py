@@ -16,8 +16,8 @@ def add(verbs: Any) -> None:
         metavar="NAME_OR_FILE",
         help="another data set (default: the test split of the run's own): the test split of a named one, or all of a "
         ".npz, .csv or .tsv file or a folder of x.npy and y.npy, which may lack some of the classes; for a run on "
-        "texts a .csv, .tsv or .jsonl, and for a tagger a CoNLL file, without the run's training and validation "
-        "examples",
+        "texts a .csv, .tsv, .txt, .jsonl or .json (also .gz), and for a tagger a CoNLL file, without the run's "
+        "training and validation examples",
     )
     columns = {"text_column": "texts", "pair_column": "second texts", "label_column": "classes"}
     for name, content in columns.items():
@@ -34,6 +34,9 @@ def add(verbs: Any) -> None:
         action="store_true",
         help="accept entity tags of a CoNLL file that break their scheme, as CoNLL's script reads them",
     )
+    verb.add_argument(
+        "--drop_unlabelled", action="store_true", help="leave out examples of such a file without a label"
+    )
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_run)
 
@@ -43,7 +46,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from zoo.predict.evaluation.evaluate import evaluate
 
     columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
-    result = evaluate(arguments.workdir, arguments.dataset, *columns, arguments.fix_tags)
+    kinds = {"fix_tags": arguments.fix_tags, "drop_unlabelled": arguments.drop_unlabelled}
+    result = evaluate(arguments.workdir, arguments.dataset, *columns, **kinds)
     if not arguments.json:
         _print_result(result, other=arguments.dataset is not None)
     print(strict_json.dumps(result))

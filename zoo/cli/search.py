@@ -96,10 +96,11 @@ def add_encoder(verb: argparse.ArgumentParser) -> None:
 
 def read_texts(name: str, column: str) -> list[str]:
     """The texts of a file, including those without a word; see `text_inputs.read`."""
+    from zoo.data.datasets import text_files
     from zoo.predict.predictors import text_inputs
 
-    if Path(name).suffix not in text_inputs.SUFFIXES:
-        raise BadInput(f"{name}: unknown kind of file; expected {', '.join(text_inputs.SUFFIXES)}")
+    if not text_files.is_supported(Path(name)):
+        raise BadInput(f"{name}: unknown kind of file; expected {text_files.EXPECTED}")
     return text_inputs.read(name, column)
 
 

@@ -120,5 +120,5 @@ def missing_column(name: str, names: Iterable[str], flag: str) -> str:
     """The end of an error message about a missing column: the columns there, and what to do."""
     names = list(names)
     nearest = errors.nearest(name, names) if names else ""
-    hint = nearest if nearest.startswith("did") else "give the one"
+    hint = f"{nearest} Give it" if nearest.startswith("did") else "give the one"
     return f"{shortened(names) or 'nothing'}: {hint} with --{flag}"

@@ -180,7 +180,7 @@ def _scan(path: Path, dialect: Dialect) -> _Scan:
     try:
         for line, fields in records.rows(path, dialect):
             count += 1
-            if not spanning and any("\n" in field or "\r" in field for field in fields):
+            if not spanning and any("\n" in field for field in fields):
                 spanning = line
             if not opening and any(field.startswith('"') for field in fields):
                 opening = line
@@ -192,7 +192,7 @@ def _scan(path: Path, dialect: Dialect) -> _Scan:
 def _has_unquoted_blank(path: Path, dialect: Dialect) -> bool:
     """Whether a field begins with a blank and a quote in the file, which no writer of RFC 4180 leaves unquoted."""
     try:
-        for record in records.records(path, dialect):
+        for record in records.records(path, dialect, raw=True):
             begins = any(field[:1] == " " and field.lstrip().startswith('"') for field in record.fields)
             if begins and _quoted_fields(record, dialect.delimiter) is None:
                 return True
@@ -209,7 +209,7 @@ def _proven(path: Path, dialect: Dialect) -> bool:
     without need and another one of its column is not quoted.
     """
     columns: dict[int, _Column] = {}
-    for number, record in enumerate(records.records(path, dialect)):
+    for number, record in enumerate(records.records(path, dialect, raw=True)):
         mask = _quoted_fields(record, dialect.delimiter) if '"' in record.raw else [False] * len(record.fields)
         if mask is None:
             return False

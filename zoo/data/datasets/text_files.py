@@ -1,16 +1,18 @@
-"""Text files of labelled examples: .csv, .tsv or .jsonl, each example with its first line number."""
+"""Text files of labelled examples: delimited or JSON, each example with its first line number."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo import errors
+from zoo.data.datasets import class_labels, delimited, json_records
 from zoo.errors import BadInput
 
+# Kinds that are read and written; more are read, see `is_supported`.
 SUFFIXES = (".csv", ".tsv", ".jsonl")
+EXPECTED = ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it"
 
 
 class Row(NamedTuple):
@@ -22,26 +24,42 @@ class Row(NamedTuple):
     pair: str = ""
 
 
-def read(path: Path, text_column: str, label_column: str | None, pair_column: str = "") -> list[Row]:
+def is_supported(path: Path) -> bool:
+    """Whether a path is of a kind that `read` reads; a file need not exist."""
+    return delimited.is_supported(path) or delimited.kind(path) in json_records.SUFFIXES
+
+
+def read(
+    path: Path,
+    text_column: str,
+    label_column: str | None,
+    pair_column: str = "",
+    *,
+    drop_unlabelled: bool = False,
+    notes: list[str] | None = None,
+) -> list[Row]:
     """Reads a file in its order; empty lines are skipped.
 
     Args:
-        path: a .csv or .tsv with a header, quoted as by spreadsheets, or a .jsonl with one object per line.
+        path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, or a .json with a list of objects.
         text_column: name of the column of texts, which may be empty.
         label_column: name of the column of classes; None to read texts only.
         pair_column: name of the column of second texts; empty where each example is one text.
+        drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
+        notes: list that gets a line for each assumption made while reading.
 
     Raises:
-        BadInput: the file is missing or malformed; the message has the file and the line.
+        BadInput: the file is missing or malformed, or a label is missing; the message has the file and the line.
     """
-    if path.suffix not in SUFFIXES:
-        raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {', '.join(SUFFIXES)}")
+    notes = [] if notes is None else notes
     columns = _columns(text_column, label_column, pair_column)
-    rows = list((_jsonl if path.suffix == ".jsonl" else _csv)(path, content(path), columns))
-    for row in rows:
-        if label_column is not None and not row.label:
-            raise BadInput(f"{path} line {row.line}: {label_column!r} is empty; expected a class")
-    return rows
+    if delimited.is_supported(path):
+        rows = _delimited(path, columns, notes)
+    elif delimited.kind(path) in json_records.SUFFIXES:
+        rows = _json(path, columns, notes)
+    else:
+        raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {EXPECTED}")
+    return list(rows) if label_column is None else _labelled(path, rows, label_column, drop_unlabelled, notes)
 
 
 def content(path: Path) -> str:
@@ -60,23 +78,6 @@ def content(path: Path) -> str:
         # error.start does not count the byte-order mark; error.object does not contain it.
         line = error.object[: error.start].count(b"\n") + 1
         raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
-
-
-def _csv(path: Path, content: str, columns: list["_Column"]) -> Iterator[Row]:
-    lines = records(path, content)
-    _, header = next(lines, (1, []))
-    if not header:
-        names = " and ".join(repr(column.name) for column in columns)
-        raise BadInput(f"{path} is empty: expected a header with {names}")
-    indices = {column.field: header.index(_checked_name(path, 1, column, header)) for column in columns}
-    for line, fields in lines:
-        if len(fields) != len(header):
-            raise BadInput(
-                f"{path} line {line} has {len(fields)} fields; expected {len(header)} as in the header (quote a text "
-                "that has separators in it)"
-            )
-        row = {"label": ""} | {field: fields[index] for field, index in indices.items()}
-        yield Row(line, **row | {"label": row["label"].strip()})
 
 
 def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
@@ -105,31 +106,61 @@ def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _jsonl(path: Path, content: str, columns: list["_Column"]) -> Iterator[Row]:
-    # Not splitlines: a JSON string may hold U+2028.
-    for line, source in enumerate(content.split("\n"), 1):
-        if source.strip():
-            try:
-                value = json.loads(source)
-            except (ValueError, RecursionError) as error:
-                raise BadInput(f"{path} line {line} is not JSON ({error}); expected one object per line") from None
-            yield _row(path, line, value, columns)
+def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: list[str]) -> list[Row]:
+    kept, dropped = [], 0
+    for row in rows:
+        if not class_labels.is_missing(row.label):
+            kept.append(row)
+        elif drop:
+            dropped += 1
+        else:
+            raise BadInput(class_labels.missing_message(str(path), row.line, column, row.label))
+    if dropped:
+        notes.append(class_labels.dropped_note(str(path), dropped))
+    return kept
 
 
-def _row(path: Path, line: int, parsed: Any, columns: list["_Column"]) -> Row:
-    if not isinstance(parsed, dict):
-        names = ", ".join(repr(column.name) for column in columns)
-        raise BadInput(f"{path} line {line} is JSON, but not an object; expected one with {names}")
-    row = {column.field: parsed[_checked_name(path, line, column, list(parsed))] for column in columns}
+def _delimited(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
+    source = delimited.read(path)
+    indices = {column.field: source.column(column.name, column.flag) for column in columns}
+    for line, fields in source.rows():
+        row = {"label": ""} | {field: fields[index] for field, index in indices.items()}
+        yield Row(line, **row | {"label": row["label"].strip()})
+    notes += source.notes
+
+
+def _json(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
+    renamed: dict[str, str] = {}
+    for line, value in json_records.read(path):
+        if not isinstance(value, dict):
+            names = ", ".join(repr(column.name) for column in columns)
+            raise BadInput(f"{path} line {line} is JSON, but not an object; expected one with {names}")
+        row = {}
+        for column in columns:
+            name = delimited.match(column.name, value)
+            if name is None:
+                missing = delimited.missing_column(column.name, value, column.flag)
+                raise BadInput(f"{path} line {line} has no {column.name!r}, it has {missing}")
+            if name != column.name:
+                renamed[name] = f"{path}: --{column.flag} is {name!r} there, not {column.name!r}"
+            row[column.field] = value[name]
+        yield _row(path, line, row, columns)
+    notes += renamed.values()
+
+
+def _row(path: Path, line: int, row: dict[str, Any], columns: list["_Column"]) -> Row:
     for column in columns:
         value = row[column.field]
         if column.field != "label" and not isinstance(value, str):
-            raise BadInput(f"{path} line {line}: {column.name!r} is {abbreviated_json(value)}; expected a string")
+            hint = f", in {json_records.LIST_EXPECTED}" if isinstance(value, (dict, list)) else ""
+            raise BadInput(f"{path} line {line}: {column.name!r} is {abbreviated_json(value)}; expected a string{hint}")
         if not _encodes(str(value)):
             raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
         if value is not None and not isinstance(value, (str, int, float)):
+            several = ": one class per example; several (multi-label) are not supported" if value else ""
             raise BadInput(
                 f"{path} line {line}: {column.name!r} is {abbreviated_json(value)}; expected a string or a number"
+                f"{several}"
             )
     label = row.get("label")
     label = label.strip() if isinstance(label, str) else "" if label is None else json.dumps(label)
@@ -148,18 +179,6 @@ def _columns(text_column: str, label_column: str | None, pair_column: str) -> li
     columns = [(text_column, "text_column", "text"), (label_column, "label_column", "label")]
     columns += [(pair_column, "pair_column", "pair")]
     return [_Column(*column) for column in columns if column[0] or column[2] == "text"]
-
-
-def _checked_name(path: Path, line: int, column: _Column, names: list[str]) -> str:
-    """The column's name, if the file has it."""
-    if column.name not in names:
-        nearest = errors.nearest(column.name, names) if names else ""
-        hint = nearest if nearest.startswith("did") else "give the one"
-        raise BadInput(
-            f"{path} line {line} has no {column.name!r}, it has {', '.join(names) or 'nothing'}: {hint} with "
-            f"--{column.flag}"
-        )
-    return column.name
 
 
 def _encodes(text: str) -> bool:

@@ -12,13 +12,13 @@ from zoo.predict.predictors.loading import load
 
 
 class _Evaluation(NamedTuple):
-    """How the runs of a task are evaluated, and which of the column flags apply; None for tasks without evaluation."""
+    """How the runs of a task are evaluated, and which flags on files apply; None for tasks without evaluation."""
 
     evaluate: Callable[..., dict[str, float]] | None
     columns: tuple[str, ...] = ()
 
 
-_TEXTS = _Evaluation(texts.evaluate, ("text_column", "label_column", "pair_column"))
+_TEXTS = _Evaluation(texts.evaluate, ("text_column", "label_column", "pair_column", "drop_unlabelled"))
 # By task, and whether the run reads texts.
 _EVALUATIONS = {
     ("classification", False): _Evaluation(arrays.evaluate, ("label_column", "weight_column")),
@@ -37,6 +37,7 @@ def evaluate(
     pair_column: str | None = None,
     weight_column: str | None = None,
     fix_tags: bool = False,
+    drop_unlabelled: bool = False,
 ) -> dict[str, float]:
     """Evaluates a run's model.
 
@@ -49,6 +50,7 @@ def evaluate(
         pair_column: column of the second texts, for a run on pairs of texts; None for the run's.
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
         fix_tags: whether to accept entity tags of a CoNLL file that break their scheme, for a run on tags.
+        drop_unlabelled: whether to leave out examples of such a file whose label is missing; else they are refused.
 
     Returns:
         Metrics by name, those of `arrays.evaluate`, `texts.evaluate` or `tags.evaluate`.
@@ -65,6 +67,8 @@ def evaluate(
     if any(columns[name] for name in refused):
         expected = " and ".join(f"no --{name}" for name in refused)
         raise BadInput(f"{workdir} holds no model for texts with labels: expected {expected}")
+    if drop_unlabelled and "drop_unlabelled" not in kind.columns:
+        raise BadInput(f"{workdir} holds no model for files of examples with labels: expected no --drop_unlabelled")
     if kind.evaluate is None:
         raise BadInput(
             f"{workdir} holds a pretrained encoder, whose test stands in {folders.RESULT}; fine-tune it first"
@@ -75,5 +79,5 @@ def evaluate(
             raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
     if fix_tags and "fix_tags" not in kind.columns:
         raise BadInput(f"{workdir} holds no tagger: expected no --fix_tags")
-    flags = columns | {"weight_column": weight_column, "fix_tags": fix_tags}
+    flags = columns | {"weight_column": weight_column, "fix_tags": fix_tags, "drop_unlabelled": drop_unlabelled}
     return kind.evaluate(predictor, run, dataset, **{name: flags[name] for name in kind.columns})

@@ -16,14 +16,19 @@ from zoo.workdir import Run
 def run_texts(run: Run, more: bool = True) -> TextDataset:
     """The texts of a text run, split as in its training; `more`: with those of its --more_file."""
     config = run.config
-    names = ("train_file", "eval_file", "text_column", "label_column", "pair_column")
-    flags = {name: config[name] for name in names if config.get(name)}
-    flags |= {name: str(run.path(name)) for name in ("train_file", "eval_file") if name in flags}
+    names = ("text_column", "label_column", "pair_column", "drop_unlabelled")
+    flags = {name: config[name] for name in names if config.get(name)} | run_files(run)
     dataset = text_classification.load(config.get("dataset", ""), values=config.get("task") == "regression", **flags)
     if not more or not config.get("more_file"):
         return dataset
     columns = (config.get(f"{name}_column", "") for name in ("text", "label", "pair"))
-    return extra_examples.texts(dataset, str(run.path("more_file")), *columns)
+    drop = bool(config.get("drop_unlabelled"))
+    return extra_examples.texts(dataset, str(run.path("more_file")), *columns, drop_unlabelled=drop)
+
+
+def run_files(run: Run) -> dict[str, str]:
+    """Paths of the run's own training, validation and test file, those that it has, by their flags."""
+    return {name: str(run.path(name)) for name in ("train_file", "eval_file", "test_file") if run.config.get(name)}
 
 
 def as_examples(predictor: Predictor, data: Texts) -> list[Example]:
@@ -43,10 +48,8 @@ def run_arrays(run: Run) -> Splits:
 def run_sentences(run: Run) -> TaggingDataset:
     """The sentences of a tagging run, split as in its training."""
     config = run.config
-    names = [name for name in ("train_file", "eval_file", "test_file") if config.get(name)]
-    paths = {name: str(run.path(name)) for name in names}
     fix_tags = bool(config.get("fix_tags"))
-    return tagging.load(config.get("dataset", ""), **paths, **conll_columns(config), fix_tags=fix_tags)
+    return tagging.load(config.get("dataset", ""), **run_files(run), **conll_columns(config), fix_tags=fix_tags)
 
 
 def conll_columns(config: Mapping[str, Any]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Evaluation of text classifiers and text regressions."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from zoo import errors, files
 from zoo.data.datasets import text_classification, text_files
 from zoo.data.datasets.text_splits import Texts, normalized_key
+from zoo.data.splits import shortened
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report
 from zoo.metrics.logits import two_class_logits
@@ -24,6 +26,7 @@ def evaluate(
     text_column: str | None = None,
     label_column: str | None = None,
     pair_column: str | None = None,
+    drop_unlabelled: bool = False,
 ) -> dict[str, float]:
     """Evaluates a text classifier or a text regression.
 
@@ -35,6 +38,7 @@ def evaluate(
         text_column: text column of that file; None for the run's.
         label_column: label column of that file; None for the run's.
         pair_column: column of the second texts in that file, for a run on pairs; None for the run's.
+        drop_unlabelled: whether to leave out examples of that file whose label is missing, as the run may have done.
 
     Returns:
         `examples`, `loss` (cross-entropy), and the metrics of a final `evaluation_report.classifier`: accuracy, F1 and
@@ -58,7 +62,8 @@ def evaluate(
         label_column or config.get("label_column") or "label",
         (pair_column or predictor.pair_column) if predictor.pair_column else "",
     )
-    data = _other(dataset, columns, predictor.classes)
+    drop = drop_unlabelled or bool(config.get("drop_unlabelled"))
+    data = _other(dataset, columns, predictor.classes, drop)
     try:
         own = run_texts(run)
     except BadInput:
@@ -71,7 +76,7 @@ def evaluate(
     return {**_metrics(predictor, left), "left_out": int((~new).sum())}
 
 
-def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
+def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...], drop_unlabelled: bool) -> Texts:
     path = files.absolute(dataset)
     if dataset in text_classification.NAMES:
         if columns[2] or not classes:
@@ -80,37 +85,42 @@ def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]
         data = text_classification.load(dataset)
         _check_classes(f"--dataset {dataset}", data.classes, classes)
         return data.test
-    if path.suffix not in text_files.SUFFIXES and not path.exists():
+    if not text_files.is_supported(path) and not path.exists():
         raise BadInput(
             f"--dataset is {dataset!r}: "
-            + errors.nearest(dataset, text_classification.NAMES, "a .csv, .tsv or .jsonl of your own")
+            + errors.nearest(dataset, text_classification.NAMES, f"a file of your own: {text_files.EXPECTED}")
         )
-    return of_file(path, columns, classes)
+    return of_file(path, columns, classes, drop_unlabelled)
 
 
-def of_file(path: Path, columns: tuple[str, str, str], classes: tuple[str, ...]) -> Texts:
-    """Labelled texts of a file.
+def of_file(
+    path: Path, columns: tuple[str, str, str], classes: tuple[str, ...], drop_unlabelled: bool = False
+) -> Texts:
+    """Labelled texts of a file; what was assumed while reading it is printed on stderr.
 
     Args:
-        path: a .csv, .tsv or .jsonl.
+        path: a file that `text_files.read` reads.
         columns: names of the columns of texts, labels and second texts; the last is empty for single texts.
         classes: class names of the model; empty for a regression.
+        drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
 
     Raises:
         BadInput: the file is not understood, is empty, or has a class unknown to the model.
     """
-    rows = text_files.read(path, *columns)
+    notes: list[str] = []
+    rows = text_files.read(path, *columns, drop_unlabelled=drop_unlabelled, notes=notes)
+    for note in notes:
+        print(f"zoo: {note}", file=sys.stderr)
     if not rows:
         raise BadInput(f"{path} has no examples; expected some to test on")
-    text_classification.check_classes(rows, classes, str(path), columns[1], "the model")
-    return text_classification.labelled(rows, classes, path, columns)
+    return text_classification.labelled(rows, classes, str(path), columns, "the model")
 
 
 def _check_classes(source: str, classes: tuple[str, ...], expected: tuple[str, ...]) -> None:
     if classes != expected:
         raise BadInput(
-            f"{source} has the {len(classes)} classes {text_classification.shortened(classes)}; expected the model's "
-            f"{len(expected)}: {text_classification.shortened(expected)}"
+            f"{source} has the {len(classes)} classes {shortened(classes)}; expected the model's "
+            f"{len(expected)}: {shortened(expected)}"
         )
 
 

@@ -1,15 +1,14 @@
-"""Reading of texts or pairs of texts to predict: .txt, .csv, .tsv and .jsonl files, streams and flags."""
+"""Reading of texts or pairs of texts to predict: files of lines, delimited and JSON files, streams and flags."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.data.datasets import text_files
+from zoo.data.datasets import delimited, delimited_records, text_files
 from zoo.errors import BadInput
 from zoo.predict.predictors.array_inputs import InputLine, json_id, one_line
-
-SUFFIXES = (".txt", *text_files.SUFFIXES)
 
 _OF_PAIRS = '{"text": "...", "pair": "..."}'
 # A text, or a pair of texts.
@@ -20,8 +19,7 @@ def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
     """Reads the texts of one file, in its order.
 
     Args:
-        path: a .txt with a text per line (an empty line is an empty text), a .csv or .tsv with a header, or a .jsonl
-            with an object per line.
+        path: a .txt with a text per line (an empty line is an empty text), or a file that `text_files.read` reads.
         column: name of the text column, in files of several columns.
         pair_column: name of the column of second texts; empty for single texts. A .txt cannot hold pairs.
 
@@ -29,18 +27,20 @@ def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
         BadInput: names the file, the line, what is wrong and what was expected.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    if not text_files.is_supported(path):
         raise BadInput(
-            f"{path}: unknown kind of file for a run on texts; expected {', '.join(SUFFIXES)}, --text, or - for lines "
+            f"{path}: unknown kind of file for a run on texts; expected {text_files.EXPECTED}, --text, or - for lines "
             "on stdin"
         )
-    if path.suffix != ".txt":
-        rows = text_files.read(path, column, None, pair_column)
+    if delimited.kind(path) != ".txt":
+        notes: list[str] = []
+        rows = text_files.read(path, column, None, pair_column, notes=notes)
+        for note in notes:
+            print(f"zoo: {note}", file=sys.stderr)
         return [(row.text, row.pair) if pair_column else row.text for row in rows]
     if pair_column:
-        raise BadInput(f"{path} has single texts, the run judges pairs; expected {', '.join(text_files.SUFFIXES)}")
-    lines = text_files.content(path).split("\n")
-    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+        raise BadInput(f"{path} has single texts, the run judges pairs; expected .csv, .tsv, .jsonl or .json")
+    return [line.removesuffix("\n").removesuffix("\r") for _, line in delimited_records.lines(path)]
 
 
 def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
