@@ -1,7 +1,5 @@
 """Text files of labelled examples: delimited or JSON, each example with its first line number."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -78,32 +76,6 @@ def content(path: Path) -> str:
         # error.start does not count the byte-order mark; error.object does not contain it.
         line = error.object[: error.start].count(b"\n") + 1
         raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
-
-
-def records(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """The non-empty records of a .csv or .tsv, each with its first line; a quoted field may span several lines.
-
-    Raises:
-        BadInput: the content is malformed; the message has the line.
-    """
-    if "\0" in content:
-        line = content[: content.index("\0")].count("\n") + 1
-        raise BadInput(f"{path} line {line} has a NUL character: expected text; save the file as UTF-8")
-    # strict: a stray quote would otherwise silently swallow the examples after it.
-    reader = csv.reader(
-        io.StringIO(content, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    first = 1
-    try:
-        for fields in reader:
-            if fields:
-                yield first, fields
-            first = reader.line_num + 1
-    except csv.Error as error:
-        raise BadInput(
-            f"{path} line {first} cannot be read as {path.suffix}: {error}; expected quotes doubled inside of quoted "
-            f"fields, and fields of at most {csv.field_size_limit():,} characters"
-        ) from None
 
 
 def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: list[str]) -> list[Row]:
