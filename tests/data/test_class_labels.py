@@ -87,3 +87,13 @@ def test_equal_numbers_are_one_class(value, zeros, exponent):
     names, _ = class_labels.classes([*forms, "other"], "f")
     assert set(names) == {str(value), "other"}
     assert len(set(class_labels.indices(forms, names))) == 1
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u200bb", "a/b", "x" * 5000, "\x1b[31mred"])
+def test_names_are_data_in_messages(name):
+    for said in (
+        class_labels.unknown(name, [name, "other"], "the model"),
+        *class_labels.classes([name, name.upper(), "none"], "f")[1],
+        class_labels.missing_message("f", 3, "label", "nan"),
+    ):
+        assert said.isprintable() and len(said) < 400

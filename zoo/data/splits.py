@@ -8,6 +8,10 @@ import numpy as np
 
 from zoo.data import duplicates, shuffling
 from zoo.errors import BadInput
+from zoo.names import escaped
+
+# Characters of a class name in a message.
+_LONGEST = 60
 
 Columns = dict[str, np.ndarray]
 
@@ -148,5 +152,6 @@ def _plural(word: str, names: Sequence[str]) -> str:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first ten names, for a message."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    """The first ten names, each in one line and cut to 60 characters, for a message."""
+    shown = (escaped(name) if len(name) <= _LONGEST else f"{escaped(name[: _LONGEST - 1])}…" for name in names[:10])
+    return ", ".join(shown) + (", ..." if len(names) > 10 else "")

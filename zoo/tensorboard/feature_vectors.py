@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from zoo.metrics.logits import class_probabilities
+from zoo.names import escaped
 from zoo.tensorboard.task_views import Images, Texts
 from zoo.tensorboard.views import Arrays, ProjectorPoints
 
@@ -32,6 +33,7 @@ def of_classes(
         texts: `texts(columns, rows)` returns the texts of some examples.
         images: `images(columns, rows)` returns pictures of some examples.
     """
+    classes = [escaped(str(name)) for name in classes]
 
     def points(count: int) -> ProjectorPoints:
         rows = spread(len(columns["y"]), count)
@@ -82,6 +84,7 @@ def of_texts(
     classes: Sequence[str] = (),
 ) -> Callable[[int], ProjectorPoints]:
     """Points of texts from a model with one vector per text, with the classes of the column `y` if there are any."""
+    classes = [escaped(str(name)) for name in classes]
 
     def points(count: int) -> ProjectorPoints:
         rows = spread(len(columns["tokens"]), count)

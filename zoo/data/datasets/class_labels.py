@@ -20,6 +20,8 @@ _PERHAPS_MISSING = frozenset(("none", "na", "n/a", "?"))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,6})?", re.ASCII | re.IGNORECASE)
 _INFINITE = frozenset(f"{sign}{word}" for sign in ("", "+", "-") for word in ("inf", "infinity"))
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+# Characters of a label in a message.
+_LONGEST = 60
 # Between the names of several classes of one example; the last ones are common inside of names, too.
 _SEPARATORS, _WEAK_SEPARATORS = "|;,/+&", ",/+&"
 # Blanks anywhere, and hyphens and underscores between letters; not those of "-1", "A-" and "1-2".
@@ -65,14 +67,14 @@ def classes(labels: Iterable[str], source: str) -> tuple[tuple[str, ...], list[s
     }
     infinite = [name for name in names if name.lower() in _INFINITE]
     if infinite and all(number(name) is not None for name in names if name not in infinite):
-        raise BadInput(f"{source}: the class {infinite[0]!r} among numbers; expected finite numbers")
+        raise BadInput(f"{source}: the class {quoted(infinite[0])} among numbers; expected finite numbers")
     integers = all(_INTEGER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (number(name) if integers else 0, name)))
     if len(ordered) < 2:
-        only = f"only the class {ordered[0]!r}" if ordered else "no labels"
+        only = f"only the class {quoted(ordered[0])}" if ordered else "no labels"
         raise BadInput(f"{source}: {only}; expected two or more")
     notes = [
-        f"{source}: {' and '.join(map(repr, sorted(alike)))} are equal numbers: one class"
+        f"{source}: {' and '.join(map(quoted, sorted(alike)))} are equal numbers: one class"
         for alike in spellings.values()
         if len(alike) > 1
     ]
@@ -94,6 +96,11 @@ def indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     return np.array([found[label] for label in labels], np.int32)
 
 
+def quoted(label: str) -> str:
+    """A label in quotes for a message, cut to 60 characters."""
+    return repr(label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…")
+
+
 def nearest(label: str, classes: Sequence[str]) -> str:
     """The class that differs from a label in case, blanks and marks alone; empty for none."""
     return next((name for name in classes if _letters(name) == _letters(label)), "")
@@ -102,8 +109,8 @@ def nearest(label: str, classes: Sequence[str]) -> str:
 def unknown(label: str, classes: Sequence[str], owner: str) -> str:
     """The end of an error message about a label that is none of the classes of `owner`."""
     near = nearest(label, classes)
-    hint = f"; did you mean {near!r}?" if near else ""
-    return f"is {label!r}; expected a class of {owner}: {shortened(list(map(str, classes)))}{hint}"
+    hint = f"; did you mean {quoted(near)}?" if near else ""
+    return f"is {quoted(label)}; expected a class of {owner}: {shortened(list(map(str, classes)))}{hint}"
 
 
 def missing_message(source: str, line: int, column: str, label: str) -> str:
@@ -123,13 +130,13 @@ def _doubts(names: Sequence[str], counts: Mapping[str, int]) -> list[str]:
     for name in names:
         alike[_letters(name)].append(name)
     doubts = [
-        f"the classes {' and '.join(f'{name!r} ({counts[name]:,})' for name in group)} differ in case, blanks or marks "
-        "alone: give them one name if they are one class"
+        f"the classes {' and '.join(f'{quoted(name)} ({counts[name]:,})' for name in group)} differ in case, blanks or "
+        "marks alone: give them one name if they are one class"
         for group in alike.values()
         if len(group) > 1
     ]
     doubts += [
-        f"{name!r} is read as a class of {counts[name]:,} examples: leave their labels empty if they have none"
+        f"{quoted(name)} is read as a class of {counts[name]:,} examples: leave their labels empty if they have none"
         for name in names
         if name.lower() in _PERHAPS_MISSING
     ]
@@ -151,7 +158,7 @@ def _combinations(names: Sequence[str]) -> list[str]:
         if combined and "" not in users:
             return [
                 f"{len(combined):,} of {len(names):,} classes are combinations with {separator!r}, like "
-                f"{combined[0]!r}: this looks like several labels per example (multi-label); each combination is "
+                f"{quoted(combined[0])}: this looks like several labels per example (multi-label); each combination is "
                 "trained as a class of its own"
             ]
     return []

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.data.datasets import class_labels
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 
@@ -111,6 +112,6 @@ def check(dataset: TextDataset, source: str) -> TextDataset:
         return dataset
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     if not counts.all():
-        name = dataset.classes[int(np.argmin(counts))]
-        raise BadInput(f"{source}: no training text of class {name!r} after the split; expected more of each class")
+        name = class_labels.quoted(dataset.classes[int(np.argmin(counts))])
+        raise BadInput(f"{source}: no training text of class {name} after the split; expected more of each class")
     return dataset

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import files
+from zoo import files, names
 from zoo.data import cache
 from zoo.errors import BadInput
 from zoo.predict.attribution import terminal
@@ -108,7 +108,7 @@ def _row(explanation: Explanation, label: int) -> str:
     name = explanation.classes[label]
     mark = ' class="predicted"' if name == explanation.predicted else ""
     probability = f"{explanation.probabilities[label]:.4f}"
-    return f'<tr{mark}><th scope="row">{_escaped(name)}</th><td>{probability}</td></tr>'
+    return f'<tr{mark}><th scope="row">{_escaped(names.escaped(str(name)))}</th><td>{probability}</td></tr>'
 
 
 def _span(part: terminal.Segment, most: float) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from zoo.names import escaped
 from zoo.predict.attribution.integrated_gradients import Explanation
 from zoo.predict.predictors.printable import visible
 
@@ -64,7 +65,9 @@ def plain(explanation: Explanation) -> str:
 
 def account(explanation: Explanation) -> str:
     """Completeness in one line: the sum of the attributions and the difference of the logits."""
-    ends = f"logit of {explanation.predicted} {explanation.logit:.3f} - baseline {explanation.baseline:.3f}"
+    ends = (
+        f"logit of {escaped(str(explanation.predicted))} {explanation.logit:.3f} - baseline {explanation.baseline:.3f}"
+    )
     unread = len(explanation.tokens) - len(explanation.read)
     outside = [token for token in explanation.tokens if token.outside]
     cut = f"; {unread} of {len(explanation.tokens) - len(outside)} tokens not read" if unread else ""
