@@ -111,7 +111,7 @@ def as_recorded(workdir: Path, config: configs.Config) -> configs.Config:
             # The same command as then.
             config = config.replace(eval_file="", test_file=config.eval_file)
         return configs.as_recorded(saved, config)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A new folder; or a damaged record, which `compare` refuses.
         return config
 

