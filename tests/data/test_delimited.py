@@ -157,6 +157,7 @@ TWO = [["a", "1"], ["b", "2"]]
             [["a,1\nb", "2"]],
             "WARNING: the quoted field at line 2 is read as one of",
         ),
+        ("a.csv", 'text\n"c" d\ne; f\n', [['"c" d'], ["e; f"]], "quotes are read as part of the texts"),
         ("a.csv", "text\na\nb; c\nd; e\n", [["a"], ["b; c"], ["d; e"]], ""),
     ],
 )
@@ -172,6 +173,7 @@ def test_dialects(tmp_path, name, content, rows, said):
         ("a.csv", "", "is empty: expected a header"),
         ("a.csv", "a, b,a \n1,2,3\n", "line 1 names the column 'a' twice; expected unique names"),
         ("a.csv", 'a,b\n"x" y,"1, 2"\n', "line 2 cannot be read (',' expected after '\"'); expected quotes doubled"),
+        ("a.csv", 'text\n"a\nb"\n"c" d\n', "line 4 cannot be read (',' expected after '\"')"),
         ("a.csv", 'a,b\n"x, y,1\nz,2\n', "line 2 cannot be read (unexpected end of data)"),
         ("a.tsv", 'a\tb\n"x\t1\ny\n', "line 3 has 1 fields; expected 2"),
         ("a.csv", "a,b\n1,2\n3\n", "line 3 has 1 fields; expected 2 as in the header (quote a text"),

@@ -135,7 +135,8 @@ def _of_commas(path: Path, dialect: Dialect) -> tuple[Dialect, str]:
     quoted = _scan(path, dialect)
     if quoted.error is None and not quoted.spanning:
         return dialect, ""
-    if quoted.error is not None and quoted.error.too_long:
+    if quoted.error is not None and (quoted.error.too_long or (quoted.spanning and quoted.width == 1)):
+        # Any file is rows of one column, so that they would prove nothing.
         raise refusal(path, quoted.error)
     literal = _scan(path, dialect._replace(quoted=False))
     if literal.error is None and not (quoted.error is None and _proven(path, dialect)):
@@ -165,28 +166,30 @@ class _Scan(NamedTuple):
     Attributes:
         error: the first line that it cannot read; None where it can read all.
         count: number of rows.
+        width: number of columns.
         spanning: first line of the first row that spans several lines; 0 for none.
         opening: line of the first row with a field that begins with a quote; 0 for none.
     """
 
     error: Malformed | None
     count: int
+    width: int
     spanning: int
     opening: int
 
 
 def _scan(path: Path, dialect: Dialect) -> _Scan:
-    count = spanning = opening = 0
+    count = width = spanning = opening = 0
     try:
         for line, fields in records.rows(path, dialect):
-            count += 1
+            count, width = count + 1, len(fields)
             if not spanning and any("\n" in field for field in fields):
                 spanning = line
             if not opening and any(field.startswith('"') for field in fields):
                 opening = line
     except Malformed as error:
-        return _Scan(error, count, spanning, opening)
-    return _Scan(None, count, spanning, opening)
+        return _Scan(error, count, width, spanning, opening)
+    return _Scan(None, count, width, spanning, opening)
 
 
 def _has_unquoted_blank(path: Path, dialect: Dialect) -> bool:
