@@ -257,9 +257,6 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
     """
     fields = {}
     for field, kind in _typed_fields(config_class):
-        alias = field.metadata.get("alias")
-        if alias and values[alias].present and values[field.name].present:
-            raise BadInput(f"--{field.name} and --{alias} are two names of one flag: expected one of the two")
         value = values[field.name].value
         fields[field.name] = _whole_numbers(field.name, value) if kind is tuple and value is not None else value
     for flag, alternative in (("steps", "epochs"), ("epochs", "steps")):
