@@ -74,6 +74,16 @@ def test_the_same_shares_are_left_alone(known):
     np.testing.assert_array_equal(refined.probabilities, plain)
 
 
+def test_expected_errors_are_those_of_the_same_scale(known):
+    """A temperature lowers all confidences: against the trained model's, that would look like errors."""
+    found, source = known
+    x, y = drawn(1000, np.full(CLASSES, 1 / CLASSES), 6)
+    refined = refine(found, batches(x), [Temperature(), Prior()], source)
+    wrong = (found.logits(x).argmax(axis=1) != y).mean()
+    expected = np.mean([line.before.error for line in refined.trace if line.stage == "prior"])
+    assert expected == pytest.approx(wrong, abs=0.05)
+
+
 def test_other_inputs_are_not_taken_for_other_shares(known):
     found, source = known
     x, _ = drawn(1000, np.full(CLASSES, 1 / CLASSES), 5)

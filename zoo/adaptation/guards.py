@@ -21,6 +21,9 @@ from zoo.predict.evaluation.held_out import HeldOut
 _COLLAPSE = 0.5
 # Ridge, as a share of the mean variance: the covariance of centred logits is singular.
 _RIDGE = 1e-3
+# A class predicted less often has the median of all: the mean of one or two examples is these examples themselves, so
+# that their distances are 0.
+_FEWEST = 10
 # Added to expected errors: a few hundred examples cannot tell five in a hundred from none.
 _CHANCE = 0.05
 
@@ -73,8 +76,8 @@ class Guards:
         self._class_means = _ClassMeans(source.logits, source.labels)
         distances, predicted = self._class_means.mahalanobis(source.logits), source.logits.argmax(axis=1)
         self._median = float(np.median(distances))
-        classes = range(source.logits.shape[1])
-        self._medians = np.array([np.median(_first(distances[predicted == label], distances)) for label in classes])
+        groups = [distances[predicted == label] for label in range(source.logits.shape[1])]
+        self._medians = np.array([np.median(group if len(group) >= _FEWEST else distances) for group in groups])
         self._error = float((predicted != source.labels).mean())
         # Slightly lower, so that rounding does not push an example on the threshold below it.
         self._threshold = float(np.quantile(_confidences(source.logits), self._error)) - 1e-6
@@ -100,6 +103,10 @@ class Guards:
         They are about 1 without a shift, in whatever proportions the classes come.
         """
         return self._class_means.mahalanobis(logits) / self._medians[logits.argmax(axis=1)]
+
+    def relative_to_median(self, logits: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances `[examples]` divided by the median in validation."""
+        return self._class_means.mahalanobis(logits) / self._median
 
     def median_relative_distance(self, logits: np.ndarray) -> float:
         """The median of `relative_distances`."""

@@ -172,8 +172,12 @@ class Refiner:
         )
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
+        # Guards of each stage on the output: confidences and distances are compared with those of the same scale.
+        self._output_guards: dict[str, guards.Guards] = {}
         for stage in plan:
             stage.begin(self._predictor, source)
+            if stage.target == "output":
+                self._output_guards[stage.name] = guards.Guards(source)
             logits = stage.logits(source.examples, _cached(source.examples, source.logits, self._forward(stage)))
             source = source._replace(logits=logits)
             self._first[stage.name] = stage.state()
@@ -272,16 +276,17 @@ class Refiner:
     def _verdict(self, stage: Stage, batch: Any) -> tuple[guards.Verdict, bool]:
         """Lets the stage propose a change: the guards' verdict, and whether the stage itself decided against it."""
         forward, recent = self._forward(stage), self._recent
+        guard = self._output_guards.get(stage.name, self._guards)
         inner, accuracy = forward(recent), self._labelled_accuracy()
         before = stage.logits(recent, _cached(recent, inner, forward))
         changed = bool(self._changed - {stage.name})
         objection = stage.propose(StreamContext(batch, recent, inner, forward, changed))
         if objection:
-            score = self._guards.score(inner)
+            score = guard.score(inner)
             return guards.Verdict(score, score, False, objection), True
         after = stage.logits(recent, forward if stage.target == "model" else _cached(recent, inner, forward))
         accuracies = accuracy, self._labelled_accuracy()
-        return self._guards.judge(before, after, *accuracies, stage.max_score_ratio), False
+        return guard.judge(before, after, *accuracies, stage.max_score_ratio), False
 
     def _forward(self, until: Stage | None = None) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
