@@ -17,7 +17,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    keywords="keras tensorflow training reproducibility mlp lstm transformer bert text classification",
+    keywords="keras tensorflow training reproducibility mlp lstm transformer bert text classification "
+    "test-time adaptation",
     # Keras 3.15 needs 3.11, TensorFlow 2.21 ends at 3.13.
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["zoo", "zoo.*", "experiments"]),

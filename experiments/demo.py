@@ -205,7 +205,7 @@ def after(workdir: Path) -> str:
             f"evaluate:  {zoo} evaluate {lstm}",
             f"curves:    {zoo} tensorboard {workdir}/*",
             f"your own:  {sys.executable} -m experiments.mlp_classifier --dataset=table.csv --label_column=...",
-            "read:      notebooks/, docs/multi_step_prediction.md, README.md",
+            "read:      notebooks/, docs/test_time_adaptation.md, README.md",
         ]
     )
 

@@ -41,7 +41,7 @@ def test_first_call_trains(workdir, small, capsys):
     assert len(wrong) == 3 and all(0 <= share <= 100 for pair in wrong for share in pair)
     assert wrong[0][1] < wrong[0][0], "damaged digits: refinement helps"
     assert (workdir / "mlp" / "damaged.npy").exists()
-    for name in ("zoo predict", "tensorboard", "notebooks/", "docs/multi_step_prediction.md"):
+    for name in ("zoo predict", "tensorboard", "notebooks/", "docs/test_time_adaptation.md"):
         assert name in said
 
 

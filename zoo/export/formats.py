@@ -1,4 +1,8 @@
-"""Export formats: SavedModel, Keras, LiteRT, ONNX and Hugging Face folders of a run's model."""
+"""Export formats: SavedModel, Keras, LiteRT, ONNX and Hugging Face folders of a run's model.
+
+The conversions to LiteRT and ONNX are in `zoo.models.converters`: prediction, on which export builds, converts to
+LiteRT, too.
+"""
 
 import importlib.util
 import inspect

@@ -2,6 +2,9 @@
 
 Niu et al., "Efficient test-time model adaptation without forgetting", 2022: section 3.2 has the selection of examples,
 section 5.1 the settings for ten classes. The paper's Fisher regulariser is left out.
+
+The loss itself is `EntropyLoss` in losses.py, the loop that takes its steps `Parameters` in parameters.py; here are the
+settings of EATA.
 """
 
 from zoo.adaptation.stages.losses import EntropyLoss
