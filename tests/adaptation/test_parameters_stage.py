@@ -216,7 +216,7 @@ def test_labelled_texts(trained, tmp_path):
     assert texts == ["a great film", "so dull"] and labels.tolist() == [1, 0]
     (tmp_path / "other.csv").write_text("text,label\na great film,fair\n")
     (tmp_path / "none.csv").write_text("text\na great film\n")
-    (tmp_path / "lines.txt").write_text("a great film\n")
+    (tmp_path / "lines.html").write_text("a great film\n")
     for name, says in (
         ("other.csv", "line 2: 'label' is 'fair'; expected a class of the model: bad, good"),
         ("none.csv", "has no column 'label'"),

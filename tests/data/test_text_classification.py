@@ -233,6 +233,17 @@ def test_files_of_other_kinds(tmp_path):
     ]
 
 
+def test_many_numbers_look_like_regression(tmp_path):
+    rows = [(text, f"{i / 7:.2f}") for i, (text, _) in enumerate(many(100))]
+    path = write(tmp_path / "a.csv", csv_of(rows))
+    with pytest.raises(BadInput, match=r"100 different numbers .* in 100 rows: this looks like regression, and"):
+        text_classification.load("", train_file=path)
+    assert not text_classification.load("", train_file=path, values=True).notes
+    few = [(text, f"{i % 15 / 4}") for i, (text, _) in enumerate(many(140))]
+    found = text_classification.load("", train_file=write(tmp_path / "b.csv", csv_of(few)))
+    assert "15 different numbers (0.0, 0.25, 0.5, ...) in 140 rows: this looks like regression" in found.notes[0]
+
+
 def test_a_long_document(tmp_path):
     rows = [*many(20), ("x" * 200_000, "no")]
     assert everything(text_classification.load("", train_file=write(tmp_path / "a.csv", csv_of(rows)))) == sorted(rows)

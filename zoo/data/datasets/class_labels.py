@@ -20,6 +20,10 @@ _PERHAPS_MISSING = frozenset(("none", "na", "n/a", "?"))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,6})?", re.ASCII | re.IGNORECASE)
 _INFINITE = frozenset(f"{sign}{word}" for sign in ("", "+", "-") for word in ("inf", "infinity"))
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+# Classes of whole numbers from which on a few examples each are values: fewer are grades or counts.
+_MANY, _FEW_EXAMPLES = 20, 10
+# Classes of numbers with decimals from which on they are values.
+_MANY_FRACTIONS = 10
 # Characters of a label in a message.
 _LONGEST = 60
 # Between the names of several classes of one example; the last ones are common inside of names, too.
@@ -79,6 +83,24 @@ def classes(labels: Iterable[str], source: str) -> tuple[tuple[str, ...], list[s
         if len(alike) > 1
     ]
     return ordered, notes + [f"WARNING: {source}: {note}" for note in _doubts(ordered, names)]
+
+
+def like_values(labels: Sequence[str]) -> str:
+    """What speaks for values to predict (regression) instead of classes; empty where nothing does."""
+    different = {number(label) for label in labels}
+    if not different or None in different:
+        return ""
+    has_fractions = any(value != value.to_integral_value() for value in different)
+    # Identities of classes are often numbered without gaps, with a few examples each.
+    gapless = not has_fractions and max(different) - min(different) == len(different) - 1
+    few_each = len(labels) < _FEW_EXAMPLES * len(different)
+    if gapless or not few_each or len(different) <= (_MANY_FRACTIONS if has_fractions else _MANY):
+        return ""
+    examples = shortened(sorted(map(str, different))[:3])
+    return (
+        f"{len(different):,} different numbers ({examples}, ...) in {len(labels):,} rows: this looks like regression, "
+        "and each number would be a class"
+    )
 
 
 def indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -9,16 +9,11 @@ import numpy as np
 
 from zoo.data.datasets import class_labels, csv_tables
 from zoo.data.datasets.delimited import Delimited
-from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
 # What pandas calls a column without a name, such as the index that it wrote before.
 _UNNAMED = re.compile(r"(unnamed: ?\d+(\.\d+)?)?", re.IGNORECASE)
 _ROW_NUMBER = re.compile(r"(.*id|index|idx|level_0|row|row.?(no|nr|number|names?)|no\.?|nr\.?|n[°º]|#)", re.IGNORECASE)
-# Classes of whole numbers from which on a few examples each are values: fewer are grades or counts.
-_MANY, _FEW_EXAMPLES = 20, 10
-# Classes of numbers with decimals from which on they are values.
-_MANY_FRACTIONS = 10
 
 
 def features(table: Delimited, taken: Sequence[str], ignored: Sequence[str], notes: list[str]) -> tuple[str, ...]:
@@ -99,19 +94,11 @@ def refuse_values(labels: Sequence[str], source: str) -> None:
     Raises:
         BadInput: most numbers among the labels occur a few times only.
     """
-    different = {class_labels.number(label) for label in labels}
-    if None in different:
-        return
-    has_fractions = any(number != number.to_integral_value() for number in different)
-    # Identities of classes are often numbered without gaps, with a few examples each.
-    gapless = not has_fractions and max(different) - min(different) == len(different) - 1
-    few_each = len(labels) < _FEW_EXAMPLES * len(different)
-    if few_each and not gapless and len(different) > (_MANY_FRACTIONS if has_fractions else _MANY):
-        examples = shortened(sorted(map(str, different))[:3])
+    doubt = class_labels.like_values(labels)
+    if doubt:
         raise BadInput(
-            f"{source}: {len(different):,} different numbers ({examples}, ...) in {len(labels):,} rows: this looks "
-            "like regression, and each number would be a class; cut the numbers into a few classes (quartiles, say), "
-            "or write an experiment with a squared error as docs/own_experiment.md shows"
+            f"{source}: {doubt}; cut the numbers into a few classes (quartiles, say), or write an experiment with a "
+            "squared error as docs/own_experiment.md shows"
         )
 
 

