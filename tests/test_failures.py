@@ -82,7 +82,7 @@ def test_any_command_reports_what_nobody_expected(words, capsys, monkeypatch):
         (["--top=3", "--top=3", "--text=a", "--text=b"], 2, "zoo: none is not a folder"),
     ],
 )
-def test_a_flag_given_twice(words, code, said, capsys):
+def test_a_flag_given_twice_or_wrong(words, code, said, capsys):
     try:
         found = main.main(["predict", "none", "x.npy", *words])
     except SystemExit as stop:

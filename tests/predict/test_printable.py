@@ -1,6 +1,5 @@
 """Texts and names on a terminal: nothing in them acts on it, and names that differ look different."""
 
-import sys
 import unicodedata
 
 import pytest
@@ -29,7 +28,8 @@ def test_scripts_stay_whole():
 
 def test_every_hidden_character_is_known():
     kinds = ("Cc", "Cs", "Zl", "Zp")
-    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    # The planes above hold no such character.
+    every = "".join(map(chr, range(0x12000)))
     for character, shown in zip(every, printable.visible(every)):
         if unicodedata.category(character) in kinds or unicodedata.bidirectional(character) in BIDIRECTIONAL:
             assert shown == " ", hex(ord(character))

@@ -12,6 +12,7 @@ import zoo
 from zoo import failures
 from zoo.cli import completion, evaluate, export, feedback, generate, predict, score, search, summarize, tensorboard
 from zoo.cli.parser import Parser
+from zoo.errors import BadInput
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
 
     def command() -> int:
+        if any("\0" in word for word in words):
+            # No shell passes one, but a program that calls this function may.
+            raise BadInput("an argument holds a NUL character, which no path or text here may; leave it out")
         arguments = _parsed(words)
         return arguments.run(arguments)
 

@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 from zoo.errors import EXIT_CODES, BadInput, ZooError
 from zoo.names import escaped
 
+# Characters of a message; no command has a longer one of its own.
+_LONGEST = 300
+
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser that reports errors in one line; the parsers of its commands are of this class, too."""
@@ -23,6 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message on stderr and exits with code 2."""
+        # argparse repeats a wrong value whole.
+        message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
         self.exit(BadInput.exit_code, f"{self.prog}: {escaped(message)}; see {self.prog} --help\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:

@@ -103,6 +103,6 @@ def _check_free(port: int) -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: expected 0 to 65535")
+    if not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} is not a port: expected 0 to 65535")
     return int(text)
