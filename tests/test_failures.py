@@ -3,7 +3,11 @@
 import errno
 import io
 import json
+import os
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +61,20 @@ def test_a_closed_stderr_does_not_change_the_code(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Closed())
     assert failures.reported("it", raising(BadInput("x"))) == 2
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_stream_is_the_null_device(closed, tmp_path):
+    """What is opened next must not take the number of the stream."""
+    (tmp_path / "file").touch()
+    code = "from zoo.cli import main; code = main.main(['evaluate', 'none']); file = open('file', 'w'); print('x'); "
+    code += "file.close(); raise SystemExit(code)"
+    words = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    environment = os.environ | {"PYTHONPATH": str(Path(failures.__file__).parents[1])}
+    done = subprocess.run(["bash", "-c", words], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 2 and (tmp_path / "file").read_bytes() == b""
+    said = b"zoo: none is not a folder: expected the --workdir of a finished run\n"
+    assert (done.stdout, done.stderr) == (b"" if "1>" in closed else b"x\n", b"" if "2>" in closed else said)
 
 
 @pytest.mark.parametrize("words", ["evaluate run", "--traceback evaluate run", "evaluate run --traceback"])

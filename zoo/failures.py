@@ -23,6 +23,7 @@ def reported(program: str, command: Callable[[], int], full: bool = False) -> in
         The exit code, see `zoo.errors.EXIT_CODES`: 2 for files and folders that the system refuses, 1 for what nobody
         expected, 128 + n for a signal.
     """
+    complete_streams()
     try:
         code = command()
         # Here, so that a full disk or a closed pipe is reported below.
@@ -45,6 +46,20 @@ def reported(program: str, command: Callable[[], int], full: bool = False) -> in
         return _fail(program, f"{place}{error.strerror}", BadInput.exit_code)
     except Exception as error:
         return _unexpected(program, error, full)
+
+
+def complete_streams() -> None:
+    """Opens the null device where stdin, stdout or stderr is closed, as with `>&-` in a shell.
+
+    Else the next file that is opened would take the number of the stream, and print would write into it or fail.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _unexpected(program: str, error: Exception, full: bool) -> int:

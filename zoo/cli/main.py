@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; an error is one line on stderr.
     """
+    failures.complete_streams()
     # A character that the terminal's encoding lacks is printed as an escape.
     sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv

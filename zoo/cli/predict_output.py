@@ -65,8 +65,9 @@ class Answers:
 
     def file(self, name: str, examples: Examples) -> None:
         """Prints predictions for the examples of a file."""
+        shown = escaped(name)
         for index, answer in enumerate(self._answers(examples)):
-            label = f"{name}[{index}]" if len(examples) > 1 else name
+            label = f"{shown}[{index}]" if len(examples) > 1 else shown
             self._print(label, {"file": name, "index": index}, answer, label)
 
     def answer(self, examples: Examples) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Answers:
         if self._as_json:
             print(strict_json.dumps({**origin, **answer.formatted.json}))
         else:
-            print(escaped(label), *answer.formatted.columns, sep="\t")
+            print(label, *answer.formatted.columns, sep="\t")
             if explanation is not None:
                 # https://no-color.org
                 colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
