@@ -50,7 +50,7 @@ setup(
         "test": [
             *DOCS,
             "pytest>=8.3,<10",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.8,<4",
             "hypothesis>=6.100,<7",
             "ruff>=0.17,<0.18",
             "nbclient>=0.10,<1",

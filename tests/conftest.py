@@ -1,19 +1,21 @@
-"""Four logical CPUs for all tests of this process, set before TensorFlow starts; quick tests first.
+"""Four logical CPUs for all tests of this process, set before TensorFlow starts; parts of equal length.
 
 `make test` runs a sample of the large tables of cases; `make test-all` runs every case.
 """
 
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-# Files with processes of their own, the longest first, so that no worker waits long for the other.
-_SLOW_FILES = ("test_demo", "test_notebooks", "test_readme", "test_docs", "test_kills", "test_workers", "test_cli")
-_SLOW_FILES += ("test_main", "test_package", "test_flag_help")
-
+# Seconds of each file on one core; written by `--record_seconds`. Files that are not in it are taken for short.
+_SECONDS_FILE = Path(__file__).with_name("seconds.json")
+_SECONDS = json.loads(_SECONDS_FILE.read_text())
+_SHORT = 10
 
 # The same examples every time: what is green stays so. `--hypothesis-profile=explore` looks for new ones.
 # No limit of time: a machine may be slow.
@@ -26,6 +28,7 @@ hypothesis.settings.load_profile("steady")
 def pytest_addoption(parser):
     about = "Run one part of so many, by files: XLA's programs stay in a process's memory until it ends."
     parser.addoption("--part", default="1/1", help=about)
+    parser.addoption("--record_seconds", action="store_true", help="Write how long each file takes to seconds.json.")
     parser.addoption("--all", action="store_true", help="Run every case of the large tables.")
 
 
@@ -51,7 +54,18 @@ def pytest_ignore_collect(collection_path, config):
     if parts == 1 or collection_path.is_dir():
         return None
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
-    return True if collection_path in files and collection_path not in files[part - 1 :: parts] else None
+    return True if collection_path in files and collection_path not in parted(files, parts)[part - 1] else None
+
+
+def parted(files: list[Path], parts: int) -> list[list[Path]]:
+    """Parts of about equal length: each file, the longest first, goes to the part that is shortest so far."""
+    result: list[list[Path]] = [[] for _ in range(parts)]
+    lengths = [0.0] * parts
+    for file in sorted(files, key=_seconds, reverse=True):
+        shortest = lengths.index(min(lengths))
+        result[shortest].append(file)
+        lengths[shortest] += _seconds(file)
+    return result
 
 
 def pytest_collection_modifyitems(config, items):
@@ -59,5 +73,24 @@ def pytest_collection_modifyitems(config, items):
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
-    places = {name: number for number, name in enumerate(_SLOW_FILES, 1)}
-    items.sort(key=lambda item: places.get(item.path.stem, 0))
+    # The longest files first, so that no worker waits long for the other at the end.
+    items.sort(key=lambda item: -_seconds(item.path))
+
+
+_measured: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report):
+    _measured[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--record_seconds") and not hasattr(session.config, "workerinput"):
+        files = {f"tests/{path.relative_to(_SECONDS_FILE.parent)}" for path in _SECONDS_FILE.parent.rglob("test_*.py")}
+        rounded = {name: round(seconds) for name, seconds in _measured.items()}
+        seconds = {name: each for name, each in sorted((_SECONDS | rounded).items()) if name in files}
+        _SECONDS_FILE.write_text(json.dumps(seconds, indent=1) + "\n")
+
+
+def _seconds(file: Path) -> float:
+    return _SECONDS.get(f"tests/{file.relative_to(_SECONDS_FILE.parent)}", _SHORT)

@@ -267,7 +267,18 @@ def known_flags():
 
 
 # Of pip, TensorBoard, pytest, absl; and what `--workdir` is.
-OTHERS = {"--no-deps", "--editable", "--quiet", "--logdir", "--part", "--help", "--flagfile", "--workdir", "--version"}
+OTHERS = {
+    "--no-deps",
+    "--editable",
+    "--quiet",
+    "--logdir",
+    "--part",
+    "--record_seconds",
+    "--help",
+    "--flagfile",
+    "--workdir",
+    "--version",
+}
 
 
 def test_commands_are_found():
