@@ -125,7 +125,10 @@ def test_standardizing_is_exact_in_any_precision():
         (table([*GOOD[:7], "-inf,1,no", *GOOD]), "line 9, column 'a': '-inf' is not a finite number"),
         (table([*GOOD[:7], "1,1e300,no", *GOOD]), "line 9, column 'b': '1e300' is too large for float32"),
         (table(GOOD, "a,a,label"), "line 1 names the column 'a' twice; expected unique names"),
-        (table(GOOD, "a,b,labels"), "has no column 'label', it has a, b, labels: did you mean labels? with --label_co"),
+        (
+            table(GOOD, "a,b,labels"),
+            "has no column 'label', it has a, b, labels: did you mean labels? Give it with --label_co",
+        ),
         ("\0".join(table(GOOD)), "line 1 has a NUL character: expected text; save the file as UTF-8"),
         (table([f"{i},1,no" for i in range(40)]), "only the class 'no'; expected two or more"),
         (table(GOOD[:3]), "no examples for"),
