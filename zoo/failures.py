@@ -10,6 +10,9 @@ from collections.abc import Callable
 from zoo.errors import BadInput, ZooError, unforeseen
 from zoo.names import escaped
 
+# Characters of a file's name that are shown; Linux allows 255 in one and 4,096 in a path.
+_LONGEST = 255
+
 
 def reported(program: str, command: Callable[[], int], full: bool = False) -> int:
     """Runs a command; an error that ends it is one line on stderr.
@@ -38,14 +41,24 @@ def reported(program: str, command: Callable[[], int], full: bool = False) -> in
         return 128 + signal.SIGINT
     except OSError as error:
         _drop_unwritable()
-        if error.strerror is None:
+        refusal = refused(error)
+        if not refusal:
             return _unexpected(program, error, full)
         if full:
             traceback.print_exc()
-        place = "" if error.filename is None else f"{error.filename}: "
-        return _fail(program, f"{place}{error.strerror}", BadInput.exit_code)
+        return _fail(program, refusal, BadInput.exit_code)
     except Exception as error:
         return _unexpected(program, error, full)
+
+
+def refused(error: OSError) -> str:
+    """What the system refuses, and for which file; empty for an error that a library made up itself."""
+    if error.strerror is None:
+        return ""
+    if error.filename is None:
+        return f"{error.strerror}: a file or stdout"
+    name = str(error.filename)
+    return f"{name if len(name) <= _LONGEST else f'{name[:_LONGEST]}…'}: {error.strerror}"
 
 
 def complete_streams() -> None:
