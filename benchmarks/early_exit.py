@@ -5,8 +5,8 @@
     python -m benchmarks.early_exit runs/lstm_sentiment --chunk=16
 
 The run is a classifier of texts by a Transformer encoder (`experiments.bert_finetune`) or by an LSTM in one direction
-(`experiments.lstm_sentiment`). The exits are fitted to the run's training split and the thresholds chosen on its
-validation split. All figures are of the test split, on which nothing is chosen:
+(`experiments.lstm_sentiment --recipe=plain`). The exits are fitted to the run's training split and the thresholds
+chosen on its validation split. All figures are of the test split, on which nothing is chosen:
 
     layers, tokens        computed for a text on average, and how many the full model computes
     full, early           accuracy in percent

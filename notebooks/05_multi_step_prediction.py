@@ -159,7 +159,9 @@ from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.predict.evaluation.run_data import run_texts
 from zoo.workdir import read_run
 
-config = lstm_sentiment.LstmConfig(epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max")
+config = lstm_sentiment.LstmConfig(
+    recipe="plain", epochs=0, steps=150, batch_size=64, learning_rate=0.003, pooling="max"
+)
 zoo.run(lstm_sentiment.build, config, runs / "reviews")
 reader = zoo.load(runs / "reviews")
 heldout = held_out.load(runs / "reviews", reader)

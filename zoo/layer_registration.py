@@ -12,7 +12,13 @@ import sys
 from types import ModuleType
 
 # The modules of all layers that a saved model may have.
-MODULES = ("zoo.models.layers", "zoo.models.lstm_layers", "zoo.models.transformer", "zoo.models.encoder_heads")
+MODULES = (
+    "zoo.models.layers",
+    "zoo.models.lstm_layers",
+    "zoo.models.ngram_logits",
+    "zoo.models.transformer",
+    "zoo.models.encoder_heads",
+)
 
 
 def register_with_keras() -> None:

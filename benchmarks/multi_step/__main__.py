@@ -26,11 +26,11 @@ _LSTM = "--tokenizer=word --bidirectional --pooling=max --dropout=0.6 --ema=0.99
 _TRAININGS = {
     "mnist": f"experiments.mlp_classifier --dataset=mnist --dropout=0.3 {_MLP}",
     "fashion_mnist": f"experiments.mlp_classifier --dataset=fashion_mnist --dropout=0.4 {_MLP}",
-    "glue/sst2": "experiments.lstm_sentiment --dataset=glue/sst2 --vocabulary=14000 --embedding_dropout=0.4 "
-    f"--input_dropout=0.4 --schedule=cosine --epochs=4 {_LSTM}",
-    "imdb_reviews": "experiments.lstm_sentiment --dataset=imdb_reviews --vocabulary=30000 --width=128 --units=128 "
-    "--max_length=600 --cut=head_tail --embedding_dropout=0.5 --input_dropout=0.3 --clip_norm=1 --warmup_steps=200 "
-    f"--schedule=cosine --epochs=6 {_LSTM}",
+    "glue/sst2": "experiments.lstm_sentiment --recipe=plain --dataset=glue/sst2 --vocabulary=14000 "
+    f"--embedding_dropout=0.4 --input_dropout=0.4 --schedule=cosine --epochs=4 {_LSTM}",
+    "imdb_reviews": "experiments.lstm_sentiment --recipe=plain --dataset=imdb_reviews --vocabulary=30000 --width=128 "
+    "--units=128 --max_length=600 --cut=head_tail --embedding_dropout=0.5 --input_dropout=0.3 --clip_norm=1 "
+    f"--warmup_steps=200 --schedule=cosine --epochs=6 {_LSTM}",
 }
 IMAGES = ("mnist", "fashion_mnist")
 # Images of a cell; the sixty-one cells and their sorted streams take about five minutes a run.

@@ -39,7 +39,7 @@ def test_where_nothing_may_leave_it_is_the_plain_forward_pass(made, exiting, rul
     exiting.choose(1e-6, rule=rule)
     answers = exiting.answers(texts)
     np.testing.assert_array_equal(answers.logits, two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
+    *_, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     np.testing.assert_array_equal(logits, found.logits(texts))
     assert set(answers.depths) == {4} and answers.logits.dtype == np.float32
     assert exiting.logits([]).shape == (0, 2)
@@ -50,7 +50,7 @@ def test_in_bfloat16_too():
     texts, labels = early.texts(40, seed=3)
     exiting = TransformerExit(found, early.source(found, 40), exit_heads.fit(found, texts, labels), risk=1e-6)
     np.testing.assert_array_equal(exiting.logits(texts), two_class_logits(found.logits(texts)))
-    _, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
+    *_, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     # Three digits are all that bfloat16 has.
     np.testing.assert_allclose(logits, found.logits(texts), rtol=1e-2, atol=1e-2)
 
@@ -80,7 +80,7 @@ def test_layers_are_left_out_and_answers_are_those_of_the_exits(made, exiting, r
     for number in range(4):
         whole = reach[number] == 275
         assert rows[number] == 512 if whole else reach[number] <= rows[number] < reach[number] + 64
-    pooled, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
+    pooled, _, logits = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     calibrated = [
         one.logits(learned.logits(k, each)) for k, (one, each) in enumerate(zip(exiting._calibrations, pooled))
     ]
@@ -166,7 +166,7 @@ def test_three_classes_one_of_which_was_not_learned():
     two = labels < 2
     learned = exit_heads.fit(found, [text for text, keep in zip(texts, two) if keep], labels[two])
     assert learned.weights.shape == (1, 16, 3)
-    pooled, _ = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
+    pooled, *_ = layerwise_encoder.LayerwiseEncoder(found.model).all_layers(found, texts)
     given = temperature_scaling.identity(3).apply(learned.logits(0, pooled[0]))
     assert given[:, 2].max() < 1e-6
     assert (given.argmax(axis=1) == labels)[two].mean() > 0.7

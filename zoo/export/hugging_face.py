@@ -98,6 +98,8 @@ def _check(run: RunModel) -> None:
         refuse(
             run.signature, "huggingface", "it pools by the mean of all tokens, BERT by the first; choose another format"
         )
+    if any(layer.name == "ngrams" for layer in run.source.layers):
+        refuse(run.signature, "huggingface", "it adds n-gram logits (--ngrams), a BERT has none; choose another format")
     if not run.info.shape.get("segments"):
         refuse(run.signature, "huggingface", f"it has no segments, expected {expected}; choose another format")
     if run.signature["text"]["id_shift"]:

@@ -33,16 +33,19 @@ def tfidf(reviews: TextDataset) -> dict[str, float]:
     Raises:
         BadInput: the training texts contain no words.
     """
+    import threadpoolctl
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
     from sklearn.multiclass import OneVsRestClassifier
 
     train, validation, test = reviews.train, reviews.validation, reviews.test
     vectorizer, features = _vectorized(train.texts)
-    models = [
-        OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
-        for strength in _TEXT_STRENGTHS
-    ]
+    # Many threads on short vectors mostly wait for each other, up to seventy times longer where cores are shared.
+    with threadpoolctl.threadpool_limits(1):
+        models = [
+            OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
+            for strength in _TEXT_STRENGTHS
+        ]
     validation_features = vectorizer.transform(validation.texts)
     best = max(models, key=lambda model: model.score(validation_features, validation.labels))
     predicted = best.predict(vectorizer.transform(test.texts))
@@ -148,14 +151,20 @@ def _vectorizer(texts: list[str]):
     """TF-IDF of words and word pairs; of 1 to 3 characters for languages without spaces, such as Chinese."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    sample = "".join(texts[:: max(1, len(texts) // 1000)])
-    # English has one space in six characters, Chinese one in hundreds.
-    spaced = sum(map(str.isspace, sample)) > 0.05 * len(sample)
     words = {"analyzer": "word", "token_pattern": r"\b\w+\b", "ngram_range": (1, 2)}
     characters = {"analyzer": "char", "ngram_range": (1, 3)}
     # With many texts, terms of a single text do not generalise.
     min_df = 2 if len(texts) >= 100 else 1
-    return TfidfVectorizer(sublinear_tf=True, min_df=min_df, dtype=np.float32, **(words if spaced else characters))
+    return TfidfVectorizer(
+        sublinear_tf=True, min_df=min_df, dtype=np.float32, **(words if has_spaces(texts) else characters)
+    )
+
+
+def has_spaces(texts: Sequence[str]) -> bool:
+    """Whether words are separated by spaces, as in English, and not as in Chinese; from a sample of the texts."""
+    sample = "".join(texts[:: max(1, len(texts) // 1000)])
+    # English has one space in six characters, Chinese one in hundreds.
+    return sum(map(str.isspace, sample)) > 0.05 * len(sample)
 
 
 def _fitted(data: Splits, strength: float):

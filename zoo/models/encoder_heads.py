@@ -8,13 +8,21 @@ import keras
 import tensorflow as tf
 
 from zoo.models.layers import Dropout
+from zoo.models.ngram_logits import NgramLogits
 from zoo.models.transformer import Norm
 
-HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias")
+HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams")
 POOLINGS = ("first", "mean")
 
 
-def classifier(encoder: keras.Model, classes: int, *, pooling: str = "first", dropout: float = 0.1) -> keras.Model:
+def classifier(
+    encoder: keras.Model,
+    classes: int,
+    *,
+    pooling: str = "first",
+    dropout: float = 0.1,
+    ngrams: NgramLogits | None = None,
+) -> keras.Model:
     """Classifier of texts, or of pairs in two segments: logits float32 `[batch, classes]`, `[batch, 1]` for two.
 
     Args:
@@ -22,12 +30,23 @@ def classifier(encoder: keras.Model, classes: int, *, pooling: str = "first", dr
         classes: number of classes; 1 for a regression, whose one logit is the value.
         pooling: the "first" token's output through a Dense layer with tanh (Devlin et al., 2019), or the "mean" of all.
         dropout: dropout rate before the last layer.
+        ngrams: a layer whose logits are added; None: none.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: expected one of {', '.join(POOLINGS)}")
     pooled = embedder(encoder).output if pooling == "mean" else _pooler(encoder)
     pooled = Dropout(dropout, name="head_dropout")(pooled) if dropout else pooled
-    return keras.Model(encoder.input, _dense(1 if classes <= 2 else classes, "head", dtype="float32")(pooled))
+    logits = _dense(1 if classes <= 2 else classes, "head", dtype="float32")(pooled)
+    if ngrams is not None:
+        logits = keras.layers.Add(dtype="float32", name="logits")([logits, ngrams(encoder.inputs[0])])
+    return keras.Model(encoder.input, logits)
+
+
+def without_ngrams(classifier: keras.Model) -> keras.Model:
+    """The classifier without the n-gram logits that `classifier` has added; itself where it has none."""
+    if all(layer.name != "ngrams" for layer in classifier.layers):
+        return classifier
+    return keras.Model(classifier.input, classifier.get_layer("head").output)
 
 
 def tagger(encoder: keras.Model, tags: int, *, dropout: float = 0.1) -> keras.Model:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.models import encoder_heads, layers, lstm_layers, transformer
+from zoo.models import encoder_heads, layers, lstm_layers, ngram_logits, transformer
 
 # Added to the attention scores of masked positions; the softmax is 0 for any score, as with -infinity.
 _MASKED = -1e30
@@ -207,6 +207,11 @@ class _Converter:
         scores += ops.expand_dims((1.0 - mask) * _MASKED, 2)
         return ops.sum(ops.softmax(scores, axis=1) * outputs, axis=1)
 
+    def ngrams(self, layer: ngram_logits.NgramLogits, tokens: Any) -> Any:
+        # Tables are the weights of embeddings: a constant of this size would be copied into every graph.
+        lookup = lambda features: self._table(f"{layer.name}_table", _array(layer.table), features)  # noqa: E731
+        return self.bias(layer, ngram_logits.without_bias(tokens, layer, lookup))
+
     def standardization(self, layer: keras.layers.Normalization, x: Any) -> Any:
         # The statistics of Normalization are not weights: tf2onnx would make them inputs.
         mean, scale = (np.asarray(each, np.float32)[0] for each in (layer.mean, 1.0 / np.sqrt(layer.variance)))
@@ -239,6 +244,8 @@ _CONVERSIONS = {
     lstm_layers.VariationalDropout: lambda converter, layer, x: x,
     lstm_layers.Lstm: _Converter.lstm,
     lstm_layers.Pool: _Converter.pool,
+    ngram_logits.FirstTokens: lambda converter, layer, tokens: tokens[:, : layer.count],
+    ngram_logits.NgramLogits: _Converter.ngrams,
 }
 _ACTIVATIONS = {
     # Written out: TensorFlow turns `ops.gelu` into an erfc, which neither LiteRT nor tf2onnx supports.

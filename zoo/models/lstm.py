@@ -6,6 +6,7 @@ import keras
 
 from zoo.models.layers import Dropout
 from zoo.models.lstm_layers import Guesses, Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
+from zoo.models.ngram_logits import FirstTokens, NgramLogits
 
 
 class Network(NamedTuple):
@@ -13,8 +14,9 @@ class Network(NamedTuple):
 
     Attributes:
         model: from tokens int32 `[batch, time]`, padded with 0 at the end, to logits.
-        inner: to the logits, the outputs of the last LSTM `[time, batch, units]`, and for a language model the hidden
-            vectors before the output matrix, `[time, batch, width]`.
+        inner: to the logits, those of the LSTM alone where a classifier has n-gram logits, too; the outputs of the last
+            LSTM `[time, batch, units]`; and for a language model the hidden vectors before the output matrix,
+            `[time, batch, width]`.
         words: the output matrix, `[vocabulary, width]`; None for a classifier.
     """
 
@@ -24,7 +26,7 @@ class Network(NamedTuple):
 
 
 # Layers of the task's head: a classifier takes all other weights from a language model.
-HEAD = ("head", "pool", "narrow")
+HEAD = ("head", "pool", "narrow", "ngrams")
 
 
 def classifier(
@@ -41,6 +43,8 @@ def classifier(
     embedding_dropout: float = 0.0,
     weight_dropout: float = 0.0,
     implementation: str = "scan",
+    ngrams: NgramLogits | None = None,
+    recurrent_length: int = 0,
 ) -> Network:
     """Embedding -> one or more LSTMs -> pooling -> Dense. By default 673,089 parameters.
 
@@ -57,19 +61,25 @@ def classifier(
         embedding_dropout: fraction of the words that are dropped.
         weight_dropout: dropout rate of the recurrent matrices.
         implementation: one of `lstm_layers.IMPLEMENTATIONS`.
+        ngrams: a layer whose logits are added; None: none.
+        recurrent_length: the LSTM reads the first so many tokens, the n-grams all of them; 0: both read all.
 
     Returns:
         Logits float32 `[batch, 1]` or `[batch, classes]`.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
-    lengths = Lengths(name="lengths")(tokens)
+    read = FirstTokens(recurrent_length, name="first_tokens")(tokens) if recurrent_length else tokens
+    lengths = Lengths(name="lengths")(read)
     noise = (dropout, input_dropout, embedding_dropout, weight_dropout)
-    _, outputs = _encoder(tokens, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation)
+    _, outputs = _encoder(read, lengths, vocabulary, width, units, layers, bidirectional, noise, implementation)
     pooled = Pool(pooling, bidirectional, name="pool")(outputs, lengths)
     pooled = Dropout(dropout, name="dropout")(pooled) if dropout else pooled
     # float32 under any precision policy: the loss needs the logits' full range.
     logits = keras.layers.Dense(1 if classes == 2 else classes, dtype="float32", name="head")(pooled)
-    return Network(keras.Model(tokens, logits), keras.Model(tokens, [logits, outputs]))
+    inner = keras.Model(tokens, [logits, outputs])
+    if ngrams is not None:
+        logits = keras.layers.Add(dtype="float32", name="logits")([logits, ngrams(tokens)])
+    return Network(keras.Model(tokens, logits), inner)
 
 
 def language_model(

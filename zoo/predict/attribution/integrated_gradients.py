@@ -21,6 +21,7 @@ from zoo.data.text import encoding as arrays
 from zoo.data.text.tokenizer import Encoded, Piece
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
+from zoo.models import ngram_logits
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.predict.predictors import text_preprocessing
 from zoo.predict.predictors.compiled_programs import CompiledPrograms
@@ -113,6 +114,7 @@ class Explainer:
         # The model after its embedding. It takes tokens, too, as lengths and masks come from these.
         self._rest = keras.Model([tokens, layers[0].output], logits)
         self._time_first = isinstance(layers[0], TokenEmbedding)
+        self._ngrams = [layer for layer in predictor.model.layers if isinstance(layer, ngram_logits.NgramLogits)]
         self._along = CompiledPrograms(self._gradients)
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         self._nodes, self._weights = (nodes + 1) / 2, (weights / 2).astype(np.float32)
@@ -139,7 +141,12 @@ class Explainer:
         row = row if frame is None else [frame.first, *row, frame.last]
         ids = np.zeros((1, self._predictor.width(len(row))), np.int32)
         ids[0, : len(row)] = row
-        shares, logit, baseline, steps = self._integrated(ids, _direction(logits))
+        direction = _direction(logits)
+        shares, logit, baseline, steps = self._integrated(ids, direction)
+        for layer in self._ngrams:
+            # Linear in the tokens, and constant along the path of their vectors: what each token adds is exact.
+            added = ngram_logits.contributions(layer, ids[0]) @ direction
+            shares, baseline = shares + added, baseline - float(added.sum())
         shares = shares[: len(row)].tolist()
         share_of = dict(zip(read.tolist(), shares if frame is None else shares[1:-1]))
         tokens = [Token(*piece[1:], share_of.get(index)) for index, piece in enumerate(pieces)]

@@ -165,7 +165,10 @@ def _check(model: keras.Model) -> None:
     lstms = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
     if kinds or not lstms:
         names = ", ".join(sorted(kinds)) or "no LSTM"
-        raise BadInput(f"early exit is for classifiers of texts by an LSTM: the model has {names}")
+        raise BadInput(
+            f"early exit is for classifiers of texts by an LSTM alone: the model has {names}; expected one trained "
+            "with --recipe=plain"
+        )
     if any(layer.bidirectional for layer in lstms):
         raise BadInput(
             "early exit: the model reads backwards, too, so it needs a text's end before it can answer; expected one "

@@ -142,7 +142,7 @@ def fit(
     labels = np.asarray(labels)[chosen]
     if len(np.unique(labels)) < 2:
         raise BadInput(f"exits are fitted to {len(chosen)} training texts of one class; expected two classes or more")
-    pooled, _ = encoder.all_layers(predictor, [texts[index] for index in chosen])
+    pooled, *_ = encoder.all_layers(predictor, [texts[index] for index in chosen])
     heads = [_regression(each, labels, len(predictor.classes)) for each in pooled]
     weights, biases = (np.stack(part) for part in zip(*heads))  # [exits, width, classes], [exits, classes]
     return ExitHeads(weights, biases, digest(predictor.model), len(chosen))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import encoder_heads, transformer
 from zoo.models.layers import Dropout
+from zoo.models.ngram_logits import NgramLogits
 from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
@@ -58,6 +59,7 @@ class LayerwiseEncoder:
         self.layers = len(self._blocks)
         _check(model, self.layers)
         self.width = self._layer("embedding").width
+        self._ngrams = CompiledPrograms(lambda tokens: self._layer("ngrams")(tokens))
         self._programs = [CompiledPrograms(self._part(number)) for number in range(self.layers)]
 
     def first_layer(self, inputs: list[np.ndarray]) -> tuple[Hidden, np.ndarray]:
@@ -78,10 +80,12 @@ class LayerwiseEncoder:
         return self._run(number, list(hidden))
 
     def last_layer(self, hidden: Hidden) -> np.ndarray:
-        """Runs the last layer and the head: the model's output, float32 `[rows, logits]`."""
+        """Runs the last layer and the head: the model's output without n-gram logits, float32 `[rows, logits]`."""
         return self._programs[-1](list(hidden)).numpy().astype(np.float32)
 
-    def all_layers(self, predictor: TextClassifier, texts: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+    def all_layers(
+        self, predictor: TextClassifier, texts: Sequence[Example]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs all layers on texts.
 
         Args:
@@ -89,18 +93,26 @@ class LayerwiseEncoder:
             texts: its examples.
 
         Returns:
-            Pooled states of each layer but the last, float32 `[layers - 1, texts, width]`, and the model's logits.
+            Pooled states of each layer but the last, float32 `[layers - 1, texts, width]`; the n-gram logits, see
+            `ngrams`; and the model's logits.
         """
         pooled = np.zeros((self.layers - 1, len(texts), self.width), np.float32)
-        logits = np.zeros((len(texts), self._model.output_shape[-1]), np.float32)
+        ngrams, logits = np.zeros((2, len(texts), self._model.output_shape[-1]), np.float32)
         for chosen, inputs in predictor.fed(texts):
             hidden, rows = self.first_layer(inputs)
             pooled[0, chosen] = rows[: len(chosen)]
             for number in range(1, self.layers - 1):
                 hidden, rows = self.inner_layer(number, hidden)
                 pooled[number, chosen] = rows[: len(chosen)]
-            logits[chosen] = self.last_layer(hidden)[: len(chosen)]
-        return pooled, logits
+            ngrams[chosen] = self.ngrams(inputs)[: len(chosen)]
+            logits[chosen] = self.last_layer(hidden)[: len(chosen)] + ngrams[chosen]
+        return pooled, ngrams, logits
+
+    def ngrams(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """The n-gram logits that the model adds to its head's, float32 `[rows, logits]`; zeros where it has none."""
+        if "ngrams" not in self._names:
+            return np.zeros((len(inputs[0]), self._model.output_shape[-1]), np.float32)
+        return self._ngrams(tf.constant(inputs[0])).numpy()
 
     def _run(self, number: int, inputs: list[tf.Tensor]) -> tuple[Hidden, np.ndarray]:
         x, mask, pooled = self._programs[number](inputs)
@@ -138,6 +150,8 @@ _KINDS = (
     encoder_heads.ClsPooling,
     Dropout,
     keras.layers.Dense,
+    NgramLogits,
+    keras.layers.Add,
 )
 
 

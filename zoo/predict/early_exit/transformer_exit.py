@@ -128,8 +128,8 @@ class TransformerExit(EarlyExit):
         stopping_rule.check(risk, delta, rule, kind)
         self._predictor, self._exits, self._encoder = predictor, exits, LayerwiseEncoder(predictor.model)
         super().__init__(self._encoder.layers)
-        pooled, _ = self._encoder.all_layers(predictor, source.examples)
-        logits = [exits.logits(number, each) for number, each in enumerate(pooled)]
+        pooled, ngrams, _ = self._encoder.all_layers(predictor, source.examples)
+        logits = [exits.logits(number, each) + two_class_logits(ngrams) for number, each in enumerate(pooled)]
         fitted, tested = stopping_rule.parts(len(source.labels))
         self._calibrations = [temperature_scaling.temperature(each[fitted], source.labels[fitted]) for each in logits]
         full = source.logits[tested]
@@ -166,9 +166,10 @@ class TransformerExit(EarlyExit):
         # Texts of the batch that have not exited, and their rows in `parts` and `pooled`.
         left = rows = np.arange(len(chosen))
         hidden, pooled = self._encoder.first_layer(inputs)
+        ngrams = self._encoder.ngrams(inputs)[: len(chosen)]
         parts = [hidden]
         for number, calibration in enumerate(self._calibrations):
-            logits = calibration.logits(self._exits.logits(number, pooled[rows]))
+            logits = calibration.logits(self._exits.logits(number, pooled[rows]) + two_class_logits(ngrams[left]))
             scores = exit_scores.scores(temperature_scaling.identity(logits.shape[1]).apply(logits), left)
             leave = scores > self.stopping.threshold
             outputs[chosen[left[leave]]], depths[chosen[left[leave]]] = logits[leave], number + 1
@@ -180,7 +181,7 @@ class TransformerExit(EarlyExit):
             if number < len(self._calibrations) - 1:
                 results = [self._encoder.inner_layer(number + 1, part) for part in parts]
                 parts, pooled = [part for part, _ in results], np.concatenate([each for _, each in results])
-        logits = np.concatenate([self._encoder.last_layer(part) for part in parts])[rows]
+        logits = np.concatenate([self._encoder.last_layer(part) for part in parts])[rows] + ngrams[left]
         wrong = chosen[left[~np.isfinite(logits).all(axis=1)]]
         if len(wrong):
             raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
