@@ -34,7 +34,7 @@ class DamagedCheckpoints(ZooError):
 
 
 class Stopped(ZooError):
-    """The run was asked to stop (SIGTERM or Ctrl-C) and saved a checkpoint first.
+    """The run was asked to stop (SIGTERM, SIGHUP or Ctrl-C) and saved a checkpoint first, if it had trained.
 
     The exit code is 128 + the signal number, as in shells.
     """
@@ -88,6 +88,6 @@ def nearest(name: str, choices: Sequence[str], other: str = "") -> str:
 
 
 EXIT_CODES = (
-    "exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by signal n, "
-    "1 any other error"
+    "exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, "
+    "128 + n stopped by signal n, 1 any other error"
 )

@@ -1,9 +1,17 @@
-"""Durable, atomic file writes, and paths as users type them."""
+"""Durable, atomic file writes, reads of bounded size, and paths as users type them."""
 
+import json
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from zoo.errors import BadInput
+
+# Largest record that is read; one with the names of a million columns has 30 MB.
+MOST_BYTES = 1 << 26
 
 
 def flush(path: Path) -> None:
@@ -18,6 +26,42 @@ def flush(path: Path) -> None:
 def absolute(path: str | Path) -> Path:
     """The absolute path of a path as a user types it: relative to the current folder, with ~ expanded."""
     return Path(path).expanduser().absolute()
+
+
+@contextmanager
+def regular(path: Path, most: int) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; a pipe, a device or a folder neither blocks nor is read.
+
+    Args:
+        path: path of the file.
+        most: largest size in bytes.
+
+    Raises:
+        ValueError: the path is of another kind, larger, or no path.
+        OSError: the file cannot be opened.
+    """
+    # Without O_NONBLOCK the opening of a pipe would wait for a writer.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a regular file")
+        if found.st_size > most:
+            raise ValueError(f"it has {found.st_size:,} bytes: expected {most:,} or fewer")
+        yield file
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of at most `MOST_BYTES`.
+
+    Raises:
+        ValueError: the file is of another kind, larger, torn, nests too deeply, or the path is no path.
+        OSError: the file cannot be read.
+    """
+    with regular(path, MOST_BYTES) as file:
+        try:
+            return json.loads(file.read().decode("utf8"))
+        except RecursionError:
+            raise ValueError("it nests too deeply") from None
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,12 +12,14 @@ from typing import Any
 
 from zoo import config as configs
 from zoo import files
-from zoo.errors import BadInput
+from zoo.errors import BadInput, DamagedCheckpoints
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model.keras"
 ABOUT = "model.json"
 TOKENIZER = "tokenizer.json"
+WEIGHTS = "weights.safetensors"
+RESCUED = "rescued.safetensors"
 RESULT = "result.json"
 # In the folder of each test set.
 CONFUSION = "confusion.csv"
@@ -32,15 +35,26 @@ class Run:
         config: flag values by name.
         identity: facts beside the config that must not change: data, model, length of the schedule.
         folder: current folder of the training command.
+        id: name of the run in its checkpoints, a hash of what must not change; empty in runs of version 0.1.0.
+        has_saved: whether the run has saved a checkpoint.
     """
 
     config: Mapping[str, Any]
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folder: str = "."
+    id: str = ""
+    has_saved: bool = False
 
     def path(self, name: str) -> Path:
-        """A path of the config: as it was typed, in the folder where it was typed."""
-        return Path(self.folder, Path(self.config.get(name) or "").expanduser())
+        """A path of the config: as it was typed, in the folder where it was typed.
+
+        Raises:
+            BadInput: the record has another thing there.
+        """
+        value = self.config.get(name) or ""
+        if not isinstance(value, str) or "\0" in value or "\0" in self.folder:
+            raise BadInput(f"{RUN} of the run has {value!r} for --{name}: expected a path; restore the file")
+        return Path(self.folder, Path(value).expanduser())
 
 
 @contextlib.contextmanager
@@ -79,34 +93,33 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
 
     Raises:
         BadInput: the folder belongs to a run that differs; names each field.
+        DamagedCheckpoints: the run has saved checkpoints, and none is there any more.
     """
     path, has_checkpoints = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
-    if not path.exists():
+    saved = _saved(workdir)
+    if saved is None:
         if has_checkpoints:
             raise BadInput(
                 f"{workdir} has checkpoints but no {RUN}, so whose they are is unknown; choose another --workdir"
             )
         return False
-    try:
-        saved = json.loads(path.read_text(encoding="utf8"))
-        wrong = configs.differences(_renamed(saved["config"]), config)
-        wrong += [
-            f"{name} was {saved['identity'].get(name)}, is {value}"
-            for name, value in identity.items()
-            if saved["identity"].get(name) != value
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
+    wrong = _differences(path, saved, config, identity)
     # A run that was stopped before its first checkpoint has nothing to lose.
-    if wrong and has_checkpoints:
+    has_saved = has_checkpoints or saved.get("has_saved") or (workdir / RESULT).exists()
+    if wrong and has_saved:
         raise BadInput(f"--workdir {workdir} belongs to another run: {'; '.join(wrong)}; choose another --workdir")
+    if has_saved and not has_checkpoints:
+        raise DamagedCheckpoints(
+            f"{workdir / CHECKPOINTS} has none of the checkpoints that this run has saved; put them back, or choose "
+            "another --workdir to start again"
+        )
     return True
 
 
 def as_recorded(workdir: Path, config: configs.Config) -> configs.Config:
     """The config, as the folder's run means it where it was recorded before some of the fields existed."""
     try:
-        saved = json.loads((workdir / RUN).read_text(encoding="utf8"))["config"]
+        saved = files.read_json(workdir / RUN)["config"]
         if _has_old_test_file(saved) and config.eval_file == saved["eval_file"] and not config.test_file:
             # The same command as then.
             config = config.replace(eval_file="", test_file=config.eval_file)
@@ -116,14 +129,62 @@ def as_recorded(workdir: Path, config: configs.Config) -> configs.Config:
         return config
 
 
+def run_id(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> str:
+    """The name of a run in its checkpoints: that in its record, else a hash of what must not change.
+
+    Raises:
+        BadInput: the record cannot be read.
+    """
+    saved = _saved(workdir)
+    # A later version may have more fields, and so another hash of the same run.
+    if saved and saved.get("id") and not _differences(workdir / RUN, saved, config, identity):
+        return str(saved["id"])
+    content = json.dumps([configs.as_dict(config), dict(identity)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def claim(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> None:
     """Writes the run's record and flagfile, and removes the partial files of killed runs."""
     for path in (*workdir.glob(".partial-*.keras"), *workdir.glob(".*.partial")):
         path.unlink()
+    name, has_saved = run_id(workdir, config, identity), any((workdir / CHECKPOINTS).glob("step-*"))
     # The current folder, because a path in the config is kept as it was typed.
-    run = Run(configs.as_dict(config), dict(identity), os.getcwd())
+    run = Run(configs.as_dict(config), dict(identity), os.getcwd(), name, has_saved)
     files.write(workdir / RUN, json.dumps(dataclasses.asdict(run), indent=1) + "\n")
     files.write(workdir / FLAGS, config.flags() + f"--workdir={workdir}\n")
+
+
+def remember_save(workdir: Path) -> None:
+    """Notes in the run's record that it has a checkpoint, so that it never starts anew where they are missing."""
+    saved = _saved(workdir) or {}
+    if not saved.get("has_saved"):
+        files.write(workdir / RUN, json.dumps(saved | {"has_saved": True}, indent=1) + "\n")
+
+
+def _saved(workdir: Path) -> dict[str, Any] | None:
+    """The content of run.json, None without one."""
+    path = workdir / RUN
+    try:
+        saved = files.read_json(path)
+        if not isinstance(saved, dict):
+            raise ValueError("it is not an object")
+        return saved
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
+
+
+def _differences(path: Path, saved: dict[str, Any], config: configs.Config, identity: Mapping[str, Any]) -> list[str]:
+    """What a run must not change and has changed since its record was written."""
+    try:
+        return configs.differences(_renamed(saved["config"]), config) + [
+            f"{name} was {saved['identity'].get(name)}, is {value}"
+            for name, value in identity.items()
+            if saved["identity"].get(name) != value
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
 
 
 def read_run(workdir: str | Path, config_required: bool = True) -> Run:
@@ -139,7 +200,7 @@ def read_run(workdir: str | Path, config_required: bool = True) -> Run:
     workdir = files.absolute(workdir)
     saved = read_json(workdir, RUN)
     if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
-        return Run(_renamed(saved["config"]), saved.get("identity", {}), saved.get("folder", "."))
+        return Run(_renamed(saved["config"]), saved.get("identity", {}), str(saved.get("folder", ".")))
     if config_required:
         raise BadInput(f"{workdir / RUN} holds no config; restore it or train again")
     return Run({})
@@ -167,7 +228,7 @@ def read_json(workdir: Path, name: str) -> dict[str, Any]:
     if not workdir.is_dir():
         raise BadInput(f"{workdir} is not a folder: expected the --workdir of a finished run")
     try:
-        return json.loads(path.read_text(encoding="utf8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise BadInput(f"{workdir} has no {name}: expected the --workdir of a finished run") from None
     except (OSError, ValueError) as error:

@@ -44,3 +44,14 @@ def test_on_a_terminal():
 def test_elsewhere():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == "step 1,000/1,000  eval: loss 0.25\n" and done.stdout == ""
+
+
+def test_nobody_reads_any_more():
+    """A closed pipe: the run goes on, and its exit code is its own."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT + "print('done')"], stdout=subprocess.PIPE, stderr=writer, cwd=ROOT
+    )
+    os.close(writer)
+    assert done.returncode == 0 and done.stdout == b"done\n"

@@ -1,6 +1,7 @@
 """A run that was stopped anywhere ends bitwise where the uninterrupted one ends."""
 
 import json
+import os
 import shutil
 
 import keras
@@ -10,9 +11,10 @@ import tensorflow as tf
 
 import zoo
 from tests.helpers.small import SmallConfig, build, furthest
-from zoo.engine import checkpoints
+from zoo.engine import checkpoints, manifest
 from zoo.errors import BadInput, DamagedCheckpoints
 from zoo.tensorboard import event_files
+from zoo.training.run_state import RunState
 
 # Two epochs of three steps and one step more; every log window, evaluation and checkpoint falls somewhere else.
 CONFIG = SmallConfig(
@@ -78,6 +80,7 @@ def test_history_has_neither_gaps_nor_doubles(whole):
 
 def test_finished_run_is_not_trained_again(whole, tmp_path):
     folder = as_if_killed(whole[0], tmp_path, 7)
+    os.mkfifo(folder / "train" / "events.out.tfevents.0.pipe")  # Nobody writes to it; a reader would wait for ever.
     assert untimed(zoo.run(build, CONFIG, folder)) == untimed(whole[1])
     assert points(folder) == points(whole[0])
 
@@ -151,7 +154,19 @@ def damage_manifest(path):
     (path / "manifest.json").write_text('{"format": 1, "files"')
 
 
+def damage_by_a_copy(path):
+    shutil.rmtree(path)
+    shutil.copytree(path.with_name("step-00000004"), path)
+
+
+def damage_record(path):
+    record = json.loads((path / "record.json").read_text())
+    (path / "record.json").write_text(json.dumps({name: record[name] for name in ("checkpoint", "window", "best")}))
+    manifest.write(path, 5)
+
+
 DAMAGES = [damage_torn, damage_truncated, damage_flipped, damage_missing, damage_manifest]
+DAMAGES += [damage_by_a_copy, damage_record]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -173,6 +188,37 @@ def test_no_good_checkpoint_is_an_error(whole, tmp_path):
         damage_flipped(path)
     with pytest.raises(DamagedCheckpoints, match=r"step-00000002: state\.safetensors is damaged"):
         zoo.run(build, CONFIG, folder)
+
+
+def test_missing_checkpoints_are_no_fresh_start(whole, tmp_path):
+    """They were moved or deleted: starting anew would write over the history and the model."""
+    folder = as_if_killed(whole[0], tmp_path, 2)
+    (folder / "checkpoints").rename(tmp_path / "elsewhere")
+    before = sorted(folder.rglob("*"))
+    for config, error in ((CONFIG, DamagedCheckpoints), (CONFIG.replace(seed=1), BadInput)):
+        with pytest.raises(error, match=r"put them back, or choose another|belongs to another run"):
+            zoo.run(build, config, folder)
+    assert sorted(folder.rglob("*")) == before
+    (tmp_path / "elsewhere").rename(folder / "checkpoints")
+    assert untimed(zoo.run(build, CONFIG, folder)) == untimed(whole[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": 3},
+        {"window": {"steps": None}},
+        {"best": {"value": 1.0}},
+        {"best": {"value": "low", "step": 3, "since": 0}},
+        {"done": {"log": 2}},
+        {"metrics": {"eval/loss": "NaN"}},
+        {"metrics": [["a", {}]]},
+    ],
+)
+def test_records_that_are_none(change):
+    good = RunState().record()
+    assert RunState.problem(good) is None and RunState.problem(good | change)
+    assert all(RunState.problem({n: v for n, v in good.items() if n != name}) for name in good)
 
 
 def test_best_is_kept_and_exported(tmp_path):

@@ -195,7 +195,7 @@ def test_not_finite_keeps_the_last_good_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_saves_and_says_so(tmp_path, number):
+def test_signal_before_the_first_step_ends_the_run(tmp_path, number):
     timer = []
 
     def interrupted(config):
@@ -206,7 +206,7 @@ def test_signal_saves_and_says_so(tmp_path, number):
         return experiment
 
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match=f"{number.name}: saved at step 0; the same command goes on") as error:
+    with pytest.raises(Stopped, match=f"{number.name}: stopped at once; no step was saved, the same command") as error:
         zoo.run(interrupted, CONFIG, tmp_path)
     assert error.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
@@ -245,8 +245,11 @@ def test_checkpoints_of_nobody(tmp_path):
         zoo.run(build, CONFIG, tmp_path)
 
 
-def test_torn_run_file(done, tmp_path):
-    (tmp_path / "run.json").write_text('{"config": ')
+@pytest.mark.parametrize(
+    "content", ['{"config": ', "[]", "3", "[" * 10**5, '{"config": 3}', '{"config": {}, "identity": 3}']
+)
+def test_torn_run_file(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
     (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(BadInput, match="cannot be read"):
         zoo.run(build, CONFIG, tmp_path)

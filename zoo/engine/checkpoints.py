@@ -2,14 +2,13 @@
 
 checkpoints/step-00001200/state.safetensors   all variables by name
                           record.json         state of the outer loop: metrics since the last log, best value, ...
-                          manifest.json       size and SHA-256 of the two, written last
+                          manifest.json       size and SHA-256 of the two, written last; see `zoo.engine.manifest`
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +16,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import load_file, save_file
 
+from zoo import files
+from zoo.engine import manifest
 from zoo.errors import BadInput, DamagedCheckpoints
-from zoo.files import flush
-
-_FORMAT = 1
 
 
 class Checkpoint(NamedTuple):
@@ -31,57 +29,75 @@ class Checkpoint(NamedTuple):
     record: dict[str, Any]
 
 
-def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> Path:
+def save(folder: Path, step: int, state: Mapping[str, np.ndarray], record: Mapping[str, Any], run: str = "") -> Path:
     """Writes a checkpoint atomically: a kill at any moment leaves a whole checkpoint or none.
+
+    Args:
+        folder: folder of the checkpoints.
+        step: steps done.
+        state: all variables by name.
+        record: state of the outer loop, as JSON has it.
+        run: identity of the run; empty for none.
 
     Raises:
         BadInput: the disk is full or the folder is not writable; earlier checkpoints are untouched.
     """
-    final = folder / f"step-{step:08d}"
-    if final.exists() and verify(final) is None:
+    final = folder / manifest.folder_name(step)
+    if final.exists() and manifest.problem(final, run or None) is None:
         return final  # A run is a function of its config: the content would be the same.
     aside = folder / f".partial-{step:08d}-{os.getpid()}"
+    origin = {manifest.ORIGIN: {"step": step, **({"run": run} if run else {})}}
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file({name: np.asarray(value, order="C") for name, value in state.items()}, aside / "state.safetensors")
-        (aside / "record.json").write_text(json.dumps(record))
-        files = {path.name: _describe(path) for path in sorted(aside.iterdir())}
-        (aside / "manifest.json").write_text(json.dumps({"format": _FORMAT, "step": step, "files": files}))
+        save_file({name: np.asarray(value, order="C") for name, value in state.items()}, aside / manifest.STATE)
+        (aside / manifest.RECORD).write_text(json.dumps(dict(record) | origin))
+        manifest.write(aside, step)
         for path in aside.iterdir():
-            flush(path)
-        flush(aside)
-        if final.exists():
-            shutil.rmtree(final)
+            files.flush(path)
+        files.flush(aside)
+        if os.path.lexists(final):
+            _remove(final)
         aside.rename(final)
-        flush(folder)
+        files.flush(folder)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise BadInput(f"cannot write the checkpoint {final}: {error}; the earlier checkpoints are whole") from error
     return final
 
 
-def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+def restore(
+    folder: Path,
+    step: int | None = None,
+    run: str | None = None,
+    unusable: Callable[[dict[str, Any]], str | None] = lambda record: None,
+) -> tuple[Checkpoint | None, list[str]]:
     """Reads the newest checkpoint that passes verification.
 
     Args:
         folder: folder of the checkpoints.
         step: the step to read; None for the newest.
+        run: identity of the run that the checkpoint must belong to; None for any.
+        unusable: the problem of a record that the outer loop cannot use, or None.
 
     Returns:
         The checkpoint, or None if the folder has none, and a line for each newer one that was skipped, with the reason.
 
     Raises:
         DamagedCheckpoints: all are damaged; a run never starts from scratch silently.
+        BadInput: there is no permission to read the folder or a checkpoint in it.
     """
-    paths = [path for path in _all(folder) if step is None or _step(path) == step]
-    problems = []
+    paths, problems = _all(folder)
+    paths = [path for path in paths if step is None or _step(path) == step]
     for path in paths:
-        problem = verify(path)
-        if problem is None:
-            return _read(path), problems
-        problems.append(f"{path.name}: {problem}")
-    if paths or (step is not None):
+        wrong = manifest.problem(path, run)
+        if wrong is None:
+            checkpoint, wrong = _read(path)
+            wrong = wrong or unusable(checkpoint.record)
+        if wrong is None:
+            return checkpoint, problems
+        problems.append(f"{path.name}: {wrong}")
+    if problems or (step is not None):
         listing = "; ".join(problems) or f"no step {step}"
         raise DamagedCheckpoints(
             f"no checkpoint in {folder} can be read ({listing}); to start again choose another --workdir"
@@ -91,55 +107,74 @@ def restore(folder: Path, step: int | None = None) -> tuple[Checkpoint | None, l
 
 def clean(folder: Path) -> list[str]:
     """Removes the remains of killed saves, a line for each; only the run that owns the folder may call this."""
-    remains = sorted(folder.glob(".partial-*"))
-    for path in remains:
-        shutil.rmtree(path, ignore_errors=True)
-    return [f"{path.name}: left by an unfinished save, removed" for path in remains]
-
-
-def prune(folder: Path, keep: int, also: int | None = None) -> None:
-    """Removes all checkpoints but the newest `keep` and that of step `also`."""
-    for path in _all(folder)[keep:]:
-        if _step(path) != also:
-            # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
-            doomed = path.with_name(f".partial-{path.name}")
-            path.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-
-
-def verify(path: Path) -> str | None:
-    """The problem of a damaged checkpoint, or None for a good one."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except FileNotFoundError:
-        return "no manifest"
-    except (OSError, ValueError):
-        return "its manifest is torn"
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT or "files" not in manifest:
-        return f"its manifest is not of format {_FORMAT}"
-    for name, expected in manifest["files"].items():
+    lines = []
+    for path in sorted(folder.glob(".partial-*")):
         try:
-            if _describe(path / name) != expected:
-                return f"{name} is damaged (its size or SHA-256 differs from the manifest)"
+            _remove(path)
+            lines.append(f"{path.name}: left by an unfinished save, removed")
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-    return None
+            lines.append(f"{path.name}: left by an unfinished save, cannot be removed ({error.strerror})")
+    return lines
 
 
-def _read(path: Path) -> Checkpoint:
-    record = json.loads((path / "record.json").read_text())
-    return Checkpoint(_step(path), load_file(path / "state.safetensors"), record)
+def prune(folder: Path, step: int, keep: int, also: int | None = None) -> list[str]:
+    """Removes the checkpoints before `step` but the newest `keep`, that of `step` included, and that of step `also`.
+
+    Later ones are damaged or another run's, or the run would have resumed from them: they take no good one's place.
+
+    Returns:
+        A line for each that could not be removed: the run may go on, as nothing is lost.
+    """
+    lines = []
+    for path in [path for path in _all(folder)[0] if _step(path) <= step][keep:]:
+        if _step(path) == also:
+            continue
+        # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
+        doomed = path.with_name(f".partial-{path.name}")
+        try:
+            path.rename(doomed)
+            _remove(doomed)
+        except OSError as error:
+            lines.append(f"{path.name}: an old one, cannot be removed ({error.strerror}); the run goes on")
+    return lines
 
 
-def _all(folder: Path) -> list[Path]:
-    """The checkpoints' folders, newest first; copies under other names are ignored."""
-    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal()), key=_step, reverse=True)
+def _read(path: Path) -> tuple[Checkpoint | None, str | None]:
+    """The checkpoint, or None and its problem: files with the right checksum may still hold another thing."""
+    try:
+        state = load_file(path / manifest.STATE)
+        return Checkpoint(_step(path), state, files.read_json(path / manifest.RECORD)), None
+    except Exception as error:
+        # Such a file can fail anywhere in JSON, NumPy or safetensors; to the run all mean the same.
+        return None, f"it cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})"
+
+
+def _all(folder: Path) -> tuple[list[Path], list[str]]:
+    """The checkpoints' folders, newest first, and a line for each other name that looks like one."""
+    try:
+        # Not `glob`, which takes a folder that cannot be read for an empty one.
+        names = [name for name in os.listdir(folder) if name.startswith("step-")]
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise BadInput(f"the checkpoints in {folder} cannot be read: {error.strerror}") from error
+    paths = sorted((folder / name for name in names if _is_checkpoint(name)), key=_step, reverse=True)
+    others = sorted(name for name in names if not _is_checkpoint(name))
+    return paths, [f"{name!r}: not the name of a checkpoint, like step-00000040; passed over" for name in others]
+
+
+def _is_checkpoint(name: str) -> bool:
+    digits = name.removeprefix("step-")
+    return digits.isascii() and digits.isdecimal() and name == manifest.folder_name(int(digits))
 
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+def _remove(path: Path) -> None:
+    """Removes a folder, a file or a link, which is not followed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)

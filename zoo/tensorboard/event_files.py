@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -46,10 +47,10 @@ class History:
         # Events of step 0 (config, graph) are written again at each start before the first checkpoint.
         last = resumed_at or -1
         for folder in (workdir, *(workdir / run for run in runs)):
-            if list(folder.glob(_FILES)):
+            if _paths(folder):
                 cut(folder, last)
         for run in final:
-            for path in (workdir / run).glob(_FILES):
+            for path in _paths(workdir / run):
                 path.unlink()
 
     def scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
@@ -78,9 +79,10 @@ class History:
         Args:
             run: name of the folder.
             operations: a serialized GraphDef; b"" for none.
-            layers: a Keras model as JSON.
+            layers: a Keras model as JSON; "" for none.
         """
-        self._write(run, 0, [summaries.keras_graph(layers)])
+        if layers:
+            self._write(run, 0, [summaries.keras_graph(layers)])
         if operations:
             self._add(run, Event(wall_time=time.time(), step=0, graph_def=operations))
 
@@ -134,21 +136,31 @@ def _disk(workdir: Path) -> Iterator[None]:
 
 
 def read(folder: Path) -> list[Event]:
-    """All complete events of a folder, in the order of its files, without a torn last record."""
+    """All complete events of a folder, in the order of its files, without a torn last record.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
     events = []
-    for path in sorted(folder.glob(_FILES)):
+    for path in _paths(folder):
         try:
             for record in tf.data.TFRecordDataset(str(path)):
                 events.append(Event.FromString(record.numpy()))
-        except tf.errors.DataLossError:
+        except (tf.errors.DataLossError, DecodeError):
             continue  # A kill tore the last record; the ones before it have been read.
+        except tf.errors.OpError as error:
+            raise BadInput(f"TensorBoard's file {path} cannot be read: {error.message.splitlines()[0]}") from error
     return events
+
+
+def _paths(folder: Path) -> list[Path]:
+    """The event files of a folder; a pipe of such a name would block its reader for ever."""
+    return sorted(path for path in folder.glob(_FILES) if path.is_file())
 
 
 def cut(folder: Path, last_step: int) -> None:
     """Removes events after a step, and duplicates, by rewriting the event files."""
-    files = sorted(folder.glob(_FILES))
-    events = read(folder)
+    files, events = _paths(folder), read(folder)
     kept: dict[Any, Event] = {}
     for number, event in enumerate(events):
         if event.file_version:
@@ -173,9 +185,9 @@ def _log_lines(events: Sequence[Event], last_step: int) -> dict[int, list[str]]:
     texts = {}
     for event in events:
         for value in event.summary.value:
-            if value.tag == _EVENTS:
+            if value.tag == _EVENTS and value.tensor.string_val:
                 # The last text of a step contains all of its lines.
-                texts[event.step] = value.tensor.string_val[0].decode("utf8").split("\n\n")
+                texts[event.step] = value.tensor.string_val[0].decode("utf8", "replace").split("\n\n")
     lines: dict[int, list[str]] = {}
     for step in sorted(texts):
         lines.setdefault(min(step, last_step), []).extend(texts[step])

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from zoo import errors
+from zoo import workdir as folders
 from zoo.engine import checkpoints, health
 from zoo.engine.engine import means
 from zoo.engine.state import averaged
@@ -67,19 +68,26 @@ def save(context: RunContext, state: RunState) -> None:
         return
     variables = context.engine.state()
     health.check_state(state.step, variables, state.saved_step)
+    state.is_whole = False
     if context.is_chief:
         context.reporter.writer.flush()
-        checkpoints.save(context.checkpoints, state.step, variables, state.record())
-        checkpoints.prune(context.checkpoints, context.config.keep, state.best.step)
-    state.saved_step = state.step
+        checkpoints.save(context.checkpoints, state.step, variables, state.record(), context.run_id)
+        folders.remember_save(context.workdir)
+        for line in checkpoints.prune(context.checkpoints, state.step, context.config.keep, state.best.step):
+            context.reporter.tell_once(state.step, f"checkpoint {line}")
+    state.is_whole, state.saved_step = True, state.step
 
 
-def stop_if_asked(context: RunContext, state: RunState, interrupt: Interrupt) -> None:
-    """Saves and ends the run where a signal asked for it.
+def answer_signals(context: RunContext, state: RunState, interrupt: Interrupt) -> None:
+    """Saves where a signal asked for it, and ends the run unless it shall go on.
 
     Raises:
-        Stopped: after SIGTERM or Ctrl-C.
+        Stopped: after SIGTERM, SIGHUP or Ctrl-C.
     """
+    if interrupt.wants_save:
+        interrupt.wants_save = False
+        save(context, state)
+        context.reporter.tell(state.step, f"SIGUSR1: saved at step {state.step:,}; the run goes on")
     if interrupt.signal:
         save(context, state)
         interrupt.raise_if_asked(state.step)
@@ -91,12 +99,14 @@ def train(context: RunContext, state: RunState) -> None:
     steps = min(context.steps_until_due(step), context.pace.steps)
     started = time.perf_counter()
     with context.reporter.writer.profiled(step), context.clock:
+        state.is_whole = False
         scalars = engine.train(batches, step, steps)
     context.pace.update(steps, time.perf_counter() - started)
     context.clock.examples += batches.examples_in(step, steps)
     state.window.add(scalars, steps)
     health.check(step, scalars, state.saved_step)
     state.step += steps
+    state.is_whole = True
     rate = context.clock.examples / max(context.clock.seconds, 1e-9)
     context.reporter.progress.advance(steps, with_loss(context, means(scalars))["loss"], rate)
 

@@ -28,11 +28,18 @@ class Reporter:
     def __init__(self, progress: Progress, writer: TensorBoardWriter):
         self.progress = progress
         self.writer = writer
+        self._told: set[str] = set()
 
     def tell(self, step: int, message: str) -> None:
         """Reports what happened to the run."""
         self.progress.say(message)
         self.writer.tell(step, message)
+
+    def tell_once(self, step: int, message: str) -> None:
+        """Reports what happens again and again once."""
+        if message not in self._told:
+            self._told.add(message)
+            self.tell(step, message)
 
     def metrics(self, step: int, dataset: str, metrics: Mapping[str, float]) -> None:
         """Reports points of the curves of a data set."""
@@ -74,6 +81,7 @@ class RunContext:
         experiment: what `build(config)` returned.
         engine: compiled loops.
         workdir: folder of the run.
+        run_id: identity of the run, which its checkpoints bear.
         total_steps: steps of the whole run.
         is_chief: whether this process writes files.
         reporter: stderr and TensorBoard.
@@ -85,6 +93,7 @@ class RunContext:
     experiment: Experiment
     engine: Engine
     workdir: Path
+    run_id: str
     total_steps: int
     is_chief: bool
     reporter: Reporter

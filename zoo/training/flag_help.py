@@ -9,6 +9,7 @@ from zoo.config import Config
 from zoo.errors import EXIT_CODES
 
 ASKED = frozenset(("-h", "--h", "-help", "--help", "--helpshort"))
+TRACEBACK = "Print the traceback of an error, too."
 # Column where the help texts start; a longer flag has its own line.
 _INDENT = 28
 
@@ -30,10 +31,11 @@ def text(about: str, config_class: type[Config], workdir: str) -> str:
     general = [_flag(field) for field in fields if field.name in every_run]
     folder = _entry(f"--workdir={workdir}", "Folder of the run. A stopped run continues there.")
     flagfile = _entry("--flagfile=RUN/flags.txt", "Flags from a file, to repeat a run. Flags after it override it.")
+    every = _entry("--traceback", TRACEBACK)
     parts = [about.strip()]
     if own:
         parts.append("\n".join(["flags of this experiment:", *own]))
-    parts.append("\n".join(["flags of every run:", folder, flagfile, *general]))
+    parts.append("\n".join(["flags of every run:", folder, flagfile, every, *general]))
     return "\n\n".join([*parts, textwrap.fill(EXIT_CODES, _width())])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from safetensors.numpy import load_file
 
 from zoo import files
 from zoo import workdir as folders
@@ -16,7 +17,7 @@ from zoo.experiment import Experiment
 
 
 def load(engine: Engine, source: str, experiment: Experiment) -> str:
-    """Loads initial weights: those of the newest checkpoint in a workdir, or of a .keras file.
+    """Loads initial weights: those of the newest checkpoint in a workdir, or of a .keras or .safetensors file of a run.
 
     Args:
         engine: engine whose model is initialized.
@@ -33,13 +34,19 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
     path = files.absolute(source)
     if experiment.initial_weights is not None:
         message, weights = f"weights from {source}", experiment.initial_weights()
+    elif path.suffix in (".keras", ".safetensors") and not path.is_file():
+        # A pipe or device would be read for ever.
+        raise BadInput(f"--init_from {path} cannot be read: expected a regular file")
     elif path.suffix == ".keras":
         message, weights = f"weights from {path}", _keras_weights(path)
+    elif path.suffix == ".safetensors":
+        message, weights = f"weights from {path}", _saved_weights(path)
     else:
         checkpoint, _ = checkpoints.restore(path / folders.CHECKPOINTS)
         if checkpoint is None:
             raise BadInput(
-                f"--init_from {path} has no checkpoints: expected a workdir of this project or a .keras file"
+                f"--init_from {path} has no checkpoints: expected a workdir of this project, or a .keras or "
+                ".safetensors file of a run"
             )
         message, weights = f"weights from {path}, step {checkpoint.step:,}", averaged(checkpoint.state)
     fresh = _start(engine, weights, experiment.head, experiment.reinitialize)
@@ -72,6 +79,18 @@ def _by_layer(names: Iterable[str]) -> dict[tuple[str, int], str]:
         path = name.split("/", 2)[2]
         by_layer[path, sum(other == path for other, _ in by_layer)] = name
     return by_layer
+
+
+def _saved_weights(path: Path) -> dict[str, Any]:
+    """The weights that a run without a model.keras keeps."""
+    try:
+        weights = load_file(path)
+    except Exception as error:
+        # As below: a damaged file can fail anywhere.
+        raise BadInput(f"--init_from {path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not all(name.startswith("model/") and name.count("/") > 1 for name in weights):
+        raise BadInput(f"--init_from {path} holds other weights: expected the file that a run of this project left")
+    return weights
 
 
 def _keras_weights(path: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Progress of a run on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tqdm import tqdm
 
@@ -24,8 +26,9 @@ class Progress:
     def advance(self, steps: int, loss: float, examples_per_second: float) -> None:
         """Advances the bar after a call of the compiled loop."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {examples_per_second:,.0f} examples/s", refresh=False)
-            self._bar.update(steps)
+            with self._reachable():
+                self._bar.set_postfix_str(f"loss {loss:.4f}, {examples_per_second:,.0f} examples/s", refresh=False)
+                self._bar.update(steps)
 
     def line(self, step: int, run: str, metrics: Mapping[str, float]) -> None:
         """Prints the metrics of a step in one line."""
@@ -34,14 +37,26 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        with self._reachable():
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with self._reachable():
+                self._bar.close()
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Goes on where nobody reads any more: a closed terminal or pipe must not end a run."""
+        try:
+            yield
+        except OSError:
+            # What is left in the buffer would fail again and again.
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            self._bar = None
 
 
 class Clock:

@@ -19,13 +19,19 @@ def finish(context: RunContext, state: RunState) -> dict[str, float]:
         result = {"step": state.step, **state.metrics} | _final_metrics(context, state)
         context.reporter.writer.points()
         if context.is_chief:
+            # Before the export and the baseline, which may fail: the result is not lost by them.
+            _write(context, result)
             weights.export(context)
     if context.is_chief:
         if context.experiment.baseline is not None:
             result |= context.experiment.baseline()
+            _write(context, result)
         _print_tests(context, state, result)
-        files.write(context.workdir / folders.RESULT, strict_json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _write(context: RunContext, result: dict[str, float]) -> None:
+    files.write(context.workdir / folders.RESULT, strict_json.dumps(result, indent=1) + "\n")
 
 
 def _final_metrics(context: RunContext, state: RunState) -> dict[str, float]:

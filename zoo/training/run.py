@@ -14,11 +14,12 @@ from zoo import workdir as folders
 from zoo.engine import checkpoints, devices, optimizers, regularization, schedules
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
-from zoo.errors import BadInput, ZooError
+from zoo.errors import BadInput
 from zoo.experiment import Experiment
-from zoo.training import actions, memory_limits, result, signals, weights
+from zoo.training import actions, memory_limits, rescue, result, signals, weights
 from zoo.training.context import Pace, Reporter, RunContext
 from zoo.training.progress import Clock, Progress
+from zoo.training.run_state import RunState
 from zoo.training.tensorboard_writer import TensorBoardWriter
 
 
@@ -43,9 +44,10 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
     strategy = devices.strategy(config.strategy, config.cpu_devices)
     is_chief = devices.is_chief(strategy)
     with contextlib.ExitStack() as stack:
+        # A signal to another worker than the chief ends that worker alone.
+        interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
         if is_chief:
             stack.enter_context(folders.owned(workdir))
-        interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
         stack.enter_context(devices.precision(config.precision))
         config = folders.as_recorded(workdir, config)
         with strategy.scope(), memory_limits.checked_weights():
@@ -58,29 +60,38 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         _check_names(config, experiment)
         identity = _identity(config, experiment, total)
         is_resumed = is_chief and folders.compare(workdir, config, identity)
-        checkpoint, problems = _newest_checkpoint(config, workdir, total, is_chief)
-        context = _context(config, experiment, engine, workdir, total, is_chief, checkpoint)
+        run_id = folders.run_id(workdir, config, identity)
+        checkpoint, problems = _newest_checkpoint(config, workdir, run_id, total, is_chief)
+        context = _context(config, experiment, engine, workdir, run_id, total, is_chief, checkpoint)
         stack.callback(context.reporter.close)
         state = weights.restore(context, checkpoint, problems)
         if is_chief:
             # Only now: a run that is refused above has written nothing.
             folders.claim(workdir, config, identity)
             context.reporter.writer.open(is_resumed, state.step)
+        interrupt.saved_step, interrupt.saves_first = lambda: state.saved_step, True
         try:
-            while True:
-                # What is due at this step comes first: a resumed run may still have it before it.
-                actions.log_if_due(context, state)
-                actions.evaluate_if_due(context, state)
-                actions.histograms_if_due(context, state)
-                actions.save_if_due(context, state)
-                if context.is_done(state):
-                    break
-                actions.stop_if_asked(context, state, interrupt)
-                actions.train(context, state)
+            _loop(context, state, interrupt)
+            # The last step is saved: what follows can be done again.
+            interrupt.nothing_to_save()
             return result.finish(context, state)
-        except ZooError as error:
-            context.reporter.writer.tell(state.step, str(error))
+        except Exception as error:
+            rescue.rescue(context, state, error)
             raise
+
+
+def _loop(context: RunContext, state: RunState, interrupt: signals.Interrupt) -> None:
+    """All steps that are left."""
+    while True:
+        # What is due at this step comes first: a resumed run may still have it before it.
+        actions.log_if_due(context, state)
+        actions.evaluate_if_due(context, state)
+        actions.histograms_if_due(context, state)
+        actions.save_if_due(context, state)
+        actions.answer_signals(context, state, interrupt)
+        if context.is_done(state):
+            return
+        actions.train(context, state)
 
 
 def total_steps(config: configs.Config, experiment: Experiment) -> int:
@@ -159,12 +170,12 @@ def _check_names(config: configs.Config, experiment: Experiment) -> None:
 
 
 def _newest_checkpoint(
-    config: configs.Config, workdir: Path, total: int, is_chief: bool
+    config: configs.Config, workdir: Path, run_id: str, total: int, is_chief: bool
 ) -> tuple[checkpoints.Checkpoint | None, list[str]]:
     """This run's newest good checkpoint, and what is to be reported of the others."""
     folder = workdir / folders.CHECKPOINTS
     cleaned = checkpoints.clean(folder) if is_chief else []
-    checkpoint, problems = checkpoints.restore(folder)
+    checkpoint, problems = checkpoints.restore(folder, run=run_id, unusable=RunState.problem)
     if checkpoint is not None and checkpoint.step > total:
         raise BadInput(f"--steps is {total}: this run has done {checkpoint.step} already; expected that or more")
     if checkpoint is not None and config.exports_best and _has_lost_its_best(checkpoint):
@@ -182,6 +193,7 @@ def _context(
     experiment: Experiment,
     engine: Engine,
     workdir: Path,
+    run_id: str,
     total: int,
     is_chief: bool,
     checkpoint: checkpoints.Checkpoint | None,
@@ -190,4 +202,4 @@ def _context(
     reporter = Reporter(progress, TensorBoardWriter(config, experiment, engine, workdir))
     # Several worker processes must agree on the steps of a call.
     pace = Pace(config.steps_per_loop, is_fixed=bool(engine.strategy.cluster_resolver))
-    return RunContext(config, experiment, engine, workdir, total, is_chief, reporter, Clock(), pace)
+    return RunContext(config, experiment, engine, workdir, run_id, total, is_chief, reporter, Clock(), pace)

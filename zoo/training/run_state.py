@@ -75,6 +75,7 @@ class RunState:
         window: scalars since the last log.
         metrics: the latest metrics, `DATASET/METRIC`.
         best: best value of the metric.
+        is_whole: whether the variables are those of `step`; not while the engine changes them or a save fails.
         done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
     """
 
@@ -83,13 +84,26 @@ class RunState:
     window: LogWindow = dataclasses.field(default_factory=LogWindow)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     best: BestMetric = dataclasses.field(default_factory=BestMetric)
+    is_whole: bool = True
     done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
 
     @classmethod
     def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
         """The state that a checkpoint of this step recorded."""
         window, best = LogWindow(dict(record["window"])), BestMetric(**record["best"])
-        return cls(step, step, window, dict(record["metrics"]), best, dict(record["done"]))
+        return cls(step, step, window, dict(record["metrics"]), best, done=dict(record["done"]))
+
+    @classmethod
+    def problem(cls, record: Mapping[str, Any]) -> str | None:
+        """What a record lacks to restore a state from it, or None."""
+        try:
+            state = cls.from_record(0, record)
+            numbers = [*state.window.values.values(), *state.metrics.values(), *(state.done[key] for key in cls().done)]
+            numbers += [state.best.value, state.best.step, state.best.since] if record["best"] else []
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return f"its record is not as expected ({type(error).__name__}: {error})"
+        is_good = all(isinstance(number, (int, float)) for number in numbers)
+        return None if is_good else "its record is not as expected (a value is not a number)"
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON has it."""

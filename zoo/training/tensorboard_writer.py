@@ -27,6 +27,7 @@ from zoo.metrics import evaluation_report
 from zoo.metrics.evaluation_report import Arrays
 from zoo.tensorboard import projector
 from zoo.tensorboard.event_files import History
+from zoo.training import model_file
 
 _MEGABYTE = 1 << 20
 
@@ -159,7 +160,7 @@ class TensorBoardWriter:
         groups = describe(self._engine.model, self._engine.groups)
         self._history.config(configs.as_dict(self._config), {"config": self._config.flags(), "groups": groups})
         operations = self._inspection.graph(self._experiment.train) if self._config.graph else b""
-        self._history.graphs("train", operations, self._experiment.model.to_json())
+        self._history.graphs("train", operations, model_file.as_json(self._experiment.model))
 
 
 def memory() -> dict[str, float]:
