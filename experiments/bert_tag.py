@@ -6,8 +6,9 @@
         --init_from=minilm --learning_rate=1e-4
 
 The tag of a word is predicted at its first piece (Devlin et al., "BERT", 2019, section 5.3). Metrics are those of whole
-entities, as in seqeval, over all words: a word that was cut off counts as wrong. `eval/` is on the validation split,
-`test/` on the test split, once at the end; `--baseline` adds logistic regression over each word and its neighbours.
+entities, as in seqeval, over all words: a sentence longer than --context is read in several rows. `eval/` is on the
+validation split, `test/` on the test split, once at the end; `--baseline` adds logistic regression over each word and
+its neighbours.
 
 Test split, mean of three seeds with its 95 % interval:
 
@@ -20,8 +21,9 @@ Test split, mean of three seeds with its 95 % interval:
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +33,7 @@ from experiments.bert_finetune import bucketed
 from zoo import Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data.datasets import tagging
-from zoo.data.text import encoding, special_tokens, word_alignment
+from zoo.data.text import encoding, special_tokens, word_alignment, word_splitting
 from zoo.metrics import entities, linear_baselines
 from zoo.models import encoder_heads
 from zoo.tensorboard import feature_vectors, task_views
@@ -61,9 +63,16 @@ class TagConfig(EncoderConfig):
 
 
 class Part(NamedTuple):
-    """A split: its sentences, and their tokens and tags as rows."""
+    """A split.
+
+    Attributes:
+        aligned: rows of tokens and tags; a sentence that is longer than a row has several.
+        owners: int32 `[rows]`, the sentence of each row.
+        sentences: the sentences.
+    """
 
     aligned: word_alignment.Aligned
+    owners: np.ndarray
     sentences: tagging.Sentences
 
 
@@ -99,17 +108,17 @@ def build(config: TagConfig) -> Experiment:
     parts = {name: _part(config, split, dataset.tags, tokenizer) for name, split in splits.items()}
     notes += [f"{part.aligned.lost} words of {name} have no token" for name, part in parts.items() if part.aligned.lost]
     evaluated = [parts["eval"], parts["test"]]
-    # Column "sentence": the row's position among the sentences of eval and test together.
-    first = {"train": 0, "eval": 0, "test": len(parts["eval"].sentences.words)}
+    # Column "sentence": the row's position among the rows of eval and test together.
+    first = {"train": 0, "eval": 0, "test": len(parts["eval"].owners)}
     batches = {
         name: bucketed(
-            part.aligned.columns | {"sentence": first[name] + np.arange(len(part.sentences.words), dtype=np.int32)},
+            part.aligned.columns | {"sentence": first[name] + np.arange(len(part.owners), dtype=np.int32)},
             config.batch_size,
             config.seed if name == "train" else None,
         )
         for name, part in parts.items()
     }
-    info = {"task": "tagging", "tags": list(dataset.tags), "scheme": dataset.scheme, "words": _words_of(config)}
+    info = {"task": "tagging", "tags": list(dataset.tags), "scheme": dataset.scheme} | _words_of(config, dataset, notes)
     return Experiment(
         model=model,
         forward=forward,
@@ -132,28 +141,39 @@ def build(config: TagConfig) -> Experiment:
 
 
 def _part(config: TagConfig, split: tagging.Sentences, tags: Sequence[str], tokenizer) -> Part:
-    rows = word_alignment.aligned(
-        split.words, split.tags, tags, tokenizer, config.context, tuple(special_tokens.from_tokenizer(tokenizer))
-    )
-    return Part(rows, split)
+    rows_of = word_alignment.split_rows(split.words, tokenizer, config.context - 2)
+    owners = np.repeat(np.arange(len(rows_of), dtype=np.int32), list(map(len, rows_of)))
+    words = [row for rows in rows_of for row in rows]
+    rest = [iter(each) for each in split.tags]
+    row_tags = [list(itertools.islice(rest[owner], len(row))) for owner, row in zip(owners, words)]
+    frame = tuple(special_tokens.from_tokenizer(tokenizer))
+    return Part(word_alignment.aligned(words, row_tags, tags, tokenizer, config.context, frame), owners, split)
 
 
-def _words_of(config: TagConfig) -> str:
-    """How `zoo predict` splits a text into words: as the training sentences were split."""
-    if config.train_file:
-        return "signs"
-    return "characters" if config.dataset == tagging.NAMES[0] else "spaces"
+def _words_of(config: TagConfig, dataset: tagging.TaggingDataset, notes: list[str]) -> dict[str, Any]:
+    """How `zoo predict` splits a text into words, for model.json: as the training sentences were split."""
+    if not config.train_file:
+        return {"words": "characters" if config.dataset == tagging.NAMES[0] else "spaces"}
+    rule = word_splitting.learned(dataset.train.words)
+    share = word_splitting.kept_whole(dataset.train.words, rule)
+    notes.append(f"zoo predict splits texts into words as the training words are split: {share:.1%} of its sentences")
+    return {"words": "learned", "word_rule": word_splitting.as_json(rule)}
 
 
 def _entity_metrics(parts: Sequence[Part], tags: Sequence[str], scheme: str):
     """Returns a `compute_metrics` over whole sentences; the predictions are rows of tokens."""
-    positions = [sentence for part in parts for sentence in part.aligned.positions]
+    positions = [row for part in parts for row in part.aligned.positions]
     true = [sentence for part in parts for sentence in part.sentences.tags]
+    starts = np.cumsum([0, *(len(part.sentences.words) for part in parts)])
+    owners = np.concatenate([part.owners + start for part, start in zip(parts, starts)]).tolist()
 
     def compute_metrics(means, outputs, columns, final: bool) -> dict[str, float]:
         rows = columns["sentence"]
-        predicted = word_alignment.by_word(outputs["predicted"], [positions[row] for row in rows], tags)
-        return entities.evaluate([true[row] for row in rows], predicted, scheme, final)
+        by_row = word_alignment.by_word(outputs["predicted"], [positions[row] for row in rows], tags)
+        predicted: dict[int, list[str]] = {}
+        for index in np.argsort(rows).tolist():
+            predicted.setdefault(owners[rows[index]], []).extend(by_row[index])
+        return entities.evaluate([true[sentence] for sentence in predicted], list(predicted.values()), scheme, final)
 
     return compute_metrics
 

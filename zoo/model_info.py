@@ -29,7 +29,8 @@ class ModelInfo:
         frame: ids of [CLS] and [SEP].
         tags: tag names in the order of the labels.
         scheme: tagging scheme; one of `zoo.data.datasets.tag_schemes`.
-        words: how a text is split into words; one of `zoo.predict.predictors.tagger.WORDS`.
+        words: how a text is split into words; one of `zoo.data.text.word_splitting.WORDS`.
+        word_rule: fields of `zoo.data.text.word_splitting.WordRule`, where `words` is "learned".
         centre: value at a logit of 0, for a regression.
         scale: change of the value per unit of the logit, for a regression.
         network: "encoder", "lstm" or "transformer".
@@ -51,6 +52,7 @@ class ModelInfo:
     tags: tuple[str, ...] | None = None
     scheme: str | None = None
     words: str | None = None
+    word_rule: Mapping[str, Any] | None = None
     centre: float | None = None
     scale: float | None = None
     network: str | None = None
@@ -128,6 +130,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "words": _TEXT,
     "centre": _FINITE,
     "scale": _FINITE,
+    "word_rule": _if(lambda value: isinstance(value, dict)),
     "shape": _if(lambda value: isinstance(value, dict)),
     "norm_first": bool,
     "bidirectional": bool,

@@ -1,5 +1,7 @@
 """Words and tokens: tags on first pieces, cuts between words, and back again without a word missing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tokenizers as hf
@@ -10,6 +12,7 @@ from zoo.data.text import tokenizer, word_alignment
 from zoo.errors import BadInput
 
 TEXTS = ["the film was not good", "playing players played", "这本书很好看 ， 酒店很好", "John lives in New York"] * 4
+CHARACTERS = tokenizer.train(2 * ["rome met1 . 。 x"], "char", 60)
 NAMES = ("O", "B-PER", "I-PER")
 
 
@@ -97,3 +100,16 @@ def test_no_room(made):
         with pytest.raises(BadInput, match=f"max_length is {fewest - 1}: expected {fewest} or more tokens"):
             word_alignment.aligned([["the"]], None, NAMES, made["word"], fewest - 1, around)
         word_alignment.aligned([["the"]], None, NAMES, made["word"], fewest, around)
+
+
+@given(st.lists(st.sampled_from(["rome", "met1", ".", "。", "x" * 40, "\x00"]), max_size=40), st.integers(3, 20))
+def test_rows_hold_all_words_and_fit(words, longest):
+    # Each character is a piece.
+    room = longest - 2
+    rows, [] = word_alignment.split_rows([words, []], CHARACTERS, room)
+    assert [word for row in rows for word in row] == [word[:room] for word in words] and all(rows)
+    pieces = [CHARACTERS.encode(row).starts[-1] for row in rows]
+    assert max(pieces, default=0) <= room
+    # Where a row ends, the next word would not have fitted, or a stop stands.
+    for (row, after), used in zip(itertools.pairwise(rows), pieces):
+        assert row[-1] in ".。" or used + len(after[0]) > room

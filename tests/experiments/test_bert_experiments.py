@@ -167,11 +167,11 @@ def test_tags(folder, tmp_path):
     assert about["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"] and about["scheme"] == tagging.IOB2
 
 
-def test_a_cut_sentence_counts_in_full(folder, tmp_path):
-    """Words behind the cut are O to the tagger, and wrong where they are none."""
+def test_a_long_tagged_sentence_is_read_in_several_rows(folder, tmp_path):
+    """In training and evaluation as in prediction: the last word, alone in its row, is learned and counted."""
     found = zoo.run(bert_tag.build, tags(folder, context=4, steps=120), tmp_path)
     assert found["test/support/LOC"] == found["test/support/PER"] == 12
-    assert found["test/recall/LOC"] == 0 and found["test/accuracy"] < 0.7
+    assert found["test/recall/LOC"] > 0.9
 
 
 CONFIGS = {

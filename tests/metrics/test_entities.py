@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.data.datasets import tag_schemes
-from zoo.metrics import classification, entities
+from zoo.metrics import classification, entities, evaluation_report
 
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "seqeval.json").read_text(encoding="utf8"))
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-LOC", "S-ORG"]
@@ -139,3 +139,19 @@ def test_what_does_not_fit_is_refused(true, predicted, said):
             function(true, predicted)
     with pytest.raises(ValueError, match="expected 1 or more, and 0 < level < 1"):
         entities.intervals([["O"]], [["O"]], resamples=0)
+
+
+def test_of_many_types_the_worst_twenty_are_reported_with_their_counts():
+    types = [f"T{number:03}" for number in range(120)]
+    true = [[f"B-{kind}", "O"] * (number % 3 + 1) for number, kind in enumerate(types)]
+    # The first thirty are never found, and of these nothing else is predicted.
+    predicted = [row if number >= 30 else ["O"] * len(row) for number, row in enumerate(true)]
+    metrics = entities.evaluate(true, predicted, final=True)
+    lines = evaluation_report.report(metrics).splitlines()
+    shown = [line.split()[1] for line in lines if line.startswith("support/")]
+    assert [line.split()[0] for line in lines if line.startswith("f1/")] == [f"f1/{kind}" for kind in types[:20]]
+    assert shown == [f"{number % 3 + 1}" for number in range(20)] and len(lines) < 120
+    assert lines[-1] == (
+        "of 120 classes the 20 with the lowest F1 are listed; the others are in result.json and TensorBoard"
+    )
+    assert len(max(lines, key=len)) < 120 and f"f1/{types[-1]}" in metrics

@@ -1,30 +1,25 @@
 """`zoo predict` and `zoo evaluate` for taggers: words of texts, entities, long texts, CoNLL files, and bad input."""
 
 import io
-import itertools
 import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import zoo
 from experiments import bert_tag
 from tests.experiments import test_bert_experiments as experiments
 from zoo.cli import main
 from zoo.data.datasets import tag_schemes, tagging
-from zoo.data.text import tokenizer, word_alignment
+from zoo.metrics import entities
 from zoo.predict.evaluation import evaluate
-from zoo.predict.predictors import tagger as taggers
-from zoo.predict.predictors.tagger import Tagger, words_of
+from zoo.predict.predictors.tagger import Tagger
+from zoo.predict.predictors.tagger_inputs import Words
 
 folder = experiments.folder
 TEXT = "mister ann smith met3  rome"
-CHARACTERS = tokenizer.train(2 * ["rome met1 . 。 x"], "char", 60)
-MIXED = "In 2024, 邓小平's\u00a0naïve cafe\u0301 (U.S.)!\n第１页 हिन्दी"
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +45,8 @@ def say(capsys):
     return run
 
 
-@given(
-    st.text(st.one_of(st.characters(), st.sampled_from(" \n\tab1.,-'好差１\u0301")), max_size=30),
-    st.sampled_from(taggers.WORDS),
-)
-def test_words_give_back_the_text(text, how):
-    spans, done, between = words_of(text, how), 0, ""
-    for start, end in spans:
-        assert done <= start < end
-        between += text[done:start]
-        done = end
-    # All but white space is in one word, and no white space is in any.
-    assert not (between + text[done:]).strip()
-    assert not any(character.isspace() for start, end in spans for character in text[start:end])
-
-
-def test_words_of_each_kind():
-    found = {how: [MIXED[start:end] for start, end in words_of(MIXED, how)] for how in taggers.WORDS}
-    assert found["characters"] == [character for character in MIXED if not character.isspace()]
-    assert found["spaces"] == MIXED.split()
-    assert found["signs"] == [
-        "In", "2024", ",", "邓", "小", "平", "'", "s", "naïve", "cafe\u0301", "(", "U", ".", "S", ".", ")", "!",
-        "第", "１", "页", "हिन्दी",
-    ]  # fmt: skip
-
-
 def test_entities_stand_where_they_are(model):
-    assert isinstance(model, Tagger) and model.words == "signs" and model.scheme == tag_schemes.IOB2
+    assert isinstance(model, Tagger) and model.words == "learned" and model.scheme == tag_schemes.IOB2
     [found, empty] = model.tag([TEXT, "  "])
     assert found.words == TEXT.split() and empty.words == empty.entities == []
     assert found.tags == ["O", "B-PER", "I-PER", "O", "B-LOC"]
@@ -101,20 +71,6 @@ def test_no_word_of_a_long_text_is_lost(model):
     assert order[0].tags == order[3].tags == alone.tags and order[2].tags == []
 
 
-@given(st.lists(st.sampled_from(["rome", "met1", ".", "。", "x" * 40, "\x00"]), max_size=40), st.integers(3, 20))
-def test_rows_hold_all_words_and_fit(words, longest):
-    # Each character is a piece.
-    tagger, room = Tagger.__new__(Tagger), longest - 2
-    tagger.max_length, tagger._tokenizer = longest, CHARACTERS
-    rows = tagger._rows(words)
-    assert [word for row in rows for word in row] == [word[:room] for word in words] and all(rows)
-    pieces = [CHARACTERS.encode(row).starts[-1] for row in rows]
-    assert max(pieces, default=0) <= room
-    # Where a row ends, the next word would not have fitted, or a stop stands.
-    for (row, after), used in zip(itertools.pairwise(rows), pieces):
-        assert row[-1] in ".。" or used + len(after[0]) > room
-
-
 def test_the_command(workdir, model, tmp_path, say, monkeypatch):
     code, out, err = say("predict", workdir, f"--text={TEXT}")
     assert (code, err) == (0, []) and out == ["mister ann smith met3 rome\tmister [PER ann smith] met3  [LOC rome]"]
@@ -133,6 +89,59 @@ def test_the_command(workdir, model, tmp_path, say, monkeypatch):
     for flag in ("--explain", "--top=3", "--pair=x"):
         code, out, err = say("predict", workdir, "--text=a", flag)
         assert (code, out, len(err)) == (2, [], 1) and flag.split("=")[0] in err[0]
+
+
+def _f1_of(out, true):
+    """Entity F1 of printed CoNLL, whose last column is predicted, and its words."""
+    rows = [[line.split("\t") for line in block.split("\n")] for block in "\n".join(out).strip().split("\n\n")]
+    predicted = [[row[-1] for row in block] for block in rows]
+    return entities.scores(true, predicted)["f1"], [[row[0] for row in block] for block in rows]
+
+
+def test_predict_reads_what_evaluate_reads(workdir, folder, tmp_path, say):
+    """CoNLL, words in JSON, and raw text: the same words, the same entity F1; a long sentence among them."""
+    own = tagging.load("", train_file=str(folder / "tags.conll")).test
+    words = [*own.words, ["mister", "stella", "smith", "."] * 6]
+    true = [*own.tags, ["O", "B-PER", "I-PER", "O"] * 6]
+    rows = [[f"{word} - {tag}" for word, tag in zip(*each)] for each in zip(words, true)]
+    (tmp_path / "a.annotated").write_text("# a = comment\n" + "\n\n".join(map("\n".join, rows)))
+    (tmp_path / "a.txt").write_text("\n\n".join(map("\n".join, rows)))
+    (tmp_path / "words.conllu").write_text("\n\n".join(map("\n".join, words)))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"words": row}) for row in words))
+    (tmp_path / "b.txt").write_text("\n".join(map(" ".join, words)))
+    said = evaluate.evaluate(workdir, str(tmp_path / "a.annotated"))
+    assert said["examples"] == len(words) and 0.3 < said["f1"] < 1
+    for argv in (
+        ["a.annotated"], ["a.txt", "--token_column=1"], ["words.conllu"], ["a.jsonl"], ["b.txt"]
+    ):  # fmt: skip
+        code, out, err = say("predict", workdir, tmp_path / argv[0], "--conll", *argv[1:])
+        assert (code, err) == (0, [])
+        f1, printed = _f1_of(out, true)
+        assert f1 == pytest.approx(said["f1"], abs=1e-9) and printed == words
+        assert len(out[0].split("\t")) == (4 if argv[0].startswith(("a.annotated", "a.txt")) else 2)
+
+
+def test_words_are_not_split_again(workdir, model, tmp_path, say, monkeypatch):
+    given_words = ["mister", "a.b/c d", "smith"]
+    [found] = model.tag([Words(tuple(given_words))])
+    assert found.words == given_words and found.text == "mister a.b/c d smith"
+    stream = json.dumps({"words": given_words, "id": 7}) + '\nmister ann smith\n{"words": [""]}\n{"words": "a"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream.encode())))
+    code, out, err = say("predict", workdir, "-")
+    first, second, *refused = map(json.loads, out)
+    assert code == 2 and first["words"] == given_words and first["tags"] == found.tags and first["id"] == 7
+    assert [TEXT[:6], second["words"][1], second["line"]] == ["mister", "ann", 2]
+    assert all("expected a list of strings, none of them empty" in each["error"] for each in refused)
+    (tmp_path / "a.jsonl").write_text('{"words": ["a"]}\n{"word": ["a"]}\n')
+    (tmp_path / "a.conll").write_text("a O\nb\n")
+    for argv, message in (
+        (["a.jsonl"], "a.jsonl line 2 has 'word'; expected {\"words\""),
+        (["a.conll"], "a.conll line 2 has 1 columns; expected 2"),
+        (["a.conll", "--token_column=3"], "there is none for --token_column=3"),
+        (["a.conll", "--conll", "--json"], "expected one of the two"),
+    ):
+        code, out, err = say("predict", workdir, tmp_path / argv[0], *argv[1:])
+        assert (code, len(err)) == (2, 1) and message in err[0]
 
 
 def test_plain_tags_are_shown_word_by_word(workdir, tmp_path, say):
@@ -157,17 +166,6 @@ def test_evaluate_repeats_the_test_of_the_run(workdir, say, monkeypatch):
         assert result[name] == pytest.approx(expected[name], abs=1e-6), name
     assert out[0] == "examples  12" and not any(line.startswith("loss") for line in out)
     assert any(line.startswith("f1") for line in out)
-
-
-def test_what_training_cut_off_counts_as_wrong(model):
-    words = [["rome", "."] * 20]
-    [cut], [whole], [row], [rest] = (
-        model.tags_of([some], whole=whole)
-        for some, whole in ((words[0], False), (words[0], True), (words[0][:14], True), (words[0][:12], True))
-    )
-    assert cut == row + 26 * ["O"] and whole == 2 * row + rest and set(rest) != {"O"}
-    columns, places = word_alignment.aligned(words, None, model.names, model._tokenizer, 16, (2, 3))
-    assert (places[0] >= 0).sum() == 14 and columns["tokens"].shape == (1, 16)
 
 
 def _sentences(path):

@@ -25,7 +25,8 @@ def add(verbs: Any) -> None:
         help="a .npy or .npz file with one example or a stack of examples, a .png image, a .csv or .tsv with the "
         "columns of the training table (others are ignored), or - to read stdin, line by line: "
         'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one per '
-        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}',
+        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}. For a '
+        'tagger also {"words": [...]} in a .jsonl or in lines, and a CoNLL file, which is one of any other name',
     )
     verb.add_argument(
         "--text", metavar="TEXT", action="append", default=[], help="a text, for a run on texts; may be repeated"
@@ -39,6 +40,19 @@ def add(verbs: Any) -> None:
     )
     for name, content in (("text_column", "texts"), ("pair_column", "second texts")):
         verb.add_argument(f"--{name}", metavar="NAME", help=f"column of the {content} in a file (default: the run's)")
+    verb.add_argument(
+        "--token_column",
+        metavar="N",
+        type=int,
+        help="for a tagger: FILE is in CoNLL format, whatever its name, with the words in column N, 1 for the first, "
+        "-1 for the last (default: a file that is not .txt, .csv, .tsv or .jsonl, with the run's column)",
+    )
+    verb.add_argument(
+        "--conll",
+        action="store_true",
+        help="for a tagger: print a line per word with its columns in FILE and the predicted tag, an empty line after "
+        "each sentence",
+    )
     verb.add_argument(
         "--explain", action="store_true", help="print how much each token of a text contributes to the predicted class"
     )
@@ -91,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from zoo.predict.predictors.mask_predict import MaskPredict
 
         predictor = MaskPredict(predictor, arguments.rounds)
-    answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session), 0
+    answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session, arguments.conll), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)
     for name in arguments.files:
@@ -99,8 +113,8 @@ def _run(arguments: argparse.Namespace) -> int:
             code = max(code, _stream(predictor, answers))
             continue
         try:
-            columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column")}
-            columns = {name: value for name, value in columns.items() if value}
+            columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column", "token_column")}
+            columns = {name: value for name, value in columns.items() if value not in (None, "")}
             answers.file(name, predictor.read(name, **columns))
         except ZooError as error:
             code = max(code, fail(error))

@@ -18,10 +18,11 @@ RANKED = ("classification", "pretraining")
 
 
 class Formatted(NamedTuple):
-    """A prediction as a JSON object and as the columns of a line."""
+    """A prediction as a JSON object, as the columns of a line, and that of a tagger as lines of CoNLL."""
 
     json: dict[str, Any]
     columns: list[str]
+    conll: str = ""
 
 
 def formatted(predictor: Predictor, prediction: Any, top: int = 1) -> Formatted:
@@ -52,7 +53,15 @@ def _tags(predictor: Tagger, tagged: Tagged, top: int) -> Formatted:
     json: dict[str, Any] = {"words": tagged.words, "spans": tagged.spans, "tags": tagged.tags}
     if tagged.entities is not None:
         json["entities"] = [entity._asdict() for entity in tagged.entities]
-    return Formatted(json, [visible(_marked(tagged))])
+    return Formatted(json, [visible(_marked(tagged))], _conll(tagged))
+
+
+def _conll(tagged: Tagged) -> str:
+    """A line per word: its columns in the file it is from, or the word, and the predicted tag."""
+    rows = tagged.columns or [(word,) for word in tagged.words]
+    # White space inside a word would end its line or its column.
+    lines = ["\t".join([*(" ".join(column.split()) for column in row), tag]) for row, tag in zip(rows, tagged.tags)]
+    return "\n".join([*lines, ""])
 
 
 def _marked(tagged: Tagged) -> str:

@@ -36,6 +36,7 @@ class Answers:
         explain: whether to explain the predictions.
         page: file for an HTML page of the explanations, or None.
         session: gives the probabilities instead of the predictor, and may abstain; or None.
+        as_conll: whether to print the words of a tagger with their tags, a line each.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Answers:
         explain: bool,
         page: Path | None,
         session: Session | None = None,
+        as_conll: bool = False,
     ):
-        self._session = session
+        self._session, self._as_conll = session, as_conll
         self._predictor, self._top, self._as_json, self._page = predictor, top, as_json, page
         self._explainer = Explainer(predictor) if explain else None
         self._explained: list[tuple[str, Explanation]] = []
@@ -108,6 +110,8 @@ class Answers:
         explanation = answer.explanation
         if self._as_json:
             print(strict_json.dumps({**origin, **answer.formatted.json}))
+        elif self._as_conll:
+            print(answer.formatted.conll)
         else:
             print(label, *answer.formatted.columns, sep="\t")
             if explanation is not None:
@@ -132,6 +136,12 @@ def check(predictor: Predictor, workdir: str, flags: Any) -> None:
     """
     if flags.rounds > 1 and predictor.task != "pretraining":
         raise BadInput(f"--rounds is for the gaps of a pretrained encoder; {workdir} holds another model: leave it out")
+    if predictor.task != "tagging":
+        for name in ("conll", "token_column"):
+            if getattr(flags, name):
+                raise BadInput(f"--{name} is for taggers; {workdir} holds another model: leave the flag out")
+    if flags.conll and (flags.json or "-" in flags.files):
+        raise BadInput("--conll prints lines of words, --json and the lines of - are JSON: expected one of the two")
     if not predictor.reads_text:
         for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
             if getattr(flags, name):

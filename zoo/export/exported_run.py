@@ -71,7 +71,9 @@ def read(workdir: str | Path) -> RunModel:
 def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
     task, logits = info.task, network.output.shape
     meaning = _ONE_LOGIT if task == "classification" and logits[-1] == 1 else _LOGITS[task]
-    names = {name: getattr(info, name) for name in ("classes", "tags", "scheme", "words", "centre", "scale")}
+    names = {
+        name: getattr(info, name) for name in ("classes", "tags", "scheme", "words", "word_rule", "centre", "scale")
+    }
     signature = {
         "zoo": zoo.__version__,
         "task": task,

@@ -150,11 +150,12 @@ def with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[f
 
 
 def table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> str:
-    """A table of metric, value and interval for a terminal; intervals may be missing."""
+    """A table of metric, value and interval for a terminal; intervals may be missing, and `support/` is a count."""
     rows = [("metric", "value", "95 % interval")]
     for name, value in metrics.items():
         low, high = intervals.get(name, (None, None))
-        rows.append((name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}"))
+        shown = f"{value:.0f}" if name.startswith("support/") else f"{value:.4f}"
+        rows.append((name, shown, "" if low is None else f"{low:.4f} .. {high:.4f}"))
     return aligned(rows)
 
 

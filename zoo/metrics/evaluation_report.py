@@ -62,7 +62,8 @@ def report(metrics: Mapping[str, float]) -> str:
     """
     ends = {name.removesuffix(_LOW): (low, metrics[name.removesuffix(_LOW) + _HIGH]) for name, low in lows(metrics)}
     listed, note = _listed(ends, metrics)
-    text = classification.table({name: metrics[name] for name in listed}, ends) + note
+    supports = [name for name in metrics if name.startswith("support/") and f"f1/{name.partition('/')[2]}" in listed]
+    text = classification.table({name: metrics[name] for name in [*listed, *supports]}, ends) + note
     matrix, classes = confusion_matrix(metrics)
     return f"{text}\n{confusion.text(matrix, classes)}" if classes else text
 
@@ -89,7 +90,8 @@ def _listed(ends: Mapping[str, tuple[float, float]], metrics: Mapping[str, float
     # A class without an F1 (no example, never predicted) tells nothing.
     lowest = sorted(kinds, key=lambda kind: metrics.get(f"f1/{kind}", np.inf))[: confusion.PAIRS]
     listed = [name for name in ends if "/" not in name or name.partition("/")[2] in lowest]
-    return listed, f"\nof {len(kinds)} classes the {len(lowest)} with the lowest F1 are listed"
+    note = f"of {len(kinds)} classes the {len(lowest)} with the lowest F1 are listed"
+    return listed, f"\n{note}; the others are in result.json and TensorBoard"
 
 
 def _ends(metrics: Mapping[str, float]) -> set[str]:

@@ -82,11 +82,14 @@ def read(path: Path, token_column: int = 1, tag_column: int = -1) -> list[Senten
 def read_rows(path: Path, token_column: int = 1) -> tuple[list[list[Row]], int]:
     """Reads the rows of each sentence of a file that needs no tags, and the index of the token column.
 
+    A file of one column has words alone, whatever `token_column` is.
+
     Raises:
         BadInput: as in `read`.
     """
     blocks, _ = _read(path)
-    token = _index(path, blocks[0][0], "token_column", token_column)
+    alone = len(blocks[0][0].columns) == 1
+    token = 0 if alone else _index(path, blocks[0][0], "token_column", token_column)
     _check(path, blocks, {"token": token})
     _check_tokens(path, blocks, token)
     return blocks, token

@@ -11,6 +11,8 @@ from zoo.data.text.tokenizer import Encoded, Tokenizer
 from zoo.errors import BadInput
 
 IGNORED = -1
+# A row best ends where a sentence does.
+_STOPS = frozenset("。！？.!?")
 
 
 class Aligned(NamedTuple):
@@ -78,6 +80,41 @@ def aligned(
         present = positions >= 0
         columns["tags"][sentence[present], positions[present]] = labels[present]
     return Aligned(columns, [positions[start:stop] for start, stop in itertools.pairwise(first)])
+
+
+def split_rows(sentences: Sequence[Sequence[str]], tokenizer: Tokenizer, room: int) -> list[list[list[str]]]:
+    """Each sentence as rows of words that fit, as long as possible and best cut at the end of a sentence.
+
+    A word of more than `room` pieces is read up to where a row ends.
+
+    Args:
+        sentences: words of each sentence.
+        tokenizer: splits the words into pieces.
+        room: maximum number of pieces per row, special tokens not counted.
+    """
+    indices, distinct = _indexed(sentences)
+    lengths = np.diff(tokenizer.encode(distinct).starts)[indices]
+    first = _starts([len(sentence) for sentence in sentences])
+    return [
+        [list(words)][: len(words)] if counts.sum() <= room else _rows(words, counts, tokenizer, room)
+        for words, counts in zip(sentences, (lengths[start:stop] for start, stop in itertools.pairwise(first)))
+    ]
+
+
+def _rows(words: Sequence[str], counts: np.ndarray, tokenizer: Tokenizer, room: int) -> list[list[str]]:
+    words = [
+        word[: tokenizer.pieces(word)[room - 1].end] if count > room else word for word, count in zip(words, counts)
+    ]
+    ends = np.cumsum(np.minimum(counts, room))
+    rows, first = [], 0
+    while first < len(words):
+        begins = ends[first - 1] if first else 0
+        stop = int(np.searchsorted(ends, begins + room, side="right"))
+        if stop < len(words):
+            stop = next((end for end in range(stop, first, -1) if words[end - 1] in _STOPS), stop)
+        rows.append(words[first:stop])
+        first = stop
+    return rows
 
 
 def by_word(predicted: np.ndarray, positions: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:

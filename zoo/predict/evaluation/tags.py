@@ -19,8 +19,6 @@ from zoo.workdir import Run
 def evaluate(predictor: Tagger, run: Run, dataset: str | None = None, fix_tags: bool = False) -> dict[str, float]:
     """Evaluates a tagger.
 
-    As in training, words of a sentence beyond `max_length` count as not recognised.
-
     Args:
         predictor: tagger of the run.
         run: record of the run.
@@ -87,5 +85,5 @@ def _key(words: list[str]) -> str:
 
 
 def _metrics(predictor: Tagger, sentences: Sentences) -> dict[str, float]:
-    predicted = predictor.tags_of(sentences.words, whole=False)
+    predicted = predictor.tags_of(sentences.words)
     return {"examples": len(predicted), **entities.evaluate(sentences.tags, predicted, predictor.scheme, final=True)}

@@ -1,0 +1,118 @@
+"""Reading of what a tagger predicts: raw texts, sentences that are already split into words, and CoNLL files."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.data.datasets import conll, text_files
+from zoo.errors import BadInput
+from zoo.predict.predictors import text_inputs
+from zoo.predict.predictors.array_inputs import InputLine, one_line
+
+_EXPECTED = '{"words": ["...", ...]} or {"text": "..."}'
+
+
+class Words(NamedTuple):
+    """A sentence that is already split into words.
+
+    Attributes:
+        words: words of the sentence.
+        columns: columns of each word's line in a CoNLL file; None for a sentence from elsewhere.
+    """
+
+    words: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...] | None = None
+
+
+# A raw text, or the words of a sentence.
+Sentence = str | Words
+
+
+def read(path: str | Path, text_column: str, token_column: int | None, of_run: int) -> list[Sentence]:
+    """Reads the sentences of one file, in its order.
+
+    Args:
+        path: a .txt with a text per line, a .csv or .tsv with a column of texts, a .jsonl with an object per line that
+            has `words` or a text; or a CoNLL file, which is any other.
+        text_column: name of the text column, in files of several columns.
+        token_column: number of the token column of a CoNLL file, whatever the file's name; None to go by the name.
+        of_run: number of the token column in the files of the run, used where `token_column` is None.
+
+    Raises:
+        BadInput: names the file, the line, what is wrong and what was expected.
+    """
+    path = Path(path)
+    if token_column is not None or path.suffix.lower() not in text_inputs.SUFFIXES:
+        return _conll(path, token_column, of_run)
+    if path.suffix.lower() != ".jsonl":
+        return list(text_inputs.read(path, text_column))
+    # Not splitlines: a JSON string may hold U+2028.
+    rows = enumerate(text_files.content(path).split("\n"), 1)
+    return [_from_json(f"{path} line {number}", source, text_column)[0] for number, source in rows if source.strip()]
+
+
+def lines(stream: Iterable[bytes]) -> Iterator[InputLine]:
+    """Reads one text or sentence from each line, as `text_inputs.lines`, or `{"words": [...], "id": ...}`."""
+    for number, raw in enumerate(stream, 1):
+        if b'"words"' not in raw or not raw.lstrip().startswith(b"{"):
+            for line in text_inputs.lines([raw]):
+                yield line._replace(number=number)
+            continue
+        name = None
+        try:
+            try:
+                source = raw.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise BadInput(f"is not text in UTF-8 ({error.reason}); expected UTF-8") from None
+            sentence, name = _from_json("", source, "text")
+            yield InputLine(number, name, [sentence])
+        except BadInput as error:
+            yield InputLine(number, name, None, str(error).strip())
+
+
+def check(sentences: Sequence[Sentence]) -> None:
+    """Refuses anything but a list of texts and of sentences.
+
+    Raises:
+        BadInput: `sentences` is something else.
+    """
+    if isinstance(sentences, Words):
+        raise BadInput("sentences are one Words: expected a list of them")
+    text_inputs.check([each for each in sentences if not isinstance(each, Words)] if sentences else sentences)
+
+
+def _conll(path: Path, token_column: int | None, of_run: int) -> list[Sentence]:
+    blocks, token = conll.read_rows(path, of_run if token_column is None else token_column)
+    return [
+        Words(tuple(row.columns[token] for row in rows), tuple(tuple(row.columns) for row in rows)) for rows in blocks
+    ]
+
+
+def _from_json(where: str, source: str, text_column: str) -> tuple[Sentence, Any]:
+    """A sentence or text, and its id."""
+    try:
+        value = json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{where} is not JSON: {one_line(error)}; expected {_EXPECTED}") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{where} is JSON, but not an object; expected {_EXPECTED}")
+    if "words" in value:
+        words = value["words"]
+        good = isinstance(words, list) and all(isinstance(word, str) and word.strip() for word in words)
+        if not good:
+            given = text_files.abbreviated_json(words)
+            raise BadInput(f"{where}: words is {given}; expected a list of strings, none of them empty")
+        if not all(map(_encodes, words)):
+            raise BadInput(f"{where} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
+        return Words(tuple(words)), value.get("id")
+    if not isinstance(value.get(text_column), str):
+        names = ", ".join(map(repr, value)) or "nothing"
+        raise BadInput(f"{where} has {names}; expected {_EXPECTED}, or the text's column with --text_column")
+    if not _encodes(value[text_column]):
+        raise BadInput(f"{where} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
+    return value[text_column], value.get("id")
+
+
+def _encodes(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
