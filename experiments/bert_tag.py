@@ -154,6 +154,8 @@ def _words_of(config: TagConfig, dataset: tagging.TaggingDataset, notes: list[st
     """How `zoo predict` splits a text into words, for model.json: as the training sentences were split."""
     if not config.train_file:
         return {"words": "characters" if config.dataset == tagging.NAMES[0] else "spaces"}
+    if word_splitting.are_characters(dataset.train.words):
+        return {"words": "characters"}
     rule = word_splitting.learned(dataset.train.words)
     share = word_splitting.kept_whole(dataset.train.words, rule)
     notes.append(f"zoo predict splits texts into words as the training words are split: {share:.1%} of its sentences")

@@ -83,6 +83,11 @@ def test_chinese_words_stay_whole_where_training_has_words():
     assert split("邓小平 说好", word_splitting.learned([["邓", "小", "说"]])) == ["邓", "小", "平", "说", "好"]
 
 
+def test_characters_are_told_from_words():
+    assert word_splitting.are_characters([list("在1998年"), list("abc")])
+    assert not word_splitting.are_characters([["在", "1998", "年"]]) and not word_splitting.are_characters([[]])
+
+
 @pytest.mark.parametrize("damage", [{"kept": [""]}, {"runs": 1}, {"letters": ["-"]}, {"more": 1}])
 def test_a_damaged_rule_is_no_rule(damage):
     good = word_splitting.as_json(WordRule()) | {"endings": [], "kept": []}

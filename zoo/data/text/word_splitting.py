@@ -11,10 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 # Ways of splitting a text into words; see `words_of`.
 WORDS = ("characters", "spaces", "signs", "learned")
 # A sign stays inside of words unless it is 20 times as often a word of its own between two words: a dash is one, too.
 _INSIDE = 0.05
+# Tokens of one character are the characters of a text, unless more than one in a hundred has several.
+_CHARACTERS = 0.99
 # A split of a contraction: 's, 're, n't.
 _CONTRACTION = re.compile(r"n?['’]\w{1,2}", re.IGNORECASE)
 _INITIALS = re.compile(r"(\w\.){2,}")
@@ -104,6 +108,12 @@ def _separated(sentences: Sequence[Sequence[str]]) -> tuple[dict[str, Counter], 
                 kind = "digits" if words[index - 1][-1].isdigit() and words[index + 1][0].isdigit() else "letters"
                 between[kind][words[index]] += 1
     return between, pairs
+
+
+def are_characters(sentences: Sequence[Sequence[str]]) -> bool:
+    """Whether the words are single characters, also those of numbers and Latin words, but for one in a hundred."""
+    lengths = np.fromiter(map(len, itertools.chain.from_iterable(sentences)), np.int64)
+    return bool(len(lengths)) and float(np.mean(lengths == 1)) > _CHARACTERS
 
 
 def kept_whole(sentences: Sequence[Sequence[str]], rule: WordRule) -> float:
