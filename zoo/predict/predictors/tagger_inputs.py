@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.data.datasets import conll, text_files
+from zoo.data.datasets import conll, delimited, json_records, text_files
 from zoo.errors import BadInput
 from zoo.predict.predictors import text_inputs
 from zoo.predict.predictors.array_inputs import InputLine, one_line
@@ -33,8 +33,8 @@ def read(path: str | Path, text_column: str, token_column: int | None, of_run: i
     """Reads the sentences of one file, in its order.
 
     Args:
-        path: a .txt with a text per line, a .csv or .tsv with a column of texts, a .jsonl with an object per line that
-            has `words` or a text; or a CoNLL file, which is any other.
+        path: a .txt with a text per line, a .csv or .tsv with a column of texts, a .jsonl or .json with objects that
+            have `words` or a text; or a CoNLL file, which is any other.
         text_column: name of the text column, in files of several columns.
         token_column: number of the token column of a CoNLL file, whatever the file's name; None to go by the name.
         of_run: number of the token column in the files of the run, used where `token_column` is None.
@@ -43,13 +43,11 @@ def read(path: str | Path, text_column: str, token_column: int | None, of_run: i
         BadInput: names the file, the line, what is wrong and what was expected.
     """
     path = Path(path)
-    if token_column is not None or path.suffix.lower() not in text_inputs.SUFFIXES:
+    if token_column is not None or not text_files.is_supported(path):
         return _conll(path, token_column, of_run)
-    if path.suffix.lower() != ".jsonl":
+    if delimited.kind(path) not in json_records.SUFFIXES:
         return list(text_inputs.read(path, text_column))
-    # Not splitlines: a JSON string may hold U+2028.
-    rows = enumerate(text_files.content(path).split("\n"), 1)
-    return [_from_json(f"{path} line {number}", source, text_column)[0] for number, source in rows if source.strip()]
+    return [_sentence(f"{path} line {line}", value, text_column) for line, value in json_records.read(path)]
 
 
 def lines(stream: Iterable[bytes]) -> Iterator[InputLine]:
@@ -61,14 +59,11 @@ def lines(stream: Iterable[bytes]) -> Iterator[InputLine]:
             continue
         name = None
         try:
-            try:
-                source = raw.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise BadInput(f"is not text in UTF-8 ({error.reason}); expected UTF-8") from None
-            sentence, name = _from_json("", source, "text")
-            yield InputLine(number, name, [sentence])
+            value = _parsed(raw)
+            name = value.get("id")
+            yield InputLine(number, name, [_sentence("the line", value, "text")])
         except BadInput as error:
-            yield InputLine(number, name, None, str(error).strip())
+            yield InputLine(number, name, None, str(error))
 
 
 def check(sentences: Sequence[Sentence]) -> None:
@@ -89,30 +84,35 @@ def _conll(path: Path, token_column: int | None, of_run: int) -> list[Sentence]:
     ]
 
 
-def _from_json(where: str, source: str, text_column: str) -> tuple[Sentence, Any]:
-    """A sentence or text, and its id."""
+def _parsed(raw: bytes) -> Any:
+    """The JSON value of a line."""
     try:
-        value = json.loads(source)
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"is not text in UTF-8 ({error.reason}); expected UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where} is not JSON: {one_line(error)}; expected {_EXPECTED}") from None
+        raise BadInput(f"is not JSON: {one_line(error)}; expected {_EXPECTED}") from None
+
+
+def _sentence(where: str, value: Any, text_column: str) -> Sentence:
+    """The sentence or text of a JSON object."""
     if not isinstance(value, dict):
         raise BadInput(f"{where} is JSON, but not an object; expected {_EXPECTED}")
     if "words" in value:
         words = value["words"]
-        good = isinstance(words, list) and all(isinstance(word, str) and word.strip() for word in words)
-        if not good:
+        if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
             given = text_files.abbreviated_json(words)
             raise BadInput(f"{where}: words is {given}; expected a list of strings, none of them empty")
-        if not all(map(_encodes, words)):
-            raise BadInput(f"{where} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
-        return Words(tuple(words)), value.get("id")
-    if not isinstance(value.get(text_column), str):
+        _check_unicode(where, *words)
+        return Words(tuple(words))
+    column = delimited.match(text_column, value)
+    if column is None or not isinstance(value[column], str):
         names = ", ".join(map(repr, value)) or "nothing"
         raise BadInput(f"{where} has {names}; expected {_EXPECTED}, or the text's column with --text_column")
-    if not _encodes(value[text_column]):
+    _check_unicode(where, value[column])
+    return value[column]
+
+
+def _check_unicode(where: str, *texts: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise BadInput(f"{where} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
-    return value[text_column], value.get("id")
-
-
-def _encodes(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
