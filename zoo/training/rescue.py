@@ -4,7 +4,7 @@ import numpy as np
 
 from zoo import workdir as folders
 from zoo.engine.state import averaged
-from zoo.errors import Stopped, ZooError
+from zoo.errors import NonFinite, Stopped, ZooError
 from zoo.training import actions, weights
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
@@ -15,7 +15,9 @@ def rescue(context: RunContext, state: RunState, error: Exception) -> None:
     if isinstance(error, Stopped):
         context.reporter.writer.tell(state.step, str(error))
         return
-    note = _kept(context, state)
+    # A loss that is not finite names the checkpoint itself, and leaves no weights worth keeping.
+    is_said = isinstance(error, NonFinite) and not state.is_whole
+    note = "" if is_said else _kept(context, state)
     if note:
         error.add_note(note)
     message = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -57,5 +59,6 @@ def _save_weights(context: RunContext) -> str:
         weights.write(path, values)
     except Exception as error:
         # As above.
-        return f"the weights cannot be read any more ({type(error).__name__})"
+        reason = next(iter(str(error).splitlines()), "")
+        return f"the weights could not be kept ({type(error).__name__}: {reason})"
     return f"the weights as they were are in {path}, for --init_from"
