@@ -15,24 +15,74 @@ Test accuracy, mean of seeds 0, 1, 2 with its 95 % interval; one to two minutes 
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
+from zoo.config import SCHEDULES
 from zoo.data.datasets import class_labels, extra_examples, images
-from zoo.metrics.linear_baselines import linear_accuracy
-from zoo.models import mlp
+from zoo.data.splits import Splits
+from zoo.errors import BadInput
+from zoo.metrics import linear_baselines
+from zoo.models import mlp, tabular
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+
+# Numbers of a table up to which logistic regression takes less than a tenth of the run.
+_QUICK = 1_000_000
+# Numbers up to which the start at logistic regression takes seconds.
+_LINEAR_START = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class MlpConfig(Config):
     """Config of the run and the network."""
 
-    epochs: float = setting(
-        30.0,
-        "Passes over the training data. 0: from --steps. 30 let 4,000 digits converge.",
+    recipe: str = setting(
+        "auto",
+        "What the flags that are unset mean. plain: the network of Keras' first example; table: an ensemble for tables "
+        "(docs/tables.md); auto: table for examples of float columns, else plain.",
+        choices=("auto", "plain", "table"),
+        before="plain",
+    )
+    epochs: float | None = setting(
+        None,
+        "Passes over the training data. 0: from --steps. Unset: 30 (plain), which let 4,000 digits converge; table: "
+        "600 to 4,000 steps.",
+        minimum=0,
+        may_change=True,
+    )
+    batch_size: int | None = setting(
+        None,
+        "Examples per step, over all devices. Unset: 128, common for small models; table: fewer for small tables.",
+        minimum=1,
+    )
+    optimizer: str | None = setting(None, "Unset: adam, which needs the least tuning; table: adamw.")
+    learning_rate: float | None = setting(None, "Peak rate. Unset: 0.001, Adam's own default; table: 0.002.", minimum=0)
+    schedule: str | None = setting(
+        None, "Learning-rate schedule after the warm-up. Unset: constant; table: cosine.", choices=SCHEDULES
+    )
+    warmup_fraction: float | None = setting(
+        None,
+        "Fraction of the schedule's steps that warm up, unless --warmup_steps is set. Unset: 0; table: 0.05.",
+        minimum=0,
+        less_than=1,
+    )
+    metric: str | None = setting(
+        None,
+        "Evaluation metric that decides which weights are best. Unset: loss; table: brier, which few confident "
+        "errors do not decide.",
+    )
+    patience: int | None = setting(
+        None,
+        "Evaluations without a better --metric before the run stops early; 0: never. Unset: 0; table: 15.",
+        minimum=0,
+        may_change=True,
+    )
+    eval_every: int | None = setting(
+        None,
+        "Steps between two evaluations. 0: every epoch. Unset: 0; table: sixty evaluations a run.",
         minimum=0,
         may_change=True,
     )
@@ -52,33 +102,67 @@ class MlpConfig(Config):
     more_file: str = setting(
         "", "A .npz with x, y and perhaps weight, added to the training split only; `zoo feedback` writes one."
     )
-    hidden: tuple[int, ...] = setting(
-        (64, 64), "Widths of the hidden layers; 784-64-64-10 is Keras' own first example.", minimum=1
+    hidden: tuple[int, ...] | None = setting(
+        None, "Widths of the hidden layers. Unset: 64,64; 784-64-64-10 is Keras' own first example.", minimum=1
     )
-    dropout: float = setting(
-        0.0, "Dropout rate after each hidden layer; 0, as the default network is small.", minimum=0, less_than=1
+    members: int | None = setting(
+        None, "Networks side by side, whose mean answers. Unset: 1; table: 8.", minimum=1, before=1
+    )
+    bins: int | None = setting(
+        None, "Pieces of a column's encoding between quantiles. Unset: 0; table: 8.", minimum=0, maximum=256, before=0
+    )
+    dropout: float | None = setting(
+        None,
+        "Dropout rate after each hidden layer. Unset: 0, as the plain network is small; table: 0.3.",
+        minimum=0,
+        less_than=1,
     )
     norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
-    label_smoothing: float = setting(
-        0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
+    label_smoothing: float | None = setting(
+        None,
+        "Share of the target spread over all classes (Szegedy et al., 2016). Unset: 0; table: 0.1.",
+        minimum=0,
+        less_than=1,
     )
-    baseline: bool = setting(
-        False, "Also fit logistic regression to the same split; minutes on MNIST.", may_change=True
+    baseline: bool | None = setting(
+        None,
+        "Also fit logistic regression to the same split; minutes on MNIST. Unset: for tables of up to a million "
+        "numbers, where it takes a second.",
+        may_change=True,
     )
 
 
-def forward(model, batch, training: bool, label_smoothing: float = 0.0) -> dict[str, Term | Output]:
-    """Cross-entropy (smoothed in training only, so that eval/loss compares) and accuracy, weighted by example."""
-    logits = model(batch["x"], training=training)
+def forward(model, batch, training: bool, label_smoothing: float = 0.0, ensemble=None) -> dict[str, Term | Output]:
+    """Cross-entropy (smoothed in training only, so that eval/loss compares) and accuracy, weighted by example.
+
+    Evaluations have the score of Brier (1950), too: the squared error of the probabilities.
+
+    In training each member of an `ensemble` has its own loss, which keeps them different.
+    """
     weight = batch.get("weight", 1.0)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
-    if training and label_smoothing:
+    if training and ensemble is not None:
+        members = ensemble(batch["x"], training=True)  # [batch, members, classes]
+        logits = tf.reduce_mean(members, axis=1)
+        loss = tf.reduce_mean(_losses(members, tf.expand_dims(batch["y"], 1), label_smoothing), axis=1)
+    else:
+        logits = model(batch["x"], training=training)
+        loss = _losses(logits, batch["y"], label_smoothing if training else 0.0)
+    correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
+    outputs = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
+    if not training:
+        errors = tf.nn.softmax(logits) - tf.one_hot(batch["y"], logits.shape[-1])
+        outputs["brier"] = Term(tf.reduce_sum(tf.square(errors), axis=-1), weight)
+    return outputs | {"logits": Output(logits)}
+
+
+def _losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Cross-entropies `[batch, ...]` of logits `[batch, ..., classes]`."""
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.broadcast_to(labels, tf.shape(logits)[:-1]), logits)
+    if label_smoothing:
         # Against the uniform distribution the cross-entropy is the mean of -log p over the classes.
         spread = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
         loss = (1.0 - label_smoothing) * loss + label_smoothing * spread
-    correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
-    outputs = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
-    return outputs | {"logits": Output(logits)}
+    return loss
 
 
 def build(config: MlpConfig) -> Experiment:
@@ -94,17 +178,11 @@ def build(config: MlpConfig) -> Experiment:
     )
     # Preprocessing is fitted before more_file is added: a run that starts from another run has the same.
     x = data.train["x"]
+    config = _filled(config, x, data.scale)
+    model, ensemble = _network(config, data)
     if config.more_file:
         data = extra_examples.arrays(data, config.more_file)
-    model = mlp.mlp(
-        x.shape[1:],
-        len(data.classes),
-        config.hidden,
-        dropout=config.dropout,
-        norm=config.norm,
-        dtype=x.dtype.name,
-        preprocessing=mlp.scaling(data.scale) if data.scale else mlp.standardizing(x),
-    )
+    comparison = linear_baselines.Comparison(data) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     if data.features:
@@ -112,16 +190,83 @@ def build(config: MlpConfig) -> Experiment:
         about["features"] = list(data.features)
     return Experiment(
         model=model,
-        forward=lambda *arguments: forward(*arguments, label_smoothing=config.label_smoothing),
+        forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble),
         train=Batches(data.train, config.batch_size, seed=config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
         visualize=task_views.classifier(data.classes, images=shown),
         projector_points=feature_vectors.of_classes(model, data.validation, data.classes, images=shown),
         model_info=about,
-        baseline=(lambda: {"test/baseline_accuracy": linear_accuracy(data)}) if config.baseline else None,
+        compute_metrics=comparison.remember if comparison else None,
+        baseline=comparison.metrics if comparison else None,
         notes=data.notes,
+        config=config,
     )
+
+
+def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
+    """The config with the recipe's values for its unset flags, which the study of docs/tables.md has chosen."""
+    is_table = x.ndim == 2 and not scale and not isinstance(x, np.memmap)
+    if config.recipe == "table" and not is_table:
+        raise BadInput("--recipe=table is for float columns in memory, [examples, columns]; leave the flag out")
+    if config.recipe == "auto":
+        config = config.replace(recipe="table" if is_table else "plain")
+    if config.recipe == "plain":
+        for name, one in (("members", 1), ("bins", 0)):
+            if getattr(config, name) not in (None, one):
+                raise BadInput(f"--{name} is {getattr(config, name)}: it is for tables, --recipe=table; leave it out")
+        values = {"epochs": 30.0, "batch_size": 128, "optimizer": "adam", "learning_rate": 1e-3, "eval_every": 0}
+        values |= {
+            "schedule": "constant",
+            "warmup_fraction": 0.0,
+            "members": 1,
+            "bins": 0,
+            "dropout": 0.0,
+            "label_smoothing": 0.0,
+        }
+        return config.filled(
+            **values, metric="loss", patience=0, hidden=(64, 64), baseline=is_table and x.size <= _QUICK
+        )
+    # Small batches regularize, and a small table has enough of them.
+    config = config.filled(batch_size=32 if len(x) < 500 else 64 if len(x) < 2000 else 128)
+    steps_per_epoch = -(-len(x) // config.batch_size)
+    steps = min(max(100 * steps_per_epoch, 600), 4000)
+    values = {"optimizer": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "label_smoothing": 0.1}
+    return config.filled(
+        **values,
+        epochs=steps / steps_per_epoch,
+        warmup_fraction=0.05,
+        eval_every=max(1, (config.steps or steps) // 60),
+        patience=15,
+        metric="brier",
+        weight_decay=0.2,
+        hidden=(64, 64),
+        members=8,
+        bins=8,
+        dropout=0.3,
+        baseline=x.size <= _QUICK,
+    )
+
+
+def _linear_start(data: Splits, encoding: tabular.QuantileEncoding) -> tuple[np.ndarray, np.ndarray]:
+    """Logistic regression on the scaled columns."""
+    columns = data.train["x"].shape[1]
+    parts = [part | {"x": np.asarray(encoding(part["x"]))[:, :columns]} for part in (data.train, data.validation)]
+    return linear_baselines.logistic_weights(*parts, len(data.classes))
+
+
+def _network(config: MlpConfig, data: Splits):
+    """The model; and the same up to the logits of each member, None where there is one network."""
+    x, classes, scale = data.train["x"], len(data.classes), data.scale
+    layers = {"dropout": config.dropout, "norm": config.norm}
+    if config.recipe == "table":
+        encoding = tabular.quantile_encoding(x, config.bins)
+        linear = _linear_start(data, encoding) if x.size <= _LINEAR_START else None
+        model = tabular.ensemble(encoding, classes, config.hidden, members=config.members, linear=linear, **layers)
+        return model, tabular.member_logits(model)
+    preprocessing = mlp.scaling(scale) if scale else mlp.standardizing(x)
+    layers |= {"dtype": x.dtype.name, "preprocessing": preprocessing}
+    return mlp.mlp(x.shape[1:], classes, config.hidden, **layers), None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from zoo.errors import BadInput
 from zoo.flag_values import as_text
 
 SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
-_SMALLER_IS_BETTER = ("loss", "log_loss", "ece", "perplexity", "bits_per_byte")
+_SMALLER_IS_BETTER = ("loss", "log_loss", "brier", "ece", "perplexity", "bits_per_byte")
 
 
 def setting(

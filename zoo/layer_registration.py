@@ -18,6 +18,7 @@ MODULES = (
     "zoo.models.ngram_logits",
     "zoo.models.transformer",
     "zoo.models.encoder_heads",
+    "zoo.models.tabular",
 )
 
 

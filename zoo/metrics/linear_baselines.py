@@ -8,20 +8,110 @@ import numpy as np
 
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset
-from zoo.data.splits import Splits
+from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 from zoo.metrics import entities, regression
+from zoo.metrics.logits import log_softmax
 
 # Candidates for the inverse L2 strength; chosen on the validation split, as the network's hyperparameters are.
 _STRENGTHS = (0.01, 0.1)
+_START_STRENGTHS = (0.003, 0.03, 0.3)
+# Logit of a class without examples.
+_IMPROBABLE = -5.0
 _TEXT_STRENGTHS = (1.0, 3.0, 10.0)
 
 
-def linear_accuracy(data: Splits) -> float:
-    """Test accuracy of multinomial logistic regression, fitted to the training split."""
+class Comparison:
+    """A model and multinomial logistic regression on the same split.
+
+    Args:
+        data: the splits; the linear model is fitted to the training split, its strength chosen on the validation split.
+    """
+
+    def __init__(self, data: Splits):
+        self._data = data
+        self._predicted: np.ndarray | None = None
+
+    def remember(self, means, outputs, columns, final: bool) -> dict[str, float]:
+        """An `Experiment.compute_metrics` that keeps the model's predictions of the final evaluation."""
+        if final:
+            self._predicted = np.asarray(outputs["logits"]).argmax(axis=-1)
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """An `Experiment.baseline`: `test/baseline_accuracy`; the model's lead and the ends of its 95 % interval."""
+        test, linear = self._data.test, linear_predictions(self._data)
+        weights = test.get("weight")
+        result = {"test/baseline_accuracy": float(np.average(linear == test["y"], weights=weights))}
+        if self._predicted is not None and weights is None:
+            lead, low, high = accuracy_lead(self._predicted == test["y"], linear == test["y"])
+            names = ("accuracy_over_baseline", "accuracy_over_baseline_low", "accuracy_over_baseline_high")
+            result |= {f"test/{name}": value for name, value in zip(names, (lead, low, high))}
+        return result
+
+
+def linear_predictions(data: Splits) -> np.ndarray:
+    """Classes that logistic regression predicts for the test split, `[examples]`."""
     models = [_fitted(data, strength) for strength in _STRENGTHS]
     best = max(models, key=lambda model: model.score(_flat(data.validation["x"]), data.validation["y"]))
-    return float(best.score(_flat(data.test["x"]), data.test["y"]))
+    return best.predict(_flat(data.test["x"]))
+
+
+def logistic_weights(train: Columns, validation: Columns, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of logistic regression on features of unit scale, of the strength with the smallest validation loss.
+
+    Args:
+        train: columns `x` `[examples, features]`, `y` and perhaps `weight`.
+        validation: the same; its log loss chooses the strength.
+        classes: number of classes; one without training examples is improbable.
+
+    Returns:
+        Kernel float32 `[features, classes]` and bias float32 `[classes]`.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    kernel = np.zeros((train["x"].shape[1], classes), np.float32)
+    bias = np.full(classes, _IMPROBABLE, np.float32)
+    present = np.unique(train["y"])
+    bias[present] = 0.0
+    if len(present) < 2:
+        return kernel, bias
+    best = np.inf
+    for strength in _START_STRENGTHS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=strength, max_iter=200)
+            model.fit(train["x"], train["y"], sample_weight=train.get("weight"))
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(present) == 2:
+            # scikit-learn has one logit for two classes.
+            coefficients, intercepts = (np.concatenate([-each / 2, each / 2]) for each in (coefficients, intercepts))
+        logits = np.full((len(validation["y"]), classes), _IMPROBABLE)
+        logits[:, present] = validation["x"] @ coefficients.T + intercepts
+        losses = -log_softmax(logits)[np.arange(len(logits)), validation["y"]]
+        loss = float(np.average(losses, weights=validation.get("weight")))
+        if loss < best:
+            best = loss
+            kernel[:, present], bias[present] = coefficients.T, intercepts
+    return kernel, bias
+
+
+def accuracy_lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """How much more accurate one model is than another on the same examples, with its 95 % interval.
+
+    The interval is Wald's for matched proportions with half an example added to each of the four kinds of pairs
+    (Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005): it has a width
+    even where both models answer alike.
+
+    Args:
+        one: whether each example is answered correctly, bool `[examples]`.
+        other: the same of the other model.
+    """
+    wins, losses = int(np.sum(one & ~other)), int(np.sum(other & ~one))
+    total, a, b = len(one) + 2.0, wins + 0.5, losses + 0.5
+    center, half = (a - b) / total, 1.96 * np.sqrt(a + b - (a - b) ** 2 / total) / total
+    return (wins - losses) / len(one), float(max(-1.0, center - half)), float(min(1.0, center + half))
 
 
 def tfidf(reviews: TextDataset) -> dict[str, float]:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.models import encoder_heads, layers, lstm_layers, ngram_logits, transformer
+from zoo.models import encoder_heads, layers, lstm_layers, ngram_logits, tabular, transformer
 
 # Added to the attention scores of masked positions; the softmax is 0 for any score, as with -infinity.
 _MASKED = -1e30
@@ -231,6 +231,7 @@ _CONVERSIONS = {
     keras.layers.Normalization: _Converter.standardization,
     layers.Dropout: lambda converter, layer, x: x,
     layers.BatchNorm: _Converter.batch_norm,
+    tabular.QuantileEncoding: lambda converter, layer, x: layer.encoded(x),
     transformer.Embedding: _Converter.embedding,
     transformer.PaddingMask: _Converter.padding_mask,
     transformer.Block: _Converter.block,

@@ -38,6 +38,8 @@ def of_classes(
     def points(count: int) -> ProjectorPoints:
         rows = spread(len(columns["y"]), count)
         vectors, logits = before_last(model, [inputs(part) for part in _batches(columns, rows)])
+        # The last layer of an ensemble takes the mean of its members' logits.
+        vectors = vectors.reshape(len(vectors), -1)
         predicted = class_probabilities(logits).argmax(axis=1)
         labels = {"class": [classes[i] for i in columns["y"][rows]], "predicted": [classes[i] for i in predicted]}
         if texts is not None:

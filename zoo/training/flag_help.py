@@ -47,7 +47,7 @@ def _flag(field: dataclasses.Field) -> str:
     if limits.get("alias"):
         sentences.append(f"Also --{limits['alias']}.")
     if field.default is None and "bool" in str(field.type):
-        return _entry(f"--[no]{field.name}", " ".join(sentences))
+        return _entry(f"--{field.name}, --no{field.name}", " ".join(sentences))
     if field.default is False or field.default is True:
         return _entry(f"--{'no' if field.default else ''}{field.name}", " ".join(sentences))
     return _entry(f"--{field.name}={_shown(field.default)}", " ".join(sentences))

@@ -2,58 +2,23 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from zoo.data import splits
-from zoo.data.datasets import array_labels, class_labels, csv_tables, delimited, table_columns
-from zoo.data.datasets.csv_tables import Cells
-from zoo.data.datasets.delimited import Delimited
-from zoo.data.splits import Columns, Splits, shortened
+from zoo.data.datasets import array_labels, csv_tables, labelled_tables
+from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
+from zoo.data.datasets.labelled_tables import class_indices as class_indices
+from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 
 # Fractions of your own data for validation and test.
 _SHARES = (0.1, 0.1)
 # Bytes that are checked at once where an array may be larger than memory.
 _BLOCK = 1 << 24
-
-
-@dataclasses.dataclass
-class ModelSchema:
-    """Classes and columns that a trained model expects of an evaluation file.
-
-    Attributes:
-        classes: the model's classes in the order of its labels. A file may lack some of them.
-        features: names of the training columns in their order; empty where the run has no names.
-        weight_column: weight column of the training data, used where the file has it and no other is requested.
-        notes: gets a line for each assumption made while reading a file.
-    """
-
-    classes: tuple[str, ...]
-    features: tuple[str, ...] = ()
-    weight_column: str = ""
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True)
-class TableOptions:
-    """What flags say about a table.
-
-    Attributes:
-        label_column: name of the label column.
-        weight_column: name of the weight column; empty for none.
-        ignored: names of columns that are no features.
-        drop_unlabelled: whether rows without a label are left out instead of refused.
-    """
-
-    label_column: str = "label"
-    weight_column: str = ""
-    ignored: tuple[str, ...] = ()
-    drop_unlabelled: bool = False
 
 
 class Files(NamedTuple):
@@ -107,7 +72,7 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
             f"--dataset {path}: unknown kind of file; expected a .csv, .tsv or .npz, or a folder of x.npy and y.npy"
         )
     if csv_tables.is_table(path) and not path.is_dir():
-        columns, schema = _table(delimited.read(path), schema, options)
+        columns, schema = labelled_tables.read(path, schema, options)
         return columns, None, schema
     arrays = _npy_folder(path) if path.is_dir() else _npz(path)
     columns, labels = _columns(path, arrays, "")
@@ -126,24 +91,6 @@ def _check_alike(path: Path, name: str, other: Columns, columns: Columns) -> Non
         raise BadInput(f"{path}: {name} has examples of {other['x'].shape[1:]}, x of {columns['x'].shape[1:]}")
     if other["x"].dtype != columns["x"].dtype:
         raise BadInput(f"{path}: {name} is {other['x'].dtype}, x is {columns['x'].dtype}; expected the same")
-
-
-def class_indices(source: str, classes: Sequence[str], expected: Sequence[str]) -> np.ndarray:
-    """The model's index of each class of a data set, int32 `[classes]`: by name, or else by number (1.0 is 1).
-
-    Raises:
-        BadInput: the model lacks some of the classes; the message names them.
-    """
-    indices = class_labels.indices(classes, expected)
-    unknown = [repr(name) for name, index in zip(classes, indices) if index < 0]
-    if unknown:
-        near = class_labels.nearest(classes[int(np.argmax(indices < 0))], expected)
-        raise BadInput(
-            f"{source} has the class{'es' if len(unknown) > 1 else ''} {shortened(unknown)} that the model does not "
-            f"know; expected some of its {len(expected)}: {shortened(expected)}"
-            + (f"; did you mean {near!r}?" if near else "")
-        )
-    return indices
 
 
 def load_unsplit(path: Path) -> Columns:
@@ -235,7 +182,7 @@ def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> tuple[Co
     columns = {"x": x if x.dtype == np.uint8 else _floats(x)}
     _check_finite(_display_name(path, f"x{suffix}"), columns["x"])
     if f"weight{suffix}" in arrays:
-        columns["weight"] = _weights(path, arrays[f"weight{suffix}"])
+        columns["weight"] = labelled_tables.weights(path, arrays[f"weight{suffix}"])
     lengths = {name: len(column) for name, column in columns.items()} | {"y": len(labels)}
     if len(set(lengths.values())) != 1:
         raise BadInput(f"{path}: {lengths}; expected one label for each example")
@@ -268,122 +215,3 @@ def _check_finite(name: str, x: np.ndarray) -> None:
             first, *rest = (int(index) for index in np.argwhere(~good)[0])
             value = x[(start + first, *rest)]
             raise BadInput(f"{name}{[start + first, *rest]} is {value}; expected finite numbers (counted from 0)")
-
-
-def _weights(path: Path, values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, np.float32)
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.any():
-        raise BadInput(f"{path}: weights must be one finite number of 0 or more for each example, and not all 0")
-    return values
-
-
-def _table(table: Delimited, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
-    """All examples of a table, and the classes and columns by which another table of the same kind is read."""
-    path, notes = table.path, schema.notes
-    label_column, weight_column = _label_and_weight(table, schema, options)
-    features = schema.features or table_columns.features(table, (label_column, weight_column), options.ignored, notes)
-    if schema.features or schema.classes:
-        _check_features(table, features, label_column, weight_column, schema)
-    wanted = [*features, weight_column] if weight_column else features
-    cells = csv_tables.cells(table, wanted, [label_column], may_ignore=not schema.classes)
-    notes.extend(note for note in table.notes if note not in notes)
-    if not len(cells.lines):
-        raise BadInput(f"{path} is empty: expected a header and at least one row")
-    labels = cells.texts[label_column]
-    has_label = _has_label(path, cells.lines, labels, label_column, schema, options, notes)
-    x, weight = cells.numbers, None
-    if weight_column:
-        weight = _weight_values(path, weight_column, cells)
-        x = x[:, :-1]
-    if not has_label.all():
-        x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
-        weight = None if weight is None else weight[has_label]
-    source = f"{path}, column {label_column!r},"
-    classes = schema.classes
-    if not classes:
-        table_columns.refuse_values(labels, f"{path}, column {label_column!r}")
-        names, doubts = class_labels.classes(labels, f"{path}, column {label_column!r}")
-        classes = tuple(sorted(names, key=_numbers_first))
-        notes.extend(doubts)
-        features, x = table_columns.without_row_numbers(path, features, x, labels, notes)
-    names = sorted(set(labels), key=_numbers_first)
-    index_of = dict(zip(names, class_indices(source, names, classes)))
-    columns = {"x": np.ascontiguousarray(x), "y": np.array([index_of[label] for label in labels], np.int32)}
-    if weight is not None:
-        columns["weight"] = weight
-    return columns, ModelSchema(classes, features, weight_column, notes)
-
-
-def _label_and_weight(table: Delimited, schema: ModelSchema, options: TableOptions) -> tuple[str, str]:
-    """Names of the label column and the weight column, as the file has them."""
-    label = table.header[table.column(options.label_column, "label_column")]
-    weight = options.weight_column
-    if not weight and schema.weight_column:
-        weight = _default_weight_column(table, schema)
-    return label, table.header[table.column(weight, "weight_column")] if weight else ""
-
-
-def _check_features(
-    table: Delimited, features: tuple[str, ...], label_column: str, weight_column: str, schema: ModelSchema
-) -> None:
-    """Reports how the columns of another file are read by a model."""
-    others = [name for name in table.header if name not in (label_column, weight_column)]
-    if not schema.features:
-        schema.notes.append(
-            f"{table.path}: the run has no names of its columns, so these are taken in their order: {shortened(others)}"
-        )
-        return
-    for name, flag in ((label_column, "label_column"), (weight_column, "weight_column")):
-        if name in features:
-            raise BadInput(f"--{flag} is {name!r}, which the model reads as a feature; expected another column")
-    known = {*features, schema.weight_column}
-    ignored = [repr(name) for name in others if name not in known]
-    if ignored:
-        # Not an error: a file may have an id or a date beside the features.
-        schema.notes.append(
-            f"{table.path}: ignored the columns that the model was not trained on: {shortened(ignored)}"
-        )
-
-
-def _has_label(
-    path: Path, lines: np.ndarray, labels: list[str], column: str, schema: ModelSchema, options: TableOptions, notes
-) -> np.ndarray:
-    """Which rows have a label, bool `[rows]`; others are refused unless they are to be dropped."""
-    missing = np.array([class_labels.is_missing(label) for label in labels], bool)
-    # A class of a run that was recorded when such names were classes.
-    missing &= ~np.isin(labels, schema.classes) if schema.classes else True
-    if missing.any():
-        first = int(np.flatnonzero(missing)[0])
-        if not options.drop_unlabelled:
-            raise BadInput(class_labels.missing_message(str(path), int(lines[first]), column, labels[first]))
-        if missing.all():
-            raise BadInput(f"{path}: no row has a label in {column!r}; expected classes")
-        notes.append(class_labels.dropped_note(str(path), int(missing.sum())))
-    return ~missing
-
-
-def _default_weight_column(table: Delimited, schema: ModelSchema) -> str:
-    """The run's weight column, or "" where the table lacks it."""
-    if schema.weight_column in table.header:
-        return schema.weight_column
-    schema.notes.append(
-        f"{table.path} has no column {schema.weight_column!r}, the run's --weight_column: all examples weigh the same"
-    )
-    return ""
-
-
-def _weight_values(path: Path, name: str, cells: Cells) -> np.ndarray:
-    values = cells.numbers[:, -1].copy()
-    negative = np.flatnonzero(values < 0)
-    if len(negative):
-        raise BadInput(
-            f"{path} line {cells.lines[negative[0]]}, column {name!r}: {values[negative[0]]:g} is negative; expected a "
-            "weight of 0 or more"
-        )
-    return _weights(path, values)
-
-
-def _numbers_first(label: str) -> tuple[bool, Decimal, str]:
-    """Sort key: numbers in numerical order, then names in alphabetical order."""
-    number = class_labels.number(label)
-    return (True, Decimal(0), label) if number is None else (False, number, label)
