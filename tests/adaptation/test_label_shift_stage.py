@@ -142,3 +142,22 @@ def test_a_class_predicted_once_has_no_distance_of_its_own():
     guard = guards.Guards(HeldOut(logits, labels, logits))
     assert np.isfinite(guard.relative_distances(logits)).all()
     assert guard.relative_distances(np.array([[8.0, 0, 0, 0, 0, 0]]))[0] < 10
+
+
+@pytest.mark.parametrize("examples", [1, 2, 50])
+def test_validation_examples_without_variance_do_no_harm(examples):
+    """One or two, or all alike: their covariance is 0, and any other example infinitely far."""
+    logits, labels = questions(0, [40] * 6, DEFINITIONS)
+    rows = np.zeros(50, int) if examples == 50 else np.arange(examples)
+    answers, reasons = answered(begun(HeldOut(logits[rows], labels[rows], logits[rows])), logits)
+    np.testing.assert_array_equal(answers, logits.argmax(axis=1))
+    assert all(reasons)
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_one_example_again_and_again_is_not_label_shift(size):
+    logits, _ = questions(1, [0, 100, 100, 100, 100, 100], DEFINITIONS)
+    stage, batch = begun(validation(3)), np.repeat(logits[:1], size, axis=0)
+    for _ in range(20):
+        reason = stage.propose(StreamContext(batch, batch, batch, lambda examples: examples, False))
+    assert reason and stage.state()["target"] is None

@@ -95,6 +95,13 @@ def test_other_inputs_are_not_taken_for_other_shares(known):
     np.testing.assert_array_equal(refined.probabilities, plain)
 
 
+def test_an_empty_batch_is_no_news(known):
+    found, source = known
+    x, _ = drawn(60, np.full(CLASSES, 1 / CLASSES), 7)
+    refined = refine(found, [x[:0], x[:30], x[:0], x[30:]], [Temperature(), Prior()], source)
+    assert refined.probabilities.shape == (60, CLASSES) and len(refined.trace) == 4
+
+
 class Moves:
     """A stage that changes the model a little, for the better by its own account."""
 

@@ -21,6 +21,7 @@ from zoo.predict.evaluation.held_out import HeldOut
 _COLLAPSE = 0.5
 # Ridge, as a share of the mean variance: the covariance of centred logits is singular.
 _RIDGE = 1e-3
+_TINY = 1e-9
 # A class predicted less often has the median of all: the mean of one or two examples is these examples themselves, so
 # that their distances are 0.
 _FEWEST = 10
@@ -75,9 +76,10 @@ class Guards:
     def __init__(self, source: HeldOut):
         self._class_means = _ClassMeans(source.logits, source.labels)
         distances, predicted = self._class_means.mahalanobis(source.logits), source.logits.argmax(axis=1)
-        self._median = float(np.median(distances))
+        self._median = max(float(np.median(distances)), _TINY)
         groups = [distances[predicted == label] for label in range(source.logits.shape[1])]
-        self._medians = np.array([np.median(group if len(group) >= _FEWEST else distances) for group in groups])
+        self._medians = np.array([np.median(group) if len(group) >= _FEWEST else self._median for group in groups])
+        self._medians = np.maximum(self._medians, _TINY)
         self._error = float((predicted != source.labels).mean())
         # Slightly lower, so that rounding does not push an example on the threshold below it.
         self._threshold = float(np.quantile(_confidences(source.logits), self._error)) - 1e-6
@@ -155,7 +157,9 @@ class _ClassMeans:
         groups = [_first(logits[predicted == label], logits[labels == label], logits) for label in range(classes)]
         self._means = np.stack([group.mean(axis=0) for group in groups])  # [classes, classes]
         covariance = np.cov((logits - self._means[predicted]).T, bias=True)
-        self._inverse = np.linalg.inv(covariance + _RIDGE * np.trace(covariance) / classes * np.eye(classes))
+        # One or two examples, and equal ones, have no variance.
+        ridge = _RIDGE * np.trace(covariance) / classes + _TINY
+        self._inverse = np.linalg.inv(covariance + ridge * np.eye(classes))
 
     def mahalanobis(self, logits: np.ndarray) -> np.ndarray:
         """Squared Mahalanobis distances `[examples]` to the mean of the predicted class."""

@@ -184,6 +184,8 @@ class Refiner:
 
     def answer(self, batch: Any) -> np.ndarray:
         """Probabilities `[examples, classes]` of one batch, after the changes that were kept for it."""
+        if not len(batch):
+            return self.forward(batch)
         self._remember(batch)
         self._forget_before_shift(batch)
         for stage in self._due_stages():

@@ -97,7 +97,7 @@ class Prior:
         distance = self._guards.median_relative_distance(context.logits)
         if not distance <= _FARTHEST:
             self._stream = _Stream(stream.prior.reset())
-            return f"the logits are {distance:.1f} times as far from their class means as usual: not only label shift"
+            return f"the logits are {distance:.3g} times as far from their class means as usual: not only label shift"
         new = context.logits[len(context.logits) - len(context.batch) :]  # [batch, classes]
         stream = self._stream = stream.add(
             self._calibration.apply(new), self._fit.standardized(self._features(new)), self._memory
