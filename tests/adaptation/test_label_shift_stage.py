@@ -161,3 +161,11 @@ def test_one_example_again_and_again_is_not_label_shift(size):
     for _ in range(20):
         reason = stage.propose(StreamContext(batch, batch, batch, lambda examples: examples, False))
     assert reason and stage.state()["target"] is None
+
+
+def test_no_class_is_impossible():
+    """Logits so far apart that the softmax of a class is 0 on all of validation."""
+    logits, labels = questions(0, [0, 100, 100, 100, 100, 100], 0.0)
+    logits[:, 0] = -1e6
+    answers, _ = answered(begun(HeldOut(logits, labels, logits)), logits)
+    np.testing.assert_array_equal(answers, logits.argmax(axis=1))

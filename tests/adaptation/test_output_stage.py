@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from zoo.adaptation import plans
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.adaptation.stages.statistics import BatchStatistics
@@ -100,6 +101,18 @@ def test_an_empty_batch_is_no_news(known):
     x, _ = drawn(60, np.full(CLASSES, 1 / CLASSES), 7)
     refined = refine(found, [x[:0], x[:30], x[:0], x[30:]], [Temperature(), Prior()], source)
     assert refined.probabilities.shape == (60, CLASSES) and len(refined.trace) == 4
+
+
+def test_auto_goes_without_a_stage_that_needs_each_class(known):
+    found, source = known
+    rows = source.labels != 3
+    some = HeldOut(source.examples[rows], source.labels[rows], source.logits[rows])
+    x, _ = drawn(100, np.full(CLASSES, 1 / CLASSES), 8)
+    refined = refine(found, [x], plans.stages(["auto"], found, "."), some)
+    assert "no example of 'd'" in next(line.reason for line in refined.trace if line.stage == "statistics")
+    assert np.isfinite(refined.probabilities).all()
+    with pytest.raises(BadInput, match="--refine=statistics: the validation split has no example of 'd'"):
+        refine(found, [x], plans.stages(["statistics"], found, "."), some)
 
 
 class Moves:

@@ -13,8 +13,9 @@ NAMES = ("auto", "output", "statistics", "parameters", "input", "views", "pertur
 def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner: str = "tent") -> list[Stage]:
     """The stages of a plan.
 
-    `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics, pose (for
-    images) and output. Parameters, views and perturbation are not in it: no gain from them is shown.
+    `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics (where the
+    validation split has each class), pose (for images) and output. Parameters, views and perturbation are not in it: no
+    gain from them is shown.
 
     Args:
         names: some of `NAMES`, each once, in any order.
@@ -33,7 +34,8 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
             f"--refine={','.join(names)}: the promise of compute (early exit) holds for the trained model only; "
             "expected it alone or with output"
         )
-    if names == ["auto"]:
+    auto = names == ["auto"]
+    if auto:
         names = ["statistics", "output"] + (["input"] if predictor.takes_images else [])
     # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.compute import Compute
@@ -45,7 +47,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     from zoo.adaptation.stages.views import Views
 
     of_name = {
-        "statistics": [BatchStatistics],
+        "statistics": [functools.partial(BatchStatistics, optional=auto)],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "input": [Pose],
         "views": [Views],

@@ -16,6 +16,7 @@ from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 
 _TINY = 1e-300
+_LEAST_PROBABILITY = 1e-12
 # Largest relative distance of the logits: label shift alone does not move them away from their class means.
 _FARTHEST = 1.5
 # Class proportions do not explain a shift if under label shift a fit as poor as theirs has less than this probability,
@@ -79,7 +80,7 @@ class Prior:
         """Calibrates on the validation split and takes its class proportions as the source prior."""
         self._guards = guards.Guards(source)
         self._calibration = temperature_scaling.bias_corrected(source.logits, source.labels)
-        self._probabilities, self._labels = self._calibration.apply(source.logits), source.labels
+        self._probabilities, self._labels = self._calibrated(source.logits), source.labels
         prior = label_shift.LabelShiftEstimate.from_validation(self._probabilities, self._level, self._memory)
         self._fit = None
         if len(prior.source) <= _MOST_CLASSES:
@@ -100,7 +101,7 @@ class Prior:
             return f"the logits are {distance:.3g} times as far from their class means as usual: not only label shift"
         new = context.logits[len(context.logits) - len(context.batch) :]  # [batch, classes]
         stream = self._stream = stream.add(
-            self._calibration.apply(new), self._fit.standardized(self._features(new)), self._memory
+            self._calibrated(new), self._fit.standardized(self._features(new)), self._memory
         )
         if not stream.prior.shifted:
             return "no label shift is proved"
@@ -121,7 +122,7 @@ class Prior:
         if self._stream.target is None:
             return logits
         corrected = label_shift.correct(
-            self._calibration.apply(logits), np.array(self._stream.prior.source), np.array(self._stream.target)
+            self._calibrated(logits), np.array(self._stream.prior.source), np.array(self._stream.target)
         )
         return np.log(np.maximum(corrected, _TINY))
 
@@ -136,13 +137,17 @@ class Prior:
         others = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         self._stream = _Stream(**others | {"prior": prior})
 
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64; none is 0, however far apart the logits: no class is impossible."""
+        return np.maximum(self._calibration.apply(logits), _LEAST_PROBABILITY)
+
     def _features(self, logits: np.ndarray) -> np.ndarray:
         """Features of predictions, `[examples, features]`, float64; a shift of the inputs changes some of them.
 
         The probabilities tell the proportions. The logits, the confidence, and the distance from the class means are
         what the proportions have to explain.
         """
-        probabilities = self._calibration.apply(logits)
+        probabilities = self._calibrated(logits)
         centred = logits - logits.mean(axis=1, keepdims=True)
         distance = np.log(self._guards.relative_to_median(logits) + _NEAREST)
         columns = [probabilities[:, :-1], probabilities.max(axis=1)[:, None], distance[:, None]]

@@ -45,24 +45,29 @@ class BatchStatistics:
     correlations of the channels, where these can be estimated. The second one's objective combines the guards' score
     with the distance between the proportions of the predictions and the estimated ones: it exposes a model that
     predicts one class for everything, and a fit that predicts many classes where there is one.
+
+    Args:
+        optional: whether to go without it where the model or the validation split does not allow it.
     """
 
     name, target = "statistics", "model"
     max_score_ratio, restarts_each_batch = None, True
 
+    def __init__(self, optional: bool = False):
+        self._optional, self._fit, self._obstacle = optional, None, ""
+
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Measures the moments of the source data.
 
         Raises:
-            BadInput: the model has no layer to fit, or the validation split lacks a class.
+            BadInput: the model has no layer to fit, or the validation split lacks a class; an optional stage then
+                proposes nothing.
         """
-        last = normalization.normalization_layers(predictor.model)[-1]
-        if isinstance(last, keras.layers.Dense) and not isinstance(last.input, keras.KerasTensor):
-            raise BadInput("--refine=statistics: the model's last layer has several inputs; expected one")
-        missing = set(range(len(predictor.classes))) - set(source.labels.tolist())
-        if missing:
-            name = predictor.classes[min(missing)]
-            raise BadInput(f"--refine=statistics: the validation split has no example of {name!r}; expected each class")
+        self._obstacle = _obstacle(predictor, source)
+        if self._obstacle:
+            if not self._optional:
+                raise BadInput(f"--refine=statistics: {self._obstacle}")
+            return
         self._predictor = predictor
         self._fit = normalization.NormalizationFit(predictor, source.examples, source.labels)
         self._guards = guards.Guards(source)
@@ -70,6 +75,8 @@ class BatchStatistics:
 
     def propose(self, context: StreamContext) -> str:
         """Fits all layers to the recent examples."""
+        if self._obstacle:
+            return self._obstacle
         recent = context.recent
         if len(recent) < _FEWEST:
             return f"{len(recent)} examples are too few, expected {_FEWEST}"
@@ -96,12 +103,13 @@ class BatchStatistics:
         return inner(examples)
 
     def state(self) -> Any:
-        """The fitted weights of each layer."""
-        return self._fit.state()
+        """The fitted weights of each layer; none where there is nothing to fit."""
+        return [] if self._fit is None else self._fit.state()
 
     def load(self, state: Any) -> None:
         """Sets them."""
-        self._fit.load(state)
+        if self._fit is not None:
+            self._fit.load(state)
 
     def _fit_to_validation(self, examples: Any, before: guards.Score, may_be_mixed: bool) -> guards.Score | None:
         """Fits to the class proportions of validation; returns the score if it is good enough, else None.
@@ -134,6 +142,16 @@ class BatchStatistics:
 
     def _logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
+
+
+def _obstacle(predictor: Classifier, source: HeldOut) -> str:
+    """Why there is nothing to fit; "" where there is."""
+    last = normalization.normalization_layers(predictor.model)[-1]
+    if isinstance(last, keras.layers.Dense) and not isinstance(last.input, keras.KerasTensor):
+        return "the model's last layer has several inputs; expected one"
+    missing = set(range(len(predictor.classes))) - set(source.labels.tolist())
+    name = predictor.classes[min(missing)] if missing else None
+    return f"the validation split has no example of {name!r}; expected each class" if missing else ""
 
 
 def _proportions(logits: np.ndarray) -> np.ndarray:
