@@ -28,48 +28,13 @@ from zoo.engine.engine import Engine
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import classification
 from zoo.models import kv_cache
-from zoo.predict.language_models import perplexity
+from zoo.predict.language_models import dynamic_config, perplexity
+from zoo.predict.language_models.dynamic_config import DynamicConfig
 from zoo.predict.language_models.dynamic_optimizer import DynamicOptimizer
 from zoo.predict.language_models.fixed_share import FixedShareMixture
 from zoo.predict.language_models.language_model import LanguageModel
 from zoo.predict.language_models.perplexity import Window
 from zoo.terms import Term
-
-OPTIMIZERS = ("sgd", "rms")
-# Learning rates by optimizer, for a Transformer and an LSTM, from benchmarks.dynamic_evaluation on validation text with
-# seed 0: sgd's are the best of 0.03, 0.1 and 0.3, each at an end of that range; rms was only tried with the LSTM, where
-# 3e-4 was the best of two rates and not better than sgd.
-RATES = {"sgd": (0.03, 0.3), "rms": (0.0003, 0.0003)}
-
-
-class DynamicConfig(NamedTuple):
-    """Settings of dynamic evaluation.
-
-    The learning rates (see `RATES`) and a decay of 0 were chosen on validation text, where decay lost some of the gain.
-    The other defaults are untested: 64 tokens are the context of `experiments.language_model`, a second step costs as
-    much as half a segment, and the mixture limits the loss even without patience.
-
-    Attributes:
-        segment: tokens to score before learning from them; a Transformer rounds up to whole windows.
-        learning_rate: learning rate of the steps; None is the network's default in `RATES`.
-        optimizer: "sgd", or "rms" for gradients normalised by their size on training text, see `DynamicOptimizer`.
-        decay: share of the way back to the model's weights in each step.
-        steps: steps on each segment.
-        clip_norm: largest norm of the gradient of the mean loss, 1 as in training; 0 does not clip.
-        patience: number of segments; if the copy was worse over the last ones, it restarts from the model's weights. 0
-            never restarts.
-        stride: stride of a Transformer's windows, see `LanguageModel.score`; None is half the context, or the segment
-            where that is shorter.
-    """
-
-    segment: int = 64
-    learning_rate: float | None = None
-    optimizer: str = "sgd"
-    decay: float = 0.0
-    steps: int = 1
-    clip_norm: float = 1.0
-    patience: int = 0
-    stride: int | None = None
 
 
 class EvaluatedSegment(NamedTuple):
@@ -243,9 +208,7 @@ class DynamicEvaluation:
 
     def _complete(self, settings: DynamicConfig) -> DynamicConfig:
         """The settings, checked, with the network's default learning rate instead of None."""
-        _check(settings)
-        rate = RATES[settings.optimizer][self._context is None]
-        return settings if settings.learning_rate is not None else settings._replace(learning_rate=rate)
+        return dynamic_config.completed(settings, is_lstm=self._context is None)
 
     def _restart(self) -> None:
         """Resets the copy to the model's weights."""
@@ -353,18 +316,3 @@ def _forward(network, model: keras.Model, batch: dict[str, tf.Tensor], training:
 def _length(segment: list[Window]) -> int:
     """Number of tokens that an LSTM reads; its segment is a single window."""
     return segment[0].end - segment[0].begin
-
-
-def _check(settings: DynamicConfig) -> None:
-    checks = {
-        "segment": (settings.segment >= 1, "1 or more tokens"),
-        "optimizer": (settings.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
-        "learning_rate": (0 <= (settings.learning_rate or 0) < math.inf, "0 or more"),
-        "decay": (0 <= settings.decay <= 1, "0 to 1"),
-        "steps": (settings.steps >= 0, "0 or more"),
-        "clip_norm": (0 <= settings.clip_norm < math.inf, "0 or more"),
-        "patience": (settings.patience >= 0, "0 or more segments"),
-    }
-    for name, (good, expected) in checks.items():
-        if not good:
-            raise BadInput(f"--{name} is {getattr(settings, name)!r}: expected {expected}")
