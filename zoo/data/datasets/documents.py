@@ -50,19 +50,28 @@ class Documents(NamedTuple):
     test: DocumentSource
 
 
-def load(dataset: str, train_file: str = "") -> Documents:
+def load(
+    dataset: str, train_file: str = "", eval_file: str = "", test_file: str = "", notes: list[str] | None = None
+) -> Documents:
     """Loads documents by name, or your own.
 
     Args:
         dataset: one of `NAMES`, without the texts of validation and test; ignored with a `train_file`.
-        train_file: a .txt in UTF-8 with an empty line between documents, or a folder of such files; 5 % of the
-            documents become validation and 5 % test, by a hash of each document.
+        train_file: a .txt in UTF-8 with an empty line between documents, or a folder of such files. Without one of the
+            other files, 5 % of its documents are used instead, by a hash of each.
+        eval_file: validation documents for `train_file`, in the same form.
+        test_file: test documents for `train_file`.
+        notes: gets a line where documents are in two of the files.
 
     Raises:
-        BadInput: the data set or file is missing or malformed.
+        BadInput: the data set or a file is missing or malformed, or a later file is given without the first.
     """
     if train_file:
-        return _own(absolute(train_file))
+        later = [absolute(name) if name else None for name in (eval_file, test_file)]
+        return _own(absolute(train_file), later, [] if notes is None else notes)
+    for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
+        if name:
+            raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if dataset not in NAMES:
         raise BadInput(f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with your own text')}")
     texts = text_classification.load(dataset, unlabelled=True)
@@ -132,26 +141,72 @@ def _listed(texts: list[str]) -> DocumentSource:
     return DocumentSource(digest.digest(), lambda: iter(texts))
 
 
-def _own(path: Path) -> Documents:
+class _Files(NamedTuple):
+    """Files of documents, read to their end, so that an unreadable one stops the run before it starts."""
+
+    path: Path
+    files: list[Path]
+    digest: bytes
+
+    def documents(self) -> Iterator[str]:
+        for file in self.files:
+            yield from _documents(file)
+
+
+def _files(path: Path) -> _Files:
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise BadInput(f"--train_file {path} has no .txt in it; expected documents with an empty line between them")
+        raise BadInput(f"{path} has no .txt in it; expected documents with an empty line between them")
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        # Now, so that an unreadable file stops the run before it starts.
         digest.update(_digest(file))
+    return _Files(path, files, digest.digest())
 
-    def part(low: float, high: float) -> DocumentSource:
-        def read() -> Iterator[str]:
-            for file in files:
-                yield from (each for each in _documents(file) if low <= text_splits.hash_fraction(each) < high)
 
-        source = DocumentSource(digest.digest() + f"{low} {high}".encode(), read)
-        if next(source.read(), None) is None:
-            raise BadInput(f"{path} has too few documents; expected dozens, with an empty line between them")
-        return source
+def _own(path: Path, later: list[Path | None], notes: list[str]) -> Documents:
+    """The documents of each split; those that a later file has too are left out of the earlier ones."""
+    train, later_files = _files(path), [other and _files(other) for other in later]
+    ranges = ((0.0, _VALIDATION), (_VALIDATION, _TEST))
+    # A split without a file is a range of hashes of the training documents.
+    taken = [limits for limits, other in zip(ranges, later_files) if other is None]
+    keys = [{_key(each) for each in other.documents()} if other else set() for other in later_files]
+    parts = [_part(train, [], taken, keys[0] | keys[1], notes)]
+    for limits, other, excluded in zip(ranges, later_files, (keys[1], set())):
+        parts.append(_part(other, [], [], excluded, notes) if other else _part(train, [limits], [], excluded, []))
+    return Documents(*parts)
 
-    return Documents(part(_TEST, 1.0), part(0.0, _VALIDATION), part(_VALIDATION, _TEST))
+
+def _part(
+    files: _Files,
+    inside: list[tuple[float, float]],
+    outside: list[tuple[float, float]],
+    excluded: set[bytes],
+    notes: list[str],
+) -> DocumentSource:
+    """The documents with a hash in one of the ranges `inside` (if any), in none `outside`, and no key in `excluded`."""
+
+    def is_here(document: str) -> bool:
+        fraction = text_splits.hash_fraction(document) if inside or outside else 0.0
+        ranges = [any(low <= fraction < high for low, high in limits) for limits in (inside, outside)]
+        return (ranges[0] or not inside) and not ranges[1]
+
+    def read() -> Iterator[str]:
+        return (each for each in files.documents() if is_here(each) and not (excluded and _key(each) in excluded))
+
+    if excluded:
+        copies = sum(is_here(each) and _key(each) in excluded for each in files.documents())
+        if copies:
+            notes.append(f"removed {copies} documents of {files.path} that are in a later file")
+    others = hashlib.blake2b(b"".join(sorted(excluded)), digest_size=16).digest() if excluded else b""
+    source = DocumentSource(files.digest + f"{inside} {outside}".encode() + others, read)
+    if next(source.read(), None) is None:
+        raise BadInput(f"{files.path} has too few documents; expected dozens, with an empty line between them")
+    return source
+
+
+def _key(document: str) -> bytes:
+    """A digest of a document that ignores case and white space."""
+    return hashlib.blake2b(text_splits.normalized_key(document).encode(), digest_size=16).digest()
 
 
 def _digest(file: Path) -> bytes:

@@ -18,6 +18,8 @@ from zoo.errors import BadInput
 NAMES = ("people_daily", "tiny_shakespeare")
 # Train, validation and test blocks, in the order of the text. Tiny Shakespeare has the same fractions.
 _SHARES = (0.9, 0.05, 0.05)
+# Characters of a line that two independent texts hardly share.
+_LONG = 60
 
 
 class Corpus(NamedTuple):
@@ -28,18 +30,27 @@ class Corpus(NamedTuple):
     test: str
 
 
-def load(dataset: str, train_file: str = "") -> Corpus:
-    """Loads a corpus by name, or your own from a file.
+def load(
+    dataset: str, train_file: str = "", eval_file: str = "", test_file: str = "", notes: list[str] | None = None
+) -> Corpus:
+    """Loads a corpus by name, or your own from files.
 
     Args:
         dataset: one of `NAMES`; ignored with a `train_file`.
-        train_file: any text in UTF-8; its last two twentieths become validation and test.
+        train_file: any text in UTF-8; where one of the other files is missing, its last twentieth, or its last two, are
+            cut off instead.
+        eval_file: validation text for `train_file`.
+        test_file: test text for `train_file`.
+        notes: gets a line where texts overlap.
 
     Raises:
-        BadInput: the corpus or file is missing or malformed.
+        BadInput: the corpus or a file is missing or malformed, or a later file is given without the first.
     """
     if train_file:
-        return _blocks(text_files.content(files.absolute(train_file)), train_file)
+        return _own(train_file, eval_file, test_file, [] if notes is None else notes)
+    for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
+        if name:
+            raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if dataset == "people_daily":
         lines = ("".join(word.text for word in paragraph) for paragraph in people_daily.paragraphs())
         return _blocks("\n".join(lines), dataset)
@@ -91,6 +102,36 @@ def evaluation_windows(ids: np.ndarray, width: int) -> np.ndarray:
     encoded = Encoded(np.asarray(ids), np.array([0, len(ids)]))
     tokens = encoding.windows(encoded, width)["tokens"]
     return np.pad(tokens, [(0, 0), (0, width + 1 - tokens.shape[1])])  # [windows, width + 1]
+
+
+def _own(train_file: str, eval_file: str, test_file: str, notes: list[str]) -> Corpus:
+    texts = {name: text_files.content(files.absolute(name)) for name in (train_file, eval_file, test_file) if name}
+    for flag, name in (("train_file", train_file), ("eval_file", eval_file), ("test_file", test_file)):
+        if name and len(texts[name]) < 2:
+            raise BadInput(f"--{flag} {name} has {len(texts[name])} characters; expected a text")
+    text, later = texts[train_file], {name: texts[name] for name in (eval_file, test_file) if name}
+    lines = set(filter(_is_long, text.splitlines()))
+    for name, other in later.items():
+        known = [line in lines for line in filter(_is_long, other.splitlines())]
+        if any(known):
+            notes.append(
+                f"{sum(known)} of {len(known)} lines of {name} are in {train_file} too, so its loss is too low"
+            )
+    if eval_file and test_file:
+        return Corpus(text, texts[eval_file], texts[test_file])
+    if not later:
+        return _blocks(text, train_file)
+    # The file that is given replaces one of the two blocks; the other one is the text's last twentieth.
+    edge = len(text) - int(_SHARES[1] * len(text))
+    if edge == len(text):
+        raise BadInput(f"{train_file} has {len(text)} characters; expected a text long enough to cut in twenty")
+    validation, test = (texts[eval_file], text[edge:]) if eval_file else (text[edge:], texts[test_file])
+    return Corpus(text[:edge], validation, test)
+
+
+def _is_long(line: str) -> bool:
+    """Whether a line is long enough that it is not in two texts by chance."""
+    return len(line) >= _LONG
 
 
 def _blocks(text: str, source: str) -> Corpus:
