@@ -1,9 +1,10 @@
 """Dynamic evaluation of language models: bits per character without it and with it.
 
     for seed in 0 1 2; do
-      python -m experiments.language_model --dataset=tiny_shakespeare --seed=$seed --workdir=runs/transformer$seed
-      python -m experiments.language_model --dataset=tiny_shakespeare --seed=$seed --workdir=runs/lstm$seed \
-        --network=lstm --layers=1 --learning_rate=0.005
+      python -m experiments.language_model --dataset=tiny_shakespeare --nobyte_fallback --seed=$seed \
+        --workdir=runs/transformer$seed
+      python -m experiments.language_model --dataset=tiny_shakespeare --nobyte_fallback --seed=$seed \
+        --workdir=runs/lstm$seed --network=lstm --layers=1 --learning_rate=0.005
     done
     python -m benchmarks.dynamic_evaluation runs/transformer0 runs/lstm0 --tune     # on validation text
     python -m benchmarks.dynamic_evaluation runs/transformer? runs/lstm?            # on test text
@@ -70,7 +71,7 @@ def tokens(model, text: str) -> np.ndarray:
 
     ids = corpus.stored(text, model.tokenizer, None).astype(np.int32)
     if len(ids) != len(text):
-        raise SystemExit(f"{len(ids)} tokens of {len(text)} characters: expected a run with --tokenizer=character")
+        raise SystemExit(f"{len(ids)} tokens of {len(text)} characters: expected a run with --nobyte_fallback")
     return ids
 
 

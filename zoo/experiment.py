@@ -40,6 +40,8 @@ class Experiment(NamedTuple):
         model_info: what `zoo predict` must know besides the model; written to model.json.
         files: texts by file name, written to the workdir beside model.json (a tokenizer).
         baseline: returns a simpler model's metrics on the same splits; called at the end and added to the result.
+        conclusion: returns lines to print at the very end, from the whole result: how the model compares with its
+            baseline, and what would help.
         notes: what happened to the data; printed at the start.
         config: the config with what `build` chose for its unset fields; None: as it was given. The run uses and records
             it, so its flags.txt repeats the run whatever later versions choose.
@@ -62,5 +64,6 @@ class Experiment(NamedTuple):
     model_info: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
     baseline: Callable[[], Mapping[str, float]] | None = None
+    conclusion: Callable[[Mapping[str, float]], Sequence[str]] | None = None
     notes: Sequence[str] = ()
     config: Config | None = None

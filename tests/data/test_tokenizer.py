@@ -236,7 +236,7 @@ def test_a_forked_child_encodes_without_a_word():
     assert found.returncode == 0 and "fork" not in found.stdout + found.stderr, found.stderr
 
 
-@pytest.mark.parametrize("kind", ["byte", "byte_bpe"])
+@pytest.mark.parametrize("kind", ["byte", "byte_bpe", "character"])
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 @settings(max_examples=60, deadline=None)
 def test_exact_tokenizers_give_the_text_back(kind, text):
@@ -245,8 +245,18 @@ def test_exact_tokenizers_give_the_text_back(kind, text):
     assert made.decode(ids) == text and made.byte_counts()[ids].sum() == len(text.encode())
 
 
+def test_rare_and_unseen_characters_are_spelled_in_bytes():
+    """Of "aab§" a is frequent; b occurs once, as the tokens of an unknown character must be learned from something."""
+    made = tokenizer.train(["aab§", "aa"], "character", 300)
+    pieces = made.bytes_of_ids()
+    assert [pieces[id] for id in made.encode(["aab好"]).ids] == [b"a", b"a", b"b", *(bytes([b]) for b in "好".encode())]
+    assert made.unknown() is None and made.vocabulary_size == 5 + 256 + 1
+    few = tokenizer.train(["aaa bb"], "character", 6)
+    assert few.decode(few.encode(["ab"]).ids) == "ab" and few.vocabulary_size == 5 + 256 + 1
+
+
 def test_characters_come_back_if_they_were_seen():
-    made = exact("character")
+    made = exact("known_character")
     ids = made.encode([EXACT_TEXT, "ä"]).ids
     assert made.decode(ids[:-1]) == EXACT_TEXT and made.decode(ids[-1:]) == "[UNK]"
     assert made.byte_counts()[ids[:-1]].sum() == len(EXACT_TEXT.encode())

@@ -11,9 +11,12 @@ from experiments import language_model
 from experiments.language_model import LanguageModelConfig
 from tests.helpers.small import furthest
 from tests.training.test_resume import as_if_killed, final_state
+from zoo.data.datasets import running_text
 from zoo.data.text import tokenizer
 from zoo.engine import devices
 from zoo.errors import BadInput
+from zoo.metrics import ngram_baseline
+from zoo.predict.language_models import language_model as language
 from zoo.training.run import make_engine, total_steps
 
 TEXT = "Second Citizen:\nOne word, good citizens.\n\nFirst Citizen:\nWe are accounted poor citizens.\n\n" * 30
@@ -48,6 +51,44 @@ def test_bits_per_byte_are_those_of_the_loss(config, tmp_path):
     found = zoo.run(language_model.build, config.replace(steps=6), tmp_path)
     assert found["test/bits_per_byte"] == pytest.approx(found["test/loss"] / np.log(2), rel=1e-5)
     assert found["test/perplexity"] == pytest.approx(np.exp(found["test/loss"]), rel=1e-5)
+
+
+def test_the_baseline_is_shown_beside_the_model(config, tmp_path, capsys):
+    """A repeated text is easy for n-grams, and six steps of a network are not: the last line says so."""
+    found = zoo.run(language_model.build, config.replace(steps=6, baseline=True), tmp_path)
+    text = running_text.load("", config.train_file)
+    words = tokenizer.load(tmp_path / "tokenizer.json")
+    ids = [words.encode([part]).ids for part in text]
+    losses = ngram_baseline.losses(*ids, words.vocabulary_size).losses
+    assert found["test/baseline_bits_per_byte"] == pytest.approx(losses.mean() / np.log(2), rel=1e-6)
+    difference = found["test/bits_per_byte"] - found["test/baseline_bits_per_byte"]
+    assert found["test/minus_baseline"] == pytest.approx(difference, abs=1e-5)
+    assert 0 < found["test/minus_baseline_low"] <= difference <= found["test/minus_baseline_high"]
+    assert not any(name.startswith("eval/baseline") for name in found)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("worse than a ")
+
+
+def test_unknown_characters_cost_their_bytes(config, tmp_path):
+    """Each of four characters of 3 bytes costs its token and 24 bits, in the model's and in the baseline's figure."""
+    (tmp_path / "test.txt").write_text("First 好 Citizen 好好\n好" * 9, encoding="utf8")
+    config = config.replace(steps=6, test_file=str(tmp_path / "test.txt"), baseline=True)
+    found = zoo.run(language_model.build, config, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["byte_fallback"] is False
+    [score] = language.load(tmp_path / "run").score(
+        [(tmp_path / "test.txt").read_text(encoding="utf8")], config.context
+    )
+    assert score.unknown == 36 and found["test/bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-5)
+    difference = found["test/bits_per_byte"] - found["test/baseline_bits_per_byte"]
+    assert found["test/minus_baseline"] == pytest.approx(difference, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens", "steps", "fits"),
+    [(None, 1000, 6, True), (None, 10_000, 6, False), (True, 10**9, 1, True), (False, 10, 1000, False)],
+)
+def test_whether_a_baseline_is_fitted(config, asked, tokens, steps, fits):
+    config = config.replace(baseline=asked, steps=steps, batch_size=12, context=12)
+    assert language_model._has_baseline(config, tokens, 1) == fits
 
 
 def trained(config, replicas):

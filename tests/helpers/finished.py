@@ -43,7 +43,7 @@ def reviews(folder: Path, **options) -> Path:
 
 def language(folder: Path, network: str) -> Path:
     _seed()
-    words = tokenizer.train(TEXTS, "character", 100)
+    words = tokenizer.train(TEXTS, "known_character", 100)
     if network == "lstm":
         # With every layer that may be there.
         options = {"width": 5, "units": 4, "layers": 2, "tied": False, "dropout": 0.1}

@@ -29,7 +29,9 @@ def network(kind: str, rows: int, context: int = 12) -> keras.Model:
 
 
 @functools.cache
-def speaker(kind: str = "pre-norm", text: str = "abc", tokens: str = "character", context: int = 12) -> LanguageModel:
+def speaker(
+    kind: str = "pre-norm", text: str = "abc", tokens: str = "known_character", context: int = 12
+) -> LanguageModel:
     """A model of the characters of a text, or of bytes; its network has a row more than its tokenizer has ids.
 
     The same for all who ask, so that its programs are compiled once.

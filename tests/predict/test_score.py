@@ -56,6 +56,26 @@ def test_a_score_is_that_of_the_plain_model(kind):
     assert model.score([]) == []
 
 
+def test_an_unknown_character_costs_its_bytes_too():
+    """A run with an unknown token: P([UNK]) times that of two bytes, 1 in 256 each; as the first token it is given."""
+    model = speaker("pre-norm")
+    [found] = model.score(["§b§c"])
+    expected = by_hand(model, model.ids("§b§c")) - [0, 2 * math.log(256), 0]
+    np.testing.assert_allclose(found.log_probabilities, expected, atol=1e-5)
+    assert (found.tokens, found.bytes, found.unknown) == (("§", "b", "§", "c"), 4, 2)
+    with pytest.raises(BadInput, match=r"the prompt has '§' at character 1 \(and 1 more\).*byte_fallback"):
+        model.generate("b§ä")
+
+
+def test_lines_without_anything_to_predict_are_counted(run, say, tmp_path):
+    """A text file from the web: blank lines and single signs between the texts are no errors."""
+    (tmp_path / "wiki.txt").write_text("good one\n \n\n\u3000\nO\nFirst Citizen\n", encoding="utf8")
+    code, out, err = say("score", run[0], tmp_path / "wiki.txt")
+    assert (code, len(out)) == (0, 3)
+    # Of bytes, U+3000 alone is three tokens, but blank all the same.
+    assert err == [f"zoo: {tmp_path / 'wiki.txt'}: 3 lines skipped, blank or of one token: nothing to predict"]
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_what_comes_later_changes_nothing(kind):
     model = speaker(kind)
@@ -114,8 +134,8 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "mine.txt").write_text(TEXT, encoding="utf8")
     config = LanguageModelConfig(
-        train_file=str(folder / "mine.txt"), tokenizer=request.param, vocabulary=290, context=12, layers=1, width=16,
-        heads=2, steps=30, warmup_steps=5, learning_rate=0.01, compile="none",
+        train_file=str(folder / "mine.txt"), tokenizer=request.param, byte_fallback=True, vocabulary=290, context=12,
+        layers=1, width=16, heads=2, steps=30, warmup_steps=5, learning_rate=0.01, compile="none",
     )  # fmt: skip
     return folder / "run", config, zoo.run(language_model.build, config, folder / "run")
 
@@ -186,14 +206,12 @@ def test_command(run, say, tmp_path):
 
 
 def test_bad_texts_are_told_and_the_others_are_answered(run, say, tmp_path, monkeypatch):
-    folder, config, _ = run
-    lost = config.tokenizer == "character"
+    folder, _, _ = run
     (tmp_path / "a.jsonl").write_text('{"text": "good one"}\n{"text": ""}\n{"text": "go§od"}\n')
     code, out, err = say("score", folder, tmp_path / "a.jsonl", "--json", tmp_path / "none.txt", tmp_path / "x.npy")
-    assert (code, len(out), len(err)) == (2, 1 if lost else 2, 4 if lost else 3)
+    assert (code, len(out), len(err)) == (2, 2, 3)
     assert "a.jsonl[1]: the text '' has 0 tokens: expected 2 tokens or more" in err[0]
-    if lost:
-        assert "a.jsonl[2]: the text has '§' at character 2, which is not in the vocabulary" in err[1]
+    assert json.loads(out[1])["index"] == 2, "a character that no training text has is no reason to refuse a text"
     stream = b'good one\n\xff\n{"text": "O", "id": 7}\n{"text": "good citizens.", "id": 8}\n'
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream)))
     code, out, err = say("score", folder, "-")

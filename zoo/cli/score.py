@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import strict_json
 from zoo.cli import score_dynamic
-from zoo.cli.parser import add_verb, fail, positive, require_run
+from zoo.cli.parser import add_verb, fail, positive, require_run, tell
 from zoo.errors import BadInput, ZooError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def add(verbs: Any) -> None:
         "files",
         metavar="FILE",
         nargs="*",
-        help="a .txt with a text in each line (empty lines are skipped), a .csv, .tsv or .jsonl, or - for lines of "
-        'text or {"text": "...", "id": ...} on stdin, each answered by a JSON object',
+        help="a .txt with a text in each line (blank lines, and those of one token, are skipped), a .csv, .tsv or "
+        '.jsonl, or - for lines of text or {"text": "...", "id": ...} on stdin, each answered by a JSON object',
     )
     verb.add_argument("--text", metavar="TEXT", action="append", default=[], help="a text; may be repeated")
     verb.add_argument("--text_column", metavar="NAME", help="column of the texts in a file (default: the run's)")
@@ -90,15 +90,20 @@ def _read(model: "LanguageModel", name: str, arguments: argparse.Namespace) -> l
 
 def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, texts: Sequence[str]) -> int:
     """Prints the scores of a file's texts, or of the command line's where `file` is ""; returns the exit code."""
-    code, all_scores = 0, []
+    from zoo.data.datasets import delimited
+
+    code, all_scores, skipped = 0, [], 0
+    are_lines = bool(file) and delimited.kind(Path(file)) == ".txt" and not arguments.whole
     for first in range(0, len(texts), _AT_ONCE):
         good = []
         for index in range(first, min(first + _AT_ONCE, len(texts))):
-            if not texts[index] and file.endswith(".txt"):
-                continue
             try:
-                model.ids(texts[index], least=2)
-                good.append(index)
+                tokens = len(model.ids(texts[index], least=0 if are_lines else 2))
+                # A line that is blank, or has a single token, is no mistake: there is nothing to predict.
+                if are_lines and (tokens < 2 or not texts[index].strip()):
+                    skipped += bool(texts[index])
+                else:
+                    good.append(index)
             except ZooError as error:
                 place = f"{file}[{index}]" if file else f"text {index + 1}"
                 code = max(code, fail(type(error)(f"{place}: {error}")))
@@ -110,6 +115,8 @@ def _texts(model: "LanguageModel", arguments: argparse.Namespace, file: str, tex
                 print(strict_json.dumps(about | _object(model, score, arguments.stride)))
             else:
                 _print(file and f"{file}[{index}]", texts[index], score)
+    if skipped:
+        tell([f"{file}: {skipped} line{'s' * (skipped != 1)} skipped, blank or of one token: nothing to predict"])
     if len(all_scores) > 1 and not arguments.json:
         print(f"{file or 'together'}: {len(all_scores)} texts\t{_numbers(all_scores)}")
     return code

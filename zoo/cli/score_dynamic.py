@@ -89,12 +89,13 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
     texts += [(name, {"file": name}, functools.partial(text_files.content, Path(name))) for name in arguments.files]
     for title, origin, read in texts:
         try:
-            ids = model.ids(read(), least=2)
+            text = read()
+            ids = model.ids(text, least=2)
             evaluated = evaluation.evaluate(ids)
         except ZooError as error:
             code = max(code, fail(type(error)(f"{title}: {error}")))
             continue
-        answer = report(model, ids, evaluated, evaluation.settings)
+        answer = report(model, text, ids, evaluated, evaluation.settings)
         if arguments.json:
             print(strict_json.dumps(origin | answer))
         else:
@@ -102,9 +103,11 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
     return code
 
 
-def report(model: "LanguageModel", ids: Any, evaluated: "Evaluated", settings: "DynamicConfig") -> dict[str, Any]:
+def report(
+    model: "LanguageModel", text: str, ids: Any, evaluated: "Evaluated", settings: "DynamicConfig"
+) -> dict[str, Any]:
     """The JSON object of a text: scores of the three ways, the mixture's gain with its interval, settings and trace."""
-    scores = {name: model.scored(ids, getattr(evaluated, name)) for name in _WAYS}
+    scores = {name: model.scored(text, ids, getattr(evaluated, name)) for name in _WAYS}
     gain, size = dict(zip(("", "_low", "_high"), evaluated.gain())), scores["static"].bytes
     units = {"nats_per_token": 1.0} | ({"bits_per_byte": len(evaluated.static) / size / math.log(2)} if size else {})
     return {
@@ -161,9 +164,9 @@ def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
     run = folders.read_run(workdir, config_required=False)
     if "dataset" not in run.config:
         raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no training text; use --optimizer=sgd")
-    path = str(run.path("train_file")) if run.config.get("train_file") else ""
+    paths = [str(run.path(name)) if run.config.get(name) else "" for name in ("train_file", "eval_file", "test_file")]
     try:
-        text = running_text.load(run.config["dataset"], path).train
+        text = running_text.load(run.config["dataset"], *paths).train
     except BadInput as error:
         raise BadInput(f"--optimizer=rms measures gradients on the run's training text: {error}") from None
     # A token has at least one character.

@@ -27,6 +27,9 @@ def finish(context: RunContext, state: RunState) -> dict[str, float]:
             result |= context.experiment.baseline()
             _write(context, result)
         _print_tests(context, state, result)
+        if context.experiment.conclusion is not None:
+            for line in context.experiment.conclusion(result):
+                context.reporter.progress.say(line)
     return result
 
 

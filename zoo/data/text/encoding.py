@@ -17,7 +17,7 @@ __all__ = ["CUTS", "Encoded", "cache_folder", "encoded", "padded", "trained", "w
 
 CUTS = ("head", "tail", "head_tail")
 # Part of the name of every cached file: raised when the meaning of the files changes.
-_FORMAT = b"1"
+_FORMAT = b"2"
 
 
 def trained(

@@ -117,9 +117,12 @@ class Tokenizer:
         # Byte-level pieces are written with one character per byte.
         is_bytes = type(self._library.pre_tokenizer).__name__ == "ByteLevel"
         table = tokenizer_training.bytes_of_characters() if is_bytes else None
+        spelled = {} if is_bytes else {token: bytes([byte]) for byte, token in enumerate(tokenizer_training.BYTES)}
         for token, id in self._library.get_vocab(with_added_tokens=True).items():
             if token not in tokenizer_training.SPECIAL:
-                bytes_of[id + self._shift] = bytes(map(table.__getitem__, token)) if table else token.encode()
+                bytes_of[id + self._shift] = (
+                    bytes(map(table.__getitem__, token)) if table else spelled.get(token) or token.encode()
+                )
         return bytes_of
 
     def byte_counts(self) -> np.ndarray:
@@ -185,14 +188,15 @@ def train(texts: Sequence[str], kind: str, vocabulary_size: int) -> Tokenizer:
         kind: for classifiers, with letters lower-cased and characters normalised (NFKC): "wordpiece" as in BERT (pieces
             of words; each Chinese character is a word), "bpe" (pieces that may be whole Chinese words), "word" (each
             Chinese character is a word) or "char". For language models, without normalisation: "byte", "character"
-            (characters that the training texts lack are lost) or "byte_bpe" as in GPT-2.
-        vocabulary_size: maximum number of ids, the five of `tokenizer_training.SPECIAL` included; small texts give
-            fewer.
+            (others than the frequent ones are spelled in bytes) or "byte_bpe" as in GPT-2; "known_character" has an
+            unknown token instead.
+        vocabulary_size: maximum number of ids, the five of `tokenizer_training.SPECIAL` included, but not the 256 bytes
+            of "character"; small texts give fewer.
 
     Raises:
         BadInput: an unknown kind, too small a vocabulary, or no text to learn from.
     """
-    if kind not in (*KINDS, *EXACT):
+    if kind not in (*KINDS, *EXACT, tokenizer_training.KNOWN_CHARACTERS):
         raise BadInput(f"tokenizer kind is {kind!r}: {errors.nearest(kind, (*KINDS, *EXACT))}")
     if vocabulary_size <= len(tokenizer_training.SPECIAL):
         raise BadInput(

@@ -11,6 +11,10 @@ from zoo.errors import BadInput
 KINDS = ("wordpiece", "bpe", "word", "char")
 # For language models: lossless; upper case, spaces and line ends are restored.
 EXACT = ("byte", "character", "byte_bpe")
+# Characters without a spelling of those that the training text lacks, which become [UNK]: as in runs before it existed.
+KNOWN_CHARACTERS = "known_character"
+# Tokens of bytes, as SentencePiece writes them (Kudo and Richardson, 2018).
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 # In the order of their ids; the last three are for Transformers.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Tokens that occur once become [UNK], which is trained on them.
@@ -23,6 +27,9 @@ _WORDS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^▁\p{L}\p{M}\p{N}]+"
 def train(texts: Sequence[str], kind: str, vocabulary_size: int) -> str:
     """The tokenizer.json of a tokenizer of one of `KINDS` or `EXACT`, see `tokenizer.train`."""
     texts = [valid_unicode(text) for text in texts]
+    if kind == "character":
+        return _characters(texts, vocabulary_size).to_str()
+    kind = "character" if kind == KNOWN_CHARACTERS else kind
     tokenizer = _untrained(kind)
     tokenizer.train_from_iterator(texts, _trainer(tokenizer, kind, texts, vocabulary_size), length=len(texts))
     if kind == "wordpiece":
@@ -89,6 +96,24 @@ def _exact(kind: str):
         tokenizer.pre_tokenizer = pre_tokenizers.FixedLength(length=1)
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "byte_bpe")
+    return tokenizer
+
+
+def _characters(texts: Sequence[str], size: int):
+    """Characters by frequency, and the 256 bytes that spell all others in UTF-8.
+
+    Characters that occur once are spelled, too: so the model learns how probable a character is that it does not know
+    (the share of those that occur once; Good, 1953), and that the bytes are what follows.
+    """
+    points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    counts = np.bincount(points)
+    points = np.flatnonzero(counts >= _MIN_FREQUENCY)
+    known = map(chr, points[np.argsort(-counts[points], kind="stable")][: size - len(SPECIAL)].tolist())
+    tokens = [*SPECIAL, *BYTES, *known]
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], byte_fallback=True))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.FixedLength(length=1)
+    tokenizer.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
     return tokenizer
 
 

@@ -1,5 +1,6 @@
 """A trained language model, loaded from its run's folder, that scores and generates texts."""
 
+import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,11 @@ class LanguageModel:
             least: fewest tokens allowed.
 
         Raises:
-            BadInput: the text has fewer tokens, or characters that are not in the vocabulary.
+            BadInput: the text has fewer tokens.
         """
         if not isinstance(text, str):
             raise BadInput(f"a text is {text!r:.60}: expected a string")
         ids = running_text.stored(text, self.tokenizer, None) if self.by_line else self.tokenizer.encode([text]).ids
-        if self._pieces is not None:
-            self._check_vocabulary(text, ids)
         if len(ids) < least:
             expected = "one token or more, as the model continues a prompt"
             expected = expected if least == 1 else f"{least} tokens or more, as the first one is not predicted"
@@ -69,6 +68,10 @@ class LanguageModel:
 
         The first token is not predicted, as the models have no start token. Where several sequences of word pieces
         spell a text, the tokenizer's own is scored.
+
+        Each text has a probability: characters that a tokenizer of characters does not know are spelled in bytes, as in
+        training with --byte_fallback. Other models have an unknown token instead; to its probability comes that of the
+        character's bytes, 1 / 256 each (`TextScore.unknown` counts such tokens).
 
         Args:
             texts: any number of texts, of two tokens or more each.
@@ -85,17 +88,21 @@ class LanguageModel:
         stride = self.stride(stride)
         ids = [self.ids(text, least=2) for text in texts]
         values = self._scorer.log_probabilities(ids, stride or 0)
-        return [self.scored(*one) for one in zip(ids, values)]
+        return [self.scored(*one) for one in zip(texts, ids, values)]
 
-    def scored(self, ids: np.ndarray, values: np.ndarray) -> TextScore:
-        """The score from tokens `[tokens]` and the log-probabilities `[tokens - 1]` of all but the first."""
-        unknown = self.tokenizer.unknown()
-        lost = int(np.count_nonzero(ids == unknown)) if unknown is not None else 0
+    def scored(self, text: str, ids: np.ndarray, values: np.ndarray) -> TextScore:
+        """The score of a text from its `ids` `[tokens]` and log P `[tokens - 1]` of all tokens but the first."""
+        lost = self._unknown(ids)
         if self._pieces is None:
-            return TextScore(tuple(self.tokenizer.token(id) for id in ids), values, None, lost)
-        pieces = [self._pieces[id] for id in ids]
+            return TextScore(tuple(self.tokenizer.token(id) for id in ids), values, None, len(lost))
+        pieces, values = [self._pieces[id] for id in ids], values.copy()
+        for place in lost:
+            # Only a tokenizer of characters has an unknown token here, so a token's index is its character's.
+            pieces[place] = text[place].encode()
+            if place:
+                values[place - 1] -= len(pieces[place]) * math.log(256)
         tokens = tuple(piece.decode("utf8", "backslashreplace") for piece in pieces)
-        return TextScore(tokens, values, sum(map(len, pieces[1:])), lost)
+        return TextScore(tokens, values, sum(map(len, pieces[1:])), len(lost))
 
     def stride(self, requested: int | None = None) -> int | None:
         """The stride of scoring: the requested one, or half the context; None for an LSTM.
@@ -146,18 +153,21 @@ class LanguageModel:
                 "the model's tokenizer changes texts (lower case, spaces), so tokens cannot be decoded to text: "
                 f"expected a model with one of {', '.join(tokenizer.EXACT)}, as experiments.language_model trains"
             )
-        return self.ids(prompt), self._pieces
-
-    def _check_vocabulary(self, text: str, ids: np.ndarray) -> None:
-        lost = np.flatnonzero(ids == self.tokenizer.unknown()) if self.tokenizer.unknown() is not None else []
+        ids = self.ids(prompt)
+        lost = self._unknown(ids)
         if len(lost):
-            # Only a tokenizer of characters has an unknown token here, so a token's index is its character's.
-            others = len({text[index] for index in lost}) - 1
+            others = len({prompt[index] for index in lost}) - 1
             more = f" (and {others} more)" if others else ""
             raise BadInput(
-                f"the text has {text[lost[0]]!r} at character {lost[0]}{more}, which is not in the vocabulary: remove "
-                "it, or train with --tokenizer=byte"
+                f"the prompt has {prompt[lost[0]]!r} at character {lost[0]}{more}, which is not in the vocabulary of "
+                "this run, so the model cannot read it: remove it, or train again (--byte_fallback spells it in bytes)"
             )
+        return ids, self._pieces
+
+    def _unknown(self, ids: np.ndarray) -> np.ndarray:
+        """Indices of the tokens that are not in the vocabulary."""
+        unknown = self.tokenizer.unknown()
+        return np.flatnonzero(ids == unknown) if unknown is not None else np.zeros(0, np.int64)
 
 
 def load(workdir: str | Path) -> LanguageModel:

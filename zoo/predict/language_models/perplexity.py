@@ -25,7 +25,8 @@ class TextScore(NamedTuple):
 
     Attributes:
         tokens: the text of each token; the first one is not predicted, as the models have no start token.
-        log_probabilities: float64 `[tokens - 1]`, log P in nats of each token but the first, after those before it.
+        log_probabilities: float64 `[tokens - 1]`, log P in nats of each token but the first, after those before it; of
+            an unknown character that of its bytes, see `LanguageModel.score`.
         bytes: number of bytes of the predicted tokens; None if the tokenizer changes texts, so that it is uncertain.
         unknown: number of tokens that are not in the vocabulary.
     """
