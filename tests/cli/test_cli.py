@@ -302,7 +302,7 @@ def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_pat
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 3), np.float32), y=np.zeros(3, int))
     cases = {
         (named,): "has no column 'answer', it has a, b, c, kind, w: give the one with --label_column",
-        (named, "--label_column=Kind"): "did you mean kind? Give it with --label_column",
+        (named, "--label_column=Kinds"): "'Kinds'",
         (known, "--weight_column=w"): "has no column 'w'",
         (known, "--weight_column=a"): "--weight_column is 'a', which the model reads as a feature",
         (tmp_path / "x.npz", "--label_column=answer"): "--label_column is for tables",
@@ -447,8 +447,8 @@ def test_a_data_set_that_does_not_fit(workdir, digits, tmp_path, capsys):
     cases = {
         "mnist_5k": "shape (500, 28, 28), expected [n, 8, 8]",
         "digit": "did you mean digits?",
-        tmp_path / "many.npz": "label 10, expected 0 to 9",
-        tmp_path / "negative.npz": "label -1, expected 0 to 9",
+        tmp_path / "many.npz": "label 10 at example 10; expected 0 to 9",
+        tmp_path / "negative.npz": "label -1",
         tmp_path / "names.csv": "has the classes 'digit 0', 'digit 1'",
         tmp_path / "missing.npz": "no such file",
     }

@@ -38,6 +38,16 @@ def test_unknown_flag(tmp_path):
     assert "Unknown command line flag 'learning_rat'. Did you mean: learning_rate" in last(done.stderr)
 
 
+def test_what_the_system_refuses_is_one_line(tmp_path):
+    """Closed streams are no harm either."""
+    words = [sys.executable, "-m", "experiments.mlp_classifier", f"--dataset={'x' * 300}", "--steps=1"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+    command = ["bash", "-c", 'exec "$@" <&- >&-', "bash", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert last(done.stderr).startswith("mlp_classifier: ") and "File name too long" in last(done.stderr)
+
+
 def test_two_devices_and_a_flag_file(tmp_path):
     """A run on two logical CPUs, repeated from its flag file in another folder on one: the same numbers."""
     options = ["--dataset=digits", "--steps=20", "--dropout=0.2", "--hidden=16", "--batch_size=33"]

@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags
 
 from zoo import config as configs
-from zoo import flag_values, strict_json
+from zoo import failures, flag_values, strict_json
 from zoo.errors import BadInput, ZooError, unforeseen
 from zoo.names import escaped
 from zoo.training import flag_help, flag_parsing, signals
@@ -30,6 +30,7 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
         config_class: dataclass whose fields become flags.
         workdir: default of `--workdir`.
     """
+    failures.complete_streams()
     configs.define_flags(config_class, workdir)
     flags.DEFINE_boolean("traceback", False, flag_help.TRACEBACK)
 
@@ -65,8 +66,10 @@ def _fail(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         raise error
     program, full = Path(sys.argv[0]).stem, flags.FLAGS.traceback
-    if isinstance(error, ZooError):
-        text, code = "; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
+    refusal = failures.refused(error) if isinstance(error, OSError) else ""
+    if isinstance(error, ZooError) or refusal:
+        text = "; ".join([refusal or str(error), *getattr(error, "__notes__", ())])
+        code = BadInput.exit_code if refusal else error.exit_code
         if full:
             traceback.print_exception(error)
     elif isinstance(error, KeyboardInterrupt):
