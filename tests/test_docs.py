@@ -259,6 +259,7 @@ def test_commands_are_legal(name, capsys):
 def known_flags():
     fields = [field for _, kind in CONFIGS.values() for field in kind.__dataclass_fields__.values()]
     names = {field.name for field in fields} | {field.metadata.get("alias") for field in fields}
+    names |= {f"no{field.name}" for field in fields if "bool" in str(field.type)}
     actions = [action for verb in main._parser()[1].choices.values() for action in verb._actions]
     options = {option for action in actions for option in action.option_strings}
     programs = *(ROOT / "benchmarks").rglob("*.py"), ROOT / "notebooks" / "pair.py"
