@@ -95,13 +95,10 @@ def forward(
 ) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy of the classes, or half the squared error of the standardised values.
 
-    Where the model adds n-gram logits, training adds those of models that have not learned from the text to `alone`,
-    the encoder without that layer.
+    Where the model has n-gram logits, `alone` is the encoder without them, which learns alone: beside logits that
+    explain the training texts it would learn nothing.
     """
-    if training and "ngrams" in batch:
-        logits = alone(_inputs(batch), training=training) + batch["ngrams"]
-    else:
-        logits = model(_inputs(batch), training=training)
+    logits = (alone if training and alone is not None else model)(_inputs(batch), training=training)
     labels = batch["y"]
     if values:
         error = logits[:, 0] - labels
@@ -139,7 +136,7 @@ def build(config: FinetuneConfig) -> Experiment:
     shape = encoder_config.network_shape(config, origin, tokenizer)
     if config.ngrams is None:
         config = config.filled(ngrams=origin is None and not values)
-    ngrams, held_out = _ngrams(config, dataset, tokenizer, shape, cache, notes) if config.ngrams else (None, None)
+    ngrams = _ngrams(config, dataset, tokenizer, shape, cache, notes) if config.ngrams else None
     model = encoder_heads.classifier(
         encoder_config.make_encoder(config, origin, shape, notes),
         1 if values else len(dataset.classes),
@@ -153,8 +150,6 @@ def build(config: FinetuneConfig) -> Experiment:
     for name, part in (("train", dataset.train), ("eval", dataset.validation), ("test", dataset.test)):
         columns = _columns(config, part.texts, tokenizer, cache, notes)
         labels = ((part.labels - centre) / scale).astype(np.float32) if values else part.labels
-        if name == "train" and ngrams:
-            columns["ngrams"] = held_out
         batches[name] = bucketed(columns | {"y": labels}, config.batch_size, config.seed if name == "train" else None)
     info = {
         "task": config.task,
@@ -174,7 +169,7 @@ def build(config: FinetuneConfig) -> Experiment:
             forward,
             values=values,
             smoothing=config.label_smoothing,
-            alone=encoder_heads.without_ngrams(model),
+            alone=encoder_heads.without_ngrams(model) if ngrams else None,
         ),
         train=batches["train"],
         evals={"eval": batches["eval"]},
@@ -204,7 +199,7 @@ def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) 
     lengths = columns.pop("length")
     # No wider than the column: the position table may end there.
     widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
-    sequences = [name for name, column in columns.items() if column.ndim == 2 and name != "ngrams"]
+    sequences = [name for name, column in columns.items() if column.ndim == 2]
     return Batches(columns, batch_size, seed, lengths, widths, sequences)
 
 
@@ -240,7 +235,7 @@ def _columns(config: FinetuneConfig, texts: list[str], tokenizer, cache, notes: 
 
 
 def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cache, notes: list[str]):
-    """The layer of n-gram logits, and what it says of each training text without having learned from it."""
+    """The layer of n-gram logits, fitted to the training texts."""
     if config.task == "regression":
         raise BadInput("--ngrams with --task=regression: they are for classes; leave it out")
     train, excluded = dataset.train, tuple(special_tokens.from_tokenizer(tokenizer))
@@ -248,7 +243,7 @@ def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cach
     order = ngram_fit.order_of(train.texts)
     arguments = shape.vocabulary, len(dataset.classes), order, excluded
     weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
-    return weights.layer(shape.vocabulary, order, excluded), weights.held_out
+    return weights.layer(shape.vocabulary, order, excluded)
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

@@ -50,15 +50,15 @@ from zoo.training.lstm_config import LstmConfig
 _TEST_EVERY = 10
 
 
-def forward(model, batch, training: bool, network=None, penalties=(0.0, 0.0)) -> dict[str, Term | Output]:
+def forward(
+    model, batch, training: bool, network=None, penalties=(0.0, 0.0), has_ngrams: bool = False
+) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy of the classes; in training also penalties on the activations."""
     penalised = training and any(penalties)
     tokens, labels = batch["tokens"], batch["y"]
-    held_out = batch.get("ngrams")
-    if penalised or (training and held_out is not None):
-        # The LSTM alone, without the layer of n-grams, which would fit what it was fitted to.
+    if penalised or (training and has_ngrams):
+        # The LSTM alone: beside the n-grams, which explain the training texts, it would learn nothing.
         logits, outputs = network.inner(tokens, training=training)
-        logits = logits if held_out is None else logits + held_out
     else:
         logits = model(tokens, training=training)
     if logits.shape[-1] == 1:
@@ -138,7 +138,7 @@ def build(config: LstmConfig) -> Experiment:
     ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
-    ngrams, held_out = _ngrams(config, dataset, ids, rows, cache, notes) if config.ngrams else (None, None)
+    ngrams = _ngrams(config, dataset, ids, rows, cache, notes) if config.ngrams else None
     network = _network(config, rows, len(dataset.classes), implementation, ngrams)
     if learns_words:
         texts = {
@@ -156,10 +156,10 @@ def build(config: LstmConfig) -> Experiment:
         }
         if ngrams:
             train = encoding.padded(ids(dataset.train.texts), config.max_length, config.cut)
-            columns["train"] = {**train, "y": dataset.train.labels, "ngrams": held_out}
+            columns["train"] = {**train, "y": dataset.train.labels}
     batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
     penalties = config.activation_penalty, config.slowness_penalty
-    task = functools.partial(forward, network=network, penalties=penalties)
+    task = functools.partial(forward, network=network, penalties=penalties, has_ngrams=ngrams is not None)
     info = {"input": "text", "max_length": config.max_length, "cut": config.cut}
     info |= {"max_length": config.ngram_tokens} if ngrams else {}
     if learns_words:
@@ -235,14 +235,14 @@ def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
 
 
 def _ngrams(config: LstmConfig, dataset, ids, rows: int, cache, notes: list[str]):
-    """The layer of n-gram logits, and what it says of each training text without having learned from it."""
+    """The layer of n-gram logits, fitted to the training texts."""
     if config.objective == "language_model":
         raise BadInput("--ngrams with --objective=language_model: they are for classes; leave it out")
     train = dataset.train
     tokens = encoding.padded(ids(train.texts), config.ngram_tokens, config.cut)["tokens"]
     order = ngram_fit.order_of(train.texts)
     weights = ngram_fit.fit(tokens, train.labels, rows, len(dataset.classes), order, cache=cache, notes=notes)
-    return weights.layer(rows, order), weights.held_out
+    return weights.layer(rows, order)
 
 
 def _network(

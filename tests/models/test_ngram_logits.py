@@ -1,4 +1,4 @@
-"""N-gram logits: scikit-learn's own TF-IDF model, cross-fitted logits, conversion, and what each token adds."""
+"""N-gram logits: scikit-learn's own TF-IDF model, scale, mixture, conversion, and what each token adds."""
 
 import keras
 import numpy as np
@@ -38,12 +38,11 @@ def fitted(request):
 
 
 def test_learns(fitted):
-    _, layer, weights, _, _ = fitted
+    layer = fitted[1]
     tokens, labels = texts(400, max(layer.outputs, 2), seed=1)
     logits = layer(tokens).numpy()
     right = (logits[:, 0] > 0 if layer.outputs == 1 else logits.argmax(1)) == labels
     assert right.mean() > 0.75
-    assert weights.held_out.shape == (300, layer.outputs)
 
 
 def test_first_model_is_tfidf_with_logistic_regression(fitted):
@@ -68,19 +67,20 @@ def test_first_model_is_tfidf_with_logistic_regression(fitted):
         assert max(slopes) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_held_out_logits_come_from_the_other_folds():
-    """Random labels: a model is perfect on what it has learned from, and no better than chance on the other folds."""
+def test_the_scale_is_that_of_texts_that_were_not_learned_from():
+    """Random labels: a model is perfect on what it has learned from, yet its logits must not be certain of anything."""
     draw = np.random.default_rng(0)
     tokens, labels = draw.integers(1, VOCABULARY, (200, TIME)).astype(np.int32), draw.integers(0, 2, 200)
-    weights = ngram_fit.fit(tokens, labels, VOCABULARY, 2)
-    assert ((weights.held_out[:, 0] > 0) == labels).mean() < 0.65
+    layer = ngram_fit.fit(tokens, labels, VOCABULARY, 2).layer(VOCABULARY)
+    logits = layer(tokens).numpy()[:, 0]
+    assert ((logits > 0) == labels).mean() > 0.8 and np.abs(logits).max() < 1.5
 
 
 def test_texts_without_an_error_are_not_certain():
-    """Held-out texts that are all right would let the scale grow without end."""
+    """Texts of other folds that are all right would let the scale grow without end."""
     labels = np.arange(200, dtype=np.int32) % 2
     tokens = np.repeat(labels[:, None] + 1, 4, axis=1).astype(np.int32)
-    logits = ngram_fit.fit(tokens, labels, 5, 2).held_out[:, 0]
+    logits = ngram_fit.fit(tokens, labels, 5, 2).layer(5)(tokens).numpy()[:, 0]
     assert ((logits > 0) == labels).all() and np.abs(logits).max() < np.log(200) + 1
 
 
@@ -94,6 +94,13 @@ def test_saved_and_loaded(fitted, tmp_path):
     network, _, _, tokens, _ = fitted
     network.model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(tokens), network.model(tokens))
+
+
+def test_the_mixture(fitted):
+    """A third of the network's logits, two thirds of the n-grams'."""
+    network, layer, _, tokens, _ = fitted
+    expected = network.inner(tokens)[0] / 3 + layer(tokens) * (2 / 3)
+    np.testing.assert_allclose(network.model(tokens), expected, atol=1e-5)
 
 
 def test_the_lstm_reads_the_first_tokens_only(fitted):

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from zoo.models.layers import Dropout
-from zoo.models.ngram_logits import NgramLogits
+from zoo.models.ngram_logits import NgramLogits, with_ngrams
 from zoo.models.transformer import Norm
 
 HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams")
@@ -30,7 +30,7 @@ def classifier(
         classes: number of classes; 1 for a regression, whose one logit is the value.
         pooling: the "first" token's output through a Dense layer with tanh (Devlin et al., 2019), or the "mean" of all.
         dropout: dropout rate before the last layer.
-        ngrams: a layer whose logits are added; None: none.
+        ngrams: a layer whose logits are mixed with the encoder's, see `with_ngrams`; None: none.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: expected one of {', '.join(POOLINGS)}")
@@ -38,14 +38,12 @@ def classifier(
     pooled = Dropout(dropout, name="head_dropout")(pooled) if dropout else pooled
     logits = _dense(1 if classes <= 2 else classes, "head", dtype="float32")(pooled)
     if ngrams is not None:
-        logits = keras.layers.Add(dtype="float32", name="logits")([logits, ngrams(encoder.inputs[0])])
+        logits = with_ngrams(logits, ngrams(encoder.inputs[0]))
     return keras.Model(encoder.input, logits)
 
 
 def without_ngrams(classifier: keras.Model) -> keras.Model:
-    """The classifier without the n-gram logits that `classifier` has added; itself where it has none."""
-    if all(layer.name != "ngrams" for layer in classifier.layers):
-        return classifier
+    """The network of a `classifier` with n-gram logits, without these."""
     return keras.Model(classifier.input, classifier.get_layer("head").output)
 
 

@@ -6,7 +6,7 @@ import keras
 
 from zoo.models.layers import Dropout
 from zoo.models.lstm_layers import Guesses, Lengths, Lstm, Pool, TokenEmbedding, VariationalDropout
-from zoo.models.ngram_logits import FirstTokens, NgramLogits
+from zoo.models.ngram_logits import FirstTokens, NgramLogits, with_ngrams
 
 
 class Network(NamedTuple):
@@ -61,7 +61,7 @@ def classifier(
         embedding_dropout: fraction of the words that are dropped.
         weight_dropout: dropout rate of the recurrent matrices.
         implementation: one of `lstm_layers.IMPLEMENTATIONS`.
-        ngrams: a layer whose logits are added; None: none.
+        ngrams: a layer whose logits are mixed with the LSTM's, see `with_ngrams`; None: none.
         recurrent_length: the LSTM reads the first so many tokens, the n-grams all of them; 0: both read all.
 
     Returns:
@@ -78,7 +78,7 @@ def classifier(
     logits = keras.layers.Dense(1 if classes == 2 else classes, dtype="float32", name="head")(pooled)
     inner = keras.Model(tokens, [logits, outputs])
     if ngrams is not None:
-        logits = keras.layers.Add(dtype="float32", name="logits")([logits, ngrams(tokens)])
+        logits = with_ngrams(logits, ngrams(tokens))
     return Network(keras.Model(tokens, logits), inner)
 
 

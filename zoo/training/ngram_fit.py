@@ -25,23 +25,19 @@ _MANY = 5_000
 # Logit of a class that all texts of a fold have, or none.
 _CERTAIN = 5.0
 # Part of the name of a cached file: raised when the fit changes.
-_FORMAT = b"2"
+_FORMAT = b"3"
 
 
 class NgramWeights(NamedTuple):
-    """Weights of a `NgramLogits` layer, and its logits for texts that it was not fitted to.
+    """Weights of a `NgramLogits` layer.
 
     Attributes:
-        table: float32 `[features, 1 + 3 * outputs]`; see `NgramLogits`.
+        table: float32 `[features, 1 + 3 * outputs]`.
         bias: float32 `[outputs]`.
-        held_out: logits of each training text by models fitted to the other folds (cross-fitting), float32
-            `[texts, outputs]`: what a network beside the layer may learn from, as the layer's own logits of the texts
-            that it was fitted to are nearly perfect (stacked generalization; Wolpert, 1992).
     """
 
     table: np.ndarray
     bias: np.ndarray
-    held_out: np.ndarray
 
     def layer(self, vocabulary: int, order: int = 2, excluded: Sequence[int] = ()) -> ngram_logits.NgramLogits:
         """The layer "ngrams" with these weights; the arguments are those of `fit`."""
@@ -110,19 +106,17 @@ def _fit(tokens: np.ndarray, labels: np.ndarray, classes: int, maker: _Features)
     texts, size = features.shape
     counts = np.asarray(features.sum(axis=0)).ravel()  # [features]
     used = np.flatnonzero(counts >= least)
-    table, bias, held_out = np.zeros((size, 1 + 3 * outputs)), np.zeros(outputs), np.zeros((texts, outputs))
+    table, bias = np.zeros((size, 1 + 3 * outputs)), np.zeros(outputs)
     if len(used):
         data = _Data(features[:, used], labels, _targets(labels, outputs))
         inverse = np.log((1 + texts) / (1 + counts[used])) + 1
         parts = [_chosen(data, lambda features, target: inverse), _chosen(data, _log_count_ratio)]
-        held_out = sum(part.held_out for part in parts)
-        scale = _scale(held_out, labels)
-        held_out *= scale
+        scale = _scale(sum(part.held_out for part in parts), labels)
         bias = scale * sum(part.model.bias for part in parts)
         first, second = (part.model for part in parts)
         columns = [inverse[:, None], scale * first.values * first.weights, second.values]
         table[used] = np.concatenate([*columns, scale * second.values * second.weights], axis=1)
-    return {"table": table.astype(np.float32), "bias": bias.astype(np.float32), "held_out": held_out.astype(np.float32)}
+    return {"table": table.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
 class _Data(NamedTuple):

@@ -145,7 +145,7 @@ class Explainer:
         shares, logit, baseline, steps = self._integrated(ids, direction)
         for layer in self._ngrams:
             # Linear in the tokens, and constant along the path of their vectors: what each token adds is exact.
-            added = ngram_logits.contributions(layer, ids[0]) @ direction
+            added = (1 - ngram_logits.NETWORK_SHARE) * ngram_logits.contributions(layer, ids[0]) @ direction
             shares, baseline = shares + added, baseline - float(added.sum())
         shares = shares[: len(row)].tolist()
         share_of = dict(zip(read.tolist(), shares if frame is None else shares[1:-1]))

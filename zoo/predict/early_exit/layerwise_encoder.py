@@ -10,7 +10,7 @@ import tensorflow as tf
 from zoo.errors import BadInput
 from zoo.models import encoder_heads, transformer
 from zoo.models.layers import Dropout
-from zoo.models.ngram_logits import NgramLogits
+from zoo.models.ngram_logits import NETWORK_SHARE, NgramLogits
 from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
@@ -48,6 +48,7 @@ class LayerwiseEncoder:
     Attributes:
         layers: number of encoder layers.
         width: width of a token's hidden state.
+        share: weight of the head's logits beside those of n-grams; 1 where there are none.
 
     Raises:
         BadInput: the model is of another kind, or has only one layer.
@@ -59,6 +60,8 @@ class LayerwiseEncoder:
         self.layers = len(self._blocks)
         _check(model, self.layers)
         self.width = self._layer("embedding").width
+        self._has_ngrams = "ngrams" in self._names
+        self.share = NETWORK_SHARE if self._has_ngrams else 1.0
         self._ngrams = CompiledPrograms(lambda tokens: self._layer("ngrams")(tokens))
         self._programs = [CompiledPrograms(self._part(number)) for number in range(self.layers)]
 
@@ -80,8 +83,8 @@ class LayerwiseEncoder:
         return self._run(number, list(hidden))
 
     def last_layer(self, hidden: Hidden) -> np.ndarray:
-        """Runs the last layer and the head: the model's output without n-gram logits, float32 `[rows, logits]`."""
-        return self._programs[-1](list(hidden)).numpy().astype(np.float32)
+        """Runs the last layer and the head: the head's share in the model's logits, float32 `[rows, logits]`."""
+        return self._programs[-1](list(hidden)).numpy().astype(np.float32) * np.float32(self.share)
 
     def all_layers(
         self, predictor: TextClassifier, texts: Sequence[Example]
@@ -109,10 +112,10 @@ class LayerwiseEncoder:
         return pooled, ngrams, logits
 
     def ngrams(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """The n-gram logits that the model adds to its head's, float32 `[rows, logits]`; zeros where it has none."""
-        if "ngrams" not in self._names:
+        """The share of the n-grams in the model's logits, float32 `[rows, logits]`; zeros where it has none."""
+        if not self._has_ngrams:
             return np.zeros((len(inputs[0]), self._model.output_shape[-1]), np.float32)
-        return self._ngrams(tf.constant(inputs[0])).numpy()
+        return self._ngrams(tf.constant(inputs[0])).numpy() * np.float32(1 - NETWORK_SHARE)
 
     def _run(self, number: int, inputs: list[tf.Tensor]) -> tuple[Hidden, np.ndarray]:
         x, mask, pooled = self._programs[number](inputs)
@@ -151,6 +154,7 @@ _KINDS = (
     Dropout,
     keras.layers.Dense,
     NgramLogits,
+    keras.layers.Rescaling,
     keras.layers.Add,
 )
 

@@ -129,7 +129,7 @@ class TransformerExit(EarlyExit):
         self._predictor, self._exits, self._encoder = predictor, exits, LayerwiseEncoder(predictor.model)
         super().__init__(self._encoder.layers)
         pooled, ngrams, _ = self._encoder.all_layers(predictor, source.examples)
-        logits = [exits.logits(number, each) + two_class_logits(ngrams) for number, each in enumerate(pooled)]
+        logits = [self._exit_logits(number, each, ngrams) for number, each in enumerate(pooled)]
         fitted, tested = stopping_rule.parts(len(source.labels))
         self._calibrations = [temperature_scaling.temperature(each[fitted], source.labels[fitted]) for each in logits]
         full = source.logits[tested]
@@ -169,7 +169,7 @@ class TransformerExit(EarlyExit):
         ngrams = self._encoder.ngrams(inputs)[: len(chosen)]
         parts = [hidden]
         for number, calibration in enumerate(self._calibrations):
-            logits = calibration.logits(self._exits.logits(number, pooled[rows]) + two_class_logits(ngrams[left]))
+            logits = calibration.logits(self._exit_logits(number, pooled[rows], ngrams[left]))
             scores = exit_scores.scores(temperature_scaling.identity(logits.shape[1]).apply(logits), left)
             leave = scores > self.stopping.threshold
             outputs[chosen[left[leave]]], depths[chosen[left[leave]]] = logits[leave], number + 1
@@ -186,6 +186,10 @@ class TransformerExit(EarlyExit):
         if len(wrong):
             raise NonFinite(f"the model's output for text {wrong.min()} is not finite; expected a trained model")
         outputs[chosen[left]] = two_class_logits(logits)
+
+    def _exit_logits(self, number: int, pooled: np.ndarray, ngrams: np.ndarray) -> np.ndarray:
+        """Logits `[rows, classes]` after a layer, mixed with those of n-grams as the model mixes its last ones."""
+        return self._encoder.share * self._exits.logits(number, pooled) + two_class_logits(ngrams)
 
 
 def compacted(parts: list[Hidden], rows: np.ndarray) -> tuple[list[Hidden], np.ndarray]:
