@@ -155,7 +155,7 @@ news = tagging.load("people_daily/names")
 tags = TagConfig(
     train_file=write("train.conll", news.train, 4000), eval_file=write("dev.conll", news.validation, 500),
     test_file=write("test.conll", news.test, 1000), epochs=0, steps=80 if QUICK else 600, preset="tiny", context=64,
-    learning_rate=1e-3, baseline=True,
+    learning_rate=1e-3, baseline=True, recipe="plain",
 )  # fmt: skip
 tagged = zoo.run(bert_tag.build, tags, runs / "tagger")
 print({name: round(value, 3) for name, value in tagged.items() if name in ("test/f1", "test/f1_low", "test/f1_high")})

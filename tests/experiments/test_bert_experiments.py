@@ -79,6 +79,7 @@ def documents(folder, **changes):
 
 def tags(folder, **changes):
     given = {"train_file": str(folder / "tags.conll"), "learning_rate": 1e-2, "epochs": 0, "steps": 60}
+    given["recipe"] = "plain"
     return TagConfig(**SIZE | {"batch_size": 16, "dropout": 0.0} | given | changes)
 
 
@@ -160,11 +161,48 @@ def test_fine_tuning_starts_from_a_folder(folder, tmp_path):
     assert about["shape"]["vocabulary"] == given.shape.vocabulary and about["shape"]["dropout"] == 0.0
 
 
-def test_tags(folder, tmp_path):
-    found = zoo.run(bert_tag.build, tags(folder, steps=120, baseline=True), tmp_path)
+def test_tags(folder, tmp_path, capsys):
+    found = zoo.run(bert_tag.build, tags(folder, steps=120, recipe="auto"), tmp_path)
+    said = capsys.readouterr()
+    assert "entity F1 on the test sentences: " in said.out + said.err
+    assert json.loads((tmp_path / "run.json").read_text())["config"]["metric"] == "f1"
     assert found["test/f1"] > 0.9 and found["test/f1/LOC"] > 0.9 and found["test/baseline_f1"] > 0.9
     about = json.loads((tmp_path / "model.json").read_text())
     assert about["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"] and about["scheme"] == tagging.IOB2
+
+
+def _dataset(sentences, words=10, scheme=tagging.IOB2):
+    train = tagging.Sentences([["a"] * words] * sentences, [["O"] * words] * sentences)
+    return tagging.TaggingDataset(train, train, train, ("O", "B-X", "I-X"), scheme)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "expected"),
+    [
+        (_dataset(1350), {}, {"epochs": 24.0, "metric": "f1", "export": "best", "baseline": True}),
+        (_dataset(20), {}, {"epochs": 30.0, "baseline": True}),
+        (_dataset(40_000), {}, {"epochs": 3.0, "baseline": False}),
+        (_dataset(1350, scheme=tagging.PLAIN), {"epochs": 5.0}, {"epochs": 5.0, "metric": "accuracy"}),
+        (_dataset(1350), {"steps": 70}, {"epochs": 0.0, "steps": 70}),
+        (_dataset(1350), {"recipe": "plain"}, {"epochs": 3.0, "metric": "loss", "export": "auto", "baseline": False}),
+    ],
+)
+def test_the_recipe_of_a_tagger_follows_the_data(dataset, changes, expected):
+    config = TagConfig(**changes)
+    config = config.filled(**bert_tag.recipe_values(config, dataset))
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_a_tagger_says_when_the_linear_model_is_better():
+    config = TagConfig(recipe="plain")
+    result = {"test/f1": 0.051, "test/baseline_f1": 0.334}
+    between, few = bert_tag.conclusion(config, _dataset(1350), result)
+    assert between.endswith("5.1% for this network, 33.4% for the linear model")
+    assert few.startswith("1,350 training sentences are too few") and "--init_from=minilm" in few
+    assert "init_from" not in bert_tag.conclusion(config.replace(init_from="minilm"), _dataset(9), result)[1]
+    assert len(bert_tag.conclusion(config, _dataset(9), result | {"test/f1": 0.4})) == 1
+    accuracy = {"test/accuracy": 0.9, "test/baseline_accuracy": 0.8}
+    assert "accuracy on the test" in bert_tag.conclusion(config, _dataset(9, scheme=tagging.PLAIN), accuracy)[0]
 
 
 def test_a_long_tagged_sentence_is_read_in_several_rows(folder, tmp_path):
