@@ -37,7 +37,7 @@ from zoo.data.datasets import class_labels, extra_examples, text_classification,
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report, linear_baselines
+from zoo.metrics import evaluation_report, linear_baselines, text_comparison
 from zoo.models import encoder_heads
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
@@ -158,6 +158,10 @@ def build(config: FinetuneConfig) -> Experiment:
         "pair": bool(config.pair_column),
         **({"centre": centre, "scale": scale} if values else {}),
     }
+    comparison = text_comparison.TextComparison(
+        dataset, "a pretrained encoder (--init_from=minilm for English), or the linear model"
+    )
+    baseline = (lambda: linear_baselines.ridge(dataset)) if values else comparison.metrics
     show, projector_points = task_views.decoded(tokenizer.decode), None
     if not values:
         projector_points = feature_vectors.of_classes(
@@ -174,9 +178,7 @@ def build(config: FinetuneConfig) -> Experiment:
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        compute_metrics=evaluation_report.regression(scale, centre)
-        if values
-        else evaluation_report.classifier(dataset.classes),
+        compute_metrics=evaluation_report.regression(scale, centre) if values else comparison.compute_metrics,
         visualize=task_views.regression(show, scale, centre)
         if values
         else task_views.classifier(dataset.classes, texts=show),
@@ -185,9 +187,8 @@ def build(config: FinetuneConfig) -> Experiment:
         compile="islands",
         model_info=encoder_config.model_info(config, origin, shape, tokenizer) | info,
         files={folders.TOKENIZER: tokenizer.to_json()},
-        baseline=(lambda: (linear_baselines.ridge if values else linear_baselines.tfidf)(dataset))
-        if config.baseline
-        else None,
+        baseline=baseline if config.baseline else None,
+        conclusion=comparison.conclusion if config.baseline and not values else None,
         notes=notes,
         config=config,
         **encoder_config.initialization(config, origin, model),

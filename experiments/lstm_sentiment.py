@@ -39,7 +39,7 @@ from zoo.data import bucketing
 from zoo.data.datasets import extra_examples, text_classification
 from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report, linear_baselines
+from zoo.metrics import text_comparison
 from zoo.models import lstm, sampled_softmax
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
@@ -169,6 +169,9 @@ def build(config: LstmConfig) -> Experiment:
         info |= {"task": "language_model", "bidirectional": both}
     else:
         info |= {"task": "classification", "classes": list(dataset.classes)}
+    comparison = text_comparison.TextComparison(
+        dataset, "--recipe=wide, a pretrained encoder (experiments.bert_finetune --init_from), or the linear model"
+    )
     show, projector_points = task_views.decoded(words.decode), None
     if not learns_words:
         columns = batches["eval"].columns
@@ -182,14 +185,15 @@ def build(config: LstmConfig) -> Experiment:
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
         objective=("loss", "activation") if any(penalties) else ("loss",),
-        compute_metrics=_perplexity if learns_words else evaluation_report.classifier(dataset.classes),
+        compute_metrics=_perplexity if learns_words else comparison.compute_metrics,
         visualize=task_views.language(show) if learns_words else task_views.classifier(dataset.classes, texts=show),
         projector_points=projector_points,
         head=lstm.HEAD,
         compile=compile,
         model_info=info,
         files={folders.TOKENIZER: words.to_json()},
-        baseline=(lambda: linear_baselines.tfidf(dataset)) if config.baseline and not learns_words else None,
+        baseline=comparison.metrics if config.baseline and not learns_words else None,
+        conclusion=comparison.conclusion if config.baseline and not learns_words else None,
         notes=notes,
         config=config,
     )
