@@ -10,7 +10,7 @@ from zoo.metrics.text_comparison import TextComparison
 def dataset(words=("good", "bad"), count=60):
     """Texts whose word tells the class; in the test split a fifth of the labels is wrong."""
     labels = np.arange(count, dtype=np.int32) % 2
-    texts = Texts([f"{words[label]} film" if words[0] else "?!" for label in labels], labels)
+    texts = Texts([f"{words[label]} film" if words[0] else "? !" for label in labels], labels)
     test = Texts(texts.texts, np.where(np.arange(count) % 5 == 0, 1 - labels, labels).astype(np.int32))
     return TextDataset(texts, texts, test, ("no", "yes"), [])
 
