@@ -52,7 +52,7 @@ def members() -> list[Member]:
     reader = lstm_sentiment.LstmConfig(epochs=4, batch_size=64, learning_rate=4e-3, max_length=96)
     # Its baseline is the LSTM's: they share the data.
     encoder = bert_finetune.FinetuneConfig(
-        epochs=2, batch_size=64, learning_rate=1e-3, preset="tiny", context=96, pooling="mean", baseline=False
+        epochs=2, batch_size=64, learning_rate=1e-3, preset="tiny", context=128, pooling="mean", baseline=False
     )
     return [
         Member("mlp", "784-256-128-10", "4,000 digits", mlp_classifier.build, digits, damaged_digits),

@@ -205,7 +205,7 @@ def build(config: MlpConfig) -> Experiment:
 
 
 def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
-    """The config with the recipe's values for its unset flags, which the study of docs/tables.md has chosen."""
+    """The config with the recipe's values for its unset flags, see docs/tables.md."""
     is_table = x.ndim == 2 and not scale and not isinstance(x, np.memmap)
     if config.recipe == "table" and not is_table:
         raise BadInput("--recipe=table is for float columns in memory, [examples, columns]; leave the flag out")

@@ -3,8 +3,8 @@
     python -m benchmarks.tables --out=runs/tables
     python -m benchmarks.tables --out=runs/plain --only=rules,linear -- --recipe=plain
 
-The defaults of `experiments.mlp_classifier` for tables were chosen by this command, on development tables only:
-scikit-learn's own and synthetic ones (`benchmarks/tables/data.py`). Flags after `--` go to the experiment. Both
+The tables are for development only: scikit-learn's own and synthetic ones (`benchmarks/tables/data.py`). The defaults of
+`experiments.mlp_classifier` for tables were chosen on a prototype with tables of these kinds. Flags after `--` go to the experiment. Both
 baselines learn from the same examples: logistic regression with its strength chosen on the validation split;
 `HistGradientBoostingClassifier` by its defaults, from the training and the validation split together.
 
