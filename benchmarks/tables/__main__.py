@@ -3,10 +3,10 @@
     python -m benchmarks.tables --out=runs/tables
     python -m benchmarks.tables --out=runs/plain --only=rules,linear -- --recipe=plain
 
-The tables are for development only: scikit-learn's own and synthetic ones (`benchmarks/tables/data.py`). The defaults of
-`experiments.mlp_classifier` for tables were chosen on a prototype with tables of these kinds. Flags after `--` go to the experiment. Both
-baselines learn from the same examples: logistic regression with its strength chosen on the validation split;
-`HistGradientBoostingClassifier` by its defaults, from the training and the validation split together.
+The tables are for development only: scikit-learn's own and synthetic ones (`benchmarks/tables/data.py`). The defaults
+of `experiments.mlp_classifier` for tables were chosen on a prototype with tables of these kinds. Flags after `--` go to
+the experiment. Both baselines learn from the same examples: logistic regression with its strength chosen on the
+validation split; `HistGradientBoostingClassifier` by its defaults, from the training and the validation split together.
 
 The figure is the mean test accuracy of the seeds, which draw their own split, in %. The interval (95 %) is that of the
 mean difference over test examples and seeds. Results are kept in `--out` and not computed again.
