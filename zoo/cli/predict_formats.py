@@ -78,11 +78,11 @@ def _marked(tagged: Tagged) -> str:
 def _filled(predictor: FillMask | MaskPredict, filled: list[list[Guess]] | Filled, top: int) -> Formatted:
     if not isinstance(filled, Filled):
         return _gaps(filled)
-    json, columns = _gaps(filled.gaps)
+    gaps = _gaps(filled.gaps)
     rounds = predictor.rounds if filled.kept else 1
     likelihood = {"one_round": filled.before, "all_rounds": filled.after}
     line = f"log P {filled.before:.4f} by one round, {filled.after:.4f} by {predictor.rounds}"
-    return Formatted(json | {"rounds": rounds, "pseudo_log_likelihood": likelihood}, [*columns, line])
+    return Formatted(gaps.json | {"rounds": rounds, "pseudo_log_likelihood": likelihood}, [*gaps.columns, line])
 
 
 def _gaps(gaps: Sequence[Sequence[Guess]]) -> Formatted:
