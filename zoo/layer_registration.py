@@ -67,4 +67,24 @@ class _LoaderWithLayers(importlib.abc.Loader):
         self._loader.exec_module(module)
         # Tools that ask Keras for its files or sources must meet its own loader.
         module.__spec__.loader = module.__loader__ = self._loader
-        _import_layers()
+        if any(map(_is_being_imported, MODULES)):
+            # One of them asked for Keras: the others need it whole.
+            sys.meta_path.insert(0, _LaterFinder())
+        else:
+            _import_layers()
+
+
+class _LaterFinder(importlib.abc.MetaPathFinder):
+    """Finds nothing, and imports the layers as soon as none of their modules is half imported any more."""
+
+    def find_spec(self, fullname: str, path=None, target: ModuleType | None = None):
+        if not any(map(_is_being_imported, MODULES)):
+            sys.meta_path.remove(self)
+            _import_layers()
+        return None
+
+
+def _is_being_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    # Where Python itself notes it, to explain the error of a circular import.
+    return module is not None and getattr(module.__spec__, "_initializing", False)

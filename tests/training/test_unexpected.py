@@ -29,10 +29,16 @@ zoo.main(None, zoo.Config, workdir="runs/it")
 """
 
 
+def obey():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(body, *arguments, **options):
     command = [sys.executable, "-c", MAIN.format(body=body), "--steps=1", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    # A suite in the background ignores some signals, and what it starts would do so, too.
+    pipes = {"preexec_fn": obey, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, timeout=120, **pipes)
 
 

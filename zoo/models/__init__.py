@@ -3,6 +3,3 @@
 May import randomness, files and errors; knows no data set, run or engine.
 Start at mlp.py, then transformer.py.
 """
-
-# First of all: `layer_registration` imports all layers right after Keras, and must not meet one of them half imported.
-import keras  # noqa: F401
