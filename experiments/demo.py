@@ -46,7 +46,14 @@ def members() -> list[Member]:
     from experiments import bert_finetune, lstm_sentiment, mlp_classifier
 
     digits = mlp_classifier.MlpConfig(
-        epochs=40, hidden=(256, 128), norm="batch", dropout=0.3, schedule="cosine", optimizer="adamw", baseline=True
+        recipe="plain",
+        epochs=40,
+        hidden=(256, 128),
+        norm="batch",
+        dropout=0.3,
+        schedule="cosine",
+        optimizer="adamw",
+        baseline=True,
     )
     # Longer reviews are cut: three of four fit into 96 tokens. Both start from a linear model of n-grams.
     reader = lstm_sentiment.LstmConfig(epochs=4, batch_size=64, learning_rate=4e-3, max_length=96)

@@ -126,7 +126,7 @@ def test_refused(made):
     _, known, _ = made
     with pytest.raises(BadInput, match=r"reads backwards, too, .* expected one trained without --bidirectional"):
         LstmExit(early.reader(bidirectional=True), known)
-    with pytest.raises(BadInput, match=r"for classifiers of texts by an LSTM: the model has Block, .*Embedding"):
+    with pytest.raises(BadInput, match=r"for classifiers of texts by an LSTM alone: the model has Block, .*Embedding"):
         LstmExit(early.encoder(layers=2), known)
     with pytest.raises(BadInput, match="chunk is 0 tokens: expected 1 or more"):
         LstmExit(made[0], known, chunk=0)
