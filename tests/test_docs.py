@@ -174,6 +174,9 @@ def inline(name):
 
 
 def check_value(name, value):
+    if value is None:
+        # Unset: the experiment's recipe chooses it.
+        return
     if name == "dataset" and value not in DATASETS:
         assert re.search(r"\.(csv|npz)$|folder$", value), f"--dataset={value}"
     if name == "optimizer":

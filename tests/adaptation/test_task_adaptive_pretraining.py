@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 def trained(folder):
     """A classifier of moods, its validation split, its own texts, and new ones in which the words stand otherwise."""
     place = folder / "moods"
-    zoo.run(bert_finetune.build, experiments.classes(folder, steps=120), place)
+    zoo.run(bert_finetune.build, experiments.classes(folder, steps=120, ngrams=False), place)
     predictor = zoo.load(place)
     draw = np.random.default_rng(5)
     texts = []
