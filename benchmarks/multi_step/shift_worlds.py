@@ -20,7 +20,7 @@ class Problem(NamedTuple):
     """A classification problem.
 
     Attributes:
-        proportions: of the classes, to be scaled to sum 1.
+        proportions: class proportions, to be scaled to sum 1.
         train: number of training examples.
         validation: number of validation examples.
         stream: length of a stream.
@@ -65,7 +65,7 @@ class World:
 
     Args:
         problem: the problem.
-        seed: of everything that is drawn.
+        seed: seed of everything that is drawn.
     """
 
     def __init__(self, problem: Problem, seed: int):

@@ -63,7 +63,7 @@ def store(
 
     Args:
         directory: the cache folder; created if missing.
-        name: see `load`.
+        name: hash of everything that the columns depend on.
         dtypes: type of each column.
         chunks: arrays by column, `[rows, ...]`; the further axes are the same in all chunks.
 
