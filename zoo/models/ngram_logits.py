@@ -1,8 +1,8 @@
 """N-gram logits: a linear classifier of a text's tokens and n-grams of tokens.
 
 It is the "wide" half of a wide and deep model (Cheng et al., 2016): its logits are mixed with a network's. On a few
-thousand texts such a classifier is hard to beat (Wang and Manning, 2012), and a mixture with a good network is better than
-either (Mesnil et al., 2014). Its weights come from `zoo.training.ngram_fit`; the gradient does not reach them.
+thousand texts such a classifier is hard to beat (Wang and Manning, 2012), and a mixture with a good network is better
+than either (Mesnil et al., 2014). Its weights come from `zoo.training.ngram_fit`; the gradient does not reach them.
 """
 
 from collections.abc import Callable, Sequence
