@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from zoo.errors import BadInput
+
 
 class Term(NamedTuple):
     """One loss or metric on a slice of the batch, reported as sum(values * weights) / sum(weights).
@@ -46,11 +48,11 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
         row_weights: `[batch]`, 1 for an example and 0 for padding.
 
     Raises:
-        ValueError: the values do not have one entry per row of the batch.
+        BadInput: the values do not have one entry per row of the batch.
     """
     values = tf.cast(tf.convert_to_tensor(term.values), tf.float32)
     if values.shape.rank == 0 or not values.shape[:1].is_compatible_with(row_weights.shape):
-        raise ValueError(
+        raise BadInput(
             f"term {name!r} has values of shape {values.shape}: expected one entry per example, "
             f"[{row_weights.shape[0]}, ...]; return unreduced losses, the engine adds them up"
         )
@@ -59,7 +61,7 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
     if weights.shape.rank == 1:
         weights = tf.reshape(weights, by_row)
     elif weights.shape.rank not in (0, values.shape.rank):
-        raise ValueError(
+        raise BadInput(
             f"term {name!r} has weights of shape {weights.shape}: expected a number, [batch] or {values.shape}"
         )
     weights = tf.broadcast_to(weights * tf.reshape(row_weights, by_row), tf.shape(values))

@@ -183,7 +183,7 @@ def with_forward(forward):
 )
 def test_forward_must_fit(forward, said):
     engine, experiment = engine_for(SmallConfig(compile="none"), with_forward(forward))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(BadInput, match=said):
         engine.train(experiment.train, 0, 1)
 
 
@@ -203,7 +203,7 @@ def test_add_loss_is_refused():
         return build(config)._replace(model=model)
 
     engine, experiment = engine_for(SmallConfig(compile="none"), penalised)
-    with pytest.raises(ValueError, match="add_loss"):
+    with pytest.raises(BadInput, match="add_loss"):
         engine.train(experiment.train, 0, 1)
 
 
@@ -227,7 +227,7 @@ def test_weights_by_example_or_by_token():
     assert [float(x) for x in terms.sums("a", Term(values, tf.constant([1.0, 0.0])), rows)] == [3.0, 2.0]
     assert [float(x) for x in terms.sums("a", Term(values, tf.constant([[1.0, 0.0]] * 2)), rows)] == [4.0, 2.0]
     assert [float(x) for x in terms.sums("a", Term(values, 0.5), tf.constant([0.0, 1.0]))] == [3.5, 1.0]
-    with pytest.raises(ValueError, match="has weights of shape"):
+    with pytest.raises(BadInput, match="has weights of shape"):
         terms.sums("a", Term(values, tf.ones([2, 2, 1])), rows)
 
 

@@ -8,18 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import devices, feed
+from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, model_check
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
-from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
 from zoo.errors import BadInput
 
-# These change weights in the forward pass, outside the optimizer.
-_STATEFUL = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
-COMPILE = ("auto", "loop", "cores", "step", "islands", "none")
 _OUTPUT = "output/"
 
 
@@ -41,6 +37,8 @@ class Engine:
             backward pass of a micro-batch, and the update (on one replica); `cores`: the same for each core's slice,
             side by side; `islands`: the update only, as the model compiles its own parts (`zoo.models.xla_islands`);
             `none`: nothing. `auto` is `loop` on one replica, else `step`.
+        is_default: whether nobody asked for that mode, so that the engine may take a slower one where XLA lacks an
+            operation.
         cores: slices of a micro-batch for `cores`; 0 for all cores that this process may use.
         steps_per_loop: most steps of one call; any value gives the same run.
     """
@@ -59,6 +57,7 @@ class Engine:
         clip_norm: float = 0.0,
         average_decay: float = 0.0,
         compile: str = "auto",
+        is_default: bool = True,
         cores: int = 0,
         steps_per_loop: int = 100,
     ):
@@ -68,10 +67,11 @@ class Engine:
         self.replicas = strategy.num_replicas_in_sync
         self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
-        self.compile = _compile_mode(compile, self.replicas)
+        self.compile = compile_modes.chosen(compile, self.replicas)
+        self._may_fall_back = is_default
         self.slices = (cores or devices.cores()) if self.compile == "cores" else 1
         self.parts = self.replicas * accumulate * self.slices
-        _check_model(model, self.parts)
+        model_check.check(model, self.parts)
         averages = copies(strategy, model) if average_decay else []
         self.task = Task(
             model=model,
@@ -84,9 +84,16 @@ class Engine:
             average_decay=average_decay,
             seed=seed,
             split=self.parts > 1,
+            has_dead_rows=False,
             moving_statistics=[],
         )
+        # Lines for the user: what the checks of `forward` and the compilation found.
+        self.notes: list[str] = []
+        self._checked: set[bool] = set()
+        self._modes = {True: self.compile, False: self.compile}
+        self._has_trained = False
         self._feeds: dict[int, feed.Feed] = {}
+        self._non_finite: dict[int, bool] = {}
         self._loops: dict[tuple, Callable] = {}
         # By `training`: the shapes of the rows at each trace of a forward pass, and so of each compiled program.
         self.traced: dict[bool, list[dict[str, tuple[int, ...]]]] = {True: [], False: []}
@@ -127,7 +134,7 @@ class Engine:
         variables = named(self.model, lambda variable: variable)
         names = {id(variable): name for name, variable in variables.items()}
         trained = [names[id(variable)] for variable in self.model.trainable_variables]
-        variables |= {f"seed/{i:04d}": v for i, v in enumerate(_seeds(self.model))}
+        variables |= {f"seed/{i:04d}": v for i, v in enumerate(model_check.seeds(self.model))}
         for group in self.groups:
             variables |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
         averages = zip(trained, self.task.averages, strict=False)
@@ -156,13 +163,67 @@ class Engine:
             average.assign(array(variable))
 
     def _run(self, batches: Batches, first_step: int, steps: int, *, training: bool) -> dict[str, np.ndarray]:
-        rows, source, start, loop = [], self._feed(batches), first_step, self._compiled(batches, training)
+        self._check_forward(batches, training)
+        rows, source, start = [], self._feed(batches), first_step
         while start < first_step + steps:
             count = min(source.steps, first_step + steps - start)
-            scalars = loop(*source.chunk(start, count))
+            scalars = self._call(batches, training, *source.chunk(start, count))
             rows.append({name: values.numpy()[:count] for name, values in scalars.items()})
             start += count
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def _check_forward(self, batches: Batches, training: bool) -> None:
+        if training in self._checked:
+            return
+        self._checked.add(training)
+        task = self.task
+        subject = forward_check.Subject(task.model, task.forward, task.objective, task.seed, task.split)
+        with self.strategy.scope():
+            self.notes += forward_check.check(subject, batches, training)
+        # XLA does not refuse texts: it ends the process.
+        texts = [name for name, column in batches.columns.items() if column.dtype.kind in "OSU"]
+        while texts and self._slow_down(f"texts (column {texts[0]!r})", "No registered", training):
+            pass
+
+    def _call(self, batches: Batches, training: bool, *chunk):
+        """One call of the compiled loop; in a slower mode where XLA lacks an operation."""
+        if training and self._has_trained:
+            # Now another mode would go on from weights that may have changed.
+            return self._compiled(batches, training)(*chunk)
+        # A failed step of several replicas may have been applied in part.
+        before = self.state() if training and self.replicas > 1 and self._modes[True] != "none" else {}
+        while True:
+            try:
+                scalars = self._compiled(batches, training)(*chunk)
+                self._has_trained |= training
+                return scalars
+            except tf.errors.OpError as error:
+                refusal = str(error) if compile_modes.may_be_xlas(error) else ""
+                if not refusal or not self._slow_down(compile_modes.reason(error), refusal, training):
+                    raise
+            if before:
+                self.load(before)
+
+    def _slow_down(self, reason: str, refusal: str, training: bool) -> bool:
+        """Takes the next slower mode, and says so; returns whether there is one.
+
+        Raises:
+            BadInput: the mode was asked for.
+        """
+        mode = self._modes[training]
+        slower = compile_modes.slower(mode, self.replicas, refusal)
+        if slower is None:
+            return False
+        if not self._may_fall_back:
+            raise BadInput(f"--compile={mode}: XLA cannot compile {reason}; use --compile={slower}, or auto")
+        self._modes[training] = slower
+        self._loops = {key: loop for key, loop in self._loops.items() if key[0] != training}
+        if training:
+            self.compile = slower
+        what = "training" if training else "evaluation"
+        self.notes = [note for note in self.notes if what not in note]
+        self.notes.append(f"XLA cannot compile {reason}: {what} runs with --compile={slower}, which is slower")
+        return True
 
     def _feed(self, batches: Batches) -> feed.Feed:
         if id(batches) not in self._feeds:
@@ -171,15 +232,15 @@ class Engine:
 
     def _compiled(self, batches: Batches, training: bool) -> Callable:
         # All that a trace depends on besides the loop's arguments: batches with the same key share it.
-        key = training, tuple(batches.widths), tuple(batches.sequences)
+        key = training, tuple(batches.widths), tuple(batches.sequences), training and self.has_dead_rows(batches)
         if key not in self._loops:
             loop = functools.partial(self._loop, batches, training)
-            self._loops[key] = tf.function(loop, jit_compile=self.compile == "loop", autograph=False)
+            self._loops[key] = tf.function(loop, jit_compile=self._modes[training] == "loop", autograph=False)
         return self._loops[key]
 
     def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
         """All steps of one call, in the graph: scalars and, in an evaluation, outputs by name, one entry per step."""
-        programs, names = self._parts(), []
+        programs, names = self._parts(self._modes[training], training and self.has_dead_rows(batches)), []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
         specs = {} if training else self._outputs(batches, columns, rows)
@@ -223,8 +284,8 @@ class Engine:
         outputs = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in outputs.items()}
 
-    def _parts(self) -> StepFunctions:
-        task = self.task
+    def _parts(self, mode: str, has_dead_rows: bool) -> StepFunctions:
+        task = self.task._replace(has_dead_rows=has_dead_rows)
         weights, update = (
             functools.partial(function, task) for function in (step_functions.weights, step_functions.update)
         )
@@ -239,11 +300,17 @@ class Engine:
 
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         # With several replicas the update cannot be compiled: it touches variables of other devices.
-        if self.compile in ("step", "cores", "islands") and self.replicas == 1:
+        if mode in ("step", "cores", "islands") and self.replicas == 1:
             update = compiled(update)
-        if self.compile not in ("step", "cores"):
+        if mode not in ("step", "cores"):
             return StepFunctions(gradients, weights, examine, update)
         return StepFunctions(compiled(gradients), compiled(weights), compiled(examine), update)
+
+    def has_dead_rows(self, batches: Batches) -> bool:
+        """Whether what examples of weight 0 hold could make a gradient NaN; looked for once in each data set."""
+        if id(batches) not in self._non_finite:
+            self._non_finite[id(batches)] = dead_rows.may_be_non_finite(batches)
+        return self._non_finite[id(batches)]
 
     def _note(self, rows: MicroBatch, training: bool) -> None:
         """Runs when a forward pass is traced, not when it is executed."""
@@ -305,46 +372,3 @@ def ratios(totals: Mapping[str, float]) -> dict[str, float]:
     """`name/numerator` divided by `name/weight`, by name, without the other entries."""
     names = [name.removesuffix("/numerator") for name in totals if name.endswith("/numerator")]
     return {name: totals[f"{name}/numerator"] / (totals[f"{name}/weight"] or 1.0) for name in names}
-
-
-def _compile_mode(mode: str, replicas: int) -> str:
-    if mode not in COMPILE:
-        raise BadInput(f"--compile is {mode!r}: expected one of {', '.join(COMPILE)}")
-    if mode == "loop" and replicas > 1:
-        raise BadInput(f"--compile=loop needs one replica, not {replicas}: use step or auto")
-    return ("loop" if replicas == 1 else "step") if mode == "auto" else mode
-
-
-def _seeds(model: keras.Model) -> list[keras.Variable]:
-    """Seed states of Keras' own random layers, which are not among the model's weights."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _idle_seeds(model: keras.Model) -> set[int]:
-    """Identities of unused seed states: recurrent layers have one even without dropout."""
-    cells = keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell
-    return {
-        id(layer.seed_generator.state)
-        for layer in all_layers(model)
-        if isinstance(layer, cells) and not layer.dropout and not layer.recurrent_dropout
-    }
-
-
-def _check_model(model: keras.Model, parts: int) -> None:
-    """Refuses layers whose statistics or noise would depend on the hardware."""
-    if not model.built:
-        raise BadInput(f"the model {model.name!r} has no weights yet: give it an Input, or build it, inside build()")
-    idle = _idle_seeds(model)
-    seeds = [seed for seed in _seeds(model) if id(seed) not in idle]
-    if seeds and parts > 1:
-        raise BadInput(
-            f"{seeds[0].path}: a Keras layer with its own random state cannot be split over {parts} replicas x "
-            "micro-batches; use zoo.Dropout, whose masks belong to the examples"
-        )
-    for layer in all_layers(model):
-        if isinstance(layer, _STATEFUL) and layer.trainable:
-            raise BadInput(
-                f"{layer.name}: {type(layer).__name__} learns from each replica's rows, padding included; use "
-                "zoo.models.layers.BatchNorm, or freeze it with trainable=False"
-            )

@@ -1,6 +1,7 @@
 """Weight norms, gradients and the graph of a run, read between two calls of the engine without changing the run."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator
 
@@ -29,9 +30,19 @@ class Inspection:
     def __init__(self, engine: Engine):
         self._engine = engine
         self._names = names(engine.model)
-        compiled = engine.compile in ("loop", "step", "cores")
-        self._gradients = tf.function(self._slice, jit_compile=compiled, autograph=False)
-        self._weights = tf.function(self._slice_weights, jit_compile=compiled, autograph=False)
+
+    # Not in __init__: the engine may learn at its first call that XLA lacks an operation.
+    @functools.cached_property
+    def _gradients(self):
+        return self._compiled(self._slice)
+
+    @functools.cached_property
+    def _weights(self):
+        return self._compiled(self._slice_weights)
+
+    def _compiled(self, function):
+        compiled = self._engine.compile in ("loop", "step", "cores")
+        return tf.function(function, jit_compile=compiled, autograph=False)
 
     def squares(self) -> dict[str, float]:
         """Sum of squares of each layer's weights, by the layer's name."""
@@ -61,7 +72,8 @@ class Inspection:
             if len(task.objective) > 1:
                 weights = _total([self._weights(*each, values) for each in slices])
                 scales = {name: tf.math.reciprocal_no_nan(weight) for name, weight in weights.items()}
-            local = _total([self._gradients(*each, values, scales) for each in slices])
+            dead = self._engine.has_dead_rows(batches)
+            local = _total([self._gradients(*each, values, scales, dead) for each in slices])
             extra = None
             if task.penalty is not None:
                 plain = [variable.value for variable in self._engine.model.trainable_variables]
@@ -109,8 +121,9 @@ class Inspection:
     def _values(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(_local(variable.value)) for variable in self._engine.model.trainable_variables]
 
-    def _slice(self, batch, weights, first_row, step, values, scales) -> LocalSums:
-        return step_functions.gradients(self._engine.task, MicroBatch(batch, weights, first_row), values, scales, step)
+    def _slice(self, batch, weights, first_row, step, values, scales, has_dead_rows) -> LocalSums:
+        task = self._engine.task._replace(has_dead_rows=has_dead_rows)
+        return step_functions.gradients(task, MicroBatch(batch, weights, first_row), values, scales, step)
 
     def _slice_weights(self, batch, weights, first_row, step, values) -> dict[str, tf.Tensor]:
         return step_functions.weights(self._engine.task, MicroBatch(batch, weights, first_row), values, step)

@@ -139,6 +139,7 @@ def groups(model: keras.Model, optimizer: keras.optimizers.Optimizer | Sequence[
     }
     for group in optimizer:
         check(group.optimizer)
+        _check_precision(group)
         if not group.optimizer.built:
             undecayed = [variable for variable in group.variables if id(variable) in exempt]
             if undecayed:
@@ -182,6 +183,17 @@ def describe(model: keras.Model, groups: Sequence[Group]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _check_precision(group: Group) -> None:
+    """Refuses Adam for bfloat16 weights: Keras computes 1 - 0.999 in their type, which is 0, so they never move."""
+    coarse = [variable for variable in group.variables if variable.dtype == "bfloat16"]
+    beta = getattr(group.optimizer, "beta_2", None)
+    if coarse and isinstance(beta, float) and float(keras.ops.cast(beta, "bfloat16")) == 1.0:
+        raise BadInput(
+            f"{coarse[0].path} is bfloat16, in which {type(group.optimizer).__name__}'s decay of {beta:g} rounds to 1 "
+            "and changes no weight; use float32 weights with --precision=bfloat16, or --optimizer=momentum"
+        )
 
 
 def _check_partition(model: keras.Model, groups: Sequence[Group]) -> None:

@@ -20,3 +20,8 @@ def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
 def traced_step(step: int) -> tf.profiler.experimental.Trace:
     """Marks a training step in a profile; `_r` makes it a root event, by which the Profile tab groups the others."""
     return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
+
+
+def inner_graphs(graph: tf.Graph) -> list[tf.Graph]:
+    """The graphs of the functions that a graph calls, such as the bodies of its loops."""
+    return [function.graph for function in graph._functions.values()]

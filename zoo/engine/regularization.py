@@ -45,7 +45,8 @@ def penalty(model: keras.Model, l2: float) -> Penalty | None:
 
     def value() -> tf.Tensor:
         squares = [l2 * tf.reduce_sum(tf.square(variable.value)) for variable in shrunk]
-        return tf.add_n(squares + [variable.regularizer(variable.value) for variable in regularized])
+        penalties = squares + [variable.regularizer(variable.value) for variable in regularized]
+        return tf.add_n([tf.cast(each, tf.float32) for each in penalties])
 
     return value
 

@@ -17,8 +17,9 @@ import keras
 import tensorflow as tf
 
 from zoo import randomness, terms
-from zoo.engine import regularization
+from zoo.engine import dead_rows, forward_call, regularization
 from zoo.engine.optimizers import Group
+from zoo.errors import BadInput
 from zoo.terms import Output, Term, WeightedSum
 
 Batch = dict[str, tf.Tensor]
@@ -43,6 +44,7 @@ class Task(NamedTuple):
     average_decay: float
     seed: int
     split: bool
+    has_dead_rows: bool
     # Set by each trace of a forward pass: the variables that follow batch statistics, and their rates.
     moving_statistics: list[tuple[keras.Variable, float]]
 
@@ -133,7 +135,7 @@ def update(
     if task.clip_norm:
         # Not min(1, clip / norm): 0 / 0 must not come from a gradient of 0, and NaN must stay NaN to be seen.
         scale = task.clip_norm / tf.maximum(norm, task.clip_norm)
-        gradients = [gradient * scale for gradient in gradients]
+        gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
     _apply(task, gradients)
     _follow(task, total.statistics)
@@ -146,7 +148,7 @@ def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None
     if len(task.objective) == 1:
         # If all weights are 0 the gradient is 0, not NaN.
         mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
-        gradients = [gradient * mean for gradient in gradients]
+        gradients = [gradient * tf.cast(mean, gradient.dtype) for gradient in gradients]
     return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
 
 
@@ -190,13 +192,16 @@ def _examined(
 
 
 def examine(task: Task, rows: MicroBatch, step: tf.Tensor) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """The terms' sums and the outputs of one micro-batch, outside training."""
-    sums, _, outputs = forward(task, rows, step, training=False)
+    """The terms' sums and the outputs of one micro-batch, outside training; changes no variable."""
+    with keras.StatelessScope():
+        sums, _, outputs = forward(task, rows, step, training=False)
     return sums, outputs
 
 
 def gradients(task: Task, rows: MicroBatch, values: Values, scales: dict[str, tf.Tensor], step: tf.Tensor) -> LocalSums:
     """Sums of gradients, losses and weights over one micro-batch, with `values` as the trainable variables."""
+    if task.has_dead_rows:
+        rows = _without_dead_rows(task, rows, values, step)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         with _as(values, task.model):
@@ -214,6 +219,17 @@ def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> di
     return {name: sums[name].weight for name in task.objective}
 
 
+def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
+    """The rows without what examples of weight 0 hold; the model is pruned from the graph as in `weights`."""
+    with _as(values, task.model), _scope(task, rows, step):
+        results = forward_call.call(task.forward, task.model, rows.batch, True)
+    _check_terms(task, results, training=True)
+    weights = dead_rows.row_weights([results[name] for name in task.objective], rows.weights.shape[0]) * rows.weights
+    # The row in a dead one's place must not count twice.
+    living = tf.where(tf.equal(weights, 0.0), 0.0, rows.weights)
+    return rows._replace(batch=dead_rows.replaced(rows.batch, weights), weights=living)
+
+
 def forward(
     task: Task, rows: MicroBatch, step: tf.Tensor, training: bool
 ) -> tuple[dict[str, WeightedSum], list[WeightedSum], dict[str, tf.Tensor]]:
@@ -221,16 +237,20 @@ def forward(
 
     The noise inside depends on the rows' positions in the global batch.
     """
-    with randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split) as scope:
+    with _scope(task, rows, step) as scope:
         # Names for TensorBoard's graph.
         with tf.name_scope("forward"):
-            results = task.forward(task.model, rows.batch, training)
+            results = forward_call.call(task.forward, task.model, rows.batch, training)
     _check_terms(task, results, training)
     task.moving_statistics[:] = [(statistic.variable, statistic.rate) for statistic in scope.statistics]
     outputs = {name: output.values for name, output in results.items() if isinstance(output, Output)}
     with tf.name_scope("terms"):
         sums = {name: terms.sums(name, term, rows.weights) for name, term in results.items() if name not in outputs}
     return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in scope.statistics], outputs
+
+
+def _scope(task: Task, rows: MicroBatch, step: tf.Tensor):
+    return randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split)
 
 
 def all_reduce(local):
@@ -248,6 +268,7 @@ def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     XLA vectorises a sum over columns on a CPU; a sum over all elements is one long chain of additions, which adds 20 %
     to an MLP's step. The root in between keeps XLA from fusing the two sums.
     """
+    tensors = [tf.cast(tensor, tf.float32) for tensor in tensors]
     columns = [tf.sqrt(tf.reduce_sum(tf.square(tensor), axis=0)) if tensor.shape.rank else tensor for tensor in tensors]
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(column)) for column in columns]))
 
@@ -301,7 +322,7 @@ def _as(values: Values, model: keras.Model) -> Iterator[None]:
     with keras.StatelessScope(pairs, collect_losses=True) as scope:
         yield
     if scope.losses:
-        raise ValueError(_ADD_LOSS)
+        raise BadInput(_ADD_LOSS)
     # Keras' own random layers advance a seed, which so far only the scope knows.
     for variable in model.variables:
         if id(variable) not in trained and scope.get_current_value(variable) is not None:
@@ -320,7 +341,7 @@ def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
         # A short memory at first, or the random initial weights would count for 1 / (1 - decay) steps.
         decay = tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
         for average, value in zip(task.averages, _values(task.model), strict=True):
-            average.assign_add((1.0 - decay) * (value - average))
+            average.assign_add(tf.cast(1.0 - decay, average.dtype) * (value - average))
 
 
 def _follow(task: Task, statistics: list[WeightedSum]) -> None:
@@ -339,7 +360,8 @@ def _check_terms(task: Task, results: dict[str, Term | Output], training: bool) 
     # An evaluation may lack terms of the objective, such as a penalty that exists in training only.
     missing = [name for name in task.objective if training and name not in results]
     if missing:
-        raise ValueError(f"forward returned the terms {sorted(results)}: the objective needs {missing} as well")
+        where = forward_call.defined(task.forward)
+        raise BadInput(f"forward{where} returned the terms {sorted(results)}: the objective needs {missing} as well")
     expected = sum(1 for variable in task.model.trainable_variables if getattr(variable, "regularizer", None))
     if len(task.model.losses) > expected:
-        raise ValueError(_ADD_LOSS)
+        raise BadInput(_ADD_LOSS)

@@ -101,6 +101,7 @@ def train(context: RunContext, state: RunState) -> None:
     with context.reporter.writer.profiled(step), context.clock:
         state.is_whole = False
         scalars = engine.train(batches, step, steps)
+    _tell_notes(context, state)
     context.pace.update(steps, time.perf_counter() - started)
     context.clock.examples += batches.examples_in(step, steps)
     state.window.add(scalars, steps)
@@ -125,6 +126,7 @@ def evaluate(context: RunContext, state: RunState, name: str, batches: Any, fina
         NonFinite: a metric is infinite or not a number.
     """
     metrics, outputs = context.engine.evaluate_with_outputs(batches)
+    _tell_notes(context, state)
     metrics = with_loss(context, metrics)
     if context.experiment.compute_metrics is not None:
         metrics |= context.experiment.compute_metrics(metrics, outputs, batches.columns, final)
@@ -153,6 +155,11 @@ def tagged(dataset: str, metrics: dict[str, float]) -> dict[str, float]:
 def _report(context: RunContext, state: RunState, dataset: str, metrics: dict[str, float]) -> None:
     state.metrics |= tagged(dataset, metrics)
     context.reporter.metrics(state.step, dataset, metrics)
+
+
+def _tell_notes(context: RunContext, state: RunState) -> None:
+    for line in context.engine.notes:
+        context.reporter.tell_once(state.step, line)
 
 
 def _is_multiple(step: int, every: int) -> bool:

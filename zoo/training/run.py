@@ -130,6 +130,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         clip_norm=config.clip_norm,
         average_decay=config.ema,
         compile=(experiment.compile if config.compile == "auto" else config.compile),
+        is_default=config.compile == "auto",
         cores=devices.useful_cores(config.batch_size // config.accumulate),
         steps_per_loop=config.steps_per_loop,
     )

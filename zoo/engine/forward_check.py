@@ -1,0 +1,289 @@
+"""What the engine asks of an experiment's `forward` before its first step, so that no promise is broken in silence.
+
+The run is a function of its config, on any number of devices, in any number of micro-batches, with or without an
+interruption, only if `forward` is a function of the weights, the batch, the step and the rows' places in it. It is
+traced once in a graph of its own, which is inspected and then run on a few rows:
+
+- random operations with a state of TensorFlow's own;
+- variables that the model does not own, which are neither trained nor saved;
+- variables of the model that change in a forward pass, once for each micro-batch and replica;
+- terms whose value for an example depends on the other rows, or whose shape depends on their number.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import randomness
+from zoo.data.batches import Batches
+from zoo.engine import forward_call
+from zoo.engine.private_apis import inner_graphs
+from zoo.errors import BadInput
+from zoo.terms import Term
+
+# Two slices of two rows each: the least that shows whether a row depends on those of another slice.
+_ROWS = 4
+# Float noise between programs for four and for two rows is 1e-5 at most, of bfloat16 1e-2; a term of the whole batch
+# differs by a tenth and more.
+_TOLERANCE = {"float32": 1e-2, "float64": 1e-2}
+_COARSE = 0.1
+_NOISE = "use zoo.Dropout or another zoo.models.layers.NoisyLayer, whose noise belongs to the step and the example"
+
+
+class Subject(NamedTuple):
+    """What is checked.
+
+    Attributes:
+        model: the model.
+        forward: the experiment's function.
+        objective: names of the terms of the loss.
+        seed: seed of the run's noise.
+        split: whether the global batch is split over replicas, micro-batches or slices.
+    """
+
+    model: keras.Model
+    forward: Callable
+    objective: tuple[str, ...]
+    seed: int
+    split: bool
+
+
+class _Trace(NamedTuple):
+    function: tf.types.experimental.ConcreteFunction
+    scope: "_Accesses"
+    has_statistics: bool
+
+
+def check(subject: Subject, batches: Batches, training: bool) -> list[str]:
+    """Refuses a `forward` that breaks a promise of the engine.
+
+    Args:
+        subject: what is checked.
+        batches: gives the rows to run it on.
+        training: the argument that `forward` gets.
+
+    Returns:
+        Lines on what only a run on one device in one piece may do, as this one.
+
+    Raises:
+        BadInput: says what breaks it, where, and what to write instead.
+    """
+    rows, is_padded = _rows(batches)
+    whole = _trace(subject, _specs(rows, _ROWS), training)
+    draws = _check_randomness(subject, whole)
+    _check_variables(subject, whole)
+    half = _trace(subject, _specs(rows, _ROWS // 2), training)
+    _check_shapes(subject, whole, half)
+    if draws or whole.has_statistics:
+        # Draws that one device may have (their seed is saved) and batch normalisation differ by right.
+        return []
+    dependent = _dependent_terms(subject, whole, half, rows)
+    return _row_dependence(subject, dependent, training, is_padded) if dependent else []
+
+
+class _Accesses(keras.StatelessScope):
+    """Records the Keras variables that are read or assigned inside, and assigns none."""
+
+    def __init__(self):
+        super().__init__(collect_losses=True)
+        self.read: dict[int, keras.Variable] = {}
+        self.assigned: dict[int, keras.Variable] = {}
+
+    def get_current_value(self, variable):
+        self.read[id(variable)] = variable
+        return super().get_current_value(variable)
+
+    def add_update(self, update):
+        self.assigned[id(update[0])] = update[0]
+        super().add_update(update)
+
+
+def _rows(batches: Batches) -> tuple[dict[str, np.ndarray], bool]:
+    """`_ROWS` rows of the first batch, repeated where it has fewer; whether some batch is padded."""
+    batch, weights = batches.at(0)
+    index = np.resize(np.flatnonzero(weights), _ROWS)
+    is_padded = batches.lengths is not None or batches.examples % batches.batch_size > 0
+    return {name: column[index] for name, column in batch.items()}, is_padded
+
+
+def _specs(rows: Mapping[str, np.ndarray], count: int) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec([count, *column.shape[1:]], column.dtype) for name, column in rows.items()}
+
+
+def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool) -> _Trace:
+    scopes, statistics = [], []
+
+    def values(batch, first_row):
+        count = next(iter(batch.values())).shape[0]
+        place = randomness.scope(subject.seed, tf.constant(0), first_row, tf.ones([count]))
+        with place as scope, _Accesses() as accesses:
+            results = forward_call.call(subject.forward, subject.model, batch, training)
+        scopes.append(accesses)
+        statistics.extend(scope.statistics)
+        return {name: tf.convert_to_tensor(term.values) for name, term in results.items() if isinstance(term, Term)}
+
+    traced = tf.function(values, autograph=False)
+    function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32))
+    return _Trace(function, scopes[-1], bool(statistics))
+
+
+def _check_randomness(subject: Subject, trace: _Trace) -> bool:
+    """Refuses draws from a state of TensorFlow's own; returns whether there are draws of Keras' or a given seed."""
+    stateless = False
+    for operation in _operations(trace.function.graph):
+        if _draws_from_state(operation):
+            raise BadInput(
+                f"forward draws random numbers by {operation.type}{forward_call.place(operation.traceback)}, which "
+                f"differ after a resume and with the number of devices; {_NOISE}"
+            )
+        if operation.type.startswith("StatelessRandom") and subject.split:
+            raise BadInput(
+                f"forward draws random numbers by {operation.type}{forward_call.place(operation.traceback)}, the same "
+                f"ones for each replica and micro-batch; {_NOISE}"
+            )
+        stateless |= operation.type.startswith("StatelessRandom")
+    return stateless
+
+
+def _draws_from_state(operation: tf.Operation) -> bool:
+    kind = operation.type
+    by_seed = operation.op_def.is_stateful and "seed2" in operation.node_def.attr
+    return by_seed or kind.startswith(("Stateful", "Rng", "NonDeterministicInts"))
+
+
+def _operations(graph: tf.Graph) -> Iterator[tf.Operation]:
+    yield from graph.get_operations()
+    for inner in inner_graphs(graph):
+        yield from _operations(inner)
+
+
+def _check_variables(subject: Subject, trace: _Trace) -> None:
+    own = {id(variable) for variable in subject.model.variables}
+    scope = trace.scope
+    for key, variable in scope.assigned.items():
+        if key not in own:
+            raise BadInput(
+                f"forward changes the variable {variable.path!r}, which the model does not own, so that it is not "
+                "saved, and counts each micro-batch and replica: a metric or a random layer outside of the model? "
+                "Return the values of a metric as a zoo.Term; make the layer a part of the model"
+            )
+    for key, variable in scope.read.items():
+        if key not in own and variable.trainable:
+            raise BadInput(
+                f"forward reads the variable {variable.path!r}, which the model does not own, so that it is neither "
+                "trained nor saved; make it a weight of the model, or freeze it with trainable=False"
+            )
+    _check_counters(subject, scope)
+    _check_plain_variables(subject, trace)
+
+
+def _check_counters(subject: Subject, scope: _Accesses) -> None:
+    weights = {id(variable) for variable in subject.model.weights}
+    changed = [variable for key, variable in scope.assigned.items() if key in weights]
+    if changed and subject.split:
+        raise BadInput(
+            f"forward changes the variable {changed[0].path!r}, once for each replica and micro-batch; measure what it "
+            "follows as a zoo.Term, or train on one device with --accumulate=1"
+        )
+
+
+def _check_plain_variables(subject: Subject, trace: _Trace) -> None:
+    """Refuses tf.Variables, which Keras neither trains nor saves, unless they are frozen and only read."""
+    graph = trace.function.graph
+    of_keras = [*subject.model.variables, *trace.scope.read.values()]
+    handles = {id(handle) for variable in of_keras for handle in _handles(variable.value)}
+    by_handle = {id(handle): variable for variable in graph.variables for handle in _handles(variable)}
+    for outside, inside in graph.captures:
+        data = getattr(outside, "_handle_data", None)
+        if outside.dtype != tf.resource or id(outside) in handles or data is None or not data.is_set:
+            continue
+        variable = by_handle.get(id(outside))
+        changes = _changes(inside)
+        if variable is None or variable.trainable or changes:
+            name = "" if variable is None else f" {variable.name!r}"
+            places = [forward_call.place(operation.traceback) for operation in inside.consumers()]
+            raise BadInput(
+                f"forward {'changes' if changes else 'reads'} a tf.Variable{name}{next(filter(None, places), '')}, "
+                "which no model owns, so that it is neither trained nor saved; make it a weight of a layer "
+                "(add_weight), or, if it never changes, a constant"
+            )
+
+
+def _changes(resource: tf.Tensor) -> bool:
+    """Whether an operation assigns to a variable, also inside a loop or a branch."""
+    for operation in resource.consumers():
+        if operation.type.startswith(("Assign", "ResourceScatter", "ResourceApply")):
+            return True
+        for inner in inner_graphs(operation.graph):
+            called = inner.name in str(operation.node_def.attr)
+            if called and any(each.type.startswith("Assign") for each in _operations(inner)):
+                return True
+    return False
+
+
+def _handles(variable) -> list[tf.Tensor]:
+    """The resources of a variable, one for each replica."""
+    return [each.handle for each in getattr(variable, "values", [variable]) if hasattr(each, "handle")]
+
+
+def _check_shapes(subject: Subject, whole: _Trace, half: _Trace) -> None:
+    """Refuses terms that grow with the square of the rows: labels [n, 1] against answers [n]."""
+    for name, values in whole.function.structured_outputs.items():
+        other = half.function.structured_outputs[name]
+        if values.shape.rank in (0, None) or values.shape[0] != _ROWS:
+            where = forward_call.defined(subject.forward)
+            raise BadInput(
+                f"term {name!r} of forward{where} has values of shape {values.shape} for {_ROWS} examples: expected "
+                f"one entry per example, [{_ROWS}, ...]; return unreduced losses, the engine adds them up"
+            )
+        if values.shape[1:] != other.shape[1:]:
+            shown = [f"[{', '.join(map(str, each.shape))}]" for each in (values, other)]
+            raise BadInput(
+                f"term {name!r} of forward{forward_call.defined(subject.forward)} has values of shape {shown[0]} for "
+                f"{_ROWS} examples and {shown[1]} for {_ROWS // 2}: expected [examples, ...]. Were labels of shape "
+                "[examples, 1] compared with answers of shape [examples]? Then use labels[:, 0]"
+            )
+
+
+def _dependent_terms(subject: Subject, whole: _Trace, half: _Trace, rows: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the terms whose values differ between one slice of four rows and two of two."""
+    run = functools.partial(_run, rows=rows)
+    together = run(whole, 0, _ROWS)
+    apart = [run(half, first, _ROWS // 2) for first in range(0, _ROWS, _ROWS // 2)]
+    compute = keras.dtype_policies.get(subject.model.dtype_policy).compute_dtype
+    tolerance = _TOLERANCE.get(compute, _COARSE)
+    # The rounding of coarse numbers turns a close decision over, such as the class of an untrained model.
+    names = together if compute in _TOLERANCE else [name for name in together if name in subject.objective]
+    return [name for name in names if _differ(together[name], [each[name] for each in apart], tolerance)]
+
+
+def _run(trace: _Trace, first: int, count: int, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    batch = {name: tf.constant(column[first : first + count]) for name, column in rows.items()}
+    return {name: np.asarray(values, np.float64) for name, values in trace.function(batch, tf.constant(first)).items()}
+
+
+def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> bool:
+    values = np.concatenate(apart)
+    both = np.isfinite(together) & np.isfinite(values)
+    difference = np.abs(np.where(both, together - values, 0.0))
+    return bool(difference.max(initial=0) > tolerance * (0.1 + np.abs(np.where(both, values, 0.0)).max(initial=0)))
+
+
+def _row_dependence(subject: Subject, names: list[str], training: bool, is_padded: bool) -> list[str]:
+    terms = f"the term{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))} of forward"
+    what = f"{terms}{forward_call.defined(subject.forward)}: an example's value depends on the other rows of the slice"
+    if training and subject.split:
+        raise BadInput(
+            f"{what}, which replicas and micro-batches cut differently; compute each example's loss from its own row, "
+            "or train on one device with --accumulate=1"
+        )
+    if training and is_padded:
+        raise BadInput(
+            f"{what}, and short batches are padded with copies of a row; choose a --batch_size that divides the "
+            "number of examples"
+        )
+    return [f"{what}, so this run is the same only on one device, in batches of this size"]
