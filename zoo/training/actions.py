@@ -11,6 +11,7 @@ from zoo.engine import checkpoints, health
 from zoo.engine.engine import means
 from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
+from zoo.training import experiment_check
 from zoo.training.context import RunContext
 from zoo.training.run_state import LogWindow, RunState
 from zoo.training.signals import Interrupt
@@ -129,7 +130,7 @@ def evaluate(context: RunContext, state: RunState, name: str, batches: Any, fina
     _tell_notes(context, state)
     metrics = with_loss(context, metrics)
     if context.experiment.compute_metrics is not None:
-        metrics |= context.experiment.compute_metrics(metrics, outputs, batches.columns, final)
+        metrics |= experiment_check.metrics(context.experiment, metrics, outputs, batches.columns, final)
     if final or (name in context.experiment.evals and state.done["eval"] != state.step):
         number, last = state.step // context.eval_every, final or context.is_done(state)
         context.reporter.writer.look(name, state.step, number, outputs, batches.columns, last)

@@ -16,7 +16,7 @@ from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
-from zoo.training import actions, memory_limits, rescue, result, signals, weights
+from zoo.training import actions, experiment_check, memory_limits, rescue, result, signals, weights
 from zoo.training.context import Pace, Reporter, RunContext
 from zoo.training.progress import Clock, Progress
 from zoo.training.run_state import RunState
@@ -52,7 +52,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         config = folders.as_recorded(workdir, config)
         with strategy.scope(), memory_limits.checked_weights():
             keras.utils.set_random_seed(config.seed)
-            experiment = build(config)
+            experiment = experiment_check.built(build, config)
         config = experiment.config or config
         memory_limits.check_batch(config, experiment.train)
         total = total_steps(config, experiment)
