@@ -14,7 +14,8 @@ from tests.training.test_resume import as_if_killed, final_state, untimed
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo.engine import devices
 from zoo.engine.engine import Engine
-from zoo.models import encoder_heads, transformer
+from zoo.engine.private_apis import inner_graphs
+from zoo.models import encoder_heads, transformer, xla_islands
 from zoo.models.hugging_face.config import Shape
 from zoo.training.run import make_engine, total_steps
 
@@ -179,3 +180,17 @@ def test_resume_is_bitwise(tmp_path):
     assert untimed(zoo.run(build, config, folder)) == untimed(result)
     expected, found = final_state(tmp_path / "whole"), final_state(folder)
     assert all(np.array_equal(expected.state[name], found.state[name]) for name in expected.state)
+
+
+def test_uncompiled_islands_answer_the_same():
+    island = xla_islands.island(lambda x, y: tf.tanh(x) * y + 1.0)
+    x, y = tf.random.stateless_normal((2, 3, 4), (1, 2)), tf.random.stateless_normal((3, 4), (3, 4))
+    compiled = island(x, y)
+
+    def traced(x, y):
+        with xla_islands.uncompiled():
+            return island(x, y)
+
+    graph = tf.function(traced, autograph=False).get_concrete_function(x, y).graph
+    assert not inner_graphs(graph), "no function of its own, which XLA would compile"
+    np.testing.assert_allclose(traced(x, y), compiled, atol=1e-6)

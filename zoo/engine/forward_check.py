@@ -23,6 +23,7 @@ from zoo.data.batches import Batches
 from zoo.engine import forward_call
 from zoo.engine.private_apis import inner_graphs
 from zoo.errors import BadInput
+from zoo.models import xla_islands
 from zoo.terms import Term
 
 # Two slices of two rows each: the least that shows whether a row depends on those of another slice.
@@ -120,7 +121,7 @@ def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool)
     def values(batch, first_row):
         count = next(iter(batch.values())).shape[0]
         place = randomness.scope(subject.seed, tf.constant(0), first_row, tf.ones([count]))
-        with place as scope, _Accesses() as accesses:
+        with place as scope, _Accesses() as accesses, xla_islands.uncompiled():
             results = forward_call.call(subject.forward, subject.model, batch, training)
         scopes.append(accesses)
         statistics.extend(scope.statistics)

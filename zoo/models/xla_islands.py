@@ -5,10 +5,24 @@ memory. So a layer is written as products with *islands* between them. An island
 recomputes the values in between, which is cheaper than writing them to memory and reading them back.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+
+_local = threading.local()
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Leaves islands that are traced inside to TensorFlow: compiling them is not worth a single call."""
+    before, _local.uncompiled = getattr(_local, "uncompiled", False), True
+    try:
+        yield
+    finally:
+        _local.uncompiled = before
 
 
 def island(function: Callable) -> Callable:
@@ -45,6 +59,8 @@ def island(function: Callable) -> Callable:
 
             return outputs, gradient
 
+        if getattr(_local, "uncompiled", False):
+            return function(*inputs)
         return run(*map(tf.convert_to_tensor, inputs))
 
     return call
