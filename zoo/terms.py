@@ -50,6 +50,12 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
     Raises:
         BadInput: the values do not have one entry per row of the batch.
     """
+    weighted, weights = weigh(name, term, row_weights)
+    return WeightedSum(tf.reduce_sum(weighted), tf.reduce_sum(weights))
+
+
+def weigh(name: str, term: Term, row_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values times weights, and the weights, both float32 of the values' shape; see `sums`."""
     values = tf.cast(tf.convert_to_tensor(term.values), tf.float32)
     if values.shape.rank == 0 or not values.shape[:1].is_compatible_with(row_weights.shape):
         raise BadInput(
@@ -66,5 +72,4 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
         )
     weights = tf.broadcast_to(weights * tf.reshape(row_weights, by_row), tf.shape(values))
     # Where the weight is 0 the value may be anything, NaN included: 0 * NaN would be NaN.
-    weighted = tf.where(weights == 0.0, tf.zeros_like(values), values) * weights
-    return WeightedSum(tf.reduce_sum(weighted), tf.reduce_sum(weights))
+    return tf.where(weights == 0.0, tf.zeros_like(values), values) * weights, weights

@@ -296,3 +296,21 @@ def test_upstream_lists_the_functions_of_a_graph():
     """`inner_graphs` relies on a private attribute of TensorFlow's graphs."""
     looped = tf.function(lambda x: tf.map_fn(tf.sin, x), autograph=False).get_concrete_function(tf.TensorSpec([3]))
     assert any(each.type == "Sin" for inner in inner_graphs(looped.graph) for each in inner.get_operations())
+
+
+def test_what_has_no_weight_may_depend_on_anything():
+    """Values at padding differ with the longest sequence of a slice."""
+
+    def masked(model, batch, training):
+        loss = cross_entropy(model(batch["x"], training=training), batch)
+        count = tf.cast(tf.shape(loss)[0], tf.float32)
+        values = tf.stack([loss, tf.fill(tf.shape(loss), count)], axis=1)
+        return {"loss": Term(values, tf.stack([tf.ones_like(loss), tf.zeros_like(loss)], axis=1))}
+
+    def weighted_by_share(model, batch, training):
+        loss = cross_entropy(model(batch["x"], training=training), batch)
+        return {"loss": Term(loss, 1.0 / tf.cast(tf.shape(loss)[0], tf.float32))}
+
+    assert steps(SPLIT, forward=masked) == []
+    with pytest.raises(BadInput, match="an example's value depends on the other rows"):
+        steps(SPLIT, forward=weighted_by_share)

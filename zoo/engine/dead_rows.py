@@ -1,12 +1,11 @@
 """Examples of weight 0: what they hold must not reach the gradient, not even as 0 times NaN."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.terms import Term
 
 _CHUNK = 65_536
 
@@ -14,19 +13,6 @@ _CHUNK = 65_536
 def may_be_non_finite(batches: Batches) -> bool:
     """Whether a column may hold NaN or infinity; a column on disk may, as it is not read for this."""
     return any(map(_may_be_non_finite, batches.columns.values()))
-
-
-def row_weights(terms: Iterable[Term], count: int) -> tf.Tensor:
-    """The weight that each of `count` rows has in all terms together: float32 `[count]`, 0 for a dead row."""
-    total = tf.zeros([count])
-    for term in terms:
-        weights = tf.abs(tf.cast(term.weights, tf.float32))
-        if weights.shape.rank and weights.shape[0] == count:
-            weights = tf.reduce_sum(weights, axis=list(range(1, weights.shape.rank)))
-        else:
-            weights = tf.reduce_sum(weights)
-        total += weights
-    return total
 
 
 def replaced(batch: Mapping[str, tf.Tensor], weights: tf.Tensor) -> dict[str, tf.Tensor]:

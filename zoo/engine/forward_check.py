@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import randomness
+from zoo import randomness, terms
 from zoo.data.batches import Batches
 from zoo.engine import forward_call
 from zoo.engine.private_apis import inner_graphs
@@ -125,11 +125,20 @@ def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool)
             results = forward_call.call(subject.forward, subject.model, batch, training)
         scopes.append(accesses)
         statistics.extend(scope.statistics)
-        return {name: tf.convert_to_tensor(term.values) for name, term in results.items() if isinstance(term, Term)}
+        return {name: _weighed(name, term, count) for name, term in results.items() if isinstance(term, Term)}
 
     traced = tf.function(values, autograph=False)
     function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32))
     return _Trace(function, scopes[-1], bool(statistics))
+
+
+def _weighed(name: str, term: Term, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values times weights, as a value of weight 0 may be anything, and the weights."""
+    values = tf.convert_to_tensor(term.values)
+    if values.shape.rank in (0, None) or values.shape[0] != count:
+        # Refused by its shape.
+        return values, tf.ones_like(values)
+    return terms.weigh(name, term, tf.ones([count]))
 
 
 def _check_randomness(subject: Subject, trace: _Trace) -> bool:
@@ -233,8 +242,8 @@ def _handles(variable) -> list[tf.Tensor]:
 
 def _check_shapes(subject: Subject, whole: _Trace, half: _Trace) -> None:
     """Refuses terms that grow with the square of the rows: labels [n, 1] against answers [n]."""
-    for name, values in whole.function.structured_outputs.items():
-        other = half.function.structured_outputs[name]
+    for name, (values, _) in whole.function.structured_outputs.items():
+        other, _ = half.function.structured_outputs[name]
         if values.shape.rank in (0, None) or values.shape[0] != _ROWS:
             where = forward_call.defined(subject.forward)
             raise BadInput(
@@ -263,8 +272,10 @@ def _dependent_terms(subject: Subject, whole: _Trace, half: _Trace, rows: Mappin
 
 
 def _run(trace: _Trace, first: int, count: int, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weighted values and weights of each term, `[count, ..., 2]`."""
     batch = {name: tf.constant(column[first : first + count]) for name, column in rows.items()}
-    return {name: np.asarray(values, np.float64) for name, values in trace.function(batch, tf.constant(first)).items()}
+    results = trace.function(batch, tf.constant(first))
+    return {name: np.stack([each.numpy() for each in both], axis=-1) for name, both in results.items()}
 
 
 def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> bool:
@@ -275,8 +286,8 @@ def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> 
 
 
 def _row_dependence(subject: Subject, names: list[str], training: bool, is_padded: bool) -> list[str]:
-    terms = f"the term{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))} of forward"
-    what = f"{terms}{forward_call.defined(subject.forward)}: an example's value depends on the other rows of the slice"
+    which = f"the term{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))} of forward"
+    what = f"{which}{forward_call.defined(subject.forward)}: an example's value depends on the other rows of the slice"
     if training and subject.split:
         raise BadInput(
             f"{what}, which replicas and micro-batches cut differently; compute each example's loss from its own row, "

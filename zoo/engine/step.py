@@ -224,7 +224,8 @@ def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Te
     with _as(values, task.model), _scope(task, rows, step):
         results = forward_call.call(task.forward, task.model, rows.batch, True)
     _check_terms(task, results, training=True)
-    weights = dead_rows.row_weights([results[name] for name in task.objective], rows.weights.shape[0]) * rows.weights
+    weighed = [terms.weigh(name, results[name], rows.weights)[1] for name in task.objective]
+    weights = tf.add_n([tf.reduce_sum(tf.abs(each), axis=list(range(1, each.shape.rank))) for each in weighed])
     # The row in a dead one's place must not count twice.
     living = tf.where(tf.equal(weights, 0.0), 0.0, rows.weights)
     return rows._replace(batch=dead_rows.replaced(rows.batch, weights), weights=living)
