@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from zoo.errors import BadInput
-
 
 class Term(NamedTuple):
     """One loss or metric on a slice of the batch, reported as sum(values * weights) / sum(weights).
@@ -48,7 +46,7 @@ def sums(name: str, term: Term, row_weights: tf.Tensor) -> WeightedSum:
         row_weights: `[batch]`, 1 for an example and 0 for padding.
 
     Raises:
-        BadInput: the values do not have one entry per row of the batch.
+        ValueError: the values do not have one entry per row of the batch.
     """
     weighted, weights = weigh(name, term, row_weights)
     return WeightedSum(tf.reduce_sum(weighted), tf.reduce_sum(weights))
@@ -58,7 +56,7 @@ def weigh(name: str, term: Term, row_weights: tf.Tensor) -> tuple[tf.Tensor, tf.
     """Values times weights, and the weights, both float32 of the values' shape; see `sums`."""
     values = tf.cast(tf.convert_to_tensor(term.values), tf.float32)
     if values.shape.rank == 0 or not values.shape[:1].is_compatible_with(row_weights.shape):
-        raise BadInput(
+        raise ValueError(
             f"term {name!r} has values of shape {values.shape}: expected one entry per example, "
             f"[{row_weights.shape[0]}, ...]; return unreduced losses, the engine adds them up"
         )
@@ -67,7 +65,7 @@ def weigh(name: str, term: Term, row_weights: tf.Tensor) -> tuple[tf.Tensor, tf.
     if weights.shape.rank == 1:
         weights = tf.reshape(weights, by_row)
     elif weights.shape.rank not in (0, values.shape.rank):
-        raise BadInput(
+        raise ValueError(
             f"term {name!r} has weights of shape {weights.shape}: expected a number, [batch] or {values.shape}"
         )
     weights = tf.broadcast_to(weights * tf.reshape(row_weights, by_row), tf.shape(values))

@@ -227,7 +227,7 @@ def test_weights_by_example_or_by_token():
     assert [float(x) for x in terms.sums("a", Term(values, tf.constant([1.0, 0.0])), rows)] == [3.0, 2.0]
     assert [float(x) for x in terms.sums("a", Term(values, tf.constant([[1.0, 0.0]] * 2)), rows)] == [4.0, 2.0]
     assert [float(x) for x in terms.sums("a", Term(values, 0.5), tf.constant([0.0, 1.0]))] == [3.5, 1.0]
-    with pytest.raises(BadInput, match="has weights of shape"):
+    with pytest.raises(ValueError, match="has weights of shape"):
         terms.sums("a", Term(values, tf.ones([2, 2, 1])), rows)
 
 

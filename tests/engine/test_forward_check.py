@@ -246,6 +246,14 @@ def test_a_term_of_evaluations_only():
         steps(CONFIG, forward=judged)
 
 
+def test_weights_that_do_not_fit():
+    def wrong(model, batch, training):
+        return {"loss": Term(cross_entropy(model(batch["x"]), batch), tf.ones([1, 1]))}
+
+    with pytest.raises(BadInput, match=r"term 'loss' has weights of shape \(1, 1\): expected a number"):
+        steps(CONFIG, forward=wrong)
+
+
 def test_one_example_and_wide_batches():
     assert steps(CONFIG.replace(batch_size=1), examples=1) == []
     assert steps(CONFIG.replace(batch_size=64), examples=3) == []

@@ -138,7 +138,10 @@ def _weighed(name: str, term: Term, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     if values.shape.rank in (0, None) or values.shape[0] != count:
         # Refused by its shape.
         return values, tf.ones_like(values)
-    return terms.weigh(name, term, tf.ones([count]))
+    try:
+        return terms.weigh(name, term, tf.ones([count]))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def _check_randomness(subject: Subject, trace: _Trace) -> bool:
