@@ -108,6 +108,14 @@ class Config:
         less_than=1,
     )
 
+    batch_norm_group: int = setting(
+        0,
+        "Rows per group of keras.layers.BatchNormalization; as many as --batch_size for whole batches, which cannot be "
+        "split. 0: the largest divisor of --batch_size from 16 to 32, else whole batches.",
+        minimum=0,
+        before=0,
+    )
+
     # Devices and compilation
     strategy: str = setting(
         "auto",

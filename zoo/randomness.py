@@ -39,15 +39,26 @@ class Scope:
         first_row: scalar, index of the slice's first row in the global batch.
         row_weights: `[batch]`, 0 for padding; None where all rows count.
         split: whether the slice is only a part of the global batch.
+        batch_rows: rows of the global batch; 0 where it is not known.
+        group: rows per group of Keras' batch normalisation; 0 for what `batch_rows` gives.
+        is_by_row: for each of Keras' draws, whether its first dimension is that of the rows, as two traces with another
+            number of rows have shown; None where nobody has looked.
+        first_sizes: the first dimension of each of Keras' draws so far.
+        mixes_rows: whether rows have been permuted.
         statistics: updates that layers measured on the slice, to be summed over the global batch.
     """
 
-    def __init__(self, seed, step, first_row, row_weights=None, split=False):
+    def __init__(self, seed, step, first_row, row_weights=None, split=False, batch_rows=0, group=0, is_by_row=None):
         self.seed = seed
         self.step = step
         self.first_row = first_row
         self.row_weights = row_weights
         self.split = split
+        self.batch_rows = batch_rows
+        self.group = group
+        self.is_by_row = is_by_row
+        self.first_sizes: list[int | None] = []
+        self.mixes_rows = False
         self.statistics: list[Statistic] = []
         self.streams = 0
 
@@ -55,6 +66,16 @@ class Scope:
         """The number of the next random draw in this forward pass."""
         self.streams += 1
         return self.streams
+
+    def next_draw(self, first_size: int | None) -> bool:
+        """Whether Keras' next draw, whose first dimension is given, is one by row."""
+        number = len(self.first_sizes)
+        self.first_sizes.append(first_size)
+        rows = None if self.row_weights is None else self.row_weights.shape[0]
+        if first_size is None or first_size != rows:
+            return False
+        # The size of a weight may be that of the batch by chance.
+        return self.is_by_row is None or number >= len(self.is_by_row) or self.is_by_row[number]
 
 
 @contextlib.contextmanager
@@ -64,13 +85,14 @@ def scope(
     first_row: tf.Tensor,
     row_weights: tf.Tensor | None = None,
     split: bool = False,
+    **more,
 ) -> Iterator[Scope]:
     """Makes random draws inside a function of the seed, the step and the row index in the global batch.
 
     The arguments are the attributes of `Scope`; the seed is any integer of up to 64 bits.
     """
     outer = current()
-    _local.scope = Scope(seed, step, first_row, row_weights, split)
+    _local.scope = Scope(seed, step, first_row, row_weights, split, **more)
     try:
         yield _local.scope
     finally:
@@ -102,9 +124,9 @@ def bits(shape: tf.Tensor | tuple[int, ...], key: tuple[tf.Tensor, tf.Tensor], f
     shape = tf.convert_to_tensor(shape, tf.int32)
     rows, width = shape[0], tf.reduce_prod(shape[1:])
     row = _uint(tf.cast(first_row, tf.int32) + tf.range(rows))
-    row_key = _mix(_mix(row + key[0]) ^ key[1])
+    row_key = mix(mix(row + key[0]) ^ key[1])
     column = _uint(tf.range(width)) * _constant(0x9E3779B9)
-    mixed = _mix(_mix(column[None, :] + row_key[:, None]) ^ (key[1] + row)[:, None])  # [batch, row_size]
+    mixed = mix(mix(column[None, :] + row_key[:, None]) ^ (key[1] + row)[:, None])  # [batch, row_size]
     return tf.reshape(mixed, shape)  # [batch, ...]
 
 
@@ -121,15 +143,15 @@ def scope_key(scope: Scope) -> tuple[tf.Tensor, tf.Tensor]:
 
 def seed_key(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The key of a Keras seed: two integers as `keras.random.SeedGenerator.next()` gives them."""
-    return _mix(_uint(seed[0]) + _constant(1)), _mix(_uint(seed[1]) ^ _mix(_uint(seed[0])))
+    return mix(_uint(seed[0]) + _constant(1)), mix(_uint(seed[1]) ^ mix(_uint(seed[0])))
 
 
 def _key(seed: int, step: tf.Tensor, stream: int) -> tuple[tf.Tensor, tf.Tensor]:
     low, high = _constant(seed), _constant(seed >> 32)
-    start = _mix(_mix(low + _constant(0x3C6EF372)) ^ high)
-    stepped = _mix(start + _uint(step) * _constant(0x9E3779B9))
-    first = _mix(stepped ^ (_constant(stream) * _constant(0x85EBCA77)))
-    second = _mix(_mix(_uint(step) ^ _constant(0x27D4EB2F)) + start + _constant(stream) * _constant(0xC2B2AE3D))
+    start = mix(mix(low + _constant(0x3C6EF372)) ^ high)
+    stepped = mix(start + _uint(step) * _constant(0x9E3779B9))
+    first = mix(stepped ^ (_constant(stream) * _constant(0x85EBCA77)))
+    second = mix(mix(_uint(step) ^ _constant(0x27D4EB2F)) + start + _constant(stream) * _constant(0xC2B2AE3D))
     return first, second
 
 
@@ -141,7 +163,8 @@ def _uint(value: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.cast(value, tf.int32), tf.uint32)
 
 
-def _mix(value: tf.Tensor) -> tf.Tensor:
+def mix(value: tf.Tensor) -> tf.Tensor:
+    """The finaliser of MurmurHash3: uint32 to uint32."""
     shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
     value = xor(value, shift(value, _constant(16))) * _constant(0x85EBCA6B)
     value = xor(value, shift(value, _constant(13))) * _constant(0xC2B2AE35)

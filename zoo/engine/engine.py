@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, model_check
+from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, keras_layers, model_check
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
@@ -33,6 +33,8 @@ class Engine:
         accumulate: micro-batches per step.
         clip_norm: largest global norm of the gradient; 0 does not clip.
         average_decay: decay of the moving average of the weights; 0 keeps no average.
+        batch_norm_group: rows per group of Keras' batch normalisation; 0 for
+            `keras_layers.batch_normalization_group`.
         compile: what XLA compiles as one program. `loop`: a whole call (one replica only); `step`: the forward and
             backward pass of a micro-batch, and the update (on one replica); `cores`: the same for each core's slice,
             side by side; `islands`: the update only, as the model compiles its own parts (`zoo.models.xla_islands`);
@@ -56,6 +58,7 @@ class Engine:
         accumulate: int = 1,
         clip_norm: float = 0.0,
         average_decay: float = 0.0,
+        batch_norm_group: int = 0,
         compile: str = "auto",
         is_default: bool = True,
         cores: int = 0,
@@ -71,7 +74,8 @@ class Engine:
         self._may_fall_back = is_default
         self.slices = (cores or devices.cores()) if self.compile == "cores" else 1
         self.parts = self.replicas * accumulate * self.slices
-        model_check.check(model, self.parts)
+        keras_layers.install()
+        model_check.check(model)
         averages = copies(strategy, model) if average_decay else []
         self.task = Task(
             model=model,
@@ -85,6 +89,9 @@ class Engine:
             seed=seed,
             split=self.parts > 1,
             has_dead_rows=False,
+            batch_rows=0,
+            group=batch_norm_group,
+            is_by_row={},
             moving_statistics=[],
         )
         # Lines for the user: what the checks of `forward` and the compilation found.
@@ -179,7 +186,9 @@ class Engine:
         task = self.task
         subject = forward_check.Subject(task.model, task.forward, task.objective, task.seed, task.split)
         with self.strategy.scope():
-            self.notes += forward_check.check(subject, batches, training)
+            result = forward_check.check(subject, batches, training)
+        self.notes += result.notes
+        self.task.is_by_row[training] = result.is_by_row
         # XLA does not refuse texts: it ends the process.
         texts = [name for name, column in batches.columns.items() if column.dtype.kind in "OSU"]
         while texts and self._slow_down(f"texts (column {texts[0]!r})", "No registered", training):
@@ -232,7 +241,13 @@ class Engine:
 
     def _compiled(self, batches: Batches, training: bool) -> Callable:
         # All that a trace depends on besides the loop's arguments: batches with the same key share it.
-        key = training, tuple(batches.widths), tuple(batches.sequences), training and self.has_dead_rows(batches)
+        key = (
+            training,
+            batches.batch_size,
+            tuple(batches.widths),
+            tuple(batches.sequences),
+            training and self.has_dead_rows(batches),
+        )
         if key not in self._loops:
             loop = functools.partial(self._loop, batches, training)
             self._loops[key] = tf.function(loop, jit_compile=self._modes[training] == "loop", autograph=False)
@@ -240,7 +255,7 @@ class Engine:
 
     def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
         """All steps of one call, in the graph: scalars and, in an evaluation, outputs by name, one entry per step."""
-        programs, names = self._parts(self._modes[training], training and self.has_dead_rows(batches)), []
+        programs, names = self._parts(self._modes[training], batches, training and self.has_dead_rows(batches)), []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
         specs = {} if training else self._outputs(batches, columns, rows)
@@ -284,8 +299,8 @@ class Engine:
         outputs = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in outputs.items()}
 
-    def _parts(self, mode: str, has_dead_rows: bool) -> StepFunctions:
-        task = self.task._replace(has_dead_rows=has_dead_rows)
+    def _parts(self, mode: str, batches: Batches, has_dead_rows: bool) -> StepFunctions:
+        task = self.task._replace(has_dead_rows=has_dead_rows, batch_rows=batches.batch_size)
         weights, update = (
             functools.partial(function, task) for function in (step_functions.weights, step_functions.update)
         )

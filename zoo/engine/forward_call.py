@@ -28,8 +28,12 @@ def call(forward, model: keras.Model, batch: Mapping[str, tf.Tensor], training: 
     columns = _Columns(batch)
     try:
         results = forward(model, columns, training)
-    except ZooError:
-        raise
+    except ZooError as error:
+        # Keras puts the arguments of the layer around it.
+        line = _first_line(error)
+        if line == str(error):
+            raise
+        raise type(error)(line) from error
     except Exception as error:
         place, is_users = _innermost(error)
         if not is_users:
@@ -87,11 +91,7 @@ def _check(results, forward) -> None:
 
 def _explained(error: Exception, columns: _Columns) -> str:
     """An error of a trace in words that say what to write instead."""
-    lines = [line.strip() for line in _STYLES.sub("", str(error)).splitlines() if line.strip()]
-    # Keras puts a line of its own above the cause, and the arguments below it.
-    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
-        lines = lines[1:]
-    text = lines[0] if lines else type(error).__name__
+    text = _first_line(error)
     if columns.missing is not None and isinstance(error, KeyError):
         return f"there is no column {columns.missing!r} in the batch: {nearest(str(columns.missing), list(columns))}"
     if "as a Python `bool`" in text or isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
@@ -103,6 +103,14 @@ def _explained(error: Exception, columns: _Columns) -> str:
         return "NumPy needs a value, which a tensor has only when the step runs; use TensorFlow's or Keras' operations"
     short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return f"{type(error).__name__}: {short}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in _STYLES.sub("", str(error)).splitlines() if line.strip()]
+    # Keras puts a line of its own above the cause, and the arguments below it.
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        lines = lines[1:]
+    return lines[0] if lines else type(error).__name__
 
 
 def _innermost(error: Exception) -> tuple[str, bool]:

@@ -21,9 +21,10 @@ import tensorflow as tf
 from zoo import randomness, terms
 from zoo.data.batches import Batches
 from zoo.engine import forward_call
-from zoo.engine.private_apis import inner_graphs
+from zoo.engine.private_apis import all_layers, inner_graphs
 from zoo.errors import BadInput
 from zoo.models import xla_islands
+from zoo.models.layers import BatchNorm
 from zoo.terms import Term
 
 # Two slices of two rows each: the least that shows whether a row depends on those of another slice.
@@ -53,22 +54,31 @@ class Subject(NamedTuple):
     split: bool
 
 
+class Result(NamedTuple):
+    """What the check of a `forward` found.
+
+    Attributes:
+        notes: lines on what only a run on one device in one piece may do, as this one.
+        is_by_row: for each of Keras' random draws, whether its first dimension is that of the rows.
+    """
+
+    notes: list[str]
+    is_by_row: list[bool]
+
+
 class _Trace(NamedTuple):
     function: tf.types.experimental.ConcreteFunction
     scope: "_Accesses"
-    has_statistics: bool
+    place: randomness.Scope
 
 
-def check(subject: Subject, batches: Batches, training: bool) -> list[str]:
+def check(subject: Subject, batches: Batches, training: bool) -> Result:
     """Refuses a `forward` that breaks a promise of the engine.
 
     Args:
         subject: what is checked.
         batches: gives the rows to run it on.
         training: the argument that `forward` gets.
-
-    Returns:
-        Lines on what only a run on one device in one piece may do, as this one.
 
     Raises:
         BadInput: says what breaks it, where, and what to write instead.
@@ -79,11 +89,17 @@ def check(subject: Subject, batches: Batches, training: bool) -> list[str]:
     _check_variables(subject, whole)
     half = _trace(subject, _specs(rows, _ROWS // 2), training)
     _check_shapes(subject, whole, half)
-    if draws or whole.has_statistics:
-        # Draws that one device may have (their seed is saved) and batch normalisation differ by right.
-        return []
+    sizes = zip(whole.place.first_sizes, half.place.first_sizes, strict=False)
+    result = Result([], [pair == (_ROWS, _ROWS // 2) for pair in sizes])
+    if draws or any(isinstance(layer, BatchNorm) for layer in all_layers(subject.model)):
+        # A draw of a given seed, which one device may have, and groups of more rows differ by right.
+        return result
     dependent = _dependent_terms(subject, whole, half, rows)
-    return _row_dependence(subject, dependent, training, is_padded) if dependent else []
+    if dependent:
+        # A permutation takes any rows, also copies.
+        is_padded = is_padded and not whole.place.mixes_rows
+        result.notes.append(_row_dependence(subject, dependent, training, is_padded))
+    return result
 
 
 class _Accesses(keras.StatelessScope):
@@ -116,20 +132,21 @@ def _specs(rows: Mapping[str, np.ndarray], count: int) -> dict[str, tf.TensorSpe
 
 
 def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool) -> _Trace:
-    scopes, statistics = [], []
+    scopes = []
 
     def values(batch, first_row):
         count = next(iter(batch.values())).shape[0]
-        place = randomness.scope(subject.seed, tf.constant(0), first_row, tf.ones([count]))
+        # Batch normalisation in groups of two, so that no group is split.
+        options = {"batch_rows": count, "group": _ROWS // 2}
+        place = randomness.scope(subject.seed, tf.constant(0), first_row, tf.ones([count]), **options)
         with place as scope, _Accesses() as accesses, xla_islands.uncompiled():
             results = forward_call.call(subject.forward, subject.model, batch, training)
-        scopes.append(accesses)
-        statistics.extend(scope.statistics)
+        scopes.append((accesses, scope))
         return {name: _weighed(name, term, count) for name, term in results.items() if isinstance(term, Term)}
 
     traced = tf.function(values, autograph=False)
     function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32))
-    return _Trace(function, scopes[-1], bool(statistics))
+    return _Trace(function, *scopes[-1])
 
 
 def _weighed(name: str, term: Term, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -288,7 +305,7 @@ def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> 
     return bool(difference.max(initial=0) > tolerance * (0.1 + np.abs(np.where(both, values, 0.0)).max(initial=0)))
 
 
-def _row_dependence(subject: Subject, names: list[str], training: bool, is_padded: bool) -> list[str]:
+def _row_dependence(subject: Subject, names: list[str], training: bool, is_padded: bool) -> str:
     which = f"the term{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))} of forward"
     what = f"{which}{forward_call.defined(subject.forward)}: an example's value depends on the other rows of the slice"
     if training and subject.split:
@@ -301,4 +318,4 @@ def _row_dependence(subject: Subject, names: list[str], training: bool, is_padde
             f"{what}, and short batches are padded with copies of a row; choose a --batch_size that divides the "
             "number of examples"
         )
-    return [f"{what}, so this run is the same only on one device, in batches of this size"]
+    return f"{what}, so this run is the same only on one device, in batches of this size"

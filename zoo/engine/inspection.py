@@ -70,10 +70,11 @@ class Inspection:
             slices = list(self._slices(batches, step))
             scales = {}
             if len(task.objective) > 1:
-                weights = _total([self._weights(*each, values) for each in slices])
+                weights = _total([self._weights(*each, values, batches.batch_size) for each in slices])
                 scales = {name: tf.math.reciprocal_no_nan(weight) for name, weight in weights.items()}
             dead = self._engine.has_dead_rows(batches)
-            local = _total([self._gradients(*each, values, scales, dead) for each in slices])
+            options = dead, batches.batch_size
+            local = _total([self._gradients(*each, values, scales, *options) for each in slices])
             extra = None
             if task.penalty is not None:
                 plain = [variable.value for variable in self._engine.model.trainable_variables]
@@ -83,7 +84,7 @@ class Inspection:
 
     def graph(self, batches: Batches) -> bytes:
         """The forward and backward pass of a slice of a batch as a serialized GraphDef, by a trace that is not run."""
-        task = self._engine.task
+        task = self._engine.task._replace(batch_rows=batches.batch_size)
         batch, weights, _, _ = next(self._slices(batches, 0))
         specs = {name: tf.TensorSpec(values.shape, values.dtype, name=name) for name, values in batch.items()}
 
@@ -121,12 +122,14 @@ class Inspection:
     def _values(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(_local(variable.value)) for variable in self._engine.model.trainable_variables]
 
-    def _slice(self, batch, weights, first_row, step, values, scales, has_dead_rows) -> LocalSums:
-        task = self._engine.task._replace(has_dead_rows=has_dead_rows)
+    def _slice(self, batch, weights, first_row, step, values, scales, has_dead_rows, batch_rows) -> LocalSums:
+        task = self._engine.task._replace(has_dead_rows=has_dead_rows, batch_rows=batch_rows)
         return step_functions.gradients(task, MicroBatch(batch, weights, first_row), values, scales, step)
 
-    def _slice_weights(self, batch, weights, first_row, step, values) -> dict[str, tf.Tensor]:
-        return step_functions.weights(self._engine.task, MicroBatch(batch, weights, first_row), values, step)
+    def _slice_weights(self, batch, weights, first_row, step, values, batch_rows) -> dict[str, tf.Tensor]:
+        return step_functions.weights(
+            self._engine.task._replace(batch_rows=batch_rows), MicroBatch(batch, weights, first_row), values, step
+        )
 
     @contextlib.contextmanager
     def _unchanged(self) -> Iterator[None]:

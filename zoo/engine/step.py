@@ -45,6 +45,11 @@ class Task(NamedTuple):
     seed: int
     split: bool
     has_dead_rows: bool
+    # Rows of the global batch and of a group of Keras' batch normalisation; by `training`, which of Keras' draws are
+    # by row.
+    batch_rows: int
+    group: int
+    is_by_row: dict[bool, Sequence[bool]]
     # Set by each trace of a forward pass: the variables that follow batch statistics, and their rates.
     moving_statistics: list[tuple[keras.Variable, float]]
 
@@ -221,7 +226,7 @@ def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> di
 
 def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
     """The rows without what examples of weight 0 hold; the model is pruned from the graph as in `weights`."""
-    with _as(values, task.model), _scope(task, rows, step):
+    with _as(values, task.model), _scope(task, rows, step, training=True):
         results = forward_call.call(task.forward, task.model, rows.batch, True)
     _check_terms(task, results, training=True)
     weighed = [terms.weigh(name, results[name], rows.weights)[1] for name in task.objective]
@@ -238,7 +243,7 @@ def forward(
 
     The noise inside depends on the rows' positions in the global batch.
     """
-    with _scope(task, rows, step) as scope:
+    with _scope(task, rows, step, training) as scope:
         # Names for TensorBoard's graph.
         with tf.name_scope("forward"):
             results = forward_call.call(task.forward, task.model, rows.batch, training)
@@ -250,8 +255,17 @@ def forward(
     return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in scope.statistics], outputs
 
 
-def _scope(task: Task, rows: MicroBatch, step: tf.Tensor):
-    return randomness.scope(task.seed, step, rows.first_row, rows.weights, task.split)
+def _scope(task: Task, rows: MicroBatch, step: tf.Tensor, training: bool):
+    return randomness.scope(
+        task.seed,
+        step,
+        rows.first_row,
+        rows.weights,
+        task.split,
+        batch_rows=task.batch_rows,
+        group=task.group,
+        is_by_row=task.is_by_row.get(training),
+    )
 
 
 def all_reduce(local):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from zoo import randomness
 from zoo.errors import BadInput
+from zoo.models import group_normalization
 
 
 class NoisyLayer(keras.layers.Layer):
@@ -115,36 +116,15 @@ class BatchNorm(keras.layers.Layer):
         rows = tf.shape(x)[0]
         weights = tf.ones([rows]) if scope is None or scope.row_weights is None else scope.row_weights
         self._check(x, scope)
-        missing = -rows % self.group
-        grouped = tf.pad(x, [[0, missing]] + [[0, 0]] * (x.shape.rank - 1))
-        grouped = tf.reshape(grouped, tf.concat([[-1, self.group], tf.shape(x)[1:]], 0))  # [groups, group, ..., width]
-        weights = tf.pad(weights, [[0, missing]])
-        weights = tf.reshape(weights, [-1, self.group] + [1] * (x.shape.rank - 1))  # [groups, group, 1, ...]
-        axes = list(range(1, x.shape.rank))
-        inner = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), tf.float32)
-        count = tf.reduce_sum(weights, axes, keepdims=True) * inner
-        # Padding is 0 on both sides of the statistics: divided by the standard deviation of few or no rows, it would
-        # grow 30-fold in each layer of a deep network, and 0 * infinity is not a number.
-        counted = weights > 0
-        zeros = tf.zeros_like(grouped)
-        grouped = tf.where(counted, grouped, zeros)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(grouped, axes, keepdims=True), count)
-        centered = tf.where(counted, grouped - mean, zeros)
-        variance = tf.math.divide_no_nan(tf.reduce_sum(tf.square(centered), axes, keepdims=True), count)
-        self._report(scope, tf.cast(count > 0, tf.float32), mean, variance)
-        normalised = centered * tf.math.rsqrt(variance + self.epsilon)
-        return tf.reshape(normalised, tf.concat([[-1], tf.shape(x)[1:]], 0))[:rows]  # [batch, ..., width]
-
-    def _report(self, scope, has_rows: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        """Updates the moving statistics with the mean over the groups; inside the engine at the end of the step."""
-        for variable, values in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            total = tf.reduce_sum(tf.reshape(values * has_rows, [-1, values.shape[-1]]), axis=0)  # [width]
-            weight = tf.reduce_sum(has_rows)
-            statistic = randomness.Statistic(variable, 1.0 - self.momentum, tf.stop_gradient(total), weight)
+        result = group_normalization.normalize(x, weights, self.group, self.epsilon)
+        for variable, values in ((self.moving_mean, result.mean), (self.moving_variance, result.variance)):
+            statistic = group_normalization.statistic(variable, 1.0 - self.momentum, values, result.has_rows)
+            # Inside the engine at the end of the step.
             if scope is not None:
                 scope.statistics.append(statistic)
             else:
                 variable.assign(randomness.moving_average(variable.value, statistic))
+        return result.values
 
     def _check(self, x: tf.Tensor, scope) -> None:
         if scope is not None and scope.split and x.shape[0] % self.group:

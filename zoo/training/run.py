@@ -129,6 +129,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         accumulate=config.accumulate,
         clip_norm=config.clip_norm,
         average_decay=config.ema,
+        batch_norm_group=config.batch_norm_group,
         compile=(experiment.compile if config.compile == "auto" else config.compile),
         is_default=config.compile == "auto",
         cores=devices.useful_cores(config.batch_size // config.accumulate),
