@@ -1,5 +1,7 @@
 """Canaries: what TensorFlow and Keras do today and the engine works around. One that fails is good news."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -20,6 +22,45 @@ def test_keras_dropout_draws_the_same_mask_on_every_replica():
         layer.build((4, 50))
     one, two = replicas_of(strategy, lambda: layer(tf.ones((4, 50)), training=True))
     np.testing.assert_array_equal(one, two)
+
+
+def test_keras_random_functions_take_these_arguments():
+    """`zoo.engine.keras_layers` takes their place."""
+    expected = {
+        "normal": "shape mean stddev dtype seed",
+        "uniform": "shape minval maxval dtype seed",
+        "categorical": "logits num_samples dtype seed",
+        "randint": "shape minval maxval dtype seed",
+        "truncated_normal": "shape mean stddev dtype seed",
+        "dropout": "inputs rate noise_shape seed",
+        "shuffle": "x axis seed",
+        "gamma": "shape alpha dtype seed",
+        "binomial": "shape counts probabilities dtype seed",
+        "beta": "shape alpha beta dtype seed",
+    }
+    module = private_apis.random_functions()
+    public = {name for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")}
+    assert public - {"draw_seed", "make_default_seed", "standardize_dtype", "floatx"} == set(expected)
+    for name, arguments in expected.items():
+        # A function that is replaced already shows the arguments of Keras' own.
+        assert list(inspect.signature(getattr(module, name)).parameters) == arguments.split(), name
+    assert list(inspect.signature(keras.random.SeedGenerator.next).parameters) == ["self", "ordered"]
+    called = inspect.signature(keras.layers.BatchNormalization.call).parameters
+    assert list(called) == ["self", "inputs", "training", "mask"]
+
+
+def test_keras_batch_normalisation_follows_each_replica():
+    strategy = devices.mirrored_cpus(2)
+    with strategy.scope():
+        layer = keras.layers.BatchNormalization(momentum=0.0)
+        layer.build((4, 1))
+
+    def mean():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return layer(tf.fill([4, 1], tf.cast(replica, tf.float32)) + [[0.0], [1.0], [2.0], [3.0]], training=True)
+
+    one, two = replicas_of(strategy, mean)
+    np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 def test_keras_clips_before_the_reduction():

@@ -187,16 +187,6 @@ def test_forward_must_fit(forward, said):
         engine.train(experiment.train, 0, 1)
 
 
-def test_keras_dropout_is_refused_where_it_would_lie():
-    def stateful(config):
-        model = keras.Sequential([keras.Input((6,)), keras.layers.Dropout(0.5), keras.layers.Dense(CLASSES)])
-        return build(config)._replace(model=model)
-
-    engine_for(SmallConfig(), stateful)
-    with pytest.raises(BadInput, match=r"use zoo\.Dropout"):
-        engine_for(SmallConfig(accumulate=2), stateful)
-
-
 def test_add_loss_is_refused():
     def penalised(config):
         model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(CLASSES, activity_regularizer="l2")])
@@ -229,15 +219,6 @@ def test_weights_by_example_or_by_token():
     assert [float(x) for x in terms.sums("a", Term(values, 0.5), tf.constant([0.0, 1.0]))] == [3.5, 1.0]
     with pytest.raises(ValueError, match="has weights of shape"):
         terms.sums("a", Term(values, tf.ones([2, 2, 1])), rows)
-
-
-def test_keras_batch_normalisation_is_refused():
-    def normalised(config):
-        layers = [keras.Input((6,)), keras.layers.BatchNormalization(), keras.layers.Dense(CLASSES)]
-        return build(config)._replace(model=keras.Sequential(layers))
-
-    with pytest.raises(BadInput, match=r"BatchNormalization learns from each replica's rows"):
-        engine_for(SmallConfig(), normalised)
 
 
 def test_unbuilt_model_is_refused():

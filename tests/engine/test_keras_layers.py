@@ -17,6 +17,11 @@ SIZE = 8
 layers = keras.layers
 
 
+@pytest.fixture(autouse=True)
+def _installed():
+    keras_layers.install()
+
+
 class WeightNoise(layers.Layer):
     """Noise on a weight whose first dimension is the size of a slice by chance."""
 
@@ -198,7 +203,6 @@ def test_batch_normalisation_is_keras_own_in_one_group():
             total = tf.reduce_sum(y**3)
         return y, tape.gradient(total, [x, *(variable.value for variable in layer.trainable_variables)])
 
-    keras_layers.install()
     expected = outputs(theirs, tf.constant(x))
     with randomness.scope(0, tf.constant(0), tf.constant(0), tf.ones([32]), batch_rows=32) as scope:
         found = outputs(ours, tf.constant(x))
@@ -232,7 +236,6 @@ def test_masked_positions_are_left_out():
     x = np.random.default_rng(0).normal(size=(16, 4, 3)).astype(np.float32)
     mask = np.arange(4)[None] < np.random.default_rng(1).integers(1, 5, (16, 1))
     layer, plain = layers.BatchNormalization(), layers.BatchNormalization()
-    keras_layers.install()
     layer.build(x.shape), plain.build(x.shape)
     with randomness.scope(0, tf.constant(0), tf.constant(0), tf.ones([16]), batch_rows=16):
         found = layer(x, training=True, mask=tf.constant(mask)).numpy()
@@ -280,7 +283,6 @@ def test_a_resumed_run_draws_what_the_whole_one_drew():
 
 
 def test_outside_of_the_engine_keras_answers():
-    keras_layers.install()
     assert keras.random.uniform((3,), seed=1).numpy() == pytest.approx(
         tf.random.stateless_uniform([3], seed=[1, 0]).numpy()
     )

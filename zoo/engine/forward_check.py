@@ -33,7 +33,7 @@ _ROWS = 4
 # differs by a tenth and more.
 _TOLERANCE = {"float32": 1e-2, "float64": 1e-2}
 _COARSE = 0.1
-_NOISE = "use zoo.Dropout or another zoo.models.layers.NoisyLayer, whose noise belongs to the step and the example"
+_NOISE = "use keras.random or a layer of Keras', whose noise belongs to the step and the example here"
 
 
 class Subject(NamedTuple):
@@ -198,8 +198,8 @@ def _check_variables(subject: Subject, trace: _Trace) -> None:
         if key not in own:
             raise BadInput(
                 f"forward changes the variable {variable.path!r}, which the model does not own, so that it is not "
-                "saved, and counts each micro-batch and replica: a metric or a random layer outside of the model? "
-                "Return the values of a metric as a zoo.Term; make the layer a part of the model"
+                "saved, and counts each micro-batch and replica: a metric or a layer outside of the model? Return the "
+                "values of a metric as a zoo.Term; make the layer a part of the model"
             )
     for key, variable in scope.read.items():
         if key not in own and variable.trainable:

@@ -17,9 +17,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow import random as keras_random
 
 from zoo import randomness
+from zoo.engine import private_apis
 from zoo.errors import BadInput
 from zoo.models import group_normalization
 
@@ -32,6 +32,7 @@ _SHIFT_24 = 2.0**-24
 
 def install() -> None:
     """Routes Keras' functions, once in a process."""
+    keras_random = private_apis.random_functions()
     if hasattr(keras_random.uniform, "__wrapped__"):
         return
     for name, ours in _DRAWS.items():
@@ -125,7 +126,7 @@ def _keys(scope: randomness.Scope, seed: Any, count: int = 1) -> list[tuple[tf.T
 def _seed(scope: randomness.Scope) -> tf.Tensor:
     """What a seed generator gives inside: a function of the run's seed, the step and the order of the calls."""
     key = tf.stack(randomness.scope_key(scope))
-    return tf.cast(tf.bitwise.right_shift(key, tf.constant(1, tf.uint32)), keras.src.backend.random_seed_dtype())
+    return tf.cast(tf.bitwise.right_shift(key, tf.constant(1, tf.uint32)), private_apis.seed_dtype())
 
 
 def _bits(scope: randomness.Scope, shape, key) -> tf.Tensor:

@@ -3,8 +3,11 @@
 tests/test_upstream.py fails as soon as a public one takes their place.
 """
 
+from types import ModuleType
+
 import keras
 import tensorflow as tf
+from keras.src import backend
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -25,3 +28,13 @@ def traced_step(step: int) -> tf.profiler.experimental.Trace:
 def inner_graphs(graph: tf.Graph) -> list[tf.Graph]:
     """The graphs of the functions that a graph calls, such as the bodies of its loops."""
     return [function.graph for function in graph._functions.values()]
+
+
+def random_functions() -> ModuleType:
+    """The module whose functions `keras.random` and Keras' layers call; replacing them there reaches all of them."""
+    return backend.random
+
+
+def seed_dtype() -> str:
+    """The type of what `SeedGenerator.next` returns."""
+    return backend.random_seed_dtype()
