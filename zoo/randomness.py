@@ -43,12 +43,25 @@ class Scope:
         group: rows per group of Keras' batch normalisation; 0 for what `batch_rows` gives.
         is_by_row: for each of Keras' draws, whether its first dimension is that of the rows, as two traces with another
             number of rows have shown; None where nobody has looked.
+        uses_moving_statistics: whether batch normalisation is computed as outside of training, where a row does not
+            depend on the others.
         first_sizes: the first dimension of each of Keras' draws so far.
         mixes_rows: whether rows have been permuted.
         statistics: updates that layers measured on the slice, to be summed over the global batch.
     """
 
-    def __init__(self, seed, step, first_row, row_weights=None, split=False, batch_rows=0, group=0, is_by_row=None):
+    def __init__(
+        self,
+        seed,
+        step,
+        first_row,
+        row_weights=None,
+        split=False,
+        batch_rows=0,
+        group=0,
+        is_by_row=None,
+        uses_moving_statistics=False,
+    ):
         self.seed = seed
         self.step = step
         self.first_row = first_row
@@ -57,6 +70,7 @@ class Scope:
         self.batch_rows = batch_rows
         self.group = group
         self.is_by_row = is_by_row
+        self.uses_moving_statistics = uses_moving_statistics
         self.first_sizes: list[int | None] = []
         self.mixes_rows = False
         self.statistics: list[Statistic] = []

@@ -66,6 +66,8 @@ def _routed_normalization(original: Callable) -> Callable:
         scope = randomness.current()
         if scope is None or not training or not self.trainable:
             return original(self, inputs, training=training, mask=mask)
+        if scope.uses_moving_statistics:
+            return original(self, inputs, training=False, mask=mask)
         return _normalized(scope, self, inputs, mask)
 
     return call

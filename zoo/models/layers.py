@@ -104,7 +104,8 @@ class BatchNorm(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.cast(inputs, tf.float32)
-        if training:
+        scope = randomness.current()
+        if training and not (scope is not None and scope.uses_moving_statistics):
             x = self._by_group(x)
         else:
             x = (x - self.moving_mean) * tf.math.rsqrt(self.moving_variance + self.epsilon)
