@@ -80,6 +80,13 @@ class FinetuneConfig(EncoderConfig):
         "from scratch, which alone loses to the linear model.",
         before=False,
     )
+    ngram_length: int = setting(
+        1024,
+        "Most tokens of a text that the n-grams are taken from, [CLS] and [SEP] included; nearly all of IMDB's reviews "
+        "fit. Of pairs, with another --cut than head, and where it is less: --context.",
+        minimum=0,
+        before=0,
+    )
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
     )
@@ -88,6 +95,17 @@ class FinetuneConfig(EncoderConfig):
         "Also fit TF-IDF with a linear model to the same split; it costs less than a tenth of the run.",
         may_change=True,
     )
+
+    @property
+    def model_tokens(self) -> int:
+        """Most tokens of a text that the model is given; its encoder reads the first `context` of them."""
+        reads_more = self.ngrams and not self.pair_column and self.cut == "head"
+        return max(self.ngram_length, self.context) if reads_more else self.context
+
+    @property
+    def encoder_tokens(self) -> int:
+        """How many tokens of a longer text the encoder reads; 0: all that the model is given."""
+        return self.context if self.model_tokens > self.context else 0
 
 
 def forward(
@@ -138,7 +156,7 @@ def build(config: FinetuneConfig) -> Experiment:
         config = config.filled(ngrams=origin is None and not values)
     ngrams = _ngrams(config, dataset, tokenizer, shape, cache, notes) if config.ngrams else None
     model = encoder_heads.classifier(
-        encoder_config.make_encoder(config, origin, shape, notes),
+        encoder_config.make_encoder(config, origin, shape, notes, config.encoder_tokens),
         1 if values else len(dataset.classes),
         pooling=config.pooling,
         dropout=config.dropout,
@@ -149,6 +167,9 @@ def build(config: FinetuneConfig) -> Experiment:
     batches = {}
     for name, part in (("train", dataset.train), ("eval", dataset.validation), ("test", dataset.test)):
         columns = _columns(config, part.texts, tokenizer, cache, notes)
+        if name == "train":
+            # The encoder learns alone.
+            columns = _first(columns, config.context)
         labels = ((part.labels - centre) / scale).astype(np.float32) if values else part.labels
         batches[name] = bucketed(columns | {"y": labels}, config.batch_size, config.seed if name == "train" else None)
     info = {
@@ -185,7 +206,7 @@ def build(config: FinetuneConfig) -> Experiment:
         projector_points=projector_points,
         head=encoder_heads.HEAD,
         compile="islands",
-        model_info=encoder_config.model_info(config, origin, shape, tokenizer) | info,
+        model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens) | info,
         files={folders.TOKENIZER: tokenizer.to_json()},
         baseline=baseline if config.baseline else None,
         conclusion=comparison.conclusion if config.baseline and not values else None,
@@ -228,11 +249,17 @@ def _columns(config: FinetuneConfig, texts: list[str], tokenizer, cache, notes: 
     special = special_tokens.from_tokenizer(tokenizer)
     if not config.pair_column:
         return special_tokens.add_special_tokens(
-            encoding.encoded(texts, tokenizer, cache, notes), special, config.context, config.cut
+            encoding.encoded(texts, tokenizer, cache, notes), special, config.model_tokens, config.cut
         )
     pairs = [text.split(special_tokens.PAIR_SEPARATOR) for text in texts]
     parts = (encoding.encoded([pair[side] for pair in pairs], tokenizer, cache, notes) for side in (0, 1))
     return special_tokens.add_special_tokens_to_pairs(*parts, special, config.context)
+
+
+def _first(columns: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """The first tokens of each row."""
+    first = {name: column[:, :count] for name, column in columns.items() if name != "length"}
+    return first | {"length": np.minimum(columns["length"], count)}
 
 
 def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cache, notes: list[str]):
@@ -242,7 +269,8 @@ def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cach
     train, excluded = dataset.train, tuple(special_tokens.from_tokenizer(tokenizer))
     tokens = _columns(config, train.texts, tokenizer, cache, notes)["tokens"]
     order = ngram_fit.order_of(train.texts)
-    arguments = shape.vocabulary, len(dataset.classes), order, excluded
+    spellings = ngram_fit.spellings_of(tokenizer, train.texts)
+    arguments = shape.vocabulary, len(dataset.classes), order, excluded, spellings
     weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
     return weights.layer(shape.vocabulary, order, excluded)
 

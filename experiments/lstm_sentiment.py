@@ -138,7 +138,7 @@ def build(config: LstmConfig) -> Experiment:
     ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
-    ngrams = _ngrams(config, dataset, ids, rows, cache, notes) if config.ngrams else None
+    ngrams = _ngrams(config, dataset, words, rows, cache, notes) if config.ngrams else None
     network = _network(config, rows, len(dataset.classes), implementation, ngrams)
     if learns_words:
         texts = {
@@ -238,14 +238,16 @@ def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
     return chosen, "none" if chosen == "keras" else "auto" if gpu else "cores"
 
 
-def _ngrams(config: LstmConfig, dataset, ids, rows: int, cache, notes: list[str]):
+def _ngrams(config: LstmConfig, dataset, words: tokenizer.Tokenizer, rows: int, cache, notes: list[str]):
     """The layer of n-gram logits, fitted to the training texts."""
     if config.objective == "language_model":
         raise BadInput("--ngrams with --objective=language_model: they are for classes; leave it out")
     train = dataset.train
-    tokens = encoding.padded(ids(train.texts), config.ngram_tokens, config.cut)["tokens"]
-    order = ngram_fit.order_of(train.texts)
-    weights = ngram_fit.fit(tokens, train.labels, rows, len(dataset.classes), order, cache=cache, notes=notes)
+    ids = encoding.encoded(train.texts, words, cache, notes)
+    tokens = encoding.padded(ids, config.ngram_tokens, config.cut)["tokens"]
+    order, spellings = ngram_fit.order_of(train.texts), ngram_fit.spellings_of(words, train.texts)
+    arguments = rows, len(dataset.classes), order, (), spellings
+    weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
     return weights.layer(rows, order)
 
 

@@ -51,6 +51,7 @@ _WARM_RATE = 1e-3
 _GUARDED = 400
 # Widths of batches; each is compiled once.
 _WIDTHS = 2
+_SEQUENCES = ("tokens", "segments")
 
 
 class EpochTrace(NamedTuple):
@@ -138,8 +139,10 @@ def adapt(
     rules = masking.MaskingRules(
         predictor.tokenizer.id_of("[MASK]"), predictor.frame, predictor.tokenizer.vocabulary_size, mask_rate
     )
-    _train_head(masked_lm, rules, _batches(predictor.columns(replayed), batch_size, seed), warm_steps, seed)
-    batches = _batches(_columns(predictor, texts, replayed, seed), batch_size, seed)
+    # Behind the first tokens, an encoder with n-grams beside it reads nothing.
+    longest = work.model.get_layer("embedding").first or predictor.max_length
+    _train_head(masked_lm, rules, _batches(predictor.columns(replayed), longest, batch_size, seed), warm_steps, seed)
+    batches = _batches(_columns(predictor, texts, replayed, seed), longest, batch_size, seed)
     forward = functools.partial(_forward, rules=rules, classifier=work.model, replay_weight=replay_weight)
     engine = _engine(masked_lm, forward, ("masked", "pull"), learning_rate, seed)
     total = max(1, round(epochs * batches.steps_per_epoch))
@@ -270,13 +273,13 @@ def _columns(predictor: TextClassifier, texts: Sequence[Example], replayed: Sequ
     }
 
 
-def _batches(columns: dict[str, np.ndarray], batch_size: int, seed: int) -> Batches:
-    columns = dict(columns)
-    lengths, tokens = columns.pop("length"), columns["tokens"]
+def _batches(columns: dict[str, np.ndarray], longest: int, batch_size: int, seed: int) -> Batches:
+    columns = {name: each[:, :longest] if name in _SEQUENCES else each for name, each in columns.items()}
+    lengths, tokens = np.minimum(columns.pop("length"), longest), columns["tokens"]
     columns.setdefault("segments", np.zeros_like(tokens))
     # No wider than the longest text: the position table may end there.
     widths = sorted({min(width, tokens.shape[1]) for width in bucketing.widths(lengths, most=_WIDTHS)})
-    return Batches(columns, min(batch_size, len(tokens)), seed, lengths, widths, ("tokens", "segments"))
+    return Batches(columns, min(batch_size, len(tokens)), seed, lengths, widths, _SEQUENCES)
 
 
 def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

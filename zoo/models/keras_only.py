@@ -110,12 +110,15 @@ class _Converter:
 
     def padding_mask(self, layer: keras.layers.Layer, tokens: Any) -> Any:
         """1.0 at tokens, 0.0 at padding, `[batch, time]`; 1.0 at the first position of an empty text."""
+        tokens = tokens[:, : layer.first] if getattr(layer, "first", 0) else tokens
         # ops.equal, not `==`: Keras compares symbolic tensors with `==` by identity.
         return ops.cast(ops.logical_or(ops.not_equal(tokens, 0), ops.equal(_positions(tokens), 0)), "float32")
 
     def embedding(self, layer: transformer.Embedding, tokens: Any, segments: Any = None, reverse: bool = False) -> Any:
         if reverse:
             return self.reversible_embedding(layer, layer.token, tokens, reverse=True)
+        if layer.first:
+            tokens, segments = (None if each is None else each[:, : layer.first] for each in (tokens, segments))
         position_table, segment_table = _array(layer.position), _array(layer.segment) if layer.segments else None
         if segment_table is not None and not self._segments:
             # All tokens are in the first segment: its vector joins the position table.

@@ -90,8 +90,8 @@ class NgramLogits(keras.layers.Layer):
 
     A text's features are the tokens and n-grams in it, each counted once. The logits are the sum of two linear models
     of them, each with features that have values and are scaled to length 1 together. In the first model the value is
-    the inverse document frequency (TF-IDF), in the second one the naive Bayes log-count ratio of the output's class
-    (Wang and Manning, 2012, section 2.3).
+    the inverse document frequency (TF-IDF), of a token with its subwords, in the second one the naive Bayes log-count
+    ratio of the output's class (Wang and Manning, 2012, section 2.3).
 
     Args:
         outputs: number of logits.
@@ -103,7 +103,7 @@ class NgramLogits(keras.layers.Layer):
     Attributes:
         table: `[vocabulary + buckets, 1 + 3 * outputs]`: of each feature the value in the first model, its weights
             there times the value, the values in the second model, and its weights there times these. All are 0 for a
-            feature that no training text had.
+            feature that no training text had, but those of a token in the first model, which come from its subwords.
         bias: `[outputs]`.
     """
 

@@ -39,13 +39,17 @@ class Embedding(NoisyLayer):
         norm: whether to normalise the sum (post-norm models do).
         dropout: dropout rate of the output.
         epsilon: epsilon of the normalisation; 1e-12 is BERT's.
+        first: number of tokens of a longer text that are read, the first ones; 0: all.
     """
 
-    def __init__(self, vocabulary, width, positions, segments=0, norm=True, dropout=0.0, epsilon=1e-12, **kwargs):
+    def __init__(
+        self, vocabulary, width, positions, segments=0, norm=True, dropout=0.0, epsilon=1e-12, first=0, **kwargs
+    ):
         # No autocast: the norm needs float32 weights, and casting the whole token table would be wasteful.
         super().__init__(autocast=False, **kwargs)
         self.vocabulary, self.width, self.positions, self.segments = vocabulary, width, positions, segments
         self.norm, self.dropout, self.epsilon = bool(norm), float(dropout), float(epsilon)
+        self.first = int(first)
 
     def build(self, tokens_shape, segments_shape=None):
         # 0.02 is BERT's and GPT's: a tied output layer starts with small logits.
@@ -65,6 +69,9 @@ class Embedding(NoisyLayer):
             matrix = tf.cast(tf.convert_to_tensor(self.token), tokens.dtype)
             rows = tf.matmul(tf.reshape(tokens, [-1, self.width]), matrix, transpose_b=True)  # [rows, vocabulary]
             return _floats(tf.reshape(rows, [*sizes(tokens)[:-1], self.vocabulary]))  # [..., vocabulary]
+        if self.first:
+            tokens = tokens[:, : self.first]
+            segments = None if segments is None else segments[:, : self.first]
         time = sizes(tokens)[1]
         if isinstance(time, int) and time > self.positions:
             raise ValueError(f"{time} tokens: the table has {self.positions} positions; cut the texts")
@@ -84,10 +91,11 @@ class Embedding(NoisyLayer):
     def compute_output_spec(self, tokens, segments=None, training=False, reverse=False, start=None):
         if reverse:
             return keras.KerasTensor((*tokens.shape[:-1], self.vocabulary), "float32")
-        return keras.KerasTensor((*tokens.shape, self.width), self.compute_dtype)
+        shape = (tokens.shape[0], None) if self.first else tokens.shape
+        return keras.KerasTensor((*shape, self.width), self.compute_dtype)
 
     def get_config(self):
-        names = ("vocabulary", "width", "positions", "segments", "norm", "dropout", "epsilon")
+        names = ("vocabulary", "width", "positions", "segments", "norm", "dropout", "epsilon", "first")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -191,13 +199,25 @@ class Block(NoisyLayer):
 # Registered under the name in saved models.
 @keras.saving.register_keras_serializable(package="zoo", name="Seen")
 class PaddingMask(keras.layers.Layer):
-    """Attention mask: bool `[batch, time]`, true for all tokens but padding, and for the first one of an empty text."""
+    """Attention mask: bool `[batch, time]`, true for all tokens but padding, and for the first one of an empty text.
+
+    Args:
+        first: number of tokens of a longer text that are read, as of `Embedding`; 0: all.
+    """
+
+    def __init__(self, first: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.first = int(first)
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        tokens = tokens[:, : self.first] if self.first else tokens
         return (tokens != 0) | (tf.range(tf.shape(tokens)[1]) == 0)
 
     def compute_output_spec(self, tokens):
-        return keras.KerasTensor(tokens.shape, "bool")
+        return keras.KerasTensor((tokens.shape[0], None) if self.first else tokens.shape, "bool")
+
+    def get_config(self):
+        return {**super().get_config(), "first": self.first}
 
 
 def _positions(start, time, positions: int) -> tf.Tensor:
@@ -329,19 +349,20 @@ def _floats(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False) -> keras.Model:
+def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False, first: int = 0) -> keras.Model:
     """The encoder: int32 tokens `[batch, time]` and, if any, segments of the same shape to `[batch, time, width]`.
 
     Args:
         shape: the network's sizes and dropout rates; with `segments=0` the model has one input.
         norm_first: whether to use pre-norm, with a final normalisation; BERT is post-norm.
         causal: whether to mask later tokens, as in a language model.
+        first: number of tokens of a longer text that are read, the first ones; the output has this length. 0: all.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
     sizes = shape.vocabulary, shape.width, shape.positions, shape.segments
-    x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, name="embedding")(*inputs)
-    mask = PaddingMask(name="seen")(tokens)
+    x = Embedding(*sizes, not norm_first, shape.dropout, shape.epsilon, first, name="embedding")(*inputs)
+    mask = PaddingMask(first, name="seen")(tokens)
     rates = shape.dropout, shape.attention_dropout
     for number in range(shape.layers):
         options = shape.heads, shape.inner, shape.activation, norm_first, causal

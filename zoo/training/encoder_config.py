@@ -151,9 +151,11 @@ def network_shape(config: EncoderConfig, origin: Origin | None, words: Tokenizer
     return Shape(rows, activation=config.activation, **sizes, **rates)
 
 
-def make_encoder(config: EncoderConfig, origin: Origin | None, shape: Shape, notes: list[str]) -> keras.Model:
-    """Builds the network with random weights and notes its size."""
-    encoder = transformer.encoder(shape, norm_first=_norm_first(config, origin))
+def make_encoder(
+    config: EncoderConfig, origin: Origin | None, shape: Shape, notes: list[str], first: int = 0
+) -> keras.Model:
+    """Builds the network with random weights, that reads the `first` tokens of a text (0: all), and notes its size."""
+    encoder = transformer.encoder(shape, norm_first=_norm_first(config, origin), first=first)
     size = f"{shape.layers} layers, {shape.width} wide, {shape.heads} heads, {shape.vocabulary:,} tokens"
     notes.append(f"encoder: {size}: {encoder.count_params():,} parameters")
     return encoder
@@ -170,11 +172,13 @@ def initialization(config: EncoderConfig, origin: Origin | None, model: keras.Mo
     }
 
 
-def model_info(config: EncoderConfig, origin: Origin | None, shape: Shape, words: Tokenizer) -> dict:
-    """The encoder's entries in model.json."""
+def model_info(
+    config: EncoderConfig, origin: Origin | None, shape: Shape, words: Tokenizer, max_length: int | None = None
+) -> dict:
+    """The encoder's entries in model.json; `max_length` is the model's, unset that of the encoder."""
     return {
         "input": "text",
-        "max_length": config.context,
+        "max_length": max_length or config.context,
         "frame": list(special_tokens.from_tokenizer(words)),
         **pretrained_encoder.described(shape, _norm_first(config, origin)),
     }

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.data import cache as caches
+from zoo.data.text import tokenizer as tokenizers
+from zoo.data.text import tokenizer_training
 from zoo.metrics import linear_baselines
 from zoo.models import ngram_logits
+from zoo.training import subword_fit
 
 # Largest primes below 2^14, 2^16 and 2^18: remainders of a prime are the more evenly spread ones.
 _BUCKETS = (16_381, 65_521, 262_139)
@@ -25,7 +28,7 @@ _MANY = 5_000
 # Logit of a class that all texts of a fold have, or none.
 _CERTAIN = 5.0
 # Part of the name of a cached file: raised when the fit changes.
-_FORMAT = b"3"
+_FORMAT = b"4"
 
 
 class NgramWeights(NamedTuple):
@@ -60,12 +63,13 @@ def fit(
     classes: int,
     order: int = 2,
     excluded: Sequence[int] = (),
+    spellings: Sequence[str | None] | None = None,
     cache: Path | None = None,
     notes: list[str] | None = None,
 ) -> NgramWeights:
     """Fits both linear models to the training split; their strength and scale by cross-validation within it.
 
-    A second for 1,000 sentences, a minute or two for 25,000 long texts, on two cores.
+    A few seconds for 1,000 sentences, a minute or two for 25,000 long texts, on two cores.
 
     Args:
         tokens: int32 `[texts, time]`, padded with 0 at the end.
@@ -74,14 +78,24 @@ def fit(
         classes: number of classes; two have one logit, that of class 1.
         order: largest n of the n-grams; 2 for words, 3 for characters.
         excluded: ids that are no words, such as those of [CLS] and [SEP].
+        spellings: the token of each id, None for one that is no word: tokens of the first model share weights with
+            those that are spelled alike, see `subword_fit`. None: they do not.
         cache: cache folder; None disables the cache.
         notes: gets a line where the cache is damaged or cannot be written.
     """
-    sizes = f"{vocabulary} {classes} {order} {sorted(excluded)} {tokens.shape}"
+    sizes = f"{vocabulary} {classes} {order} {sorted(excluded)} {spellings} {tokens.shape}"
     data = (np.ascontiguousarray(array).tobytes() for array in (tokens, labels))
     features = _Features(vocabulary, order, tuple(excluded))
     name = caches.name_of(b"ngrams", _FORMAT, sizes.encode(), *data)
-    return NgramWeights(**caches.cached(cache, name, lambda: _fit(tokens, labels, classes, features), notes))
+    return NgramWeights(**caches.cached(cache, name, lambda: _fit(tokens, labels, classes, features, spellings), notes))
+
+
+def spellings_of(words: tokenizers.Tokenizer, texts: Sequence[str]) -> list[str | None] | None:
+    """The `spellings` for `fit`; None where tokens are characters, as in Chinese, and have no parts."""
+    if order_of(texts) > 2:
+        return None
+    spellings = [words.token(id) for id in range(words.vocabulary_size)]
+    return [None if spelling in tokenizer_training.SPECIAL else spelling for spelling in spellings]
 
 
 class _Features(NamedTuple):
@@ -99,7 +113,9 @@ class _Features(NamedTuple):
         return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(tokens), self.vocabulary + buckets))
 
 
-def _fit(tokens: np.ndarray, labels: np.ndarray, classes: int, maker: _Features) -> caches.Arrays:
+def _fit(
+    tokens: np.ndarray, labels: np.ndarray, classes: int, maker: _Features, spellings: Sequence[str | None] | None
+) -> caches.Arrays:
     outputs = 1 if classes == 2 else classes
     buckets, least = _buckets(maker.of(tokens, _BUCKETS[-1]), maker.vocabulary, outputs)
     features = maker.of(tokens, buckets)
@@ -108,23 +124,22 @@ def _fit(tokens: np.ndarray, labels: np.ndarray, classes: int, maker: _Features)
     used = np.flatnonzero(counts >= least)
     table, bias = np.zeros((size, 1 + 3 * outputs)), np.zeros(outputs)
     if len(used):
-        data = _Data(features[:, used], labels, _targets(labels, outputs))
-        inverse = np.log((1 + texts) / (1 + counts[used])) + 1
-        parts = [_chosen(data, lambda features, target: inverse), _chosen(data, _log_count_ratio)]
-        scale = _scale(sum(part.held_out for part in parts), labels)
-        bias = scale * sum(part.model.bias for part in parts)
-        first, second = (part.model for part in parts)
-        columns = [inverse[:, None], scale * first.values * first.weights, second.values]
-        table[used] = np.concatenate([*columns, scale * second.values * second.weights], axis=1)
+        targets, inverse = _targets(labels, outputs), np.log((1 + texts) / (1 + counts[used])) + 1
+        if spellings is None:
+            tfidf = _Weighted(features[:, used], targets, lambda features, target: inverse)
+        else:
+            spelled = subword_fit.subwords(spellings, features[:, : len(spellings)])
+            tfidf = subword_fit.Family.of(features, used, inverse, spelled, targets)
+        naive_bayes = _Weighted(features[:, used], targets, _log_count_ratio)
+        first, second = (_chosen(family, labels) for family in (tfidf, naive_bayes))
+        scale = _scale(first.held_out + second.held_out, labels)
+        bias = scale * (first.model.bias + second.model.bias)
+        numbers = used if spellings is None else slice(None)
+        values, weights = tfidf.columns(first.model)  # [features, 1 or outputs], [features, outputs]
+        table[numbers, :1], table[numbers, 1 : 1 + outputs] = values[:, :1], scale * weights
+        values, weights = naive_bayes.columns(second.model)
+        table[used, 1 + outputs :] = np.concatenate([values, scale * weights], axis=1)
     return {"table": table.astype(np.float32), "bias": bias.astype(np.float32)}
-
-
-class _Data(NamedTuple):
-    """Used features of the texts, sparse `[texts, features]`, 1 where a text has a feature; labels and targets."""
-
-    features: Any
-    labels: np.ndarray  # int [texts]
-    targets: np.ndarray  # bool [texts, outputs]
 
 
 # Values of the features, float `[features]`, from those of the texts and the targets of one output.
@@ -138,53 +153,74 @@ class _Linear(NamedTuple):
     weights: np.ndarray  # [features, outputs]
     bias: np.ndarray  # [outputs]
 
-    def logits(self, features: Any) -> np.ndarray:
-        """Logits `[texts, outputs]` of sparse features `[texts, features]`."""
-        pairs = zip(self.values.T, self.weights.T)
-        return np.stack([_weighted(features, values) @ weights for values, weights in pairs], axis=1) + self.bias
+    def scaled(self, factor: float) -> "_Linear":
+        """The model whose logits are larger by a factor."""
+        return self._replace(weights=factor * self.weights, bias=factor * self.bias)
+
+
+class _Weighted(NamedTuple):
+    """Linear models of features that have values and are scaled to length 1."""
+
+    features: Any  # sparse [texts, features], 1 where a text has a feature
+    targets: np.ndarray  # bool [texts, outputs]
+    values: _Values
+
+    def fit(self, chosen: np.ndarray, strength: float, start: _Linear | None = None) -> _Linear:
+        """The model of some of the texts; liblinear does not use the start."""
+        features = self.features[chosen]
+
+        def one(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+            values = self.values(features, target)
+            return values, *_logistic(_weighted(features, values), target, strength)
+
+        values, weights, bias = zip(*map(one, self.targets[chosen].T))
+        return _Linear(np.stack(values, axis=1), np.stack(weights, axis=1), np.array(bias))
+
+    def logits(self, model: _Linear, chosen: np.ndarray) -> np.ndarray:
+        """Logits `[texts, outputs]` of some of the texts."""
+        pairs, features = zip(model.values.T, model.weights.T), self.features[chosen]
+        return np.stack([_weighted(features, values) @ weights for values, weights in pairs], axis=1) + model.bias
+
+    def columns(self, model: _Linear) -> tuple[np.ndarray, np.ndarray]:
+        """Values of the features, and weights times values, both `[features, outputs]`."""
+        return model.values, model.values * model.weights
+
+
+# Linear models of the training texts, with the three methods of `_Weighted`.
+_Family = _Weighted | subword_fit.Family
 
 
 class _Chosen(NamedTuple):
     """The linear model of the best strength, and the logits of all texts by models that did not learn from them."""
 
-    model: _Linear
+    model: _Linear | subword_fit.Model
     held_out: np.ndarray  # [texts, outputs]
 
 
-def _chosen(data: _Data, values: _Values) -> _Chosen:
+def _chosen(family: _Family, labels: np.ndarray) -> _Chosen:
     """The strength with the smallest cross-entropy of held-out texts, and all logits at the best scale for these."""
-    texts = len(data.labels)
+    texts = len(labels)
     folds = np.random.default_rng(0).permutation(texts) % min(_FOLDS, texts)
     tried = 1 if texts > _MANY else folds.max() + 1
+    logits = np.zeros((len(_STRENGTHS), *family.targets.shape))
+    for fold in range(tried):
+        _cross_fit(family, _STRENGTHS, folds == fold, logits)
     inside = folds < tried
-    losses = []
-    for strength in _STRENGTHS:
-        logits = _cross_fitted(data, values, strength, folds, tried)[inside]
-        losses.append(_cross_entropy(logits * _scale(logits, data.labels[inside]), data.labels[inside]))
-    strength = _STRENGTHS[int(np.argmin(losses))]
-    held_out = _cross_fitted(data, values, strength, folds, folds.max() + 1)
-    scale = _scale(held_out, data.labels)
-    model = _linear(data.features, data.targets, values, strength)
-    return _Chosen(model._replace(weights=scale * model.weights, bias=scale * model.bias), scale * held_out)
+    losses = [_cross_entropy(each[inside] * _scale(each[inside], labels[inside]), labels[inside]) for each in logits]
+    best = int(np.argmin(losses))
+    for fold in range(tried, folds.max() + 1):
+        _cross_fit(family, _STRENGTHS[best : best + 1], folds == fold, logits[best : best + 1])
+    held_out = logits[best]
+    scale = _scale(held_out, labels)
+    return _Chosen(family.fit(np.ones(texts, bool), _STRENGTHS[best]).scaled(scale), scale * held_out)
 
 
-def _cross_fitted(data: _Data, values: _Values, strength: float, folds: np.ndarray, count: int) -> np.ndarray:
-    """Logits `[texts, outputs]` of the texts of the first folds, each by a model fitted to the other folds."""
-    logits = np.zeros(data.targets.shape)
-    for fold in range(count):
-        inside = folds == fold
-        model = _linear(data.features[~inside], data.targets[~inside], values, strength)
-        logits[inside] = model.logits(data.features[inside])
-    return logits
-
-
-def _linear(features: Any, targets: np.ndarray, values: _Values, strength: float) -> _Linear:
-    def one(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        weights_of_features = values(features, target)
-        return weights_of_features, *_logistic(_weighted(features, weights_of_features), target, strength)
-
-    all_values, weights, bias = zip(*map(one, targets.T))
-    return _Linear(np.stack(all_values, axis=1), np.stack(weights, axis=1), np.array(bias))
+def _cross_fit(family: _Family, strengths: Sequence[float], inside: np.ndarray, logits: np.ndarray) -> None:
+    """Writes the logits `[strengths, texts, outputs]` of the texts of a fold, by models fitted to all others."""
+    model = None
+    for strength, each in zip(strengths, logits):
+        model = family.fit(~inside, strength, model)
+        each[inside] = family.logits(model, inside)
 
 
 def _logistic(features: Any, target: np.ndarray, strength: float) -> tuple[np.ndarray, float]:

@@ -117,7 +117,7 @@ class Perturbation:
         def change(inputs: list[tf.Tensor]) -> tf.Tensor:
             vectors = tf.cast(embedding(*inputs), tf.float32)
             bound = self._size * tf.norm(vectors, axis=-1, keepdims=True)  # [texts, time, 1] or [time, texts, 1]
-            masks, axis = _word_masks(tf.shape(inputs[0])[1], time_first), int(time_first)
+            masks, axis = _word_masks(tf.shape(vectors)[1 - int(time_first)], time_first), int(time_first)
             tokens = tf.tile(inputs[0], [len(masks), 1])  # [views * texts, time]
 
             def logits(x: tf.Tensor) -> tf.Tensor:

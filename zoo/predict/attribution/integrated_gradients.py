@@ -143,6 +143,8 @@ class Explainer:
         ids[0, : len(row)] = row
         direction = _direction(logits)
         shares, logit, baseline, steps = self._integrated(ids, direction)
+        # An encoder with n-grams beside it reads the first tokens alone.
+        shares = np.pad(shares, (0, ids.shape[1] - len(shares)))
         for layer in self._ngrams:
             # Linear in the tokens, and constant along the path of their vectors: what each token adds is exact.
             added = (1 - ngram_logits.NETWORK_SHARE) * ngram_logits.contributions(layer, ids[0]) @ direction

@@ -48,14 +48,16 @@ def read(workdir: Path, info: ModelInfo, model: keras.Model) -> TextPreprocessin
             f"{workdir}: {folders.TOKENIZER} has {tokenizer.vocabulary_size} ids, the model reads {rows}; expected the "
             "two files of one run"
         )
-    positions = [layer.positions for layer in tables if isinstance(layer, Embedding)]
-    if not positions:
+    encoders = [layer for layer in tables if isinstance(layer, Embedding)]
+    if not encoders:
         return TextPreprocessing(tokenizer, None, max_length)
     if max_length is None or frame is None or not all(0 < id < rows for id in frame):
         raise missing_fields(workdir, "max_length and frame")
-    if not 3 <= max_length <= min(positions):
+    # Where an encoder reads the first tokens alone, the n-grams beside it read longer texts.
+    most = min((layer.positions for layer in encoders if not layer.first), default=max_length)
+    if not 3 <= max_length <= most:
         raise BadInput(
-            f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {min(positions)} "
+            f"{workdir / folders.ABOUT}: max_length is {max_length}, expected 3 to the model's {most} "
             "positions; restore it or train again"
         )
     return TextPreprocessing(tokenizer, SpecialTokens(*frame), max_length)
