@@ -176,6 +176,7 @@ def fit(rows: Rows, targets: np.ndarray, strength: float, start: Model | None = 
 
 def _minimum(rows: Rows, transposed: Sequence[Any], targets: np.ndarray, strength: float, start: Model) -> Model:
     """The model of the smallest loss, by L-BFGS."""
+    import threadpoolctl
     from scipy import optimize, special
 
     features, outputs = rows.words.shape[1], targets.shape[1]
@@ -198,4 +199,7 @@ def _minimum(rows: Rows, transposed: Sequence[Any], targets: np.ndarray, strengt
 
     options = {"maxiter": _MOST_STEPS, "gtol": 0.0, "ftol": _TOLERANCE}
     begin = np.concatenate([np.ravel(each) for each in start])
-    return unpacked(optimize.minimize(loss_and_gradient, begin, jac=True, method="L-BFGS-B", options=options).x)
+    # Of many threads on short vectors, most wait for each other.
+    with threadpoolctl.threadpool_limits(1):
+        found = optimize.minimize(loss_and_gradient, begin, jac=True, method="L-BFGS-B", options=options)
+    return unpacked(found.x)
