@@ -2,11 +2,12 @@
 
     python -m benchmarks.texts --out=runs/texts
     python -m benchmarks.texts --out=runs/texts --only=sst2,names --seeds=1
+    python -m benchmarks.texts --out=runs/linear --linear_half
     python -m benchmarks.texts --out=runs/encoder --experiment=bert_finetune -- --preset=tiny --context=128
 
 The texts are for development only (`benchmarks/texts/data.py`). Each run is the command of a user, with its default
 flags; flags after `--` are added. Its baseline learns from the same examples, with its strength chosen on the same
-validation split.
+validation split. `--linear_half` trains no network: it takes the n-gram layer of the default model alone.
 
 Printed are accuracies in %, means of the seeds, which draw their own training and test examples; their difference with
 the 95 % interval over the seeds (Student's t), and the one over test texts (of paired answers, those of the seeds taken
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.texts import data
+from benchmarks.texts import data, linear_half
 
 
 def main() -> None:
@@ -36,15 +37,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds, each with examples of its own")
     parser.add_argument("--plain_seeds", type=int, default=1, help="seeds of --recipe=plain, for its time")
     parser.add_argument("--only", default="", help="parts of the sets' names, with commas")
+    parser.add_argument("--linear_half", action="store_true", help="the n-gram layer alone, without a network")
     parser.add_argument("--experiment", default="lstm_sentiment", choices=("lstm_sentiment", "bert_finetune"))
     parser.add_argument("flags", nargs="*", help="flags of the experiment, after --")
     arguments = parser.parse_args()
-    plain_seeds = arguments.plain_seeds if arguments.experiment == "lstm_sentiment" else 0
+    has_plain = arguments.experiment == "lstm_sentiment" and not arguments.linear_half
+    plain_seeds = arguments.plain_seeds if has_plain else 0
     rows = []
     print(*_HEADER, sep="\n", flush=True)
     for texts in data.text_sets(arguments.only.split(",")):
-        run = [arguments.experiment, *arguments.flags]
-        outcomes = [outcome(texts, seed, arguments.out, "default", run) for seed in range(arguments.seeds)]
+        run = [] if arguments.linear_half else [arguments.experiment, *arguments.flags]
+        name = "linear_half" if arguments.linear_half else "default"
+        outcomes = [outcome(texts, seed, arguments.out, name, run) for seed in range(arguments.seeds)]
         plain = [*run, "--recipe=plain", "--nobaseline"]
         others = [outcome(texts, seed, arguments.out, "plain", plain) for seed in range(plain_seeds)]
         rows.append(summary(texts, outcomes, others))
@@ -62,7 +66,7 @@ def outcome(texts: data.TextSet, seed: int, out: Path, name: str, run: Sequence[
         seed: of the run, and of the drawing of examples.
         out: folder of the study.
         name: of the kind of run.
-        run: the experiment's name, and flags.
+        run: the experiment's name, and flags; empty for the linear half alone.
     """
     folder = out / texts.name / str(seed)
     path = folder / f"{name}.json"
@@ -73,25 +77,29 @@ def outcome(texts: data.TextSet, seed: int, out: Path, name: str, run: Sequence[
     for file, (some, labels) in zip(files, data.split(texts, seed)):
         rows = ({"text": text, "label": label} for text, label in zip(some, labels))
         file.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf8")
-    workdir = folder / name
+    result = _trained(files, seed, folder / name, run) if run else linear_half.result(tuple(files), seed)
+    path.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _trained(files: Sequence[Path], seed: int, workdir: Path, run: Sequence[str]) -> dict:
     shutil.rmtree(workdir, ignore_errors=True)
     flags = [f"--train_file={files[0]}", f"--test_file={files[1]}", f"--seed={seed}", f"--workdir={workdir}"]
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", f"experiments.{run[0]}", *flags, *run[1:]], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", f"experiments.{run[0]}", *flags, *run[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
     seconds = time.perf_counter() - start
     result = json.loads((workdir / "result.json").read_text()) | {"seconds": seconds, "run": list(run)}
     shutil.rmtree(workdir)
-    path.write_text(json.dumps(result, indent=1))
     return result
 
 
 def summary(texts: data.TextSet, outcomes: Sequence[dict], plain: Sequence[dict]) -> dict:
     """A row of the table: means in % and seconds, see the module's docstring."""
-    leads = 100 * np.array([each["test/accuracy_over_baseline"] for each in outcomes])
-    ends = [[each[f"test/accuracy_over_baseline_{end}"] for end in ("low", "high")] for each in outcomes]
-    halves = 100 * np.diff(ends)[:, 0] / 2
+    leads, low, high = 100 * np.array([[each[name] for name in data.LEAD] for each in outcomes]).T
+    halves = (high - low) / 2
     return {
         "set": texts.name,
         "classes": len(set(texts.labels)),

@@ -31,7 +31,8 @@ TEXTS = ["the film was fine today", "", "awful", "plain " * 40, "fine [CLS] [SEP
 
 @pytest.fixture(scope="module")
 def moods(folder):
-    zoo.run(bert_finetune.build, experiments.classes(folder, steps=60), folder / "moods")
+    # The n-grams read what the encoder reads; tests/experiments/test_long_texts.py has longer texts.
+    zoo.run(bert_finetune.build, experiments.classes(folder, steps=60, ngram_length=0), folder / "moods")
     return folder / "moods"
 
 
