@@ -1,7 +1,7 @@
 """Study of text classification: the default of `lstm_sentiment` against TF-IDF with logistic regression.
 
     python -m benchmarks.texts --out=runs/texts
-    python -m benchmarks.texts --out=runs/texts --only=sst2,names --seeds=1
+    python -m benchmarks.texts --out=runs/texts --only=sst2_1000,names --seeds=1
     python -m benchmarks.texts --out=runs/linear --linear_half
     python -m benchmarks.texts --out=runs/encoder --experiment=bert_finetune -- --preset=tiny --context=128
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seeds", type=int, default=3, help="seeds, each with examples of its own")
     parser.add_argument("--plain_seeds", type=int, default=1, help="seeds of --recipe=plain, for its time")
-    parser.add_argument("--only", default="", help="parts of the sets' names, with commas")
+    parser.add_argument("--only", default="", help="sets such as sst2_1000, or parts of their names, with commas")
     parser.add_argument("--linear_half", action="store_true", help="the n-gram layer alone, without a network")
     parser.add_argument("--experiment", default="lstm_sentiment", choices=("lstm_sentiment", "bert_finetune"))
     parser.add_argument("flags", nargs="*", help="flags of the experiment, after --")

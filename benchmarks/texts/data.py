@@ -45,14 +45,16 @@ class TextSet(NamedTuple):
 
 
 def text_sets(parts: Sequence[str] = ("",)) -> Iterator[TextSet]:
-    """The development sets whose name contains one of the parts; the same in every run with the same packages.
+    """The development sets of a name, or whose name but for the number of examples contains one of the parts.
+
+    They are the same in every run with the same packages.
 
     Those of TensorFlow Datasets are left out where they are not prepared.
     """
     for name, (pool, sizes, rare) in _POOLS.items():
         names = {size: f"{name}_{size}" for size in sizes}
         for size, full in names.items():
-            if any(part in full for part in parts):
+            if any(part == full or part in name for part in parts):
                 try:
                     texts, labels = pool()
                 except BadInput as error:
