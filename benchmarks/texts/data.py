@@ -47,9 +47,8 @@ class TextSet(NamedTuple):
 def text_sets(parts: Sequence[str] = ("",)) -> Iterator[TextSet]:
     """The development sets of a name, or whose name but for the number of examples contains one of the parts.
 
-    They are the same in every run with the same packages.
-
-    Those of TensorFlow Datasets are left out where they are not prepared.
+    They are the same in every run with the same packages. Those of TensorFlow Datasets are left out where they are not
+    prepared.
     """
     for name, (pool, sizes, rare) in _POOLS.items():
         names = {size: f"{name}_{size}" for size in sizes}
