@@ -46,14 +46,13 @@ def test_warping_is_that_of_scipy(shape):
 @pytest.mark.parametrize("name", ["translation", "rotation", "scale"])
 def test_moved_turned_and_shrunk_images_are_known_again(trained, digits, name):
     found, known = trained
-    x, y = corrupted(digits[0][:200], name, 3), digits[1][:200]
+    x, y = corrupted(digits[0], name, 3), digits[1]
     before = digest(found.model)
     refined = refine(found, batches(x), [Pose()], known)
     plain = float((found.logits(x).argmax(axis=1) != y).mean())
-    # On which side of the guard's limit a batch falls depends on the trained weights, and so on the processor: of two
-    # batches turned by rotation, one was at 0.31 and one at 0.29 of 0.3.
-    assert plain > 0.3 and error(refined, y) < 0.9 * plain
-    assert any(line.accepted for line in refined.trace)
+    assert plain > 0.3 and error(refined, y) < 0.7 * plain
+    # One of five batches may lie on the wrong side of the guard's limit.
+    assert sum(line.accepted for line in refined.trace) >= len(refined.trace) - 1 == 4
     assert digest(found.model) == before
 
 
