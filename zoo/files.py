@@ -50,18 +50,29 @@ def regular(path: Path, most: int) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of at most `MOST_BYTES`.
+def read_text(path: Path, encoding: str = "utf8", most: int = MOST_BYTES) -> str:
+    """Reads a text file of at most `most` bytes.
+
+    Raises:
+        ValueError: the file is of another kind, larger or encoded otherwise, or the path is no path.
+        OSError: the file cannot be read.
+    """
+    with regular(path, most) as file:
+        return file.read().decode(encoding)
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Reads a JSON file of at most `most` bytes.
 
     Raises:
         ValueError: the file is of another kind, larger, torn, nests too deeply, or the path is no path.
         OSError: the file cannot be read.
     """
-    with regular(path, MOST_BYTES) as file:
-        try:
-            return json.loads(file.read().decode("utf8"))
-        except RecursionError:
-            raise ValueError("it nests too deeply") from None
+    text = read_text(path, most=most)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -74,7 +74,7 @@ def read_model_info(workdir: Path) -> ModelInfo:
     fields = {field.name for field in dataclasses.fields(ModelInfo)}
     try:
         return ModelInfo(**{name: _PARSERS.get(name, _as_it_is)(saved[name]) for name in fields & saved.keys()})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise missing_classes(workdir) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import files
+from zoo import files, memory
 from zoo.errors import BadInput
 
 _FORMAT = 1
@@ -35,7 +35,7 @@ def read(path: str | Path, model: str) -> Any:
     """
     mend = "delete it to start from the source model"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf8"))
+        content = files.read_json(Path(path), memory.total())
         if content["format"] != _FORMAT:
             raise BadInput(f"{path} has format {content['format']}, expected {_FORMAT}: {mend}")
         if content["model"] != model:
@@ -43,7 +43,7 @@ def read(path: str | Path, model: str) -> Any:
         return _from_json(content["kept"])
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{path} is not a state file of --refine, or is damaged ({error}): {mend}") from None
 
 

@@ -3,13 +3,13 @@
 By default TensorBoard shows all flags in alphabetical order, and all curves.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo import files
 from zoo import workdir as folders
 
 # Flags to show if the runs do not differ.
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON file of a run; {} if it is missing or torn, as the table is optional."""
     try:
-        content = json.loads(path.read_text(encoding="utf8"))
+        content = files.read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

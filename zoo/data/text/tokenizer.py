@@ -216,11 +216,13 @@ def load(path: str | Path) -> Tokenizer:
     """
     path = files.absolute(path)
     try:
-        return Tokenizer.from_json(path.read_text(encoding="utf-8-sig"), str(path))
+        return Tokenizer.from_json(files.read_text(path, "utf-8-sig"), str(path))
     except OSError as error:
         raise BadInput(f"tokenizer {path} cannot be read: {error.strerror}; expected a tokenizer.json") from None
     except UnicodeDecodeError:
         raise BadInput(f"tokenizer {path} is not text in UTF-8; expected a tokenizer.json") from None
+    except ValueError as error:
+        raise BadInput(f"tokenizer {path} cannot be read: {error}; expected a tokenizer.json") from None
 
 
 def _pads_with_zero(library: tokenizers.Tokenizer) -> bool:

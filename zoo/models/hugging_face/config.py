@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo import files
 from zoo.errors import BadInput
 
 FILE = "config.json"
@@ -92,10 +93,10 @@ def read_json(path: Path, expected: str) -> Any:
         BadInput: the file is missing or not JSON; the message ends with `expected`.
     """
     try:
-        return json.loads(path.read_text(encoding="utf8"))
+        return files.read_json(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected {expected}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{path} is not JSON ({error}); expected {expected}") from None
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+from zoo import memory
 from zoo.errors import BadInput
+from zoo.files import regular
 from zoo.models.hugging_face import config, weight_names
 
 FILE = "model.safetensors"
@@ -77,10 +79,13 @@ def _listed(index: Path) -> Shards:
 def _raw(path: Path) -> dict[str, tuple[str, list[int], bytearray]]:
     """Dtype, shape and bytes of each tensor: the library's arrays cannot be bfloat16."""
     try:
-        content = path.read_bytes()
+        with regular(path, memory.total()) as file:
+            content = file.read()
         return {name: (x["dtype"], x["shape"], x["data"]) for name, x in safetensors.deserialize(content)}
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected a file of weights") from None
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be read: {error}; expected a file of weights") from None
     except safetensors.SafetensorError as error:
         pointer = content.startswith(b"version https://git-lfs")
         hint = "it is a pointer of Git LFS, run `git lfs pull`" if pointer else "fetch or convert it again"

@@ -7,7 +7,7 @@ from typing import Any
 import tokenizers
 
 from zoo.errors import BadInput
-from zoo.files import absolute
+from zoo.files import absolute, read_text
 from zoo.models.hugging_face import config
 
 FILE = "tokenizer.json"
@@ -117,11 +117,13 @@ def files(definition: str, positions: int) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf8")
+        return read_text(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; expected the file of the weights") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path} is not text in UTF-8; expected the file of the weights") from None
+    except ValueError as error:
+        raise BadInput(f"{path} cannot be read: {error}; expected the file of the weights") from None
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def load(workdir: str | Path, predictor: TextClassifier) -> ExitHeads:
         good = weights.shape == (encoder.layers - 1, encoder.width, len(predictor.classes))
         good = good and biases.shape == (len(weights), len(predictor.classes))
         good = good and bool(np.isfinite(weights).all() and np.isfinite(biases).all())
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise BadInput(f"{path} is damaged: remove it, and fit the exits again")

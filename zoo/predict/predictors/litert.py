@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from zoo import files
 from zoo.data import cache
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
@@ -156,7 +157,7 @@ def _converted(model: keras.Model, segments: bool) -> bytes:
 def _kept(record: Path) -> tuple[bool | None, float]:
     """Whether to use LiteRT, as an earlier process decided (None: not yet), and the largest difference."""
     try:
-        saved = json.loads(record.read_text(encoding="utf8"))
+        saved = files.read_json(record)
         return bool(saved["in_use"]), float(saved["difference"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, 0.0
