@@ -8,6 +8,16 @@ import numpy as np
 
 from zoo.errors import BadInput
 
+# Most texts, and most tokens of one, so that each call ends: a long novel has half a million tokens. Each beam has a
+# copy of the model's state, and texts get worse from some tens on (Koehn and Knowles, 2017, section 3.6).
+_BOUNDS = {
+    "top_k": (0, 2**31),
+    "beams": (0, 1000),
+    "tokens": (1, 10**6),
+    "seed": (0, 2**63 - 1),
+    "count": (1, 10**6),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
@@ -41,9 +51,9 @@ class SamplingConfig:
     count: int = 1
 
     def __post_init__(self):
-        for name, least in (("top_k", 0), ("beams", 0), ("tokens", 1), ("seed", 0), ("count", 1)):
+        for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            _require(type(value) is int and value >= least, name, value, f"a whole number of {least} or more")
+            _require(type(value) is int and least <= value <= most, name, value, f"a whole number, {least} to {most:,}")
         penalty, chosen = self.repetition_penalty, self.temperature
         good = _finite(penalty, above=0) and 0.01 <= penalty <= 100
         _require(good, "repetition_penalty", penalty, "a number, 0.01 to 100")
@@ -125,4 +135,4 @@ def _finite(value, above: float) -> bool:
 
 def _require(holds: bool, name: str, value, expected: str) -> None:
     if not holds:
-        raise BadInput(f"--{name} is {value!r}: expected {expected}")
+        raise BadInput(f"--{name} is {repr(value)[:60]}: expected {expected}")
