@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 # Keras reads it once, on import; the engine is a tf.GradientTape engine.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Hides part of TensorFlow's start-up notices, which say nothing that a user could act on; errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Several workers: one that is lost makes TensorFlow write pages, around the one line that says what to do.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ else "2")
 
 _PLACES = {
     "run": "zoo.training.run",

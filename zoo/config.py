@@ -126,6 +126,14 @@ class Config:
     cpu_devices: int = setting(
         1, "Logical CPU devices: replicas without a GPU.", minimum=1, maximum=64, may_change=True
     )
+    worker_timeout: int = setting(
+        60,
+        "Seconds after which a worker (of several, see TF_CONFIG) that does not answer or start is lost: longer than a "
+        "network disk's or a virtual machine's pauses, and short beside a restart.",
+        minimum=1,
+        maximum=86400,
+        may_change=True,
+    )
     compile: str = setting(
         "auto",
         "What XLA compiles as one program. loop: many steps; step: forward and backward pass of one step; cores: the "

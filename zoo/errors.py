@@ -44,6 +44,20 @@ class Stopped(ZooError):
         self.exit_code = 128 + signal_number
 
 
+class WorkerLost(ZooError):
+    """Another worker of the run was killed, is stopped, or cannot be reached; all workers are to be started again."""
+
+    exit_code = 5
+
+
+class WorkerEnded(ZooError):
+    """Another worker of the run ended by an error of its own, or at once by a signal; the exit code is that one's."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def unforeseen(error: BaseException, kept: str = "", full: bool = False) -> str:
     """The line for an error that nobody expected; a program that prints it ends with exit code 1.
 
@@ -89,5 +103,5 @@ def nearest(name: str, choices: Sequence[str], other: str = "") -> str:
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 bad input, 3 not finite, 4 no checkpoint can be read, "
-    "128 + n stopped by signal n, 1 any other error"
+    "5 another worker was lost, 128 + n stopped by signal n, 1 any other error"
 )

@@ -1,14 +1,15 @@
-"""Two worker processes end where one replica ends; a resumed pair too."""
+"""Two worker processes end where one replica ends, and end together, whatever happens to one of them."""
 
 import json
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import zoo
 from tests.helpers import small, worker_run
@@ -17,6 +18,8 @@ from tests.training.test_resume import points
 from zoo.engine import checkpoints
 
 ROOT = Path(__file__).parents[2]
+# Far above what a worker needs, as the machine may be busy.
+LONGEST = 240
 
 
 def free_ports(count):
@@ -29,38 +32,151 @@ def free_ports(count):
     return ports
 
 
-def run_workers(workdir, count=2):
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports(count)]}
-    workers = []
-    for index in range(count):
-        place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": place}
-        command = [sys.executable, "-m", "tests.helpers.worker_run", str(workdir)]
-        pipe = subprocess.PIPE
-        workers.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True))
-    try:
-        for worker in workers:
-            _, said = worker.communicate(timeout=240)
-            assert worker.returncode == 0, said
-    finally:
-        for worker in workers:
+class Pair:
+    """Two workers in a folder; one may pause at a place until `go`.
+
+    Args:
+        workdir: folder of the run.
+        flags: flags of both workers.
+        pause: number of the worker that pauses, and the place (see `worker_run`).
+        second: flags of the second worker only.
+    """
+
+    def __init__(self, workdir, *flags, pause=(0, ""), second=()):
+        self._go = workdir.with_suffix(".go")
+        self._go.unlink(missing_ok=True)
+        cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+        self.workers, pipe = [], subprocess.PIPE
+        for index in range(2):
+            place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+            own = {"PAUSE": pause[1] if index == pause[0] else "", "GO": str(self._go), "TF_CONFIG": place}
+            words = [f"--workdir={workdir}", *flags, *(second if index else ())]
+            command = [sys.executable, "-m", "tests.helpers.worker_run", *words]
+            environment = {"CUDA_VISIBLE_DEVICES": "-1", **os.environ, **own}
+            environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+            self.workers.append(
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+            )
+        self._pause = pause
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for worker in self.workers:
             worker.kill()
+            worker.communicate()
+
+    def signal(self, number):
+        """Sends a signal to the worker that pauses, once it does."""
+        worker, place = self.workers[self._pause[0]], self._pause[1]
+        for line in worker.stdout:
+            if line.strip() == place:
+                break
+        else:
+            raise AssertionError(worker.communicate()[1])
+        worker.send_signal(number)
+
+    def go(self):
+        self._go.touch()
+
+    def end(self, index):
+        """Exit code and stderr of a worker."""
+        _, said = self.workers[index].communicate(timeout=LONGEST)
+        return self.workers[index].returncode, said
 
 
-def test_two_workers_are_one_replica(tmp_path):
-    zoo.run(small.build, worker_run.CONFIG, tmp_path / "one")
-    run_workers(tmp_path / "two")
+def run_pair(workdir):
+    with Pair(workdir) as pair:
+        for index in range(2):
+            code, said = pair.end(index)
+            assert code == 0, said
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers") / "two"
+    run_pair(folder)
+    return folder
+
+
+def state(workdir):
+    return checkpoints.restore(workdir / "checkpoints")[0]
+
+
+def test_two_workers_are_one_replica(two, tmp_path):
+    zoo.run(small.build, worker_run.CONFIG, tmp_path)
     # The chief alone writes.
-    assert all(len(list((tmp_path / "two" / run).glob("events*"))) == 1 for run in (".", "train", "eval", "test"))
-    one, two = (checkpoints.restore(tmp_path / name / "checkpoints")[0] for name in ("one", "two"))
-    assert furthest(one.state, two.state) < 3e-6
-    for name, values in points(tmp_path / "one").items():
-        found = points(tmp_path / "two")[name]
+    assert all(len(list((two / run).glob("events*"))) == 1 for run in (".", "train", "eval", "test"))
+    assert furthest(state(tmp_path).state, state(two).state) < 3e-6
+    for name, values in points(tmp_path).items():
+        found = points(two)[name]
         assert [step for step, _ in found] == [step for step, _ in values]
         np.testing.assert_allclose([v for _, v in found], [v for _, v in values], atol=1e-5)
 
-    # Killed after step 3 and started again, as a pair.
-    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-00000006")
-    run_workers(tmp_path / "two")
-    again = checkpoints.restore(tmp_path / "two" / "checkpoints")[0]
-    assert all(np.array_equal(two.state[name], again.state[name]) for name in two.state)
+
+def stopped(workdir, who, place, number):
+    """A signal to one worker: the codes and last lines of both, and the step of the newest checkpoint."""
+    with Pair(workdir, pause=(who, place)) as pair:
+        pair.signal(number)
+        pair.go()
+        ends = [pair.end(index) for index in range(2)]
+        return [code for code, _ in ends], [said.splitlines()[-1] for _, said in ends], state(workdir).step
+
+
+def lost(workdir, who, place, number, *flags):
+    """A worker is killed or stopped: the code and the lines of the other one."""
+    with Pair(workdir, *flags, pause=(who, place)) as pair:
+        pair.signal(number)
+        return pair.end(1 - who)
+
+
+def test_signals_and_losses_of_one_worker_end_both_and_cost_nothing(two, tmp_path):
+    folder = tmp_path / "run"
+    codes, lines, step = stopped(folder, 1, "train", signal.SIGTERM)
+    assert codes == [143, 143] and step == 3
+    assert lines[1] == "worker_run: SIGTERM: saved at step 3; the same command goes on from there"
+    assert lines[0].startswith("worker_run: SIGTERM to worker 1 (localhost:") and lines[0].endswith(
+        "): saved at step 3; the same command goes on from there"
+    )
+
+    code, said = lost(folder, 1, "train", signal.SIGKILL)
+    assert code == 5 and "Traceback" not in said
+    assert "was lost (its connection broke off); start all workers again with the same command" in said
+    assert said.splitlines()[-1].endswith("; the run goes on bitwise from step 3")
+
+    # A bound of its own, which is short here: a stopped process answers nobody and closes nothing.
+    code, said = lost(folder, 0, "train", signal.SIGSTOP, "--worker_timeout=5")
+    assert code == 5 and "Traceback" not in said
+    assert said.splitlines()[-1].endswith(
+        "was lost (it does not answer any more); start all workers again with the same command; the run goes on "
+        "bitwise from step 3 or a later one"
+    )
+
+    run_pair(folder)
+    one, again = state(two), state(folder)
+    assert one.step == again.step == 6
+    assert all(np.array_equal(one.state[name], again.state[name]) for name in one.state)
+
+
+def test_workers_that_differ(tmp_path):
+    with Pair(tmp_path / "run", second=["--learning_rate=0.5", "--steps=7"]) as pair:
+        for index in range(2):
+            code, said = pair.end(index)
+            assert code == 2
+            line = said.splitlines()[-1]
+            assert "worker 1 (localhost:" in line and "differs from worker 0 (localhost:" in line
+            assert "in --steps, --learning_rate; start all workers with the same command" in line
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_error_of_one_worker_is_told_to_the_other(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    # Only the first worker writes, and so only it finds a file in its way.
+    (folder / "checkpoints").write_text("")
+    with Pair(folder) as pair:
+        codes, said = zip(*(pair.end(index) for index in range(2)))
+    assert codes == (2, 2)
+    assert "cannot write the checkpoint" in said[0].splitlines()[-1] or "cannot be read" in said[0].splitlines()[-1]
+    assert "worker 0 (localhost:" in said[1].splitlines()[-1] and "Traceback" not in said[1]

@@ -1,28 +1,33 @@
 """Devices of a run: distribution strategy, replicas and precision."""
 
+import collections
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
-from zoo.errors import BadInput
+from zoo.engine import cluster as clusters
+from zoo.engine import private_apis
+from zoo.engine.workers import Workers
+from zoo.errors import BadInput, WorkerLost
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 
 
-def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy:
+def strategy(name: str = "auto", cpu_devices: int = 1, worker_timeout: int = 60) -> tf.distribute.Strategy:
     """Makes the distribution strategy of a run. Call it before anything else initializes TensorFlow's devices.
 
     Args:
         name: one of `STRATEGIES`. `auto`: the workers in TF_CONFIG, else all GPUs, else the CPU.
         cpu_devices: logical CPU devices to make; above 1 they become the replicas, to try several without a GPU.
+        worker_timeout: seconds after which a worker that does not answer, or has not started, is lost.
 
     Raises:
         BadInput: a device is missing, or can no longer be made as TensorFlow has started.
+        WorkerLost: another worker has not started.
     """
     if name not in STRATEGIES:
         raise BadInput(f"--strategy is {name!r}: expected one of {', '.join(STRATEGIES)}")
@@ -34,7 +39,7 @@ def strategy(name: str = "auto", cpu_devices: int = 1) -> tf.distribute.Strategy
     if name == "tpu":
         return _tpu()
     if name == "multiworker" or (name == "auto" and "TF_CONFIG" in os.environ):
-        return _multi_worker()
+        return _multi_worker(worker_timeout)
     gpus = tf.config.list_logical_devices("GPU")
     if name in ("gpu", "mirrored", "auto") and gpus:
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 and name != "gpu" else _one("GPU:0")
@@ -61,6 +66,12 @@ def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
     reduction = tf.distribute.ReductionToOneDevice()
     devices = [f"CPU:{index}" for index in range(replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+
+
+def workers(strategy: tf.distribute.Strategy) -> Workers:
+    """The workers of a strategy from `strategy`."""
+    is_multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return Workers(strategy, clusters.from_environment() if is_multi else None)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -110,26 +121,23 @@ def _make_logical_cpus(count: int) -> None:
             ) from None
 
 
-def _multi_worker() -> tf.distribute.Strategy:
-    if "TF_CONFIG" not in os.environ:
-        raise BadInput(
-            "--strategy=multiworker: TF_CONFIG is not set; expected the cluster and this worker's task in it"
-        )
+def _multi_worker(timeout: int) -> tf.distribute.Strategy:
+    # Two lines for each of its collective operations, on every worker.
+    tf.get_logger().setLevel("WARNING")
+    workers = clusters.from_environment()
+    clusters.wait_for_all(workers, timeout)
+    private_apis.configure_heartbeats(collections.Counter(worker.job for worker in workers.workers), timeout)
+    implementation = tf.distribute.experimental.CommunicationImplementation
+    chosen = implementation.AUTO if tf.config.list_physical_devices("GPU") else implementation.RING
+    options = tf.distribute.experimental.CommunicationOptions(implementation=chosen)
     try:
-        json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(
-            "TF_CONFIG is not as expected: "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        ) from None
-    ring = tf.distribute.experimental.CommunicationImplementation.RING
-    implementation = (
-        ring
-        if not tf.config.list_physical_devices("GPU")
-        else (tf.distribute.experimental.CommunicationImplementation.AUTO)
-    )
-    options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except tf.errors.OpError as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise WorkerLost(
+            f"the workers have not connected ({type(error).__name__}: {line}); start all workers again with the same "
+            "command"
+        ) from error
 
 
 def _tpu() -> tf.distribute.Strategy:

@@ -8,6 +8,8 @@ from types import ModuleType
 import keras
 import tensorflow as tf
 from keras.src import backend
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+from tensorflow.python.eager import context
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -38,3 +40,26 @@ def random_functions() -> ModuleType:
 def seed_dtype() -> str:
     """The type of what `SeedGenerator.next` returns."""
     return backend.random_seed_dtype()
+
+
+def configure_heartbeats(jobs: dict[str, int], seconds: int) -> None:
+    """Sets how long a worker may be silent; TensorFlow's own choice is 10 s, and an hour at the start.
+
+    Args:
+        jobs: number of workers by job, the first worker's job first.
+        seconds: longest silence.
+    """
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{next(iter(jobs))}/replica:0/task:0",
+        cluster_register_timeout_in_ms=seconds * 1000,
+        heartbeat_timeout_in_ms=seconds * 1000,
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=job, num_tasks=count) for job, count in jobs.items()
+        ],
+    )
+
+
+def report_error(message: str) -> None:
+    """Aborts the collective operations of all workers; each raises an error with this message."""
+    context.context().report_error_to_cluster(tf.errors.CANCELLED, message)

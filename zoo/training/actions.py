@@ -14,7 +14,7 @@ from zoo.errors import BadInput, NonFinite
 from zoo.training import experiment_check
 from zoo.training.context import RunContext
 from zoo.training.run_state import LogWindow, RunState
-from zoo.training.signals import Interrupt
+from zoo.training.signals import Interrupt, Request
 from zoo.training.weights import exchanged
 
 
@@ -64,9 +64,15 @@ def save_if_due(context: RunContext, state: RunState) -> None:
 
 
 def save(context: RunContext, state: RunState) -> None:
-    """Saves a checkpoint of this step, unless there is one."""
-    if state.saved_step == state.step:
-        return
+    """Saves a checkpoint of this step, unless there is one; no worker goes on before it is on the disk."""
+    if state.saved_step != state.step:
+        write_checkpoint(context, state)
+        context.workers.wait()
+        state.saved_step = state.step
+
+
+def write_checkpoint(context: RunContext, state: RunState) -> None:
+    """Writes a checkpoint of this step where this is the process that writes files; needs no other worker."""
     variables = context.engine.state()
     health.check_state(state.step, variables, state.saved_step)
     state.is_whole = False
@@ -76,28 +82,38 @@ def save(context: RunContext, state: RunState) -> None:
         folders.remember_save(context.workdir)
         for line in checkpoints.prune(context.checkpoints, state.step, context.config.keep, state.best.step):
             context.reporter.tell_once(state.step, f"checkpoint {line}")
-    state.is_whole, state.saved_step = True, state.step
+    state.is_whole = True
 
 
-def answer_signals(context: RunContext, state: RunState, interrupt: Interrupt) -> None:
+def agree(context: RunContext, state: RunState, interrupt: Interrupt) -> Request:
+    """What signals asked of any worker, and how many steps the next call takes: as many as the first worker's pace."""
+    signal, wants_save, interrupt.wants_save = interrupt.signal, interrupt.wants_save, False
+    steps = min(context.steps_until_due(state.step), context.pace.steps)
+    rows = context.workers.gather([signal, wants_save, steps])  # [workers, 3]
+    signalled = next((place for place, number in enumerate(rows[:, 0]) if number), None)
+    by = "" if signalled is None else context.workers.name(signalled)
+    number = 0 if signalled is None else int(rows[signalled, 0])
+    return Request(number, by, bool(rows[:, 1].any()), int(rows[0, 2]))
+
+
+def answer_signals(context: RunContext, state: RunState, request: Request) -> None:
     """Saves where a signal asked for it, and ends the run unless it shall go on.
 
     Raises:
-        Stopped: after SIGTERM, SIGHUP or Ctrl-C.
+        Stopped: after SIGTERM, SIGHUP or Ctrl-C, on all workers at the same step.
     """
-    if interrupt.wants_save:
-        interrupt.wants_save = False
+    if request.wants_save:
         save(context, state)
         context.reporter.tell(state.step, f"SIGUSR1: saved at step {state.step:,}; the run goes on")
-    if interrupt.signal:
+    if request.signal:
         save(context, state)
-        interrupt.raise_if_asked(state.step)
+        context.workers.ends_alike = True
+        raise request.stopped(state.step)
 
 
-def train(context: RunContext, state: RunState) -> None:
-    """One call of the engine: as many steps as its pace, or until something is due."""
+def train(context: RunContext, state: RunState, steps: int) -> None:
+    """One call of the engine of as many steps."""
     engine, batches, step = context.engine, context.experiment.train, state.step
-    steps = min(context.steps_until_due(step), context.pace.steps)
     started = time.perf_counter()
     with context.reporter.writer.profiled(step), context.clock:
         state.is_whole = False

@@ -7,6 +7,7 @@ from pathlib import Path
 from zoo import workdir as folders
 from zoo.config import Config
 from zoo.engine.engine import Engine
+from zoo.engine.workers import Workers
 from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
 from zoo.training.progress import Clock, Progress
@@ -58,18 +59,16 @@ class Pace:
 
     Args:
         most: upper bound, --steps_per_loop.
-        is_fixed: whether all calls take as many; several worker processes must agree on the number.
     """
 
-    def __init__(self, most: int, is_fixed: bool):
-        self._most, self._is_fixed = most, is_fixed
-        self.steps = most if is_fixed else 1
+    def __init__(self, most: int):
+        self._most = most
+        self.steps = 1
 
     def update(self, steps: int, seconds: float) -> None:
         """Aims the next call at half a second; at most four times the steps of this one, as the first call compiled."""
-        if not self._is_fixed:
-            fitting = int(steps * _CALL_SECONDS / max(seconds, 1e-6))
-            self.steps = max(1, min(fitting, 4 * steps, self._most))
+        fitting = int(steps * _CALL_SECONDS / max(seconds, 1e-6))
+        self.steps = max(1, min(fitting, 4 * steps, self._most))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +79,7 @@ class RunContext:
         config: config of the run.
         experiment: what `build(config)` returned.
         engine: compiled loops.
+        workers: the processes that train together.
         workdir: folder of the run.
         run_id: identity of the run, which its checkpoints bear.
         total_steps: steps of the whole run.
@@ -92,6 +92,7 @@ class RunContext:
     config: Config
     experiment: Experiment
     engine: Engine
+    workers: Workers
     workdir: Path
     run_id: str
     total_steps: int

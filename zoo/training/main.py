@@ -22,8 +22,8 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
     """Runs an experiment from the command line, and exits.
 
     Logs go to stderr; the last line on stdout is a JSON object with the final metrics. Exit codes: 0 done, 1 unexpected
-    error, 2 bad input, 3 not finite, 4 no checkpoint can be read, 128 + n stopped by
-    signal n.
+    error, 2 bad input, 3 not finite, 4 no checkpoint can be read, 5 another worker was lost,
+    128 + n stopped by signal n.
 
     Args:
         build: the experiment's `build(config)`.

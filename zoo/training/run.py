@@ -14,6 +14,7 @@ from zoo import workdir as folders
 from zoo.engine import checkpoints, devices, optimizers, regularization, schedules
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
+from zoo.engine.workers import Workers
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
 from zoo.training import actions, experiment_check, memory_limits, rescue, result, signals, weights
@@ -41,11 +42,14 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         ZooError: see `zoo.errors`; each has one line of text and an exit code.
     """
     workdir = files.absolute(workdir)
-    strategy = devices.strategy(config.strategy, config.cpu_devices)
-    is_chief = devices.is_chief(strategy)
+    # Before the signals are watched: with several workers TensorFlow takes SIGTERM for itself here.
+    strategy = devices.strategy(config.strategy, config.cpu_devices, config.worker_timeout)
+    is_chief, workers = devices.is_chief(strategy), devices.workers(strategy)
     with contextlib.ExitStack() as stack:
-        # A signal to another worker than the chief ends that worker alone.
-        interrupt = stack.enter_context(signals.watched() if is_chief else contextlib.nullcontext(signals.Interrupt()))
+        interrupt = stack.enter_context(signals.watched())
+        stack.enter_context(workers.ending_together())
+        stack.enter_context(interrupt.ends())  # Once more inside, so that the other workers are told of a stop.
+        workers.compare(_flags(config))
         if is_chief:
             stack.enter_context(folders.owned(workdir))
         stack.enter_context(devices.precision(config.precision))
@@ -62,19 +66,21 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         is_resumed = is_chief and folders.compare(workdir, config, identity)
         run_id = folders.run_id(workdir, config, identity)
         checkpoint, problems = _newest_checkpoint(config, workdir, run_id, total, is_chief)
-        context = _context(config, experiment, engine, workdir, run_id, total, is_chief, checkpoint)
+        context = _context(config, experiment, engine, workers, workdir, run_id, total, is_chief, checkpoint)
         stack.callback(context.reporter.close)
         state = weights.restore(context, checkpoint, problems)
+        workers.compare({**identity, "--workdir's newest checkpoint": state.step, "--workdir's run.json": run_id})
         if is_chief:
             # Only now: a run that is refused above has written nothing.
             folders.claim(workdir, config, identity)
             context.reporter.writer.open(is_resumed, state.step)
         interrupt.saved_step, interrupt.saves_first = lambda: state.saved_step, True
         try:
-            _loop(context, state, interrupt)
-            # The last step is saved: what follows can be done again.
-            interrupt.nothing_to_save()
-            return result.finish(context, state)
+            with workers.explained():
+                _loop(context, state, interrupt)
+                # The last step is saved: what follows can be done again.
+                interrupt.nothing_to_save()
+                return result.finish(context, state)
         except Exception as error:
             rescue.rescue(context, state, error)
             raise
@@ -88,10 +94,11 @@ def _loop(context: RunContext, state: RunState, interrupt: signals.Interrupt) ->
         actions.evaluate_if_due(context, state)
         actions.histograms_if_due(context, state)
         actions.save_if_due(context, state)
-        actions.answer_signals(context, state, interrupt)
+        request = actions.agree(context, state, interrupt)
+        actions.answer_signals(context, state, request)
         if context.is_done(state):
             return
-        actions.train(context, state)
+        actions.train(context, state, request.steps)
 
 
 def total_steps(config: configs.Config, experiment: Experiment) -> int:
@@ -152,6 +159,11 @@ def schedule(config: configs.Config, total: int) -> schedules.Schedule:
     )
 
 
+def _flags(config: configs.Config) -> dict[str, Any]:
+    """The flags that must be the same on all workers: all, as those of logging, too, decide what is done together."""
+    return {f"--{name}": value for name, value in configs.as_dict(config).items()}
+
+
 def _identity(config: configs.Config, experiment: Experiment, total: int) -> dict[str, Any]:
     weights = experiment.model.weights
     shapes = [f"{plain_path(weight).rpartition('/')[2]}{tuple(weight.shape)}" for weight in weights]
@@ -194,6 +206,7 @@ def _context(
     config: configs.Config,
     experiment: Experiment,
     engine: Engine,
+    workers: Workers,
     workdir: Path,
     run_id: str,
     total: int,
@@ -202,6 +215,5 @@ def _context(
 ) -> RunContext:
     progress = Progress(total, checkpoint.step if checkpoint else 0)
     reporter = Reporter(progress, TensorBoardWriter(config, experiment, engine, workdir))
-    # Several worker processes must agree on the steps of a call.
-    pace = Pace(config.steps_per_loop, is_fixed=bool(engine.strategy.cluster_resolver))
-    return RunContext(config, experiment, engine, workdir, run_id, total, is_chief, reporter, Clock(), pace)
+    pace = Pace(config.steps_per_loop)
+    return RunContext(config, experiment, engine, workers, workdir, run_id, total, is_chief, reporter, Clock(), pace)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from zoo.errors import Stopped
 
@@ -22,6 +23,27 @@ _SAVE = signal.SIGUSR1
 
 class _AtOnce(BaseException):
     """Unwinds the stack; not an Exception, so that no library takes it for an error of its own."""
+
+
+class Request(NamedTuple):
+    """What is asked of all workers between two calls of the engine.
+
+    Attributes:
+        signal: the signal that asks the run to stop; 0 without one.
+        by: the worker that received it; empty for this one.
+        wants_save: whether a checkpoint is asked for.
+        steps: steps of the next call.
+    """
+
+    signal: int
+    by: str
+    wants_save: bool
+    steps: int
+
+    def stopped(self, step: int) -> Stopped:
+        """The error that ends a run whose state has been saved at this step."""
+        name = f"{signal.Signals(self.signal).name}{f' to {self.by}' if self.by else ''}"
+        return Stopped(f"{name}: saved at step {step}; the same command goes on from there", self.signal)
 
 
 class Interrupt:
@@ -49,16 +71,6 @@ class Interrupt:
         is_second, self.signal = bool(self.signal), number
         if is_second or not self.saves_first:
             self._end()
-
-    def raise_if_asked(self, step: int) -> None:
-        """Ends the run if a signal came; its state must have been saved.
-
-        Raises:
-            Stopped: its exit code is 128 + the signal.
-        """
-        if self.signal:
-            name = signal.Signals(self.signal).name
-            raise Stopped(f"{name}: saved at step {step}; the same command goes on from there", self.signal)
 
     def nothing_to_save(self) -> None:
         """From here on a first signal ends the run at once, also one that came and has not been answered."""
