@@ -51,3 +51,21 @@ def test_batches_and_steps_that_cannot_be():
 @pytest.mark.parametrize(("size", "said"), [(1, "1 B"), (999, "999 B"), (1500, "1.5 kB"), (4 * 10**12, "4.0 TB")])
 def test_readable(size, said):
     assert memory.readable(size) == said and memory.total() > 10**8
+
+
+def test_more_layers_than_keras_can_connect():
+    with pytest.raises(BadInput, match="the model has more layers one after another than Keras can connect"):
+        with memory_limits.checked_weights():
+            # Without weights, which would take longer.
+            x = inputs = keras.Input((2,))
+            for _ in range(1200):
+                x = keras.layers.Identity()(x)
+            keras.Model(inputs, x)
+
+
+def test_an_endless_recursion_of_another_kind_is_no_model():
+    def endless():
+        return endless()
+
+    with pytest.raises(RecursionError), memory_limits.checked_weights():
+        endless()

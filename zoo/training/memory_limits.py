@@ -1,11 +1,14 @@
-"""Refuses a model or a batch that cannot fit in memory, before its first array is made.
+"""Refuses a model or a batch that cannot fit in memory, before its first array is made, and a model that is too deep.
 
 Linux grants more memory than there is and ends the process when it is used, without a word.
 """
 
 import contextlib
 import math
+import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -27,7 +30,7 @@ def checked_weights() -> Iterator[None]:
     Nothing is counted where there is a GPU, whose memory is its own and which reports what it lacks.
 
     Raises:
-        BadInput: the weights and their gradients need more memory than there is.
+        BadInput: the weights and their gradients need more memory than there is, or the model has too many layers.
     """
     add_weight, available, counted = keras.layers.Layer.add_weight, memory.total(), [0]
 
@@ -43,13 +46,29 @@ def checked_weights() -> Iterator[None]:
         return add_weight(layer, shape, *arguments, **options)
 
     if tf.config.list_physical_devices("GPU"):
-        yield
+        with _connected():
+            yield
         return
     keras.layers.Layer.add_weight = counting
     try:
-        yield
+        with _connected():
+            yield
     finally:
         keras.layers.Layer.add_weight = add_weight
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """Refuses more layers in a row than Keras can follow, which takes some calls of Python's for each."""
+    try:
+        yield
+    except RecursionError as error:
+        if not any("keras" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)):
+            raise
+        raise BadInput(
+            "the model has more layers one after another than Keras can connect (it calls itself for each, and Python "
+            f"allows {sys.getrecursionlimit():,} such calls); give it fewer layers"
+        ) from None
 
 
 def check_batch(config: Config, batches: Batches) -> None:
