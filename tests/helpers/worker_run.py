@@ -1,7 +1,7 @@
 """One worker of a multi-worker run: worker_run.py --workdir=WORKDIR and other flags; TF_CONFIG says which.
 
-Environment: PAUSE=PLACE stops for good at a place (`build`, `train`, `evaluate`, `save`) the second time it gets there,
-and says so on stdout; a test then sends its signal there.
+Environment: the worker begins when the file START exists. PAUSE=PLACE pauses at a place (`train`, `evaluate`, `save`)
+the second time it gets there, says so on stdout, and goes on when the file GO exists.
 """
 
 import dataclasses
@@ -33,6 +33,12 @@ class WorkerConfig(small.SmallConfig):
 CONFIG = WorkerConfig(strategy="auto")
 
 
+def wait_for(path):
+    """Waits in short steps, so that the handler of a signal may run."""
+    while not os.path.exists(path):
+        time.sleep(0.05)
+
+
 def pausing(place, function):
     """The function; where PAUSE names the place, its second call says so and waits before it begins."""
     calls = []
@@ -41,9 +47,7 @@ def pausing(place, function):
         calls.append(place)
         if os.environ.get("PAUSE") == place and len(calls) == 2:
             print(place, flush=True)
-            # In short waits, so that the handler of a signal may run.
-            while not os.path.exists(os.environ["GO"]):
-                time.sleep(0.05)
+            wait_for(os.environ["GO"])
         return function(*arguments, **options)
 
     return wrapped
@@ -53,5 +57,7 @@ if __name__ == "__main__":
     Engine.train = pausing("train", Engine.train)
     Engine.evaluate_with_outputs = pausing("evaluate", Engine.evaluate_with_outputs)
     checkpoints.save = pausing("save", checkpoints.save)
+    # Both start at once, however busy the machine is.
     print("imported", flush=True)
+    wait_for(os.environ["START"])
     zoo.main(small.build, WorkerConfig, "")

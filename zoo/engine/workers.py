@@ -32,6 +32,8 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnknownError,
 )
+# What stands in them where it was another worker's doing.
+_LOSSES = ("Collective ops is aborted", "remote target", "CoordinationService")
 
 
 class Workers:
@@ -139,7 +141,7 @@ class Workers:
             return None
         told = _told(text)
         if told is None:
-            is_lost = isinstance(error, _LOST) and ("Collective ops is aborted" in text or "/job:" in text)
+            is_lost = isinstance(error, _LOST) and any(words in text for words in _LOSSES)
             return WorkerLost(self._loss(text)) if is_lost else None
         place, code, line = told
         if code == WorkerLost.exit_code:
