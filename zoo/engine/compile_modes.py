@@ -4,6 +4,7 @@ import re
 
 import tensorflow as tf
 
+from zoo.engine import workers
 from zoo.errors import BadInput
 
 MODES = ("auto", "loop", "cores", "step", "islands", "none")
@@ -47,7 +48,7 @@ def slower(mode: str, replicas: int, refusal: str) -> str | None:
 
 def may_be_xlas(error: Exception) -> bool:
     """Whether another mode may do what this one could not: XLA's refusals come as errors of several types."""
-    return isinstance(error, tf.errors.OpError) and not isinstance(error, _OWN)
+    return isinstance(error, tf.errors.OpError) and not isinstance(error, _OWN) and not workers.is_of_another(error)
 
 
 def reason(error: Exception) -> str:

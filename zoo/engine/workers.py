@@ -141,8 +141,7 @@ class Workers:
             return None
         told = _told(text)
         if told is None:
-            is_lost = isinstance(error, _LOST) and any(words in text for words in _LOSSES)
-            return WorkerLost(self._loss(text)) if is_lost else None
+            return WorkerLost(self._loss(text)) if is_of_another(error) else None
         place, code, line = told
         if code == WorkerLost.exit_code:
             return WorkerLost(line)
@@ -160,6 +159,11 @@ class Workers:
             f"{name} was lost ({'it does not answer any more' if silent else 'its connection broke off'}); start all "
             "workers again with the same command"
         )
+
+
+def is_of_another(error: Exception) -> bool:
+    """Whether TensorFlow raised an error because another worker has ended or is lost."""
+    return isinstance(error, _LOST) and any(words in str(error) for words in _LOSSES)
 
 
 def _told(text: str) -> tuple[int, int, str] | None:
