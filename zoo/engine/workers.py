@@ -130,7 +130,8 @@ class Workers:
     def _tell(self, code: int, text: str) -> None:
         if self._cluster is None or self.ends_alike:
             return
-        report = json.dumps([self._cluster.own, code, text[:_LONGEST]])
+        # In one line, also where a library's message has several.
+        report = json.dumps([self._cluster.own, code, " ".join(text.split())[:_LONGEST]])
         with contextlib.suppress(tf.errors.OpError):  # Nobody is left to be told.
             private_apis.report_error(_MARK + base64.urlsafe_b64encode(report.encode()).decode() + ";")
 
