@@ -16,6 +16,7 @@ from tests.helpers import small, worker_run
 from tests.helpers.small import furthest
 from tests.training.test_resume import points
 from zoo.engine import checkpoints
+from zoo.workdir import owned
 
 ROOT = Path(__file__).parents[2]
 # Far above what a worker needs, as the machine may be busy.
@@ -164,23 +165,22 @@ def test_signals_and_losses_of_one_worker_end_both_and_cost_nothing(two, tmp_pat
 
 
 def test_workers_that_differ(tmp_path):
-    with Pair(tmp_path / "run", second=["--learning_rate=0.5", "--steps=7"]) as pair:
+    with Pair(tmp_path / "run", second=["--learning_rate=0.5", "--log_every=2"]) as pair:
         for index in range(2):
             code, said = pair.end(index)
             assert code == 2
             line = said.splitlines()[-1]
             assert "worker 1 (localhost:" in line and "differs from worker 0 (localhost:" in line
-            assert "in --steps, --learning_rate; start all workers with the same command" in line
+            assert "in --learning_rate, --log_every; start all workers with the same command" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_an_error_of_one_worker_is_told_to_the_other(tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
-    # Only the first worker writes, and so only it finds a file in its way.
-    (folder / "checkpoints").write_text("")
-    with Pair(folder) as pair:
+    # Only the first worker writes, and so only it finds the folder in use.
+    with owned(folder), Pair(folder) as pair:
         codes, said = zip(*(pair.end(index) for index in range(2)))
-    assert codes == (2, 2)
-    assert "cannot write the checkpoint" in said[0].splitlines()[-1] or "cannot be read" in said[0].splitlines()[-1]
-    assert "worker 0 (localhost:" in said[1].splitlines()[-1] and "Traceback" not in said[1]
+    line = f"--workdir {folder} is in use by another run; wait for it or choose another folder"
+    assert codes == (2, 2) and said[0].splitlines()[-1] == f"worker_run: {line}"
+    assert said[1].splitlines()[-1].startswith("worker_run: worker 0 (localhost:")
+    assert said[1].splitlines()[-1].endswith(f"has ended: {line}") and "Traceback" not in said[1]
