@@ -221,7 +221,7 @@ def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) 
     lengths = columns.pop("length")
     # No wider than the column: the position table may end there.
     widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
-    sequences = [name for name, column in columns.items() if column.ndim == 2]
+    sequences = [name for name, column in columns.items() if column.ndim >= 2]
     return Batches(columns, batch_size, seed, lengths, widths, sequences)
 
 

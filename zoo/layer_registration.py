@@ -16,6 +16,8 @@ MODULES = (
     "zoo.models.layers",
     "zoo.models.lstm_layers",
     "zoo.models.ngram_logits",
+    "zoo.models.ngram_mixture",
+    "zoo.models.word_logits",
     "zoo.models.transformer",
     "zoo.models.encoder_heads",
     "zoo.models.tabular",

@@ -179,12 +179,23 @@ def _dataset(sentences, words=10, scheme=tagging.IOB2):
 @pytest.mark.parametrize(
     ("dataset", "changes", "expected"),
     [
-        (_dataset(1350), {}, {"epochs": 24.0, "metric": "f1", "export": "best", "baseline": True}),
+        (
+            _dataset(1350),
+            {},
+            {"epochs": 9.0, "metric": "f1", "export": "best", "baseline": True, "word_features": True},
+        ),
+        (_dataset(1350), {"word_features": False}, {"epochs": 24.0, "word_features": False}),
         (_dataset(20), {}, {"epochs": 30.0, "baseline": True}),
-        (_dataset(40_000), {}, {"epochs": 3.0, "baseline": False}),
+        (_dataset(40_000), {}, {"epochs": 3.0, "baseline": False, "word_features": False}),
+        (_dataset(1350), {"init_from": "minilm"}, {"word_features": False, "epochs": 24.0}),
+        (_dataset(1350), {"init_from": "minilm", "word_features": True}, {"word_features": True}),
         (_dataset(1350, scheme=tagging.PLAIN), {"epochs": 5.0}, {"epochs": 5.0, "metric": "accuracy"}),
         (_dataset(1350), {"steps": 70}, {"epochs": 0.0, "steps": 70}),
-        (_dataset(1350), {"recipe": "plain"}, {"epochs": 3.0, "metric": "loss", "export": "auto", "baseline": False}),
+        (
+            _dataset(1350),
+            {"recipe": "plain"},
+            {"epochs": 3.0, "metric": "loss", "word_features": False, "baseline": False},
+        ),
     ],
 )
 def test_the_recipe_of_a_tagger_follows_the_data(dataset, changes, expected):

@@ -54,8 +54,8 @@ def test_bits_per_byte_are_those_of_the_loss(config, tmp_path):
 
 
 def test_the_baseline_is_shown_beside_the_model(config, tmp_path, capsys):
-    """A repeated text is easy for n-grams, and six steps of a network are not: the last line says so."""
-    found = zoo.run(language_model.build, config.replace(steps=6, baseline=True), tmp_path)
+    """A repeated text is easy for n-grams, and six steps of a network alone are not: the last line says so."""
+    found = zoo.run(language_model.build, config.replace(steps=6, baseline=True, ngrams=False), tmp_path)
     text = running_text.load("", config.train_file)
     words = tokenizer.load(tmp_path / "tokenizer.json")
     ids = [words.encode([part]).ids for part in text]
@@ -88,7 +88,40 @@ def test_unknown_characters_cost_their_bytes(config, tmp_path):
 )
 def test_whether_a_baseline_is_fitted(config, asked, tokens, steps, fits):
     config = config.replace(baseline=asked, steps=steps, batch_size=12, context=12)
-    assert language_model._has_baseline(config, tokens, 1) == fits
+    assert config.filled(**language_model.recipe_values(config, tokens, 1)).baseline == fits
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens", "expected"),
+    [
+        ({}, 10**6, {"ngrams": True, "dropout": 0.0, "eval_every": 0, "export": "best"}),
+        ({}, 300_000, {"ngrams": True, "dropout": 0.1, "eval_every": 500}),
+        ({}, 10**5, {"ngrams": True, "dropout": 0.2}),
+        ({}, 10**7, {"ngrams": False, "dropout": 0.0}),
+        ({"network": "lstm"}, 10**5, {"ngrams": False, "baseline": True}),
+        ({"ngrams": False, "dropout": 0.3}, 10**5, {"ngrams": False, "dropout": 0.3}),
+        ({"recipe": "plain"}, 10**5, {"ngrams": False, "dropout": 0.0, "export": "auto", "baseline": True}),
+    ],
+)
+def test_the_recipe_follows_the_text(changes, tokens, expected):
+    config = LanguageModelConfig(**changes)
+    config = config.filled(**language_model.recipe_values(config, tokens, tokens // 12))
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_beside_its_ngrams_a_network_of_few_steps_is_as_good_as_they_are(config, tmp_path):
+    """What is evaluated, saved, scored and generated is the mixture."""
+    found = zoo.run(language_model.build, config.replace(steps=150, ngrams=True, baseline=True), tmp_path / "run")
+    assert found["test/minus_baseline"] < 0.1
+    model, text = language.load(tmp_path / "run"), running_text.load("", config.train_file)
+    [score] = model.score([text.test], config.context)
+    assert score.bits_per_byte == pytest.approx(found["test/bits_per_byte"], abs=1e-4)
+    prompt = "Second Citizen:"
+    outputs = [model.generate(prompt, tokens=30, temperature=0.0, cache=cache)[0].text for cache in (True, False)]
+    assert outputs[0] == outputs[1] and outputs[0].startswith("\nOne word, ")
+    plain = zoo.run(language_model.build, config.replace(steps=6, recipe="plain"), tmp_path / "plain")
+    assert plain["test/bits_per_byte"] > found["test/bits_per_byte"]
+    assert "ngrams" not in [layer.name for layer in language.load(tmp_path / "plain").model.layers]
 
 
 def trained(config, replicas):

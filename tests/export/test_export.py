@@ -25,6 +25,7 @@ KINDS = {
     "pairs": lambda folder: finished.encoder(folder, "classification", pair=True),
     "value": lambda folder: finished.encoder(folder, "regression"),
     "tagger": lambda folder: finished.encoder(folder, "tagging"),
+    "words": lambda folder: finished.encoder(folder, "tagging", word_features=True),
     "masked": lambda folder: finished.encoder(folder, "pretraining"),
     "language": lambda folder: finished.language(folder, "transformer"),
     "lstm_language": lambda folder: finished.language(folder, "lstm"),
@@ -55,7 +56,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def played(runs):
     """Artefacts for TensorFlow, run in one process of its own."""
-    wanted = {("savedmodel", name) for name in ("image", "lstm", "pairs", "masked")} | {
+    wanted = {("savedmodel", name) for name in ("image", "lstm", "pairs", "masked", "words")} | {
         ("keras", name) for name in KINDS
     }
     folders = {key: formats.export(runs[key[1]], key[0]) for key in sorted(wanted)}
@@ -145,14 +146,14 @@ def test_tensorflow_without_the_zoo(runs, played, format):
                 agree(runs[kind], dict(feed), np.load(folder / "logits.npy"))
 
 
-@pytest.mark.parametrize("kind", ["image", "lstm", "masked"])
+@pytest.mark.parametrize("kind", ["image", "lstm", "masked", "words"])
 def test_litert(runs, kind):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, of the extra `export`")
     folder = formats.export(runs[kind], "litert")
     runs_alike(runs[kind], folder, formats.example_script.run_litert, kind != "lstm")
 
 
-@pytest.mark.parametrize("kind", ["table", "lstm", "language"])
+@pytest.mark.parametrize("kind", ["table", "lstm", "language", "words"])
 def test_onnx(runs, kind):
     for name in ("onnxruntime", "tf2onnx"):
         pytest.importorskip(name, reason=f"needs {name}, of the extra `export`")
@@ -222,6 +223,19 @@ def test_the_command_and_its_example(runs, capsys):
     chances = [[each["probabilities"][name] for name in loaded.classes] for each in found]
     np.testing.assert_allclose(chances, loaded.probabilities(pairs), atol=1e-5)
     assert "pip install" in (folder / "README.md").read_text()
+
+
+def test_the_example_of_a_tagger_with_features_of_words(runs):
+    """It splits words, hashes their features and finds their tags as `zoo predict` does."""
+    folder = formats.export(runs["words"], "keras")
+    sentences = ["a good film", "这本书 film a a good"]
+    said = process([sys.executable, "example.py", *sentences], cwd=folder).splitlines()
+    loaded = zoo.load(runs["words"])
+    assert [json.loads(line)["tags"] for line in said] == [each.tags for each in loaded.tag(sentences)]
+    assert len({tag for each in loaded.tag(sentences) for tag in each.tags}) > 1
+    assert "word_features.py" in (folder / "README.md").read_text()
+    with pytest.raises(BadInput, match="features"):
+        formats.export(runs["words"], "huggingface")
 
 
 def test_an_example_refuses_what_it_cannot_answer(runs, tmp_path):

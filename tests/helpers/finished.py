@@ -10,6 +10,7 @@ import numpy as np
 from zoo.data.text import tokenizer
 from zoo.models import encoder_heads, lstm, mlp, transformer
 from zoo.models.hugging_face.config import Shape
+from zoo.models.word_logits import WordLogits
 
 TEXTS = ["a good film, 这本书很好", "not so good, but a film", "这本书 is good"]
 CLASSES = ["bad", "good"]
@@ -55,8 +56,9 @@ def language(folder: Path, network: str) -> Path:
 
 
 def encoder(folder: Path, task: str, **options) -> Path:
-    """Of "classification", "regression", "tagging" or "pretraining"; `options` as of `about`, and `pooling`."""
+    """Of "classification", "regression", "tagging" or "pretraining"; `options` are those of `about`, and others."""
     _seed()
+    has_features = options.pop("word_features", False)
     words, pooling, precision = _words(), options.pop("pooling", "first"), options.pop("precision", "float32")
     about = {"input": "text", "max_length": LONGEST, "cut": "head", "pair": False, "frame": [2, 3], "task": task}
     known = {"classification": {"classes": CLASSES}, "regression": {"centre": 3.0, "scale": 1.5}}
@@ -68,7 +70,7 @@ def encoder(folder: Path, task: str, **options) -> Path:
         makes = {
             "classification": lambda: encoder_heads.classifier(body, len(about["classes"]), pooling=pooling),
             "regression": lambda: encoder_heads.classifier(body, 1, pooling=pooling),
-            "tagging": lambda: encoder_heads.tagger(body, 3),
+            "tagging": lambda: encoder_heads.tagger(body, 3, words=word_logits(3) if has_features else None),
             "pretraining": lambda: encoder_heads.pretrainer(body, next_sentence=True),
         }
         model = makes[task]()
@@ -78,10 +80,18 @@ def encoder(folder: Path, task: str, **options) -> Path:
     return _left(folder, model, about, words)
 
 
+def word_logits(tags: int, buckets: int = 50) -> WordLogits:
+    """A layer of word logits with random weights."""
+    layer, draw = WordLogits(tags, buckets, name="word_logits"), np.random.default_rng(7)
+    layer.build((None, None, None))
+    layer.set_weights([draw.normal(size=(buckets, tags)), draw.normal(size=tags)])
+    return layer
+
+
 def feed(model: keras.Model, rows: int = 5, time: int = 8) -> dict[str, np.ndarray]:
     """Inputs by name; texts of several lengths, one of them empty."""
     draw = np.random.default_rng(5)
-    if model.inputs[0].name not in ("tokens", "segments", "places"):
+    if model.inputs[0].name not in ("tokens", "segments", "features", "places"):
         shape, dtype = (rows, *model.inputs[0].shape[1:]), model.inputs[0].dtype
         return {"x": (draw.integers(0, 256, shape) if dtype == "uint8" else draw.normal(3, 9, shape)).astype(dtype)}
     lengths = np.array([time, 1, 0, 5, 3, 2, 7])[:rows]
@@ -90,6 +100,8 @@ def feed(model: keras.Model, rows: int = 5, time: int = 8) -> dict[str, np.ndarr
     names = [each.name for each in model.inputs]
     if "segments" in names:
         made["segments"] = ((np.arange(time) > 2) & (tokens != 0)).astype(np.int32)
+    if "features" in names:
+        made["features"] = draw.integers(0, 50, (rows, time, model.inputs[-1].shape[-1])).astype(np.int32)
     if "places" in names:
         made["places"] = draw.integers(0, 3, (rows, 2)).astype(np.int32)
     return made

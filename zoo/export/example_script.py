@@ -86,6 +86,41 @@ def texts_in(about, folder, texts):
     return feed
 
 
+def words_in(about, folder, sentences):
+    """Words as ids [sentences, time], with 0 after each sentence's end, and their features at their first ids."""
+    import tokenizers
+    import word_features
+
+    if not sentences:
+        sys.exit("expected one sentence or more, its words separated by spaces: python example.py SENTENCE...")
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    of = about["text"]
+    first, last = of["frame"]
+    rows, places, kept = [], [], []
+    for sentence in sentences:
+        words = (
+            [each for each in sentence if not each.isspace()] if about["words"] == "characters" else sentence.split()
+        )
+        row, starts = [first], []
+        for word in words:
+            ids = [id + of["id_shift"] for id in tokenizer.encode(word, add_special_tokens=False).ids]
+            if len(row) + len(ids) >= of["max_length"]:
+                break
+            starts.append(len(row) if ids else -1)
+            row += ids
+        rows.append([*row, last])
+        places.append(np.array(starts, np.int64))
+        kept.append(words[: len(starts)])
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for line, row in zip(tokens, rows):
+        line[: len(row)] = row
+    buckets = about["word_features"]["buckets"]
+    return {"tokens": tokens, "features": word_features.column(kept, places, tokens.shape[1], buckets)}
+
+
 def run_savedmodel(folder, feed):
     """Logits by TensorFlow."""
     import tensorflow as tf
@@ -136,6 +171,9 @@ def answers(about, logits, feed):
         elif about["task"] == "tagging":
             # Without the special tokens before and after the text.
             inner = row[1 : np.count_nonzero(feed["tokens"][number]) - 1]
+            if "features" in feed:
+                # At the first id of each word.
+                inner = row[feed["features"][number, :, 0] != 0]
             answer["tags"] = [about["tags"][best] for best in inner.argmax(axis=1)]
         elif about["task"] == "language_model":
             answer["next"] = int(row[max(np.count_nonzero(feed["tokens"][number]) - 1, 0)].argmax())

@@ -13,6 +13,7 @@ from zoo.data.text.tokenizer import load as load_tokenizer
 from zoo.errors import BadInput
 from zoo.model_info import ModelInfo, read_model_info
 from zoo.models.keras_only import plain
+from zoo.models.word_logits import WordLogits
 from zoo.predict.language_models import language_model
 from zoo.predict.predictors import loading
 from zoo.predict.predictors.fill_mask import MASK
@@ -20,6 +21,7 @@ from zoo.predict.predictors.fill_mask import MASK
 _MEANINGS = {
     "tokens": "ids of tokens, 0 behind a text's end",
     "segments": "0 at the first text of a pair and at padding, 1 at the second text",
+    "features": "hashed features of the word that begins at a token, 0 elsewhere; see word_features.py",
     "places": "which tokens to guess; there the text has [MASK]",
 }
 _LOGITS = {
@@ -29,6 +31,8 @@ _LOGITS = {
     "pretraining": "of each place; softmax over the last axis gives the probabilities of the ids",
     "language_model": "at each token, of the token that follows it; softmax over the last axis",
 }
+# Name of the module that computes the features of words, beside the model.
+WORD_FEATURES = "word_features.py"
 _ONE_LOGIT = "sigmoid gives the probability of the second class"
 
 
@@ -65,7 +69,11 @@ def read(workdir: str | Path) -> RunModel:
     reads_text = info.input == "text" or is_language_model
     tokenizer = load_tokenizer(workdir / folders.TOKENIZER) if reads_text else None
     network = plain(source, segments=info.pair)
-    return RunModel(source, network, info, _signature(info, network, tokenizer), tokenizer)
+    signature = _signature(info, network, tokenizer)
+    buckets = [layer.buckets for layer in source.layers if isinstance(layer, WordLogits)]
+    if buckets:
+        signature["word_features"] = {"module": WORD_FEATURES, "buckets": buckets[0]}
+    return RunModel(source, network, info, signature, tokenizer)
 
 
 def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from zoo import errors, files
 from zoo import workdir as folders
+from zoo.data.text import word_features
 from zoo.errors import BadInput
 from zoo.export import example_script, exported_run, hugging_face, model_card
 from zoo.export.exported_run import RunModel
@@ -131,6 +132,8 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
     files.write(folder / SIGNATURE, json.dumps(signature, indent=1, ensure_ascii=False) + "\n")
     if run.tokenizer is not None and format != "huggingface":
         files.write(folder / folders.TOKENIZER, run.tokenizer.to_json())
+    if "word_features" in signature:
+        files.write(folder / exported_run.WORD_FEATURES, inspect.getsource(word_features))
     files.write(folder / "example.py", _example(run, chosen) if chosen.run else hugging_face.EXAMPLE)
     files.write(folder / "README.md", model_card.text(signature, chosen.needs))
 
@@ -138,6 +141,7 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
 def _example(run: RunModel, chosen: Format) -> str:
     """The source of example.py, made of functions that are tested as they are."""
     inputs = example_script.arrays_in if run.tokenizer is None else example_script.texts_in
+    inputs = example_script.words_in if "word_features" in run.signature else inputs
     parts = [inspect.getsource(part) for part in (inputs, chosen.run, example_script.answers, example_script.main)]
     about = f'"""Predicts with {chosen.model}; README.md says how to call it."""\n'
     last = f'if __name__ == "__main__":\n    main({inputs.__name__}, {chosen.run.__name__})\n'

@@ -100,6 +100,9 @@ def _check(run: RunModel) -> None:
         )
     if any(layer.name == "ngrams" for layer in run.source.layers):
         refuse(run.signature, "huggingface", "it adds n-gram logits (--ngrams), a BERT has none; choose another format")
+    if any(layer.name == "word_logits" for layer in run.source.layers):
+        why = "it adds the logits of words' features (--word_features), a BERT has none; choose another format"
+        refuse(run.signature, "huggingface", why)
     if not run.info.shape.get("segments"):
         refuse(run.signature, "huggingface", f"it has no segments, expected {expected}; choose another format")
     if run.signature["text"]["id_shift"]:

@@ -5,13 +5,18 @@ from typing import Any
 _TEXT = """\
 ## From a text to ids
 
-The model takes ids: {format} has no operations for tokenization (Unicode normalisation, merges). `texts_in` in
+The model takes ids: {format} has no operations for tokenization (Unicode normalisation, merges). `{function}` in
 example.py does all of it with NumPy and `tokenizers`:
 
 1. Tokenize with `tokenizer.json` and the library `tokenizers`, without special tokens, truncation and padding{shift}.
 2. {cut}
 3. {frame}
 4. Pad to rows of one width, int32, with 0 after each text's end.
+{features}"""
+
+_FEATURES = """\
+5. Do this for each word of a sentence by itself. `column` in `word_features.py` gives the features of the words, from
+   the sentence and the position of each word's first id; `signature.json` has the number of buckets.
 """
 
 
@@ -44,6 +49,8 @@ def _example_arguments(signature: dict[str, Any]) -> str:
         return f"examples.npy    # [n, {', '.join(map(str, signature['inputs'][0]['shape'][1:]))}]"
     if signature["text"]["pair"]:
         return "$'one text\\tanother text'"
+    if "word_features" in signature:
+        return '"words of a sentence" "another sentence"'
     return '"a text with a [MASK]"' if signature["text"]["mask"] else '"a text" "another text"'
 
 
@@ -60,7 +67,12 @@ def _text_section(signature: dict[str, Any]) -> str:
     encoding = signature["text"]
     shift = "; add 1 to each id, as the file's id 0 is not padding" if encoding["id_shift"] else ""
     return _TEXT.format(
-        format=signature["format"], shift=shift, cut=_truncation(encoding), frame=_special_tokens(encoding)
+        format=signature["format"],
+        function="words_in" if "word_features" in signature else "texts_in",
+        shift=shift,
+        cut=_truncation(encoding),
+        frame=_special_tokens(encoding),
+        features=_FEATURES if "word_features" in signature else "",
     )
 
 

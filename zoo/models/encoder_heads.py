@@ -7,11 +7,14 @@ the layers of the heads.
 import keras
 import tensorflow as tf
 
+from zoo.data.text import word_features
 from zoo.models.layers import Dropout
 from zoo.models.ngram_logits import NgramLogits, with_ngrams
+from zoo.models.ngram_mixture import NgramMixture
 from zoo.models.transformer import Norm
+from zoo.models.word_logits import WordLogits, with_words
 
-HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams")
+HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams", "word_logits")
 POOLINGS = ("first", "mean")
 
 
@@ -47,10 +50,30 @@ def without_ngrams(classifier: keras.Model) -> keras.Model:
     return keras.Model(classifier.input, classifier.get_layer("head").output)
 
 
-def tagger(encoder: keras.Model, tags: int, *, dropout: float = 0.1) -> keras.Model:
-    """Tagger of tokens: logits float32 `[batch, time, tags]`."""
+def tagger(
+    encoder: keras.Model, tags: int, *, dropout: float = 0.1, words: WordLogits | None = None, share: float = 1.0
+) -> keras.Model:
+    """Tagger of tokens: logits float32 `[batch, time, tags]`.
+
+    Args:
+        encoder: a `transformer.encoder`.
+        tags: number of tags.
+        dropout: dropout rate before the last layer.
+        words: a layer whose logits are mixed with the encoder's, see `with_words`; the model then has a third input,
+            `features` int32 `[batch, time, word_features.COUNT]`, at each word's first token. None: none.
+        share: weight of the encoder's logits beside them.
+    """
     x = Dropout(dropout, name="head_dropout")(encoder.output) if dropout else encoder.output
-    return keras.Model(encoder.input, _dense(tags, "head", dtype="float32")(x))
+    logits = _dense(tags, "head", dtype="float32")(x)
+    if words is None:
+        return keras.Model(encoder.input, logits)
+    features = keras.Input((None, word_features.COUNT), dtype="int32", name="features")
+    return keras.Model([*encoder.inputs, features], with_words(logits, words(features), share))
+
+
+def without_words(tagger: keras.Model) -> keras.Model:
+    """The network of a `tagger` with word logits, without these."""
+    return keras.Model(tagger.inputs[:-1], tagger.get_layer("head").output)
 
 
 def embedder(encoder: keras.Model) -> keras.Model:
@@ -87,6 +110,11 @@ def language_model(encoder: keras.Model) -> keras.Model:
     if not encoder.get_layer("block0").causal:
         raise ValueError("a language model needs an encoder with causal=True: it would see the tokens to predict")
     return keras.Model(encoder.input, encoder.get_layer("embedding")(encoder.output, reverse=True))
+
+
+def mixed_language_model(language_model: keras.Model, ngrams: NgramMixture) -> keras.Model:
+    """Log-probabilities of a language model mixed with an n-gram model, `[batch, time, vocabulary]`."""
+    return keras.Model(language_model.input, ngrams(language_model.output, language_model.input))
 
 
 # Registered under the name in saved models.

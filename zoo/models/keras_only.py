@@ -12,7 +12,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.models import encoder_heads, layers, lstm_layers, ngram_logits, tabular, transformer
+from zoo.models import (
+    encoder_heads,
+    layers,
+    lstm_layers,
+    ngram_logits,
+    ngram_mixture,
+    tabular,
+    transformer,
+    word_logits,
+)
 
 # Added to the attention scores of masked positions; the softmax is 0 for any score, as with -infinity.
 _MASKED = -1e30
@@ -215,6 +224,22 @@ class _Converter:
         lookup = lambda features: self._table(f"{layer.name}_table", _array(layer.table), features)  # noqa: E731
         return self.bias(layer, ngram_logits.without_bias(tokens, layer, lookup))
 
+    def ngram_mixture(self, layer: ngram_mixture.NgramMixture, logits: Any, tokens: Any) -> Any:
+        arrays = {"slots": _array(layer.slots), "pairs": _array(layer.pairs), "gate": _array(layer.gate)}
+        arrays["slots"] = arrays["slots"].reshape(len(arrays["slots"]), -1)
+        arrays["gate"] = ngram_mixture.GATE_SCALE * arrays["gate"][:, None]
+
+        def lookup(name: str) -> Callable[[Any], Any]:
+            return lambda ids: self._table(f"{layer.name}_{name}", arrays[name], ids)
+
+        tables = ngram_mixture.Tables(lookup("slots"), lookup("pairs"), lookup("gate"))
+        last = ngram_mixture.last_tokens(tokens, layer.longest)
+        return ngram_mixture.mixed(logits, last, layer, tables, _array(layer.unigram))
+
+    def word_logits(self, layer: word_logits.WordLogits, features: Any) -> Any:
+        lookup = lambda ids: self._table(f"{layer.name}_table", _array(layer.table), ids)  # noqa: E731
+        return self.bias(layer, word_logits.without_bias(features, lookup))
+
     def standardization(self, layer: keras.layers.Normalization, x: Any) -> Any:
         # The statistics of Normalization are not weights: tf2onnx would make them inputs.
         mean, scale = (np.asarray(each, np.float32)[0] for each in (layer.mean, 1.0 / np.sqrt(layer.variance)))
@@ -250,6 +275,8 @@ _CONVERSIONS = {
     lstm_layers.Pool: _Converter.pool,
     ngram_logits.FirstTokens: lambda converter, layer, tokens: tokens[:, : layer.count],
     ngram_logits.NgramLogits: _Converter.ngrams,
+    ngram_mixture.NgramMixture: _Converter.ngram_mixture,
+    word_logits.WordLogits: _Converter.word_logits,
 }
 _ACTIVATIONS = {
     # Written out: TensorFlow turns `ops.gelu` into an erfc, which neither LiteRT nor tf2onnx supports.

@@ -2,9 +2,9 @@
 
 `TransformerCache` and `LstmState` have the same methods. `empty` is the state before the first token. `read` takes new
 tokens int32 `[rows, new]` after `start` earlier ones; the first `length` of them are real, the rest pads to a compiled
-size. It returns the last layer's outputs `[rows, new, width]` and the next state. `logits` maps these outputs to the
-vocabulary. A state is a nest of tensors with the rows first, so that a gather selects rows. The logits equal those of
-`forward`, the model's own pass over whole sequences.
+size. It returns the last layer's outputs `[rows, new, width]` (with n-grams, a nest of these and others) and the next
+state. `logits` maps these outputs to the vocabulary. A state is a nest of tensors with the rows first, so that a gather
+selects rows. The logits equal those of `forward`, the model's own pass over whole sequences.
 """
 
 import math
@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from zoo.models import lstm_layers, transformer
+from zoo.models.ngram_mixture import NgramMixture
 
 
 class TransformerCache:
@@ -53,6 +54,30 @@ class TransformerCache:
     def logits(self, outputs: tf.Tensor) -> tf.Tensor:
         """`[rows, new, width]` to float32 `[rows, new, vocabulary]`."""
         return self._embedding(outputs, reverse=True)
+
+
+class MixtureCache(TransformerCache):
+    """A `TransformerCache` of a model with an n-gram mixture: its state and outputs hold the last tokens, too."""
+
+    def __init__(self, model: keras.Model, ngrams: NgramMixture):
+        super().__init__(model)
+        self._ngrams = ngrams
+
+    def empty(self, rows: int, size: int) -> tuple:
+        """A cache, and no last tokens: int32 `[rows, longest]`."""
+        return super().empty(rows, size), tf.zeros((rows, self._ngrams.longest), tf.int32)
+
+    def read(self, tokens: tf.Tensor, state: tuple, start: tf.Tensor, length: tf.Tensor) -> tuple[tuple, tuple]:
+        """Outputs and the last tokens at each; and the next state."""
+        cache, last = state
+        outputs, cache = super().read(tokens, cache, start, length)
+        together, longest = tf.concat([last, tokens], axis=1), self._ngrams.longest  # [rows, longest + new]
+        histories = self._ngrams.histories(together)[:, longest:]  # [rows, new, longest]
+        return (outputs, histories), (cache, tf.gather(together, length + tf.range(longest), axis=1))
+
+    def logits(self, outputs: tuple) -> tf.Tensor:
+        """Log-probabilities, float32 `[rows, new, vocabulary]`."""
+        return self._ngrams.mix(super().logits(outputs[0]), outputs[1])
 
 
 class LstmState:
@@ -104,7 +129,8 @@ def network(model: keras.Model) -> TransformerCache | LstmState:
     blocks = [layer for layer in model.layers if isinstance(layer, transformer.Block)]
     lstms = [layer for layer in model.layers if isinstance(layer, lstm_layers.Lstm)]
     if len(model.output_shape) == 3 and blocks and all(block.causal for block in blocks):
-        return TransformerCache(model)
+        ngrams = [layer for layer in model.layers if isinstance(layer, NgramMixture)]
+        return MixtureCache(model, ngrams[0]) if ngrams else TransformerCache(model)
     if len(model.output_shape) == 3 and lstms and not any(layer.bidirectional for layer in lstms):
         return LstmState(model)
     raise ValueError("expected causal Transformer blocks or one-way LSTMs, and logits of each token")

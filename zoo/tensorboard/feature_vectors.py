@@ -122,10 +122,13 @@ def of_vocabulary(
 
 
 def before_last(model: keras.Model, batches: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Input and output of the last layer, float32 `[examples, width]` and `[examples, ...]`."""
-    last = model.layers[-1]
+    """Input of the last layer, float32 `[examples, width]`, and the model's output `[examples, ...]`.
+
+    Of a network whose logits are mixed with those of a linear model, the last layer is the network's own.
+    """
+    last = model.get_layer("head") if isinstance(model.layers[-1], keras.layers.Add) else model.layers[-1]
     # A single input is not a list, as in the batches.
-    both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, last.output])
+    both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, model.output])
     pairs = [both(batch, training=False) for batch in batches]
     return tuple(np.concatenate([np.asarray(pair[i], np.float32) for pair in pairs]) for i in (0, 1))
 

@@ -101,7 +101,7 @@ class IncrementalDecoder:
     def _cached_logits(self, tokens: tf.Tensor, state: Any, start: tf.Tensor, length: tf.Tensor):
         """Logits after the last of `length` tokens, `[rows, vocabulary]`, and the next state."""
         outputs, state = self._network.read(tokens, state, start, length)
-        last = tf.gather(outputs, [length - 1], axis=1)  # [rows, 1, width]
+        last = tf.nest.map_structure(lambda each: tf.gather(each, [length - 1], axis=1), outputs)  # [rows, 1, width]
         return self._network.logits(last)[:, 0], state  # [rows, vocabulary]
 
     def _read_uncached(self, ids: np.ndarray, start: int, size: int) -> DecodeState:

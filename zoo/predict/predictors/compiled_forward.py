@@ -56,7 +56,8 @@ class CompiledForward:
 
         Args:
             columns: `length` `[rows]`, and the model's inputs by name; a single input is `tokens`. Missing `segments`
-                are 0. Columns of the shape of `tokens` are cut to the padded length of a batch.
+                are 0. Columns of the shape of `tokens`, and those `[rows, time, ...]`
+                with its time, are cut to the padded length of a batch.
             texts: int `[rows]`, index of the text that a row belongs to; None where rows are texts.
 
         Raises:
@@ -90,7 +91,9 @@ class CompiledForward:
         for name in self._names if len(self._names) > 1 else ["tokens"]:
             column, shape = columns.get(name), (size, width)
             if column is not None and column.shape != columns["tokens"].shape:
-                shape = (size, *column.shape[1:])
+                # Places have no time axis, whatever their number.
+                has_time = column.ndim > 2 and column.shape[1] == columns["tokens"].shape[1]
+                shape = (*shape, *column.shape[2:]) if has_time else (size, *column.shape[1:])
             inputs.append(np.zeros(shape, np.int32) if column is None else zero_padded(column[rows, :longest], shape))
         return inputs
 

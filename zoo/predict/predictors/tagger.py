@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from zoo import workdir as folders
 from zoo.data.datasets import tag_schemes
-from zoo.data.text import word_alignment, word_splitting
+from zoo.data.text import word_alignment, word_features, word_splitting
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.data.text.word_splitting import WordRule
 from zoo.errors import BadInput
 from zoo.model_info import ModelInfo, missing_fields
+from zoo.models.word_logits import WordLogits
 from zoo.predict.predictors import tagger_inputs, text_preprocessing
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.compiled_forward import CompiledForward
@@ -56,7 +57,8 @@ class Tagger:
     """A tagger of words.
 
     Attributes:
-        model: from tokens, and segments, int32 `[batch, time]`, to logits `[batch, time, tags]`.
+        model: from tokens, and segments, int32 `[batch, time]`, and perhaps the features of words (`word_features`), to
+            logits `[batch, time, tags]`.
         names: all tags in the order of the labels; a word without tokens gets the first.
         scheme: `tag_schemes.IOB2`, whose tags mark entities, or `tag_schemes.PLAIN`.
         words: how a text is split into words; one of `word_splitting.WORDS`.
@@ -86,6 +88,8 @@ class Tagger:
         self.rule, self.token_column = rule, token_column
         self._tokenizer, self._frame = tokenizer, frame
         then = functools.partial(tf.argmax, axis=-1, output_type=tf.int32)
+        # Hash buckets of the features of words; 0 without them.
+        self._buckets = next((layer.buckets for layer in model.layers if isinstance(layer, WordLogits)), 0)
         self._forward = CompiledForward(model, max_length, exactly=True, then=then)
 
     def predict(self, texts: Sequence[Sentence], top: int = 1) -> list[Tagged]:
@@ -123,6 +127,8 @@ class Tagger:
             return [[] for _ in sentences]
         room = self.max_length, tuple(self._frame)
         columns, places = word_alignment.aligned(rows, None, self.names, self._tokenizer, *room)
+        if self._buckets:
+            columns["features"] = word_features.column(rows, places, columns["tokens"].shape[1], self._buckets)
         predicted = np.zeros(columns["tokens"].shape, np.int32)
         for indices, [labels] in self._forward.batches(columns, owners):
             width = min(labels.shape[1], predicted.shape[1])
