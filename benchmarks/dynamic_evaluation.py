@@ -1,9 +1,9 @@
 """Dynamic evaluation of language models: bits per character without it and with it.
 
     for seed in 0 1 2; do
-      python -m experiments.language_model --dataset=tiny_shakespeare --nobyte_fallback --seed=$seed \
+      python -m experiments.language_model --dataset=tiny_shakespeare --recipe=plain --nobyte_fallback --seed=$seed \
         --workdir=runs/transformer$seed
-      python -m experiments.language_model --dataset=tiny_shakespeare --nobyte_fallback --seed=$seed \
+      python -m experiments.language_model --dataset=tiny_shakespeare --recipe=plain --nobyte_fallback --seed=$seed \
         --workdir=runs/lstm$seed --network=lstm --layers=1 --learning_rate=0.005
     done
     python -m benchmarks.dynamic_evaluation runs/transformer0 runs/lstm0 --tune     # on validation text

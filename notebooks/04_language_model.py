@@ -68,7 +68,7 @@ print(text.train[:120])
 # %%
 config = LanguageModelConfig(
     steps=100 if QUICK else 800, batch_size=16, layers=2, width=128, eval_every=50 if QUICK else 400, log_every=20,
-    learning_rate=2e-3, warmup_steps=50,
+    learning_rate=2e-3, warmup_steps=50, recipe="plain",
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "daily")
 {name: round(value, 3) for name, value in result.items() if name.startswith("test")}

@@ -118,7 +118,7 @@ readme = next(path for path in (Path("../README.md"), Path("zoo-project/README.m
 (runs / "mine.txt").write_text(readme.read_text(encoding="utf8"), encoding="utf8")
 config = language_model.LanguageModelConfig(
     train_file=str(runs / "mine.txt"), tokenizer="byte", network="lstm", layers=1, learning_rate=3e-3, batch_size=16,
-    steps=300, warmup_steps=20,
+    steps=300, warmup_steps=20, recipe="plain",
 )  # fmt: skip
 result = zoo.run(language_model.build, config, runs / "mine")
 print(f"{result['test/bits_per_byte']:.2f} bits a byte; an uncompressed byte has 8")

@@ -26,7 +26,7 @@ def fit(
     cache: Path | None = None,
     notes: list[str] | None = None,
 ) -> NgramMixture:
-    """The layer "ngrams" with the counts of a text; two seconds for a million characters and each order.
+    """The layer "ngrams" with the counts of a text; three seconds for a million characters.
 
     Args:
         train: ids `[tokens]` of the training text.

@@ -57,7 +57,7 @@ def fit(
     cache: Path | None = None,
     notes: list[str] | None = None,
 ) -> WordWeights:
-    """Fits the linear tagger to the training sentences; two seconds for 1,000 sentences on two cores.
+    """Fits the linear tagger to the training sentences; twenty seconds for 57,000 words and 7 tags on one core.
 
     Args:
         rows: words of each row.
