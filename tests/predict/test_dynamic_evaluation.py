@@ -301,7 +301,7 @@ def run(request, tmp_path_factory):
     (folder / "new.txt").write_text(new, encoding="utf8")
     config = LanguageModelConfig(
         train_file=str(folder / "mine.txt"), network=request.param, context=12, layers=1, width=16, heads=2, steps=40,
-        warmup_steps=5, learning_rate=0.01, compile="none",
+        warmup_steps=5, learning_rate=0.01, compile="none", recipe="plain",
     )  # fmt: skip
     zoo.run(language_model.build, config, folder / "run")
     return folder

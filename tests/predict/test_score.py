@@ -135,7 +135,7 @@ def run(request, tmp_path_factory):
     (folder / "mine.txt").write_text(TEXT, encoding="utf8")
     config = LanguageModelConfig(
         train_file=str(folder / "mine.txt"), tokenizer=request.param, byte_fallback=True, vocabulary=290, context=12,
-        layers=1, width=16, heads=2, steps=30, warmup_steps=5, learning_rate=0.01, compile="none",
+        layers=1, width=16, heads=2, steps=30, warmup_steps=5, learning_rate=0.01, compile="none", recipe="plain",
     )  # fmt: skip
     return folder / "run", config, zoo.run(language_model.build, config, folder / "run")
 
