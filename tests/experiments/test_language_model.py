@@ -119,7 +119,7 @@ def test_a_network_of_few_steps_beside_its_ngrams(config, tmp_path):
     assert score.bits_per_byte == pytest.approx(found["test/bits_per_byte"], abs=1e-4)
     prompt = "Second Citizen:"
     outputs = [model.generate(prompt, tokens=30, temperature=0.0, cache=cache)[0].text for cache in (True, False)]
-    assert outputs[0] == outputs[1] and outputs[0].startswith("\nOne word, ")
+    assert outputs[0] == outputs[1] and len(outputs[0]) == 30 and outputs[0] in TEXT
     plain = zoo.run(language_model.build, config.replace(steps=6, recipe="plain"), tmp_path / "plain")
     assert plain["test/bits_per_byte"] > found["test/bits_per_byte"]
     assert "ngrams" not in [layer.name for layer in language.load(tmp_path / "plain").model.layers]
