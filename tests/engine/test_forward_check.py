@@ -239,6 +239,15 @@ def test_labels_that_broadcast():
         steps(CONFIG, forward=square)
 
 
+def test_labels_that_broadcast_in_evaluations_only():
+    def square(model, batch, training):
+        loss = cross_entropy(model(batch["x"], training=training), batch)
+        return {"loss": Term(loss)} if training else {"loss": Term(loss), "both": Term(loss[:, None] - loss)}
+
+    with pytest.raises(BadInput, match=r"'both' of .* \[7, 7\] for 7 examples and \[4, 4\] for 4"):
+        steps(CONFIG, forward=square)
+
+
 def test_a_term_of_evaluations_only():
     def judged(model, batch, training):
         loss = cross_entropy(model(batch["x"], training=training), batch)

@@ -28,6 +28,8 @@ from zoo.terms import Term
 
 # Two slices of two rows each: the least that shows whether a row depends on those of another slice.
 _ROWS = 4
+# Of an evaluation, which needs one trace only: no usual dimension of a term.
+_EVALUATION_ROWS = 7
 # Float noise between programs for four and for two rows is 1e-5 at most, of bfloat16 1e-2; a term of the whole batch
 # differs by a tenth and more.
 _TOLERANCE = {"float32": 1e-2, "float64": 1e-2}
@@ -69,6 +71,7 @@ class _Trace(NamedTuple):
     function: tf.types.experimental.ConcreteFunction
     scope: "_Accesses"
     place: randomness.Scope
+    rows: int
 
 
 def check(subject: Subject, batches: Batches, training: bool) -> Result:
@@ -83,6 +86,8 @@ def check(subject: Subject, batches: Batches, training: bool) -> Result:
         BadInput: says what breaks it, where, and what to write instead.
     """
     rows, is_padded = _rows(batches)
+    if not training:
+        return _check_evaluation(subject, rows)
     whole = _trace(subject, _specs(rows, _ROWS), training)
     draws = _check_randomness(subject, whole)
     _check_variables(subject, whole)
@@ -97,8 +102,21 @@ def check(subject: Subject, batches: Batches, training: bool) -> Result:
     if dependent:
         # A permutation takes any rows, also copies.
         is_padded = is_padded and not whole.place.mixes_rows
-        result.notes.append(_row_dependence(subject, dependent, training, is_padded))
+        result.notes.append(_row_dependence(subject, dependent, is_padded))
     return result
+
+
+def _check_evaluation(subject: Subject, rows: Mapping[str, np.ndarray]) -> Result:
+    """An evaluation has batches of its own, so its terms may depend on them."""
+    one = _trace(subject, _specs(rows, _EVALUATION_ROWS), training=False)
+    _check_randomness(subject, one)
+    _check_variables(subject, one)
+    sizes = [size == _EVALUATION_ROWS for size in one.place.first_sizes]
+    if any(_EVALUATION_ROWS in values.shape[1:] for values, _ in one.function.structured_outputs.values()):
+        _check_shapes(subject, one, _trace(subject, _specs(rows, _ROWS), training=False))
+    else:
+        _check_shapes(subject, one, one)
+    return Result([], sizes)
 
 
 class _Accesses(keras.StatelessScope):
@@ -145,7 +163,7 @@ def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool)
 
     traced = tf.function(values, autograph=False)
     function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32))
-    return _Trace(function, *scopes[-1])
+    return _Trace(function, *scopes[-1], next(iter(specs.values())).shape[0])
 
 
 def _weighed(name: str, term: Term, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -263,17 +281,17 @@ def _check_shapes(subject: Subject, whole: _Trace, half: _Trace) -> None:
     """Refuses terms that grow with the square of the rows: labels [n, 1] against answers [n]."""
     for name, (values, _) in whole.function.structured_outputs.items():
         other, _ = half.function.structured_outputs[name]
-        if values.shape.rank in (0, None) or values.shape[0] != _ROWS:
+        if values.shape.rank in (0, None) or values.shape[0] != whole.rows:
             where = forward_call.defined(subject.forward)
             raise BadInput(
-                f"term {name!r} of forward{where} has values of shape {values.shape} for {_ROWS} examples: expected "
-                f"one entry per example, [{_ROWS}, ...]; return unreduced losses, the engine adds them up"
+                f"term {name!r} of forward{where} has values of shape {values.shape} for {whole.rows} examples: "
+                f"expected one entry per example, [{whole.rows}, ...]; return unreduced losses, the engine adds them up"
             )
         if values.shape[1:] != other.shape[1:]:
             shown = [f"[{', '.join(map(str, each.shape))}]" for each in (values, other)]
             raise BadInput(
                 f"term {name!r} of forward{forward_call.defined(subject.forward)} has values of shape {shown[0]} for "
-                f"{_ROWS} examples and {shown[1]} for {_ROWS // 2}: expected [examples, ...]. Were labels of shape "
+                f"{whole.rows} examples and {shown[1]} for {half.rows}: expected [examples, ...]. Were labels of shape "
                 "[examples, 1] compared with answers of shape [examples]? Then use labels[:, 0]"
             )
 
@@ -304,15 +322,15 @@ def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> 
     return bool(difference.max(initial=0) > tolerance * (0.1 + np.abs(np.where(both, values, 0.0)).max(initial=0)))
 
 
-def _row_dependence(subject: Subject, names: list[str], training: bool, is_padded: bool) -> str:
+def _row_dependence(subject: Subject, names: list[str], is_padded: bool) -> str:
     which = f"the term{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))} of forward"
     what = f"{which}{forward_call.defined(subject.forward)}: an example's value depends on the other rows of the slice"
-    if training and subject.split:
+    if subject.split:
         raise BadInput(
             f"{what}, which replicas and micro-batches cut differently; compute each example's loss from its own row, "
             "or train on one device with --accumulate=1"
         )
-    if training and is_padded:
+    if is_padded:
         raise BadInput(
             f"{what}, and short batches are padded with copies of a row; choose a --batch_size that divides the "
             "number of examples"
