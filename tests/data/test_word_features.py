@@ -51,12 +51,14 @@ def test_hashes_do_not_depend_on_the_process():
 
 
 def test_different_words_have_different_features():
-    """Of 3,000 words hardly more share a bucket than by chance."""
+    """Of 3,000 words hardly more share a bucket than have the attribute in common."""
     vocabulary = [f"w{number}" for number in range(3000)]
     features = word_features.features([[word] for word in vocabulary], 2**18)
-    for column in features.T:
-        distinct = len(np.unique(column))
-        assert distinct > 2950 or distinct < 300, distinct
+    attributes = [word_features._attributes(word) for word in vocabulary]
+    for column, template in zip(features.T, word_features._TEMPLATES, strict=True):
+        own = [attribute for shift, attribute in template if not shift]
+        expected = len({tuple(each[attribute] for attribute in own) for each in attributes})
+        assert 0.98 * expected <= len(np.unique(column)) <= expected
 
 
 def test_features_stand_at_the_first_token_of_a_word():

@@ -94,4 +94,4 @@ def test_the_cache_gives_the_same_weights(tmp_path, monkeypatch):
     for one, other in zip(first, again):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(TypeError):
-        word_fit.fit(rows, [["O"] * 8, *tags[1:]], NAMES, tag_schemes.IOB2, tmp_path)
+        word_fit.fit(rows, [["B-PER", *tags[0][1:]], *tags[1:]], NAMES, tag_schemes.IOB2, tmp_path)

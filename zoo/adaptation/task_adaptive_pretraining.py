@@ -143,6 +143,7 @@ def adapt(
     longest = work.model.get_layer("embedding").first or predictor.max_length
     _train_head(masked_lm, rules, _batches(predictor.columns(replayed), longest, batch_size, seed), warm_steps, seed)
     batches = _batches(_columns(predictor, texts, replayed, seed), longest, batch_size, seed)
+    _freeze_all_but(work.model, masked_lm)
     forward = functools.partial(_forward, rules=rules, classifier=work.model, replay_weight=replay_weight)
     engine = _engine(masked_lm, forward, ("masked", "pull"), learning_rate, seed)
     total = max(1, round(epochs * batches.steps_per_epoch))
@@ -172,6 +173,14 @@ def replay(workdir: str | Path, predictor: TextClassifier, most: int = 5000, see
     examples = run_data.as_examples(predictor, run_data.run_texts(read_run(workdir), more=False).train)
     chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
     return [examples[index] for index in chosen.tolist()]
+
+
+def _freeze_all_but(classifier: keras.Model, trained: keras.Model) -> None:
+    """Freezes what the classifier has for itself, its head: the replay loss reads it and does not train it."""
+    shared = {id(variable) for variable in trained.variables}
+    for variable in classifier.variables:
+        if id(variable) not in shared:
+            variable.trainable = False
 
 
 class _RoundCheck:

@@ -49,7 +49,7 @@ def features(sentences: Sequence[Sequence[str]], buckets: int) -> np.ndarray:
     is_word = np.concatenate([_is_word(len(sentence)) for sentence in sentences] or [np.zeros(0, bool)])
     numbers: dict[str, int] = {}
     indices = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64, len(words))
-    hashes = np.array([_attributes(word) for word in numbers], np.uint64).reshape(len(numbers), -1)
+    hashes = np.array([_attributes(word) for word in numbers], np.uint64).reshape(-1, _AFFIXES.stop)
     places = np.flatnonzero(is_word)
     result = np.zeros((len(places), COUNT), np.int32)
     for column, template in enumerate(_TEMPLATES):
