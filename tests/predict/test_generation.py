@@ -275,7 +275,7 @@ def test_command_refuses_in_one_line(workdir, flags, said, say):
 
 
 def test_a_reader_sees_the_text_as_it_is_made_and_may_leave(workdir):
-    command = [*ZOO, "generate", str(workdir), "--prompt=ab", "--tokens=100000000"]
+    command = [*ZOO, "generate", str(workdir), "--prompt=ab", "--tokens=1000000"]
     # A machine that sets it for all of Python would hide a missing flush.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
