@@ -128,7 +128,7 @@ def before_last(model: keras.Model, batches: Sequence) -> tuple[np.ndarray, np.n
     """
     last = model.get_layer("head") if isinstance(model.layers[-1], keras.layers.Add) else model.layers[-1]
     # A single input is not a list, as in the batches.
-    both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, model.output])
+    both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, model.outputs[0]])
     pairs = [both(batch, training=False) for batch in batches]
     return tuple(np.concatenate([np.asarray(pair[i], np.float32) for pair in pairs]) for i in (0, 1))
 
