@@ -63,9 +63,9 @@ def outcome(texts: data.TextSet, seed: int, out: Path, name: str, run: Sequence[
 
     Args:
         texts: the development set.
-        seed: of the run, and of the drawing of examples.
+        seed: draws the examples, and is the seed of the run.
         out: folder of the study.
-        name: of the kind of run.
+        name: says which kind of run it is.
         run: the experiment's name, and flags; empty for the linear half alone.
     """
     folder = out / texts.name / str(seed)

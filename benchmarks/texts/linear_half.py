@@ -22,7 +22,7 @@ def result(files: tuple[Path, Path], seed: int) -> dict[str, float]:
 
     Args:
         files: training and test examples, as the experiment reads them.
-        seed: of the config; the fit is the same for each.
+        seed: becomes the seed in the config; the fit is the same for each.
     """
     train_file, test_file = map(str, files)
     config = lstm_sentiment.LstmConfig(train_file=train_file, test_file=test_file, seed=seed).with_recipe()

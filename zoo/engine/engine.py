@@ -118,6 +118,8 @@ class Engine:
     def forget(self, batches: Batches) -> None:
         """Releases batches, with their columns on the device."""
         self._feeds.pop(id(batches), None)
+        # Other batches may get the same id.
+        self._non_finite.pop(id(batches), None)
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean of each term over all examples of the batches, each read exactly once."""
@@ -230,7 +232,7 @@ class Engine:
         if training:
             self.compile = slower
         what = "training" if training else "evaluation"
-        self.notes = [note for note in self.notes if what not in note]
+        self.notes = [note for note in self.notes if f": {what} runs with --compile=" not in note]
         self.notes.append(f"XLA cannot compile {reason}: {what} runs with --compile={slower}, which is slower")
         return True
 

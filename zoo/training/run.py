@@ -39,7 +39,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         The final metrics: `step`, `train/loss`, `eval/loss`, `test/...`.
 
     Raises:
-        ZooError: see `zoo.errors`; each has one line of text and an exit code.
+        ZooError: one line of text with an exit code; the kinds are in `zoo.errors`.
     """
     workdir = files.absolute(workdir)
     # Before the signals are watched: with several workers TensorFlow takes SIGTERM for itself here.
