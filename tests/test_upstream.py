@@ -147,3 +147,17 @@ def test_tensorflow_marks_a_step_of_a_profile_by_a_private_argument_only():
     assert "_r=1" in tf.profiler.experimental.Trace.__doc__
     with private_apis.traced_step(3):
         pass
+
+
+def test_keras_resolves_what_was_compiled_in_private_only():
+    """`zoo.keras_task.compiled` reads it there."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    model.compile(keras.optimizers.SGD(rate), ["mse"], metrics=["accuracy"])
+    arguments = private_apis.compile_arguments(model)
+    assert arguments["loss"] == ["mse"] and arguments["metrics"] == ["accuracy"]
+    assert private_apis.learning_rate(model.optimizer) is rate
+    assert isinstance(private_apis.metric_object("accuracy", np.zeros((2, 1)), np.zeros((2, 1))), keras.metrics.Metric)
+    assert private_apis.loss_object("mse", None, None).reduction == "sum_over_batch_size"
+    # A public module would take its place.
+    assert not hasattr(keras, "trainers") and not hasattr(model, "compile_arguments")

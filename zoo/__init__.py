@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ e
 
 _PLACES = {
     "run": "zoo.training.run",
+    "fit": "zoo.training.fit",
     "main": "zoo.training.main",
     "Config": "zoo.config",
     "setting": "zoo.config",

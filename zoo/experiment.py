@@ -10,7 +10,9 @@ from zoo.config import Config
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.step import ForwardFn
+from zoo.keras_task import parts as keras_parts
 from zoo.metrics.evaluation_report import ComputeMetrics
+from zoo.tensorboard.own_summaries import OnLog
 from zoo.tensorboard.views import ProjectorPoints, Visualize
 
 
@@ -43,6 +45,11 @@ class Experiment(NamedTuple):
         conclusion: returns lines to print at the very end, from the whole result: how the model compares with its
             baseline, and what would help.
         notes: what happened to the data; printed at the start.
+        on_log: `on_log(step, metrics, writer)`, code of your own, called in the process that writes files after each
+            training log (every `--log_every` steps) with the metrics `train/NAME`, and after each evaluation with
+            `EVAL/NAME`. `writer` adds your scalars, images and texts to TensorBoard. It may read the model, and must
+            change neither the model nor the optimizer: a resumed run would not repeat that. Where it returns True, the
+            run ends as if that were its last step.
         config: the config with what `build` chose for its unset fields; None: as it was given. The run uses and records
             it, so its flags.txt repeats the run whatever later versions choose.
     """
@@ -66,4 +73,52 @@ class Experiment(NamedTuple):
     baseline: Callable[[], Mapping[str, float]] | None = None
     conclusion: Callable[[Mapping[str, float]], Sequence[str]] | None = None
     notes: Sequence[str] = ()
+    on_log: OnLog | None = None
     config: Config | None = None
+
+    @classmethod
+    def from_keras(
+        cls,
+        model: keras.Model,
+        config: Config,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        **parts: Any,
+    ) -> "Experiment":
+        """The experiment of a compiled Keras model, for `build(config)`.
+
+        Its losses, metrics and optimizer are those of `model.compile`; the data are as in `model.fit`, cut into batches
+        of the config's `batch_size`.
+
+        Args:
+            model: a compiled model, made inside `build`; built from the data if it has no weights yet.
+            config: config of the run; it gives the batch size, the seed and `l2`. Flags of the optimizer count only
+                where `build` passes them to `model.compile`.
+            x: arrays, a nested structure of them, or a dataset; see `zoo.keras_task.sources.read`.
+            y: targets; None for a dataset.
+            sample_weight: weights of the examples; None for 1 each.
+            class_weight: weights by class, instead of `sample_weight`.
+            validation_split: fraction of the arrays, from their end, that is kept for validation.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a dataset; the validation set `eval`.
+            shuffle: whether each epoch has an order of its own; else that of the data.
+            **parts: further attributes of the experiment.
+
+        Raises:
+            BadInput: one line on what does not fit; see `zoo.keras_task`.
+        """
+        train, validation = keras_parts.examples(
+            x,
+            y,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_split=validation_split,
+            validation_data=validation_data,
+        )
+        made, _ = keras_parts.experiment_parts(model, config, train, validation, shuffle=shuffle)
+        return cls(**{**made, **parts})

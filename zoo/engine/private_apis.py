@@ -3,11 +3,14 @@
 tests/test_upstream.py fails as soon as a public one takes their place.
 """
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src import backend
+from keras.src.trainers import compile_utils
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context
 
@@ -63,3 +66,63 @@ def configure_heartbeats(jobs: dict[str, int], seconds: int) -> None:
 def report_error(message: str) -> None:
     """Aborts the collective operations of all workers; each raises an error with this message."""
     context.context().report_error_to_cluster(tf.errors.CANCELLED, message)
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """The arguments of `model.compile` as they were given; `get_compile_config` serializes them."""
+    return dict(model._compile_config.config)
+
+
+def compile_loss(loss: Any, loss_weights: Any, output_names: list[str] | None) -> Callable[..., Any]:
+    """What `fit` calls as `f(y, y_pred, sample_weight)`: finds the target and the weights of each loss."""
+    return compile_utils.CompileLoss(loss, loss_weights, output_names=output_names)
+
+
+def loss_factors(resolver: Callable[..., Any]) -> list[tuple[float | None, str]]:
+    """Factor and name of each loss of a `compile_loss` that has been called."""
+    return [(each.loss_weights, each.name) for each in resolver._flat_losses]
+
+
+def compile_metrics(metrics: Any, weighted: Any, output_names: list[str] | None) -> keras.metrics.Metric:
+    """What `fit` updates with `(y, y_pred, sample_weight)`: finds the target of each metric, and names it."""
+    return compile_utils.CompileMetrics(metrics, weighted, output_names=output_names)
+
+
+def loss_object(identifier: Any, y_true: Any, y_pred: Any) -> keras.losses.Loss:
+    """The loss that `compile` means; "crossentropy" depends on the shapes."""
+    return compile_utils.get_loss(identifier, y_true, y_pred)
+
+
+def metric_object(identifier: Any, y_true: Any, y_pred: Any) -> keras.metrics.Metric:
+    """The metric that `compile` means; "accuracy" depends on the shapes."""
+    return compile_utils.get_metric(identifier, y_true, y_pred)
+
+
+def metric_values(metric: keras.metrics.MeanMetricWrapper, y_true: Any, y_pred: Any) -> Any:
+    """The values whose mean a metric is."""
+    return metric._fn(y_true, y_pred, **metric._fn_kwargs)
+
+
+def mask_of(tensor: Any) -> tf.Tensor | None:
+    """The mask that layers attach to their outputs, or a loss to its values."""
+    return backend.get_keras_mask(tensor)
+
+
+def set_mask(tensor: tf.Tensor, mask: tf.Tensor) -> None:
+    """Attaches a mask to a tensor, as a layer does."""
+    backend.set_keras_mask(tensor, mask)
+
+
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The learning rate as it was given: a number in a variable, a schedule or a function."""
+    return optimizer._learning_rate
+
+
+def is_decayed(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Whether an optimizer's weight decay applies to a variable; `exclude_from_weight_decay` only sets it."""
+    return optimizer._use_weight_decay(variable)
+
+
+def metric_direction(metric: keras.metrics.Metric) -> str:
+    """`up` where a larger metric is better, `down` where a smaller one is; empty where Keras does not know."""
+    return getattr(metric, "_direction", None) or ""

@@ -53,6 +53,11 @@ class Workers:
         self._gather = tf.function(self._gathered, autograph=False)
         self.ends_alike = False
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is the only process of the run."""
+        return self._cluster is None
+
     def gather(self, values: Sequence[float]) -> np.ndarray:
         """Values of every worker, float32 `[workers, values]`; returns when all workers have called it."""
         if self._cluster is None:

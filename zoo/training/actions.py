@@ -172,6 +172,16 @@ def tagged(dataset: str, metrics: dict[str, float]) -> dict[str, float]:
 def _report(context: RunContext, state: RunState, dataset: str, metrics: dict[str, float]) -> None:
     state.metrics |= tagged(dataset, metrics)
     context.reporter.metrics(state.step, dataset, metrics)
+    if context.experiment.on_log is not None and context.is_chief:
+        writer = context.reporter.writer.own(dataset, state.step)
+        if context.experiment.on_log(state.step, tagged(dataset, metrics), writer):
+            _stop(context, state)
+
+
+def _stop(context: RunContext, state: RunState) -> None:
+    if not context.workers.is_alone:
+        raise BadInput("on_log ends the run, of which the other workers know nothing: expected that of one worker only")
+    state.is_stopped = True
 
 
 def _tell_notes(context: RunContext, state: RunState) -> None:

@@ -117,7 +117,7 @@ class RunContext:
 
     def is_done(self, state: RunState) -> bool:
         """Whether the run has all its steps, or stops early."""
-        return state.step == self.total_steps or self.is_out_of_patience(state)
+        return state.step == self.total_steps or state.is_stopped or self.is_out_of_patience(state)
 
     def steps_until_due(self, step: int) -> int:
         """Steps until the next log, evaluation, checkpoint, histogram, edge of a profile, or the end."""

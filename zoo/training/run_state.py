@@ -77,6 +77,7 @@ class RunState:
         best: best value of the metric.
         is_whole: whether the variables are those of `step`; not while the engine changes them or a save fails.
         done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
+        is_stopped: whether `on_log` has ended the run.
     """
 
     step: int = 0
@@ -86,12 +87,14 @@ class RunState:
     best: BestMetric = dataclasses.field(default_factory=BestMetric)
     is_whole: bool = True
     done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
+    is_stopped: bool = False
 
     @classmethod
     def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
         """The state that a checkpoint of this step recorded."""
         window, best = LogWindow(dict(record["window"])), BestMetric(**record["best"])
-        return cls(step, step, window, dict(record["metrics"]), best, done=dict(record["done"]))
+        stopped = bool(record.get("stopped", False))
+        return cls(step, step, window, dict(record["metrics"]), best, done=dict(record["done"]), is_stopped=stopped)
 
     @classmethod
     def problem(cls, record: Mapping[str, Any]) -> str | None:
@@ -108,7 +111,8 @@ class RunState:
     def record(self) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON has it."""
         best = self.best.record()
-        return {"window": self.window.values, "metrics": self.metrics, "best": best, "done": self.done}
+        record = {"window": self.window.values, "metrics": self.metrics, "best": best, "done": self.done}
+        return record | ({"stopped": True} if self.is_stopped else {})
 
 
 def _is_momentary(name: str) -> bool:

@@ -27,6 +27,7 @@ from zoo.metrics import evaluation_report
 from zoo.metrics.evaluation_report import Arrays
 from zoo.tensorboard import projector
 from zoo.tensorboard.event_files import History
+from zoo.tensorboard.own_summaries import OwnSummaries
 from zoo.training import model_file
 
 _MEGABYTE = 1 << 20
@@ -78,6 +79,10 @@ class TensorBoardWriter:
             }
             curves = {n: v for n, v in metrics.items() if n not in bounds and not n.startswith("confusion/")}
             self._history.scalars(run, step, curves)
+
+    def own(self, run: str, step: int) -> OwnSummaries:
+        """A writer for summaries of the user's own."""
+        return OwnSummaries(self._history, run, step)
 
     def state(self, step: int) -> float:
         """Adds points of the layers' weight norms and the memory; returns the norm of all weights."""

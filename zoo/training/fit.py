@@ -1,0 +1,275 @@
+"""`zoo.fit`: the arguments of Keras' `model.fit`, and the engine's run."""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from zoo import files
+from zoo import workdir as folders
+from zoo.config import Config, setting
+from zoo.data.batches import Batches
+from zoo.engine import devices
+from zoo.errors import BadInput, nearest
+from zoo.experiment import Experiment
+from zoo.keras_task import columns, compiled, parts, sources, task
+from zoo.keras_task.sources import Examples
+from zoo.training import fit_callbacks, fit_log, fit_model
+from zoo.training.fit_log import Callbacks, EpochLog
+from zoo.training.run import run
+
+# Names of a run's data sets: the validation set, and the training set where it is evaluated as well.
+_VALIDATION, _TRAINING = "eval", "training"
+_BATCH_SIZE = 32
+# Fields of the config that the compiled optimizer has instead, and those that fit sets.
+_COMPILED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "decay_steps", "decay_rate")
+_COMPILED += ("final_fraction", "decay_every", "power", "layer_decay", "unfreeze_every", "weight_decay")
+_OWN = ("steps", "epochs", "batch_size", "eval_every", "compiled")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig(Config):
+    """Settings of `zoo.fit`: any field of `Config` is an argument of it."""
+
+    batch_size: int = setting(_BATCH_SIZE, "Examples per step, over all devices; Keras' default.", minimum=1)
+    log_every: int = setting(100, "Steps between two points of the training curves; divides an epoch.", minimum=1)
+    compiled: str = setting("", "Optimizer and losses of the model, which a resumed run must share.")
+
+
+def fit(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    *,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    shuffle: bool = True,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int = 1,
+    workdir: str | Path | None = None,
+    **flags: Any,
+) -> keras.callbacks.History:
+    """Trains a compiled Keras model as `model.fit` does, by the engine: the arguments are those of `model.fit`.
+
+    Afterwards the model has the trained weights, and its optimizer the state at the end. docs/fit.md says what is the
+    same as in `model.fit`, and what is not.
+
+    Args:
+        model: a compiled model; built from the data if it has no weights yet. One device trains this very object,
+            several train copies of it, whose weights it gets.
+        x: arrays, a nested structure of them, or a dataset; read once and kept in memory.
+        y: targets; None for a dataset.
+        batch_size: examples per step, over all devices; 32, or that of the dataset.
+        epochs: last epoch.
+        verbose: 0 prints nothing.
+        callbacks: callbacks of Keras that watch; those that steer become flags of the engine, or are refused.
+        validation_split: fraction of the arrays, from their end, that is kept for validation.
+        validation_data: `(x, y)`, `(x, y, sample_weight)` or a dataset.
+        shuffle: whether the engine shuffles the examples in each epoch, a dataset's as well.
+        class_weight: weights by class.
+        sample_weight: weights of the examples.
+        initial_epoch: epoch to start from.
+        steps_per_epoch: steps per epoch; of a dataset as many batches are read.
+        validation_steps: batches to read of a validation dataset.
+        validation_batch_size: examples per batch of an evaluation; that of the training by default.
+        validation_freq: epochs between two evaluations.
+        workdir: folder where a run that was stopped goes on, bit for bit; with TensorBoard's files, checkpoints and
+            model.keras. None: a temporary folder, which is removed.
+        **flags: fields of `zoo.Config`: `accumulate=4`, `clip_norm=1.0`, `cpu_devices=2`, `precision="bfloat16"`.
+
+    Returns:
+        Keras' History, with the same keys as after `model.fit`.
+
+    Raises:
+        BadInput: one line on what does not fit.
+        ZooError: as `zoo.run`.
+    """
+    compiled.check(model)
+    _check_flags(flags)
+    train, validation = parts.examples(
+        x,
+        y,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        validation_split=validation_split,
+        validation_data=validation_data,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+    )
+    data = _cut(x, train, validation, batch_size, steps_per_epoch, validation_batch_size)
+    epoch_range = _epochs(epochs, initial_epoch)
+    keras_task = task.make(model, train)
+    steering = fit_callbacks.sort(
+        model, callbacks, keras_task, has_validation=validation is not None, epochs=epoch_range
+    )
+    evals = [_VALIDATION] if validation is not None else []
+    # Not sums over examples: of the training data they need a pass of their own.
+    evals += [_TRAINING] if keras_task.others else []
+    with _folder(workdir) as folder, _silence(verbose):
+        config = _config(model, keras_task, data, epoch_range, workdir is not None, validation_freq, steering, flags)
+        train_batches = Batches(columns.columns(train), config.batch_size)
+        log = EpochLog(
+            folder / fit_log.FILE,
+            train_batches,
+            steps=data.steps,
+            first_epoch=initial_epoch,
+            every=validation_freq,
+            names=keras_task.names,
+            evals=evals,
+        )
+        # Made once more by the run; here its number of devices is asked for.
+        replicas = devices.strategy(config.strategy, config.cpu_devices).num_replicas_in_sync
+        training = fit_model.Training(model, steering.schedule(data.steps, _iterations(model)), replicas)
+        params = {"epochs": epochs, "steps": data.steps, "verbose": verbose}
+        calls = Callbacks(log, model, steering.watchers, params, training.sync, bool(steering.rates))
+
+        def build(config: FitConfig) -> Experiment:
+            log.read(any((folder / folders.CHECKPOINTS).glob("step-*")))
+            fit_callbacks.recall_best(steering.watchers, [calls.logs(step) for step in log.ends()])
+            trained = training.model_to_train(train)
+            made = training.parts(trained, config, data, shuffle)
+            if keras_task.others:
+                made["evals"][_TRAINING] = Batches(columns.columns(train), data.validation_batch_size)
+            calls.begin(initial_epoch)
+            return Experiment(**made, on_log=calls.on_log)
+
+        result = run(build, config, folder)
+        training.finish(folder, config, result)
+    history = calls.end()
+    if steering.stopping is not None:
+        _tell(steering.stopping, history)
+    return history
+
+
+_ARGUMENTS = tuple(inspect.signature(fit).parameters)[1:-1]
+
+
+def _cut(
+    x: Any,
+    train: Examples,
+    validation: Examples | None,
+    batch_size: int | None,
+    steps: int | None,
+    validation_batch_size: int | None,
+) -> fit_model.Data:
+    if batch_size is not None and sources.is_dataset(x):
+        raise BadInput(f"batch_size is {batch_size}, and x is a dataset: expected its own batches, or arrays")
+    size = batch_size or train.batch_size or _BATCH_SIZE
+    if not isinstance(size, int) or size < 1:
+        raise BadInput(f"batch_size is {size!r}: expected a whole number of 1 or more")
+    own = validation.batch_size if validation is not None else None
+    return fit_model.Data(
+        train, validation, size, steps or -(-train.count // size), validation_batch_size or own or size
+    )
+
+
+def _epochs(epochs: int, initial_epoch: int) -> range:
+    if not isinstance(epochs, int) or epochs <= initial_epoch:
+        raise BadInput(f"epochs is {epochs}: expected a whole number above initial_epoch ({initial_epoch})")
+    return range(initial_epoch, epochs)
+
+
+def _config(
+    model: keras.Model,
+    keras_task: task.KerasTask,
+    data: fit_model.Data,
+    epochs: range,
+    is_kept: bool,
+    validation_freq: int,
+    steering: fit_callbacks.Steering,
+    flags: Mapping[str, Any],
+) -> FitConfig:
+    if not isinstance(validation_freq, int) or validation_freq < 1:
+        raise BadInput(f"validation_freq is {validation_freq!r}: expected a whole number of epochs, 1 or more")
+    fields = {
+        "steps": len(epochs) * data.steps,
+        "batch_size": data.batch_size,
+        "log_every": data.steps,
+        "eval_every": data.steps * validation_freq,
+        "checkpoint_every": data.steps if is_kept else 0,
+        # Nobody would see it.
+        "graph": is_kept,
+        "show": "auto" if is_kept else "none",
+        "compiled": _description(model, keras_task),
+    }
+    config = FitConfig(**{**fields, **steering.flags, **flags})
+    if data.steps % config.log_every:
+        raise BadInput(f"log_every is {config.log_every}: expected a divisor of the {data.steps} steps of an epoch")
+    return config
+
+
+def _check_flags(flags: Mapping[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(FitConfig)]
+    for name in flags:
+        if name in _COMPILED:
+            raise BadInput(
+                f"{name} is not an argument of fit: the optimizer is that of model.compile, so give it there"
+            )
+        if name == "precision":
+            raise BadInput(
+                "precision has no effect on a model that is made already: call "
+                "keras.config.set_dtype_policy('mixed_bfloat16') before you make it"
+            )
+        if name not in known or name in _OWN:
+            raise BadInput(f"fit has no argument {name!r}: {nearest(name, [*known, *_ARGUMENTS])}")
+    strategy = flags.get("strategy", "auto")
+    if strategy == "multiworker" or (strategy == "auto" and "TF_CONFIG" in os.environ):
+        raise BadInput("fit trains in one process; for several workers use zoo.run with zoo.Experiment.from_keras")
+
+
+def _description(model: keras.Model, keras_task: task.KerasTask) -> str:
+    """Optimizer and losses in one line, with a hash of all their settings."""
+    settings = [model.optimizer.get_config(), *([part.loss.get_config(), part.weight] for part in keras_task.losses)]
+    text = json.dumps(settings, sort_keys=True, default=lambda value: getattr(value, "__name__", type(value).__name__))
+    names = [type(model.optimizer).__name__, *(type(part.loss).__name__ for part in keras_task.losses)]
+    return f"{' '.join(names)} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _iterations(model: keras.Model) -> int:
+    return int(model.optimizer.iterations.numpy())
+
+
+def _tell(stopping: keras.callbacks.EarlyStopping, history: keras.callbacks.History) -> None:
+    """Sets the attributes that are read after training."""
+    values = history.history.get(stopping.monitor, [])
+    if values:
+        best = (min if stopping.mode == "min" else max)(values)
+        stopping.best, stopping.best_epoch = best, history.epoch[values.index(best)]
+        stopped = history.epoch[-1] + 1 < history.params["epochs"]
+        stopping.stopped_epoch = history.epoch[-1] if stopped else 0
+
+
+@contextlib.contextmanager
+def _folder(workdir: str | Path | None) -> Iterator[Path]:
+    if workdir is not None:
+        yield files.absolute(workdir)
+        return
+    with tempfile.TemporaryDirectory(prefix="zoo_fit_") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _silence(verbose: str | int) -> Iterator[None]:
+    if verbose in (0, "0"):
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    else:
+        yield
