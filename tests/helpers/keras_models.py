@@ -143,8 +143,8 @@ def masked_outputs():
 class Two(keras.Model):
     """A class of its own with two inputs, no argument `training`, and no weights before the first call."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.left, self.right = layers.Dense(4, "tanh"), layers.Dense(1)
 
     def call(self, inputs):
@@ -162,6 +162,25 @@ def unbuilt():
     return model, {"x": {"a": draw(EXAMPLES, WIDTH), "b": draw(EXAMPLES, 1, seed=3)}, "y": draw(EXAMPLES, 1, seed=1)}
 
 
+class Scaled(layers.Layer):
+    """Another function in training than in an evaluation."""
+
+    def call(self, x, training=False):
+        return x if training else 3.0 * x
+
+
+def nested():
+    """A compiled model inside another, a frozen layer, a layer that asks for `training`; compiled twice."""
+    inner = keras.Sequential([keras.Input((WIDTH,)), layers.Dense(4, "tanh"), layers.Dense(4, name="frozen")])
+    inner.compile("adam", "mse", metrics=["mae"])
+    model = sequential(inner, Scaled())
+    model.compile("adam", "mse", metrics=["mse"])
+    inner.get_layer("frozen").trainable = False
+    model.compile(keras.optimizers.RMSprop(0.01), "categorical_crossentropy", metrics=["acc"], jit_compile=True)
+    y = np.eye(CLASSES, dtype=np.float32)[labels(EXAMPLES)]
+    return model, {"x": draw(EXAMPLES, WIDTH), "y": y, "validation_split": 0.3, "validation_freq": 2}
+
+
 CASES = {
     each.__name__: each
     for each in (
@@ -175,6 +194,7 @@ CASES = {
         partial_loss,
         masked_outputs,
         unbuilt,
+        nested,
     )
 }
 

@@ -22,7 +22,8 @@ def test_the_same_as_keras(name):
     model, arguments = keras_models.make(name)
     history = model.fit(epochs=3, **arguments)
     other, _ = keras_models.make(name)
-    ours = zoo.fit(other, epochs=3, **arguments)
+    # XLA takes seconds to compile.
+    ours = zoo.fit(other, epochs=3, compile="auto" if name == "classifier" else "none", **arguments)
     # Of training metrics that are no sums over the examples Keras has values of changing weights.
     running = {metric for metric in ("auc", "precision", "recall", "size_rmse") if metric in history.history}
     assert list(ours.history) == list(history.history)
@@ -32,3 +33,24 @@ def test_the_same_as_keras(name):
     assert ours.params == {**history.params, "verbose": 0}
     for one, two in zip(weights_of(model), weights_of(other), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_the_batch_size_does_not_change_the_loss():
+    """The short last batch counts by its examples; in Keras, too."""
+    losses = []
+    for size in (4, 29):
+        model, arguments = keras_models.make("timesteps")
+        model.optimizer.learning_rate = 0.0
+        losses += zoo.fit(model, epochs=1, compile="none", **{**arguments, "batch_size": size}).history["loss"]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_the_losses_of_outputs_are_means_over_the_examples():
+    """Keras shows the mean of the batches' means, in which an example of a short batch counts for more."""
+    model, arguments = keras_models.make("two_outputs")
+    model.optimizer.learning_rate = 0.0
+    rows = {"x": arguments["x"], "y": arguments["y"]}
+    history = zoo.fit(model, epochs=1, compile="none", batch_size=16, verbose=0, **rows).history
+    expected = model.evaluate(*rows.values(), batch_size=24, verbose=0, return_dict=True)
+    for name in ("loss", "size_loss", "kind_loss", "kind_accuracy", "size_mse", "size_rmse"):
+        np.testing.assert_allclose(history[name], [expected[name]], rtol=1e-5, err_msg=name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src import backend
+from keras.src import backend, models
 from keras.src.trainers import compile_utils
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python.eager import context
@@ -33,6 +33,11 @@ def traced_step(step: int) -> tf.profiler.experimental.Trace:
 def inner_graphs(graph: tf.Graph) -> list[tf.Graph]:
     """The graphs of the functions that a graph calls, such as the bodies of its loops."""
     return [function.graph for function in graph._functions.values()]
+
+
+def functional_model() -> type[keras.Model]:
+    """The class of models that are made from inputs and outputs."""
+    return models.Functional
 
 
 def random_functions() -> ModuleType:

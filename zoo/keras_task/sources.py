@@ -178,9 +178,7 @@ def _joined(rows: tuple[np.ndarray, ...], name: str) -> np.ndarray:
 def _notes(x: Any, name: str, sizes: list[int]) -> tuple[str, ...]:
     notes = []
     if any(size != sizes[0] for size in sizes[:-1]):
-        notes.append(
-            f"{name} has batches of {min(sizes)} to {max(sizes)} examples: cut anew into batches of {sizes[0]}"
-        )
+        notes.append(f"{name} has batches of {min(sizes)} to {max(sizes)} examples: cut into batches of {sizes[0]}")
     if isinstance(x, keras.utils.PyDataset) and type(x).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
         notes.append(f"{type(x).__name__}.on_epoch_end is not called: its batches are read once, the engine shuffles")
     return tuple(notes)

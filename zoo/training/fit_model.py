@@ -100,7 +100,11 @@ class Training:
 
 def _copy(model: keras.Model, examples: Examples) -> keras.Model:
     try:
-        copy = keras.models.clone_model(model)
+        if isinstance(model, (keras.Sequential, private_apis.functional_model())):
+            copy = keras.models.clone_model(model)
+        else:
+            # `clone_model` would read the losses from their names, too.
+            copy = type(model).from_config(model.get_config())
         task.build(copy, examples)
         copy.set_weights(model.get_weights())
     except Exception as error:
