@@ -72,7 +72,7 @@ def outcome(texts: data.TextSet, seed: int, out: Path, name: str, run: Sequence[
     path = folder / f"{name}.json"
     if path.exists():
         return json.loads(path.read_text())
-    files = [folder / "train.jsonl", folder / "test.jsonl"]
+    files = [folder / f"{part}.jsonl" for part in data.Split._fields]
     folder.mkdir(parents=True, exist_ok=True)
     for file, (some, labels) in zip(files, data.split(texts, seed)):
         rows = ({"text": text, "label": label} for text, label in zip(some, labels))
@@ -84,7 +84,8 @@ def outcome(texts: data.TextSet, seed: int, out: Path, name: str, run: Sequence[
 
 def _trained(files: Sequence[Path], seed: int, workdir: Path, run: Sequence[str]) -> dict:
     shutil.rmtree(workdir, ignore_errors=True)
-    flags = [f"--train_file={files[0]}", f"--test_file={files[1]}", f"--seed={seed}", f"--workdir={workdir}"]
+    parts = ("train", "eval", "test")
+    flags = [*(f"--{part}_file={file}" for part, file in zip(parts, files)), f"--seed={seed}", f"--workdir={workdir}"]
     start = time.perf_counter()
     command = [sys.executable, "-m", f"experiments.{run[0]}", *flags, *run[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -36,12 +36,20 @@ Pool = tuple[list[str], list[str]]
 
 
 class TextSet(NamedTuple):
-    """A development set: its name, all its texts and classes, and how many of them are trained on."""
+    """A development set: its name, all its texts and classes, and how many are for training and validation."""
 
     name: str
     texts: list[str]
     labels: list[str]
     train: int
+
+
+class Split(NamedTuple):
+    """Parts of a development set, each texts and the names of their classes."""
+
+    train: Pool
+    validation: Pool
+    test: Pool
 
 
 def text_sets(parts: Sequence[str] = ("",)) -> Iterator[TextSet]:
@@ -62,14 +70,25 @@ def text_sets(parts: Sequence[str] = ("",)) -> Iterator[TextSet]:
                 yield TextSet(full, *(_with_rare(texts, labels, full) if rare else (texts, labels)), size)
 
 
-def split(texts: TextSet, seed: int) -> tuple[Pool, Pool]:
-    """Training examples (validation included) and up to 2,000 test examples; each seed draws others."""
+def split(texts: TextSet, seed: int) -> Split:
+    """Training examples, a tenth of them for validation, and up to 2,000 test examples; each seed draws others.
+
+    Not by a hash of the text, as a run without a file of validation examples would: one has split some of the data sets
+    before, and would find no text for validation in what is left of them.
+    """
     order = np.random.default_rng(seed).permutation(len(texts.texts))
-    parts = order[: texts.train], order[texts.train : texts.train + _TEST]
-    train, test = (([texts.texts[i] for i in part], [texts.labels[i] for i in part]) for part in parts)
-    # A class without training examples cannot be learned, nor be in a file of test examples.
-    known = [label in set(train[1]) for label in test[1]]
-    return train, tuple([each for each, is_known in zip(column, known) if is_known] for column in test)
+    ends = texts.train // 10, texts.train, texts.train + _TEST
+    validation, train, test = (
+        ([texts.texts[i] for i in part], [texts.labels[i] for i in part])
+        for part in np.split(order[: ends[2]], ends[:2])
+    )
+    # A class without training examples cannot be learned, nor be in a file of other examples.
+    return Split(train, *(_of_classes(part, set(train[1])) for part in (validation, test)))
+
+
+def _of_classes(part: Pool, classes: set[str]) -> Pool:
+    kept = [(text, label) for text, label in zip(*part) if label in classes]
+    return [text for text, _ in kept], [label for _, label in kept]
 
 
 @functools.cache

@@ -17,16 +17,16 @@ from zoo.training import ngram_fit
 _BATCH = 64
 
 
-def result(files: tuple[Path, Path], seed: int) -> dict[str, float]:
+def result(files: tuple[Path, Path, Path], seed: int) -> dict[str, float]:
     """Accuracies and lead by the names of a run's result.json, and the seconds of the fit.
 
     Args:
-        files: training and test examples, as the experiment reads them.
+        files: examples for training, validation and test, as the experiment reads them.
         seed: becomes the seed in the config; the fit is the same for each.
     """
-    train_file, test_file = map(str, files)
-    config = lstm_sentiment.LstmConfig(train_file=train_file, test_file=test_file, seed=seed).with_recipe()
-    dataset = text_classification.load("", train_file=train_file, test_file=test_file)
+    paths = dict(zip(("train_file", "eval_file", "test_file"), map(str, files)))
+    config = lstm_sentiment.LstmConfig(**paths, seed=seed).with_recipe()
+    dataset = text_classification.load("", **paths)
     train, test, classes = dataset.train, dataset.test, len(dataset.classes)
     words = encoding.trained(train.texts, config.tokenizer, config.vocabulary, None)
     tokens = {

@@ -15,9 +15,9 @@ def texts():
 
 def test_samples_do_not_overlap():
     for seed in range(3):
-        (train, labels), (test, test_labels) = data.split(texts(), seed)
-        assert len(train) == len(labels) == 300 and len(test) == len(test_labels) == 100
-        assert not set(train) & set(test) and set(test_labels) <= set(labels)
+        parts = data.split(texts(), seed)
+        assert [len(some) for some, _ in parts] == [len(labels) for _, labels in parts] == [270, 30, 100]
+        assert set().union(*(some for some, _ in parts)) == set(texts().texts)
     assert data.split(texts(), 0)[0] != data.split(texts(), 1)[0]
 
 
@@ -25,8 +25,9 @@ def test_a_class_without_training_examples_is_not_tested():
     labels = ["usual"] * 399 + ["once"]
     made = texts()._replace(labels=labels, train=10)
     for seed in range(5):
-        (_, labels), (_, test_labels) = data.split(made, seed)
-        assert set(test_labels) <= set(labels)
+        parts = data.split(made, seed)
+        for _, others in parts[1:]:
+            assert set(others) <= set(parts.train[1])
 
 
 def test_the_summary():
