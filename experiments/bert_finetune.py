@@ -41,7 +41,7 @@ from zoo.metrics import evaluation_report, linear_baselines, text_comparison
 from zoo.models import encoder_heads
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import encoder_config, ngram_fit
+from zoo.training import encoder_config, network_share, ngram_fit
 from zoo.training.encoder_config import EncoderConfig
 
 
@@ -179,6 +179,10 @@ def build(config: FinetuneConfig) -> Experiment:
         "pair": bool(config.pair_column),
         **({"centre": centre, "scale": scale} if values else {}),
     }
+    initialization = encoder_config.initialization(config, origin, model)
+    if ngrams:
+        # Those of an earlier run belong to other texts.
+        initialization["reinitialize"] = [*initialization.get("reinitialize", ()), "ngrams"]
     comparison = text_comparison.TextComparison(
         dataset, "a pretrained encoder (--init_from=minilm for English), or the linear model"
     )
@@ -206,13 +210,14 @@ def build(config: FinetuneConfig) -> Experiment:
         projector_points=projector_points,
         head=encoder_heads.HEAD,
         compile="islands",
+        tuned=network_share.of_classifier(model),
         model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens) | info,
         files={folders.TOKENIZER: tokenizer.to_json()},
         baseline=baseline if config.baseline else None,
         conclusion=comparison.conclusion if config.baseline and not values else None,
         notes=notes,
         config=config,
-        **encoder_config.initialization(config, origin, model),
+        **initialization,
     )
 
 

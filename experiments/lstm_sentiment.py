@@ -43,7 +43,7 @@ from zoo.metrics import text_comparison
 from zoo.models import lstm, sampled_softmax
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import ngram_fit
+from zoo.training import network_share, ngram_fit
 from zoo.training.lstm_config import LstmConfig
 
 # A language model is tested on every tenth text: each word costs a pass over the vocabulary.
@@ -189,6 +189,9 @@ def build(config: LstmConfig) -> Experiment:
         visualize=task_views.language(show) if learns_words else task_views.classifier(dataset.classes, texts=show),
         projector_points=projector_points,
         head=lstm.HEAD,
+        # Those of an earlier run belong to other texts.
+        reinitialize=("ngrams",) if ngrams else (),
+        tuned=network_share.of_classifier(network.model),
         compile=compile,
         model_info=info,
         files={folders.TOKENIZER: words.to_json()},

@@ -12,8 +12,21 @@ from zoo.engine.optimizers import Group
 from zoo.engine.step import ForwardFn
 from zoo.keras_task import parts as keras_parts
 from zoo.metrics.evaluation_report import ComputeMetrics
+from zoo.models.logits_mixture import LogitsMixture
 from zoo.tensorboard.own_summaries import OnLog
 from zoo.tensorboard.views import ProjectorPoints, Visualize
+
+
+class TunedShare(NamedTuple):
+    """A network's weight beside a linear model, which is chosen after training; see `zoo.training.network_share`.
+
+    Attributes:
+        layer: mixes the logits of both; the model's last layer, whose output `forward` returns as the output "logits".
+        losses: `losses(logits, columns) -> float64 [examples]`, from these logits and the columns of an evaluation.
+    """
+
+    layer: LogitsMixture
+    losses: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
 
 
 class Experiment(NamedTuple):
@@ -41,6 +54,7 @@ class Experiment(NamedTuple):
         compile: what --compile=auto means for this model; see `Engine`.
         model_info: what `zoo predict` must know besides the model; written to model.json.
         files: texts by file name, written to the workdir beside model.json (a tokenizer).
+        tuned: the share of the network beside a linear model, chosen on the first validation set after training.
         baseline: returns a simpler model's metrics on the same splits; called at the end and added to the result.
         conclusion: returns lines to print at the very end, from the whole result: how the model compares with its
             baseline, and what would help.
@@ -70,6 +84,7 @@ class Experiment(NamedTuple):
     compile: str = "auto"
     model_info: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
+    tuned: TunedShare | None = None
     baseline: Callable[[], Mapping[str, float]] | None = None
     conclusion: Callable[[Mapping[str, float]], Sequence[str]] | None = None
     notes: Sequence[str] = ()

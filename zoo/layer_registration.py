@@ -15,6 +15,7 @@ from types import ModuleType
 MODULES = (
     "zoo.models.layers",
     "zoo.models.lstm_layers",
+    "zoo.models.logits_mixture",
     "zoo.models.ngram_logits",
     "zoo.models.ngram_mixture",
     "zoo.models.word_logits",

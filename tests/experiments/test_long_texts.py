@@ -1,7 +1,9 @@
 """An encoder that reads the first tokens of a text, and n-grams beside it that read the whole text."""
 
 import json
+import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -54,7 +56,11 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictor(run):
-    return zoo.load(run[0])
+    """With a share of the encoder, which has none: it does not read the word that tells the class."""
+    loaded = zoo.load(run[0])
+    assert run[1]["network_share"] == loaded.model.get_layer("mixture").shares().network == 0
+    loaded.model.get_layer("mixture").set_share(0.3)
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +98,25 @@ def test_an_explanation_names_the_word_behind_the_context(predictor, examples):
 def test_layer_by_layer(predictor, examples):
     *_, logits = layerwise_encoder.LayerwiseEncoder(predictor.model).all_layers(predictor, examples)
     np.testing.assert_allclose(logits, predictor.logits(examples), atol=1e-5)
+
+
+def test_a_run_of_an_earlier_version(run, predictor, examples, tmp_path):
+    """Its shares are constants of two layers; it is predicted, explained and run layer by layer as ever."""
+    model, folder = predictor.model, tmp_path / "old"
+    weighted = [
+        keras.layers.Rescaling(share, name=name)(model.get_layer(part).output)
+        for share, name, part in ((0.3, "network_share", "head"), (0.7, "ngram_share", "ngrams"))
+    ]
+    shutil.copytree(run[0], folder)
+    keras.Model(model.inputs, keras.layers.Add(name="logits")(weighted)).save(folder / "model.keras")
+    old = zoo.load(folder)
+    np.testing.assert_allclose(old.logits(examples), predictor.logits(examples), atol=1e-5)
+    *_, logits = layerwise_encoder.LayerwiseEncoder(old.model).all_layers(old, examples)
+    np.testing.assert_allclose(logits, predictor.logits(examples), atol=1e-5)
+    for ours, theirs in zip(Explainer(predictor).explain(examples[:3]), Explainer(old).explain(examples[:3])):
+        assert theirs.complete and theirs.baseline == pytest.approx(ours.baseline, abs=1e-4)
+        attributions = [[token.attribution for token in each.tokens] for each in (ours, theirs)]
+        np.testing.assert_allclose(*attributions, atol=1e-4)
 
 
 def test_in_layers_of_keras(predictor, examples):

@@ -23,6 +23,7 @@ KINDS = {
     "table": finished.table,
     "lstm": lambda folder: finished.reviews(folder, bidirectional=True, pooling="max", dropout=0.2, input_dropout=0.2),
     "pairs": lambda folder: finished.encoder(folder, "classification", pair=True),
+    "ngrams": lambda folder: finished.encoder(folder, "classification", ngrams=True),
     "value": lambda folder: finished.encoder(folder, "regression"),
     "tagger": lambda folder: finished.encoder(folder, "tagging"),
     "words": lambda folder: finished.encoder(folder, "tagging", word_features=True),
@@ -56,7 +57,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def played(runs):
     """Artefacts for TensorFlow, run in one process of its own."""
-    wanted = {("savedmodel", name) for name in ("image", "lstm", "pairs", "masked", "words")} | {
+    wanted = {("savedmodel", name) for name in ("image", "lstm", "pairs", "masked", "words", "ngrams")} | {
         ("keras", name) for name in KINDS
     }
     folders = {key: formats.export(runs[key[1]], key[0]) for key in sorted(wanted)}
@@ -146,14 +147,14 @@ def test_tensorflow_without_the_zoo(runs, played, format):
                 agree(runs[kind], dict(feed), np.load(folder / "logits.npy"))
 
 
-@pytest.mark.parametrize("kind", ["image", "lstm", "masked", "words"])
+@pytest.mark.parametrize("kind", ["image", "lstm", "masked", "words", "ngrams"])
 def test_litert(runs, kind):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, of the extra `export`")
     folder = formats.export(runs[kind], "litert")
     runs_alike(runs[kind], folder, formats.example_script.run_litert, kind != "lstm")
 
 
-@pytest.mark.parametrize("kind", ["table", "lstm", "language", "words"])
+@pytest.mark.parametrize("kind", ["table", "lstm", "language", "words", "ngrams"])
 def test_onnx(runs, kind):
     for name in ("onnxruntime", "tf2onnx"):
         pytest.importorskip(name, reason=f"needs {name}, of the extra `export`")

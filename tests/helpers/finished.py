@@ -10,6 +10,7 @@ import numpy as np
 from zoo.data.text import tokenizer
 from zoo.models import encoder_heads, lstm, mlp, transformer
 from zoo.models.hugging_face.config import Shape
+from zoo.models.ngram_logits import NgramLogits
 from zoo.models.word_logits import WordLogits
 
 TEXTS = ["a good film, 这本书很好", "not so good, but a film", "这本书 is good"]
@@ -58,7 +59,7 @@ def language(folder: Path, network: str) -> Path:
 def encoder(folder: Path, task: str, **options) -> Path:
     """Of "classification", "regression", "tagging" or "pretraining"; `options` are those of `about`, and others."""
     _seed()
-    has_features = options.pop("word_features", False)
+    has_features, has_ngrams = options.pop("word_features", False), options.pop("ngrams", False)
     words, pooling, precision = _words(), options.pop("pooling", "first"), options.pop("precision", "float32")
     about = {"input": "text", "max_length": LONGEST, "cut": "head", "pair": False, "frame": [2, 3], "task": task}
     known = {"classification": {"classes": CLASSES}, "regression": {"centre": 3.0, "scale": 1.5}}
@@ -66,9 +67,13 @@ def encoder(folder: Path, task: str, **options) -> Path:
     about |= known[task] | options
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
-        body = _encoder(words, norm_first=about.get("norm_first", False))
+        # With n-grams it reads fewer tokens than these.
+        body = _encoder(words, norm_first=about.get("norm_first", False), first=4 if has_ngrams else 0)
+        ngrams = NgramLogits(1, words.vocabulary_size, 50, 3, (2, 3), name="ngrams") if has_ngrams else None
         makes = {
-            "classification": lambda: encoder_heads.classifier(body, len(about["classes"]), pooling=pooling),
+            "classification": lambda: encoder_heads.classifier(
+                body, len(about["classes"]), pooling=pooling, ngrams=ngrams
+            ),
             "regression": lambda: encoder_heads.classifier(body, 1, pooling=pooling),
             "tagging": lambda: encoder_heads.tagger(body, 3, words=word_logits(3) if has_features else None),
             "pretraining": lambda: encoder_heads.pretrainer(body, next_sentence=True),
@@ -131,7 +136,11 @@ def _left(folder: Path, model: keras.Model, about: dict, words: tokenizer.Tokeni
         noise = (
             draw.uniform(0, 0.4, variable.shape) if "variance" in variable.path else draw.normal(0, 0.3, variable.shape)
         )
-        variable.assign(variable.numpy() + noise)
+        values = variable.numpy() + noise
+        if variable.path.startswith("ngrams/table"):
+            # Padding has no weights.
+            values[0] = 0.0
+        variable.assign(values)
     folder.mkdir(parents=True)
     model.save(folder / "model.keras")
     (folder / "model.json").write_text(json.dumps(about))

@@ -34,6 +34,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The negative log-probability of each example's class, in nats.
+
+    Args:
+        logits: `[..., classes]`, or `[..., 1]` for two classes.
+        labels: int `[...]`.
+
+    Returns:
+        float64 `[...]`.
+    """
+    log_probabilities = log_softmax(two_class_logits(np.asarray(logits)))
+    return -np.take_along_axis(log_probabilities, np.asarray(labels)[..., None], axis=-1)[..., 0]
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-softmax over the last axis, in float64."""
     return special.log_softmax(np.asarray(logits, np.float64), axis=-1)

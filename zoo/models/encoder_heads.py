@@ -14,7 +14,7 @@ from zoo.models.ngram_mixture import NgramMixture
 from zoo.models.transformer import Norm
 from zoo.models.word_logits import WordLogits, with_words
 
-HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams", "word_logits")
+HEAD = ("pooler", "head", "next", "mask_dense", "mask_norm", "mask_bias", "ngrams", "word_logits", "mixture")
 POOLINGS = ("first", "mean")
 
 

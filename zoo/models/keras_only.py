@@ -15,6 +15,7 @@ from keras import ops
 from zoo.models import (
     encoder_heads,
     layers,
+    logits_mixture,
     lstm_layers,
     ngram_logits,
     ngram_mixture,
@@ -240,6 +241,11 @@ class _Converter:
         lookup = lambda ids: self._table(f"{layer.name}_table", _array(layer.table), ids)  # noqa: E731
         return self.bias(layer, word_logits.without_bias(features, lookup))
 
+    def mixture(self, layer: logits_mixture.LogitsMixture, network: Any, linear: Any) -> Any:
+        parts = zip((network, linear), layer.shares(), ("network_share", "linear_share"))
+        weighted = [keras.layers.Rescaling(share, name=name)(part) for part, share, name in parts]
+        return keras.layers.Add(name=layer.name)(weighted)
+
     def standardization(self, layer: keras.layers.Normalization, x: Any) -> Any:
         # The statistics of Normalization are not weights: tf2onnx would make them inputs.
         mean, scale = (np.asarray(each, np.float32)[0] for each in (layer.mean, 1.0 / np.sqrt(layer.variance)))
@@ -273,6 +279,7 @@ _CONVERSIONS = {
     lstm_layers.VariationalDropout: lambda converter, layer, x: x,
     lstm_layers.Lstm: _Converter.lstm,
     lstm_layers.Pool: _Converter.pool,
+    logits_mixture.LogitsMixture: _Converter.mixture,
     ngram_logits.FirstTokens: lambda converter, layer, tokens: tokens[:, : layer.count],
     ngram_logits.NgramLogits: _Converter.ngrams,
     ngram_mixture.NgramMixture: _Converter.ngram_mixture,

@@ -26,7 +26,7 @@ class Network(NamedTuple):
 
 
 # Layers of the task's head: a classifier takes all other weights from a language model.
-HEAD = ("head", "pool", "narrow", "ngrams")
+HEAD = ("head", "pool", "narrow", "ngrams", "mixture")
 
 
 def classifier(

@@ -13,12 +13,15 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from zoo.models import logits_mixture
+
 # A prime below 2^13: with fewer than 2^18 buckets no product leaves int32, which every runtime can compute.
 _FACTOR = 8191
 MOST_BUCKETS = 2**18
-# Weight of the network's logits in the mixture. The network learns alone, as in Mesnil et al. (2014): beside logits
-# that explain the training texts it would learn nothing. Small, as a network from scratch is the weaker of the two on a
-# few thousand texts; a network that beats the n-grams alone, such as a pretrained one, should have none.
+# First weight of the network's logits in the mixture, for the evaluations during training; the one of the finished
+# model is chosen on the validation split. The network learns alone, as in Mesnil et al. (2014): beside logits that
+# explain the training texts it would learn nothing. Small, as a network from scratch is the weaker of the two on a few
+# thousand texts.
 NETWORK_SHARE = 0.2
 
 
@@ -139,9 +142,7 @@ class NgramLogits(keras.layers.Layer):
 
 def with_ngrams(logits: Any, ngram_logits: Any) -> Any:
     """The mixture of a network's logits and those of n-grams, Keras tensors float32 `[batch, outputs]`."""
-    parts = [(logits, NETWORK_SHARE, "network_share"), (ngram_logits, 1 - NETWORK_SHARE, "ngram_share")]
-    shares = [keras.layers.Rescaling(share, dtype="float32", name=name)(part) for part, share, name in parts]
-    return keras.layers.Add(dtype="float32", name="logits")(shares)
+    return logits_mixture.LogitsMixture(NETWORK_SHARE, name=logits_mixture.LAYER)(logits, ngram_logits)
 
 
 def without_bias(tokens: Any, layer: NgramLogits, lookup: Callable[[Any], Any]) -> Any:

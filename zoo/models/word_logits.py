@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from zoo.models import logits_mixture
+
 
 @keras.saving.register_keras_serializable(package="zoo")
 class WordLogits(keras.layers.Layer):
@@ -57,8 +59,7 @@ def with_words(logits: Any, word_logits: Any, share: float) -> Any:
         word_logits: output of a `WordLogits`.
         share: weight of the encoder's; below 1 where it overrates what it has learned.
     """
-    weighted = keras.layers.Rescaling(share, dtype="float32", name="network_share")(logits)
-    return keras.layers.Add(dtype="float32", name="logits")([weighted, word_logits])
+    return logits_mixture.LogitsMixture(share, is_mean=False, name=logits_mixture.LAYER)(logits, word_logits)
 
 
 def without_bias(features: Any, lookup: Callable[[Any], Any]) -> Any:

@@ -23,7 +23,7 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
         engine: engine whose model is initialized.
         source: workdir or file; not read if the experiment has `initial_weights`.
         experiment: names the layers that may be missing in the source or have another shape (`head`), and those to
-            leave at their random weights (`reinitialize`).
+            leave at their first weights (`reinitialize`, and that of `tuned`).
 
     Returns:
         One line that says what was loaded.
@@ -49,7 +49,9 @@ def load(engine: Engine, source: str, experiment: Experiment) -> str:
                 ".safetensors file of a run"
             )
         message, weights = f"weights from {path}, step {checkpoint.step:,}", averaged(checkpoint.state)
-    fresh = _start(engine, weights, experiment.head, experiment.reinitialize)
+    # A share was chosen for the other run's own network.
+    tuned = [] if experiment.tuned is None else [experiment.tuned.layer.name]
+    fresh = _start(engine, weights, experiment.head, [*experiment.reinitialize, *tuned])
     engine.restart_averages()
     return f"{message}; {', '.join(fresh)} start fresh" if fresh else message
 

@@ -1,22 +1,24 @@
-"""The result of a run: test metrics of the exported weights, model.keras, result.json."""
+"""The result of a run: the network's share, test metrics of the exported weights, model.keras, result.json."""
 
 from zoo import files, strict_json
 from zoo import workdir as folders
 from zoo.metrics import confusion, evaluation_report
-from zoo.training import actions, weights
+from zoo.training import actions, network_share, weights
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
 
 
 def finish(context: RunContext, state: RunState) -> dict[str, float]:
-    """Evaluates the test sets, exports the model and writes result.json.
+    """Chooses the network's share, evaluates the test sets, exports the model and writes result.json.
 
     Returns:
         `step` and the last metrics, with those of the exported weights.
     """
     actions.save(context, state)
     with weights.exchanged(context.engine, weights.exported(context, state)):
-        result = {"step": state.step, **state.metrics} | _final_metrics(context, state)
+        # Until here the share is the first one, so that a run that is continued is the run in one piece.
+        tuned = network_share.tune(context)
+        result = {"step": state.step, **state.metrics} | tuned | _final_metrics(context, state)
         context.reporter.writer.points()
         if context.is_chief:
             # Before the export and the baseline, which may fail: the result is not lost by them.
@@ -38,11 +40,12 @@ def _write(context: RunContext, result: dict[str, float]) -> None:
 
 
 def _final_metrics(context: RunContext, state: RunState) -> dict[str, float]:
-    """Metrics of the test sets; where the best weights are exported, of the validation sets too."""
+    """Metrics of the test sets; of the validation sets too, where the exported model is not the last one evaluated."""
     metrics: dict[str, float] = {}
     if context.config.exports_best:
-        # All of the result is of the weights that are exported.
         metrics["best/step"] = state.best.step
+    if context.config.exports_best or context.experiment.tuned is not None:
+        # All of the result is of the weights that are exported.
         for name, batches in context.experiment.evals.items():
             metrics |= actions.tagged(name, actions.evaluate(context, state, name, batches))
     for name, batches in context.experiment.tests.items():

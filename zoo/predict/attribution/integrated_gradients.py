@@ -21,7 +21,7 @@ from zoo.data.text import encoding as arrays
 from zoo.data.text.tokenizer import Encoded, Piece
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
-from zoo.models import ngram_logits
+from zoo.models import logits_mixture, ngram_logits
 from zoo.models.lstm_layers import TokenEmbedding
 from zoo.predict.predictors import text_preprocessing
 from zoo.predict.predictors.compiled_programs import CompiledPrograms
@@ -115,6 +115,7 @@ class Explainer:
         self._rest = keras.Model([tokens, layers[0].output], logits)
         self._time_first = isinstance(layers[0], TokenEmbedding)
         self._ngrams = [layer for layer in predictor.model.layers if isinstance(layer, ngram_logits.NgramLogits)]
+        self._ngram_share = logits_mixture.shares(predictor.model).linear
         self._along = CompiledPrograms(self._gradients)
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         self._nodes, self._weights = (nodes + 1) / 2, (weights / 2).astype(np.float32)
@@ -147,7 +148,7 @@ class Explainer:
         shares = np.pad(shares, (0, ids.shape[1] - len(shares)))
         for layer in self._ngrams:
             # Linear in the tokens, and constant along the path of their vectors: what each token adds is exact.
-            added = (1 - ngram_logits.NETWORK_SHARE) * ngram_logits.contributions(layer, ids[0]) @ direction
+            added = self._ngram_share * ngram_logits.contributions(layer, ids[0]) @ direction
             shares, baseline = shares + added, baseline - float(added.sum())
         shares = shares[: len(row)].tolist()
         share_of = dict(zip(read.tolist(), shares if frame is None else shares[1:-1]))

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import BadInput
-from zoo.models import encoder_heads, transformer
+from zoo.models import encoder_heads, logits_mixture, transformer
 from zoo.models.layers import Dropout
-from zoo.models.ngram_logits import NETWORK_SHARE, NgramLogits
+from zoo.models.ngram_logits import NgramLogits
 from zoo.predict.predictors.compiled_programs import CompiledPrograms
 from zoo.predict.predictors.text_classifier import TextClassifier
 from zoo.predict.predictors.text_inputs import Example
@@ -61,7 +61,7 @@ class LayerwiseEncoder:
         _check(model, self.layers)
         self.width = self._layer("embedding").width
         self._has_ngrams = "ngrams" in self._names
-        self.share = NETWORK_SHARE if self._has_ngrams else 1.0
+        self.share, self._ngram_share = logits_mixture.shares(model)
         self._ngrams = CompiledPrograms(lambda tokens: self._layer("ngrams")(tokens))
         self._programs = [CompiledPrograms(self._part(number)) for number in range(self.layers)]
 
@@ -115,7 +115,7 @@ class LayerwiseEncoder:
         """The share of the n-grams in the model's logits, float32 `[rows, logits]`; zeros where it has none."""
         if not self._has_ngrams:
             return np.zeros((len(inputs[0]), self._model.output_shape[-1]), np.float32)
-        return self._ngrams(tf.constant(inputs[0])).numpy() * np.float32(1 - NETWORK_SHARE)
+        return self._ngrams(tf.constant(inputs[0])).numpy() * np.float32(self._ngram_share)
 
     def _run(self, number: int, inputs: list[tf.Tensor]) -> tuple[Hidden, np.ndarray]:
         x, mask, pooled = self._programs[number](inputs)
@@ -154,6 +154,8 @@ _KINDS = (
     Dropout,
     keras.layers.Dense,
     NgramLogits,
+    logits_mixture.LogitsMixture,
+    # A mixture as earlier versions wrote it.
     keras.layers.Rescaling,
     keras.layers.Add,
 )

@@ -1,0 +1,99 @@
+"""The network's share in a mixture of logits, chosen on the validation split after training.
+
+A linear model of n-grams stands beside a network that may be far better, when it is pretrained, or worse than nothing,
+when texts are few. Which weight is right shows on examples that neither has learned from (stacking: Wolpert, 1992; for
+classifiers of texts Mesnil et al., 2014, section 3). The cross-entropy is convex in the weight, so there is one best.
+
+On a few validation examples the best weight is chance. So the first one stays unless another has a lower loss beyond
+chance: a paired t-test over the examples, one-sided, at 5 %.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from zoo.experiment import TunedShare
+from zoo.metrics.logits import cross_entropies
+from zoo.models.logits_mixture import LogitsMixture
+from zoo.training.context import RunContext
+
+SHARES = tuple(number / 10 for number in range(11))
+# Probability to leave the first share where it is as good as any other.
+_CHANCE = 0.05
+
+
+class Choice(NamedTuple):
+    """A chosen share.
+
+    Attributes:
+        share: the network's weight.
+        losses: mean validation loss by share.
+    """
+
+    share: float
+    losses: dict[float, float]
+
+
+def of_classifier(model: keras.Model) -> TunedShare | None:
+    """The share in a classifier with the labels `y`; None for a network without a linear model."""
+    layer = next((layer for layer in model.layers if isinstance(layer, LogitsMixture)), None)
+    return layer and TunedShare(layer, lambda logits, columns: cross_entropies(logits, columns["y"]))
+
+
+def choose(network: np.ndarray, linear: np.ndarray, columns, tuned: TunedShare) -> Choice:
+    """Chooses the share by the loss of validation examples.
+
+    Args:
+        network: the model's logits with share 1, `[examples, ..., outputs]`.
+        linear: those with share 0; in between they are interpolated.
+        columns: columns of the examples.
+        tuned: what is chosen.
+    """
+    first = tuned.layer.first_share
+    shares = sorted({*SHARES, first})
+    network, linear = network.astype(np.float64), linear.astype(np.float64)
+    losses = {share: tuned.losses(share * network + (1 - share) * linear, columns) for share in shares}
+    means = {share: float(loss.mean()) for share, loss in losses.items()}
+    # Equally good ones may differ where a part is constant; the nearest to the first is taken.
+    best = min(shares, key=lambda share: (means[share], abs(share - first)))
+    is_better = _is_less(losses[best] - losses[first])
+    return Choice(best if is_better else first, means)
+
+
+def tune(context: RunContext) -> dict[str, float]:
+    """Sets the model's share, with the weights that it has now; returns it as `network_share`, and says so.
+
+    The two parts' logits are those of two evaluations of the first validation set.
+    """
+    tuned, evals = context.experiment.tuned, context.experiment.evals
+    if tuned is None or not evals:
+        return {}
+    batches = next(iter(evals.values()))
+    parts = []
+    for share in (1.0, 0.0):
+        tuned.layer.set_share(share)
+        parts.append(context.engine.evaluate_with_outputs(batches)[1]["logits"])
+    choice = choose(*parts, batches.columns, tuned)
+    tuned.layer.set_share(choice.share)
+    context.reporter.progress.say(_described(choice, tuned.layer.first_share))
+    return {"network_share": choice.share}
+
+
+def _is_less(differences: np.ndarray) -> bool:
+    """Whether the mean of differences `[examples]` is below 0 beyond chance."""
+    from scipy import stats
+
+    count = len(differences)
+    if count < 2:
+        return False
+    error = differences.std(ddof=1) / np.sqrt(count)
+    return bool(differences.mean() < -stats.t.ppf(1 - _CHANCE, count - 1) * error)
+
+
+def _described(choice: Choice, first: float) -> str:
+    others = ", ".join(f"{choice.losses[share]:.4f} with {share:g}" for share in sorted({0.0, first} - {choice.share}))
+    return (
+        f"the network's share in the logits: {choice.share:g}; validation loss {choice.losses[choice.share]:.4f} "
+        f"({others})"
+    )
