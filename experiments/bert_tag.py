@@ -26,6 +26,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -35,8 +36,10 @@ from zoo import Experiment, Term, setting
 from zoo import workdir as folders
 from zoo.data.datasets import tagging
 from zoo.data.text import encoding, special_tokens, word_alignment, word_features, word_splitting
+from zoo.experiment import TunedShare
 from zoo.metrics import entities, linear_baselines
-from zoo.models import encoder_heads
+from zoo.metrics.logits import cross_entropies
+from zoo.models import encoder_heads, logits_mixture
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import encoder_config, word_fit
@@ -47,8 +50,9 @@ from zoo.training.encoder_config import EncoderConfig
 _MIN_STEPS, _MAX_EPOCHS = 1000, 30.0
 # Steps beside the features of words: with 1,350 sentences the validation F1 was best after 5 epochs (220 steps).
 _MIN_STEPS_BESIDE = 400
-# Weight of the encoder's logits beside those of the features of words. With 1,350 and 3,000 sentences entities were
-# found best with 0.1 to 0.3, in tweets with more, parts of speech with 0.7 to 1 (validation sentences).
+# Weight of the encoder's logits beside those of the features of words, until one is chosen at the end. With 1,350 and
+# 3,000 sentences entities were found best with 0.1 to 0.3, in tweets with more, parts of speech with 0.7 to 1
+# (validation sentences).
 _SHARES = {tagging.IOB2: 0.25, tagging.PLAIN: 0.75}
 # Most training words for which the linear model is a default: 63,000 took 4 s of two cores, a run a minute or more.
 _BASELINE_WORDS = 100_000
@@ -121,7 +125,8 @@ def forward(model, batch, training: bool, alone=None) -> dict[str, Term | Output
     """Cross-entropy and accuracy over the first pieces of words.
 
     With `alone`, the encoder without the word logits, it learns beside those of held-out words (the column `linear`):
-    beside logits that have learned from the same words it would learn nothing.
+    beside logits that have learned from the same words it would learn nothing. Its share is chosen by the evaluation's
+    logits.
     """
     tags = batch["tags"]
     if training and alone is not None:
@@ -132,7 +137,8 @@ def forward(model, batch, training: bool, alone=None) -> dict[str, Term | Output
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(tags, 0), logits)
     predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
     accuracy = tf.cast(tf.equal(predicted, tags), tf.float32)
-    return {"loss": Term(loss, real), "piece_accuracy": Term(accuracy, real), "predicted": Output(predicted)}
+    terms = {"loss": Term(loss, real), "piece_accuracy": Term(accuracy, real), "predicted": Output(predicted)}
+    return terms if alone is None else {**terms, "logits": Output(logits)}
 
 
 def _inputs(batch):
@@ -164,7 +170,7 @@ def build(config: TagConfig) -> Experiment:
         share=_SHARES[dataset.scheme],
     )
     notes += [f"{part.aligned.lost} words of {name} have no token" for name, part in parts.items() if part.aligned.lost]
-    evaluated = [parts["eval"], parts["test"]]
+    by_sentence = _by_sentence([parts["eval"], parts["test"]], dataset.tags)
     # Column "sentence": the row's position among the rows of eval and test together.
     first = {"train": 0, "eval": 0, "test": len(parts["eval"].owners)}
     batches = {
@@ -188,13 +194,14 @@ def build(config: TagConfig) -> Experiment:
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        compute_metrics=_entity_metrics(evaluated, dataset.tags, dataset.scheme),
+        compute_metrics=_entity_metrics(by_sentence, dataset.scheme),
         visualize=task_views.tagger(dataset.tags, word_alignment.IGNORED, tokenizer.tokens),
         projector_points=feature_vectors.of_tags(
             model, batches["eval"].columns, dataset.tags, word_alignment.IGNORED, _inputs, tokenizer.tokens
         ),
         head=encoder_heads.HEAD,
         compile="islands",
+        tuned=_tuned_share(model, by_sentence, dataset.scheme) if linear else None,
         model_info=encoder_config.model_info(config, origin, shape, tokenizer) | info,
         files={folders.TOKENIZER: tokenizer.to_json()},
         baseline=(lambda: linear_baselines.tags(dataset)) if config.baseline else None,
@@ -268,22 +275,50 @@ def _words_of(config: TagConfig, dataset: tagging.TaggingDataset, notes: list[st
     return {"words": "learned", "word_rule": word_splitting.as_json(rule)}
 
 
-def _entity_metrics(parts: Sequence[Part], tags: Sequence[str], scheme: str):
-    """Returns a `compute_metrics` over whole sentences; the predictions are rows of tokens."""
+def _by_sentence(parts: Sequence[Part], tags: Sequence[str]):
+    """Returns a function from predictions `[rows, time]` and their columns to true and predicted tags of sentences."""
     positions = [row for part in parts for row in part.aligned.positions]
     true = [sentence for part in parts for sentence in part.sentences.tags]
     starts = np.cumsum([0, *(len(part.sentences.words) for part in parts)])
     owners = np.concatenate([part.owners + start for part, start in zip(parts, starts)]).tolist()
 
-    def compute_metrics(means, outputs, columns, final: bool) -> dict[str, float]:
+    def by_sentence(ids: np.ndarray, columns) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
         rows = columns["sentence"]
-        by_row = word_alignment.by_word(outputs["predicted"], [positions[row] for row in rows], tags)
+        by_row = word_alignment.by_word(ids, [positions[row] for row in rows], tags)
         predicted: dict[int, list[str]] = {}
         for index in np.argsort(rows).tolist():
             predicted.setdefault(owners[rows[index]], []).extend(by_row[index])
-        return entities.evaluate([true[sentence] for sentence in predicted], list(predicted.values()), scheme, final)
+        return [true[sentence] for sentence in predicted], list(predicted.values())
+
+    return by_sentence
+
+
+def _entity_metrics(by_sentence, scheme: str):
+    """Returns a `compute_metrics` over whole sentences; the predictions are rows of tokens."""
+
+    def compute_metrics(means, outputs, columns, final: bool) -> dict[str, float]:
+        return entities.evaluate(*by_sentence(outputs["predicted"], columns), scheme, final)
 
     return compute_metrics
+
+
+def _tuned_share(model: keras.Model, by_sentence, scheme: str) -> TunedShare:
+    """The encoder's share: by F1 for entities, for which the logit of O is lowered, else by the cross-entropy."""
+    layer = model.get_layer(logits_mixture.LAYER)
+    if scheme == tagging.IOB2:
+
+        def losses(logits, columns) -> np.ndarray:
+            return 1 - entities.f1_by_sentence(*by_sentence(logits.argmax(axis=-1), columns), scheme)
+
+        return TunedShare(layer, losses, "1 - F1")
+    return TunedShare(layer, _row_losses)
+
+
+def _row_losses(logits: np.ndarray, columns) -> np.ndarray:
+    """The cross-entropy of each row's words, over the mean number of words."""
+    tags = columns["tags"][:, : logits.shape[1]]
+    is_word = tags != word_alignment.IGNORED
+    return np.sum(cross_entropies(logits, np.maximum(tags, 0)) * is_word, axis=1) / is_word.sum(axis=1).mean()
 
 
 if __name__ == "__main__":

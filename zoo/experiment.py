@@ -23,10 +23,12 @@ class TunedShare(NamedTuple):
     Attributes:
         layer: mixes the logits of both; the model's last layer, whose output `forward` returns as the output "logits".
         losses: `losses(logits, columns) -> float64 [examples]`, from these logits and the columns of an evaluation.
+        name: what the mean of the losses is called.
     """
 
     layer: LogitsMixture
     losses: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+    name: str = "cross-entropy"
 
 
 class Experiment(NamedTuple):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import keras
 import numpy as np
@@ -169,6 +170,26 @@ def test_tags(folder, tmp_path, capsys):
     assert found["test/f1"] > 0.9 and found["test/f1/LOC"] > 0.9 and found["test/baseline_f1"] > 0.9
     about = json.loads((tmp_path / "model.json").read_text())
     assert about["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"] and about["scheme"] == tagging.IOB2
+
+
+def test_a_tagger_tunes_its_share(folder, tmp_path, capsys):
+    """By the loss that the run reports; entities by F1."""
+    tagged = (folder / "tags.conll").read_text()
+    for old, new in (("B-PER", "name"), ("I-PER", "name"), ("B-LOC", "place"), (" O", " word")):
+        tagged = tagged.replace(old, new)
+    (tmp_path / "plain.conll").write_text(tagged)
+    for name, metric in (("plain", "loss"), ("tags", "f1")):
+        file = (tmp_path if name == "plain" else folder) / f"{name}.conll"
+        found = zoo.run(
+            bert_tag.build, tags(folder, train_file=str(file), word_features=True, steps=40), tmp_path / name
+        )
+        said = re.search(
+            r"share in the logits: ([\d.]+); .* of the validation examples ([\d.]+) ", capsys.readouterr().err
+        )
+        share = keras.models.load_model(tmp_path / name / "model.keras").get_layer("mixture").shares().network
+        assert share == pytest.approx(float(said[1]), abs=1e-6) == pytest.approx(found["network_share"], abs=1e-6)
+        expected = found["eval/loss"] if metric == "loss" else 1 - found["eval/f1"]
+        assert float(said[2]) == pytest.approx(expected, abs=1e-4)
 
 
 def _dataset(sentences, words=10, scheme=tagging.IOB2):

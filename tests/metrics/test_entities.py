@@ -113,6 +113,25 @@ def test_intervals_are_those_of_the_literal_bootstrap(chunk, monkeypatch):
             assert found[name] == pytest.approx(bounds, rel=1e-9, abs=1e-9), name
 
 
+@settings(max_examples=60, deadline=None)
+@given(PAIRS)
+def test_f1_by_sentence_has_the_mean_f1(pairs):
+    true, predicted = unzipped(pairs)
+    for scheme in (tag_schemes.IOB2, tag_schemes.PLAIN):
+        found = entities.f1_by_sentence(true, predicted, scheme)
+        assert found.shape == (len(true),)
+        assert found.mean() == pytest.approx(entities.scores(true, predicted, scheme)["f1"], abs=1e-12)
+
+
+def test_f1_by_sentence_spreads_as_the_bootstrap_says():
+    draw = np.random.default_rng(0)
+    true = [["B-PER" if draw.random() < 0.4 else "O" for _ in range(draw.integers(1, 9))] for _ in range(400)]
+    predicted = [[tag if draw.random() < 0.8 else "O" for tag in row] for row in true]
+    error = entities.f1_by_sentence(true, predicted).std(ddof=1) / 20
+    low, high = entities.intervals(true, predicted)["f1"]
+    assert error == pytest.approx((high - low) / 2 / 1.96, rel=0.1)
+
+
 def test_the_final_report_has_intervals():
     true = [["B-PER", "I-PER", "O"], ["O", "B-a/b"], ["B-PER", "O"]] * 4
     predicted = [["B-PER", "I-PER", "O"], ["O", "B-a/b"], ["O", "O"]] * 4

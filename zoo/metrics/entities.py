@@ -50,6 +50,20 @@ def scores(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2) -> dict[
     return {name: value for name, value in metrics.items() if not np.isnan(value)}
 
 
+def f1_by_sentence(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2) -> np.ndarray:
+    """Numbers float64 `[sentences]` whose mean is `f1`, and whose spread is that of `f1` over sentences.
+
+    They are F1 and the sentence's influence on it (the delta method for a ratio of means), so that two predictions of
+    the same sentences can be compared by a paired test. The arguments are those of `scores`.
+    """
+    counts = _counts(true, predicted, scheme)
+    hits, sizes = 2 * counts.hits.sum(axis=1), (counts.true + counts.predicted).sum(axis=1)
+    if not sizes.any():
+        return np.zeros(len(sizes))
+    f1 = hits.sum() / sizes.sum()
+    return f1 + (hits - f1 * sizes) / sizes.mean()
+
+
 def intervals(
     true: Tags,
     predicted: Tags,

@@ -76,7 +76,7 @@ def tune(context: RunContext) -> dict[str, float]:
         parts.append(context.engine.evaluate_with_outputs(batches)[1]["logits"])
     choice = choose(*parts, batches.columns, tuned)
     tuned.layer.set_share(choice.share)
-    context.reporter.progress.say(_described(choice, tuned.layer.first_share))
+    context.reporter.progress.say(_described(choice, tuned))
     return {"network_share": choice.share}
 
 
@@ -91,9 +91,10 @@ def _is_less(differences: np.ndarray) -> bool:
     return bool(differences.mean() < -stats.t.ppf(1 - _CHANCE, count - 1) * error)
 
 
-def _described(choice: Choice, first: float) -> str:
-    others = ", ".join(f"{choice.losses[share]:.4f} with {share:g}" for share in sorted({0.0, first} - {choice.share}))
+def _described(choice: Choice, tuned: TunedShare) -> str:
+    others = sorted({0.0, tuned.layer.first_share} - {choice.share})
+    compared = ", ".join(f"{choice.losses[share]:.4f} with {share:g}" for share in others)
     return (
-        f"the network's share in the logits: {choice.share:g}; validation loss {choice.losses[choice.share]:.4f} "
-        f"({others})"
+        f"the network's share in the logits: {choice.share:g}; {tuned.name} of the validation examples "
+        f"{choice.losses[choice.share]:.4f} ({compared})"
     )
