@@ -13,6 +13,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from zoo.errors import BadInput
 from zoo.experiment import TunedShare
 from zoo.metrics.logits import cross_entropies
 from zoo.models.logits_mixture import LogitsMixture
@@ -65,6 +66,9 @@ def tune(context: RunContext) -> dict[str, float]:
     """Sets the model's share, with the weights that it has now; returns it as `network_share`, and says so.
 
     The two parts' logits are those of two evaluations of the first validation set.
+
+    Raises:
+        BadInput: the experiment's `forward` does not return the logits.
     """
     tuned, evals = context.experiment.tuned, context.experiment.evals
     if tuned is None or not evals:
@@ -73,7 +77,10 @@ def tune(context: RunContext) -> dict[str, float]:
     parts = []
     for share in (1.0, 0.0):
         tuned.layer.set_share(share)
-        parts.append(context.engine.evaluate_with_outputs(batches)[1]["logits"])
+        outputs = context.engine.evaluate_with_outputs(batches)[1]
+        if "logits" not in outputs:
+            raise BadInput("forward returns no zoo.terms.Output named 'logits', which Experiment(tuned=...) needs")
+        parts.append(outputs["logits"])
     choice = choose(*parts, batches.columns, tuned)
     tuned.layer.set_share(choice.share)
     context.reporter.progress.say(_described(choice, tuned))
