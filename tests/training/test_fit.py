@@ -1,5 +1,8 @@
 """`zoo.fit` beside `model.fit`: where there is no noise, the same losses, metrics and weights."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -54,3 +57,15 @@ def test_the_losses_of_outputs_are_means_over_the_examples():
     expected = model.evaluate(*rows.values(), batch_size=24, verbose=0, return_dict=True)
     for name in ("loss", "size_loss", "kind_loss", "kind_accuracy", "size_mse", "size_rmse"):
         np.testing.assert_allclose(history[name], [expected[name]], rtol=1e-5, err_msg=name)
+
+
+def test_the_page_names_tests_that_exist():
+    root = Path(__file__).parents[2]
+    page, tests = (root / "docs" / "fit.md").read_text(), root / "tests" / "training"
+    rows = [line.split("|") for line in page.split("## Callbacks")[0].splitlines() if line.startswith("| ")][1:]
+    sources = "".join(path.read_text() for path in tests.glob("test_fit*.py"))
+    assert len(rows) > 30 and all(re.match(r" (same|better|different)\b", row[2]) for row in rows)
+    for row in rows:
+        for name in re.findall(r"`([\w/.]+)`", row[3]):
+            is_file = (root / name).exists() or (tests / name).exists()
+            assert is_file or name in keras_models.CASES or f"def {name}(" in sources, name

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import zoo
 from tests.helpers import keras_models
-from zoo.errors import BadInput
+from zoo.errors import BadInput, Stopped
 from zoo.tensorboard import event_files
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,33 @@ def test_the_folder_of_another_model(tmp_path):
     model.compile(keras.optimizers.SGD(0.5), model.loss)
     with pytest.raises(BadInput, match="belongs to another run: --compiled was SGD"):
         zoo.fit(model, epochs=1, compile="none", workdir=tmp_path, **arguments)
+
+
+def test_goes_on_in_its_folder_for_more_epochs(tmp_path):
+    """Also the rates of a scheduler, and the best value of a callback that keeps it."""
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.3 + 0.1 * epoch)
+    whole, arguments = keras_models.make("two_outputs")
+    given = {"compile": "none", **arguments}
+    expected = zoo.fit(whole, epochs=4, callbacks=rates, **given)
+    model, _ = keras_models.make("two_outputs")
+    for epochs in (2, 4):
+        kept = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+        history = zoo.fit(model, epochs=epochs, callbacks=[rates, kept], workdir=tmp_path / "run", **given)
+    assert history.history == expected.history and history.epoch == [0, 1, 2, 3]
+    for one, two in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    # The loss was lowest before the run was resumed.
+    best = int(np.argmin(expected.history["val_loss"]))
+    assert best < 2 and keras.models.load_model(tmp_path / "best.keras").optimizer.iterations == 2 * (best + 1)
+
+
+def test_stopped_without_a_folder():
+    model, arguments = keras_models.make("classifier")
+    before = model.get_weights()
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped, match=r"^SIGINT: stopped; workdir=... would keep the run$"):
+        zoo.fit(model, epochs=90, compile="none", callbacks=stop, **arguments)
+    assert np.abs(model.get_weights()[0] - before[0]).max() > 0
 
 
 def test_trains_again_where_it_ended():

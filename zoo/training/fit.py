@@ -7,10 +7,11 @@ import inspect
 import io
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -19,7 +20,7 @@ from zoo import workdir as folders
 from zoo.config import Config, setting
 from zoo.data.batches import Batches
 from zoo.engine import devices
-from zoo.errors import BadInput, nearest
+from zoo.errors import BadInput, Stopped, nearest
 from zoo.experiment import Experiment
 from zoo.keras_task import columns, compiled, parts, sources, task
 from zoo.keras_task.sources import Examples
@@ -30,6 +31,8 @@ from zoo.training.run import run
 # Names of a run's data sets: the validation set, and the training set where it is evaluated as well.
 _VALIDATION, _TRAINING = "eval", "training"
 _BATCH_SIZE = 32
+# Added to a signal's number in an exit code.
+_SHELL_SIGNALS = 128
 # Fields of the config that the compiled optimizer has instead, and those that fit sets.
 _COMPILED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "decay_steps", "decay_rate")
 _COMPILED += ("final_fraction", "decay_every", "power", "layer_decay", "unfreeze_every", "weight_decay")
@@ -115,51 +118,74 @@ def fit(
         validation_steps=validation_steps,
     )
     data = _cut(x, train, validation, batch_size, steps_per_epoch, validation_batch_size)
-    epoch_range = _epochs(epochs, initial_epoch)
+    epoch_range = _epochs(epochs, initial_epoch, validation_freq)
     keras_task = task.make(model, train)
-    steering = fit_callbacks.sort(
-        model, callbacks, keras_task, has_validation=validation is not None, epochs=epoch_range
-    )
-    evals = [_VALIDATION] if validation is not None else []
-    # Not sums over examples: of the training data they need a pass of their own.
-    evals += [_TRAINING] if keras_task.others else []
+    has_validation = validation is not None
+    steering = fit_callbacks.sort(model, callbacks, keras_task, has_validation=has_validation, epochs=epoch_range)
+    wanted = _Wanted(model, data, keras_task, steering, epoch_range, validation_freq, shuffle, verbose)
+    config = _config(wanted, workdir is not None, flags)
     with _folder(workdir) as folder, _silence(verbose):
-        config = _config(model, keras_task, data, epoch_range, workdir is not None, validation_freq, steering, flags)
-        train_batches = Batches(columns.columns(train), config.batch_size)
-        log = EpochLog(
-            folder / fit_log.FILE,
-            train_batches,
-            steps=data.steps,
-            first_epoch=initial_epoch,
-            every=validation_freq,
-            names=keras_task.names,
-            evals=evals,
-        )
-        # Made once more by the run; here its number of devices is asked for.
-        replicas = devices.strategy(config.strategy, config.cpu_devices).num_replicas_in_sync
-        training = fit_model.Training(model, steering.schedule(data.steps, _iterations(model)), replicas)
-        params = {"epochs": epochs, "steps": data.steps, "verbose": verbose}
-        calls = Callbacks(log, model, steering.watchers, params, training.sync, bool(steering.rates))
-
-        def build(config: FitConfig) -> Experiment:
-            log.read(any((folder / folders.CHECKPOINTS).glob("step-*")))
-            fit_callbacks.recall_best(steering.watchers, [calls.logs(step) for step in log.ends()])
-            trained = training.model_to_train(train)
-            made = training.parts(trained, config, data, shuffle)
-            if keras_task.others:
-                made["evals"][_TRAINING] = Batches(columns.columns(train), data.validation_batch_size)
-            calls.begin(initial_epoch)
-            return Experiment(**made, on_log=calls.on_log)
-
-        result = run(build, config, folder)
-        training.finish(folder, config, result)
-    history = calls.end()
+        history = _train(wanted, config, folder)
     if steering.stopping is not None:
         _tell(steering.stopping, history)
     return history
 
 
 _ARGUMENTS = tuple(inspect.signature(fit).parameters)[1:-1]
+
+
+class _Wanted(NamedTuple):
+    """What a call of `fit` asks for, checked."""
+
+    model: keras.Model
+    data: fit_model.Data
+    task: task.KerasTask
+    steering: fit_callbacks.Steering
+    epochs: range
+    validation_freq: int
+    shuffle: bool
+    verbose: str | int
+
+
+def _train(wanted: _Wanted, config: FitConfig, folder: Path) -> keras.callbacks.History:
+    """The run of the engine, in a folder."""
+    model, data, steering = wanted.model, wanted.data, wanted.steering
+    log = _log(wanted, folder)
+    # Made once more by the run; here its number of devices is asked for.
+    replicas = devices.strategy(config.strategy, config.cpu_devices).num_replicas_in_sync
+    schedule = steering.schedule(data.steps)
+    training = fit_model.Training(model, schedule, replicas)
+    params = {"epochs": wanted.epochs.stop, "steps": data.steps, "verbose": wanted.verbose}
+    calls = Callbacks(log, model, steering.watchers, params, training.sync, schedule is not None)
+
+    def build(config: FitConfig) -> Experiment:
+        start = log.begin(any((folder / folders.CHECKPOINTS).glob("step-*")), int(model.optimizer.iterations.numpy()))
+        if schedule is not None:
+            schedule.start = start
+        fit_callbacks.recall_best(steering.watchers, [calls.logs(step) for step in log.ends()])
+        made = training.parts(training.model_to_train(data.train), config, data, wanted.shuffle)
+        if wanted.task.others:
+            made["evals"][_TRAINING] = Batches(columns.columns(data.train), data.validation_batch_size)
+        calls.begin(wanted.epochs.start)
+        return Experiment(**made, on_log=calls.on_log)
+
+    training.finish(folder, config, run(build, config, folder))
+    return calls.end()
+
+
+def _log(wanted: _Wanted, folder: Path) -> EpochLog:
+    evals = [_VALIDATION] if wanted.data.validation is not None else []
+    # Not sums over examples: of the training data they need a pass of their own.
+    evals += [_TRAINING] if wanted.task.others else []
+    return EpochLog(
+        folder / fit_log.FILE,
+        Batches(columns.columns(wanted.data.train), wanted.data.batch_size),
+        steps=wanted.data.steps,
+        first_epoch=wanted.epochs.start,
+        every=wanted.validation_freq,
+        names=wanted.task.names,
+        evals=evals,
+    )
 
 
 def _cut(
@@ -181,36 +207,28 @@ def _cut(
     )
 
 
-def _epochs(epochs: int, initial_epoch: int) -> range:
+def _epochs(epochs: int, initial_epoch: int, validation_freq: int) -> range:
+    if not isinstance(validation_freq, int) or validation_freq < 1:
+        raise BadInput(f"validation_freq is {validation_freq!r}: expected a whole number of epochs, 1 or more")
     if not isinstance(epochs, int) or epochs <= initial_epoch:
         raise BadInput(f"epochs is {epochs}: expected a whole number above initial_epoch ({initial_epoch})")
     return range(initial_epoch, epochs)
 
 
-def _config(
-    model: keras.Model,
-    keras_task: task.KerasTask,
-    data: fit_model.Data,
-    epochs: range,
-    is_kept: bool,
-    validation_freq: int,
-    steering: fit_callbacks.Steering,
-    flags: Mapping[str, Any],
-) -> FitConfig:
-    if not isinstance(validation_freq, int) or validation_freq < 1:
-        raise BadInput(f"validation_freq is {validation_freq!r}: expected a whole number of epochs, 1 or more")
+def _config(wanted: _Wanted, is_kept: bool, flags: Mapping[str, Any]) -> FitConfig:
+    data = wanted.data
     fields = {
-        "steps": len(epochs) * data.steps,
+        "steps": len(wanted.epochs) * data.steps,
         "batch_size": data.batch_size,
         "log_every": data.steps,
-        "eval_every": data.steps * validation_freq,
+        "eval_every": data.steps * wanted.validation_freq,
         "checkpoint_every": data.steps if is_kept else 0,
         # Nobody would see it.
         "graph": is_kept,
         "show": "auto" if is_kept else "none",
-        "compiled": _description(model, keras_task),
+        "compiled": _description(wanted.model, wanted.task),
     }
-    config = FitConfig(**{**fields, **steering.flags, **flags})
+    config = FitConfig(**{**fields, **wanted.steering.flags, **flags})
     if data.steps % config.log_every:
         raise BadInput(f"log_every is {config.log_every}: expected a divisor of the {data.steps} steps of an epoch")
     return config
@@ -243,10 +261,6 @@ def _description(model: keras.Model, keras_task: task.KerasTask) -> str:
     return f"{' '.join(names)} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _iterations(model: keras.Model) -> int:
-    return int(model.optimizer.iterations.numpy())
-
-
 def _tell(stopping: keras.callbacks.EarlyStopping, history: keras.callbacks.History) -> None:
     """Sets the attributes that are read after training."""
     values = history.history.get(stopping.monitor, [])
@@ -263,7 +277,12 @@ def _folder(workdir: str | Path | None) -> Iterator[Path]:
         yield files.absolute(workdir)
         return
     with tempfile.TemporaryDirectory(prefix="zoo_fit_") as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except Stopped as error:
+            # The folder's checkpoint goes with it.
+            number = error.exit_code - _SHELL_SIGNALS
+            raise Stopped(f"{signal.Signals(number).name}: stopped; workdir=... would keep the run", number) from None
 
 
 @contextlib.contextmanager

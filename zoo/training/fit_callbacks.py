@@ -38,14 +38,9 @@ class Steering(NamedTuple):
     rates: tuple[float, ...]
     stopping: keras.callbacks.EarlyStopping | None
 
-    def schedule(self, steps: int, start: int) -> keras.optimizers.schedules.LearningRateSchedule | None:
-        """The learning rate as a schedule; None for the optimizer's own.
-
-        Args:
-            steps: steps per epoch.
-            start: iterations of the optimizer before the run.
-        """
-        return EpochRates(self.rates, steps, start) if self.rates else None
+    def schedule(self, steps: int) -> "EpochRates | None":
+        """The learning rate as a schedule, by the steps of an epoch; None for the optimizer's own."""
+        return EpochRates(self.rates, steps) if self.rates else None
 
 
 class EpochRates(keras.optimizers.schedules.LearningRateSchedule):
@@ -54,18 +49,18 @@ class EpochRates(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         rates: the rates.
         steps: steps per epoch.
-        start: step of the first epoch.
+        start: iterations of the optimizer before the first epoch.
     """
 
     def __init__(self, rates: Sequence[float], steps: int, start: int = 0):
-        self._rates, self._steps, self._start = tuple(rates), steps, start
+        self._rates, self._steps, self.start = tuple(rates), steps, start
 
     def __call__(self, step):
-        epoch = (tf.cast(step, tf.int64) - self._start) // self._steps
+        epoch = (tf.cast(step, tf.int64) - self.start) // self._steps
         return tf.gather(tf.constant(self._rates, tf.float32), tf.clip_by_value(epoch, 0, len(self._rates) - 1))
 
     def get_config(self):
-        return {"rates": self._rates, "steps": self._steps, "start": self._start}
+        return {"rates": self._rates, "steps": self._steps, "start": self.start}
 
 
 def sort(

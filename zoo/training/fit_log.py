@@ -11,6 +11,7 @@ from zoo.data.batches import Batches
 
 FILE = "fit_log.jsonl"
 _TRAIN, _VALIDATION, _TRAINING = "train", "eval", "training"
+_START = "iterations before"
 
 
 class EpochLog:
@@ -42,19 +43,31 @@ class EpochLog:
         # By data set and step.
         self._logs: dict[str, dict[int, dict[str, float]]] = {name: {} for name in (_TRAIN, *evals)}
 
-    def read(self, is_resumed: bool) -> None:
-        """Reads the logs of the run that goes on; removes those of another one."""
+    def begin(self, is_resumed: bool, iterations: int) -> int:
+        """Reads the logs of a run that goes on; removes those of another one.
+
+        Args:
+            is_resumed: whether the folder has a checkpoint.
+            iterations: iterations of the optimizer now.
+
+        Returns:
+            The iterations at the run's first step.
+        """
         if not is_resumed:
-            self._path.unlink(missing_ok=True)
-            return
+            self._path.write_text(json.dumps([iterations, _START, {}]) + "\n")
+            return iterations
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         for line in lines:
             try:
                 step, dataset, metrics = json.loads(line)
-                self._logs[dataset][step] = metrics
+                if dataset == _START:
+                    iterations = step
+                else:
+                    self._logs[dataset][step] = metrics
             except (ValueError, KeyError):
                 # A kill tore the last line; its step is done again.
                 continue
+        return iterations
 
     def add(self, step: int, metrics: Mapping[str, float]) -> str:
         """Adds a log of the run, and returns the name of its data set."""
