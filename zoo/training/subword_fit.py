@@ -19,8 +19,9 @@ _CONTINUES = "##"
 _SPACE = "▁"
 # Relative change of the loss at which a fit ends, and its most steps: more change no accuracy.
 _TOLERANCE, _MOST_STEPS = 1e-4, 100
-# Most weights that are fitted together, 32 MB; the minimizer keeps twenty such vectors.
-_MOST_WEIGHTS = 2**22
+# Most weights that are fitted together, 2 MB; the minimizer keeps twenty such vectors. Of 40 outputs with 40,000
+# weights each, more together cost half as much again, out of the processor's caches.
+_MOST_WEIGHTS = 2**18
 
 
 class Subwords(NamedTuple):
@@ -166,7 +167,7 @@ def fit(rows: Rows, targets: np.ndarray, strength: float, start: Model | None = 
     if start is None:
         start = Model(np.zeros((features, outputs)), np.zeros((subwords, outputs)), np.zeros(outputs))
     transposed = [each.T.tocsr() for each in rows[:3]]
-    # Outputs are independent of each other; together they are faster, and take more memory.
+    # Outputs are independent of each other; a few together are faster.
     count = max(1, _MOST_WEIGHTS // (features + subwords))
     parts = [slice(first, first + count) for first in range(0, outputs, count)]
     starts = [Model(*(each[..., part] for each in start)) for part in parts]
