@@ -86,6 +86,17 @@ def test_watchers_see_what_keras_shows_them(tmp_path):
     assert saved.optimizer.iterations.numpy() == 3 * int(files[0][0])
 
 
+def test_the_last_epoch_is_evaluated_and_ends_once():
+    """In `fit`, an epoch without validation ends without; here the run ends with an evaluation."""
+    ends = []
+    for fit in FITS:
+        model, arguments = keras_models.make("nested")
+        recorder = Recorder()
+        fit(model, epochs=3, callbacks=recorder, **arguments)
+        ends.append([each for each in recorder.calls if each[0] in ("end", "test", "done", "epoch")])
+    assert ends[0] == ends[1]
+
+
 def test_batches_at_the_pace_of_the_log():
     model, arguments = keras_models.make("classifier")
     recorder = Recorder()

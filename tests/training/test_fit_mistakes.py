@@ -39,6 +39,13 @@ def own_step():
     return network
 
 
+def frozen():
+    network = keras_models.sequential()
+    network.trainable = False
+    network.compile("sgd", CROSS_ENTROPY)
+    return network
+
+
 def no_y(**options):
     return {"y": None, **options}
 
@@ -62,6 +69,8 @@ MISTAKES = {
     "uncompiled": (keras_models.sequential, {}, "is not compiled: call model.compile"),
     "no model": (lambda: 3, {}, "model is a int: expected a compiled keras.Model"),
     "no loss": (lambda: model(None), {}, "compiled without a loss"),
+    "no optimizer": (lambda: model(optimizer=None), {}, "compiled without an optimizer"),
+    "nothing to train": (frozen, {}, "has no trainable weights: all 2 are frozen"),
     "own train_step": (own_step, {}, r"OwnStep.train_step is its own.*write the task as forward"),
     "eager": (lambda: model(run_eagerly=True), {}, "run_eagerly=True.*use model.fit"),
     "no x": (model, {"x": None}, "x is missing: expected arrays"),

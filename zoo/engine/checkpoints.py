@@ -105,6 +105,11 @@ def restore(
     return None, problems
 
 
+def newest_step(folder: Path) -> int:
+    """Step of the newest checkpoint, whether it can be read or not; 0 without any."""
+    return max((_step(path) for path in _all(folder)[0]), default=0)
+
+
 def clean(folder: Path) -> list[str]:
     """Removes the remains of killed saves, a line for each; only the run that owns the folder may call this."""
     lines = []

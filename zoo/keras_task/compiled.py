@@ -92,6 +92,8 @@ def check(model: keras.Model) -> dict[str, Any]:
     arguments = private_apis.compile_arguments(model)
     if not keras.tree.flatten(arguments.get("loss")) or arguments.get("loss") is None:
         raise BadInput(f"the model {model.name!r} is compiled without a loss: expected loss= in model.compile")
+    if model.optimizer is None:
+        raise BadInput(f"the model {model.name!r} is compiled without an optimizer: expected optimizer=")
     if arguments.get("run_eagerly"):
         raise BadInput("the model is compiled with run_eagerly=True, and the engine compiles its steps; use model.fit")
     return arguments

@@ -46,6 +46,7 @@ def experiment_parts(
     shuffle: bool = True,
     optimizer: keras.optimizers.Optimizer | None = None,
     validation_batch_size: int = 0,
+    keras_task: task.KerasTask | None = None,
 ) -> tuple[dict[str, Any], task.KerasTask]:
     """The attributes of an `Experiment`, and the task.
 
@@ -57,8 +58,9 @@ def experiment_parts(
         shuffle: whether each epoch has an order of its own.
         optimizer: a copy of the model's optimizer; None to make one.
         validation_batch_size: examples per batch of an evaluation; 0 for the config's.
+        keras_task: the model's task; None to make it.
     """
-    keras_task = task.make(model, train, config.l2)
+    keras_task = keras_task or task.make(model, train, config.l2)
     size = validation_batch_size or config.batch_size
     named = {} if validation is None else {"eval": validation}
     parts = {

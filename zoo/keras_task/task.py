@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.engine import regularization
+from zoo.engine import model_check, regularization
 from zoo.errors import BadInput, ZooError
 from zoo.keras_task import columns, compiled, losses, metrics
 from zoo.keras_task.compiled import Box, Leaf, LossPart, MetricPart, Structures
@@ -84,6 +84,7 @@ def make(model: keras.Model, examples: Examples, l2: float = 0.0) -> KerasTask:
         raise BadInput("y is missing, and the losses of a compiled model compare it with the outputs: expected targets")
     layout, batch, takes_training = columns.layout(examples), _first_rows(examples), _takes_training(model)
     y_pred = build(model, examples)
+    model_check.check(model)
     structures = _structures(layout, batch, y_pred)
     parts, outputs = compiled.losses(model, structures), keras.tree.flatten(y_pred)
     terms = [_tried(part, losses.term, batch, outputs) for part in parts if losses.check(part) is None]

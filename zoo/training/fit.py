@@ -19,7 +19,7 @@ from zoo import files
 from zoo import workdir as folders
 from zoo.config import Config, setting
 from zoo.data.batches import Batches
-from zoo.engine import devices
+from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput, Stopped, nearest
 from zoo.experiment import Experiment
 from zoo.keras_task import columns, compiled, parts, sources, task
@@ -119,7 +119,7 @@ def fit(
     )
     data = _cut(x, train, validation, batch_size, steps_per_epoch, validation_batch_size)
     epoch_range = _epochs(epochs, initial_epoch, validation_freq)
-    keras_task = task.make(model, train)
+    keras_task = task.make(model, train, flags.get("l2", 0.0))
     has_validation = validation is not None
     steering = fit_callbacks.sort(model, callbacks, keras_task, has_validation=has_validation, epochs=epoch_range)
     wanted = _Wanted(model, data, keras_task, steering, epoch_range, validation_freq, shuffle, verbose)
@@ -159,11 +159,13 @@ def _train(wanted: _Wanted, config: FitConfig, folder: Path) -> keras.callbacks.
     calls = Callbacks(log, model, steering.watchers, params, training.sync, schedule is not None)
 
     def build(config: FitConfig) -> Experiment:
-        start = log.begin(any((folder / folders.CHECKPOINTS).glob("step-*")), int(model.optimizer.iterations.numpy()))
+        saved_step = checkpoints.newest_step(folder / folders.CHECKPOINTS)
+        start = log.begin(saved_step, int(model.optimizer.iterations.numpy()))
         if schedule is not None:
             schedule.start = start
         fit_callbacks.recall_best(steering.watchers, [calls.logs(step) for step in log.ends()])
-        made = training.parts(training.model_to_train(data.train), config, data, wanted.shuffle)
+        trained = training.model_to_train(data.train)
+        made = training.parts(trained, config, data, wanted.task, wanted.shuffle)
         if wanted.task.others:
             made["evals"][_TRAINING] = Batches(columns.columns(data.train), data.validation_batch_size)
         calls.begin(wanted.epochs.start)

@@ -43,17 +43,17 @@ class EpochLog:
         # By data set and step.
         self._logs: dict[str, dict[int, dict[str, float]]] = {name: {} for name in (_TRAIN, *evals)}
 
-    def begin(self, is_resumed: bool, iterations: int) -> int:
-        """Reads the logs of a run that goes on; removes those of another one.
+    def begin(self, saved_step: int, iterations: int) -> int:
+        """Reads the logs of a run that goes on, up to its newest checkpoint; removes those of another one.
 
         Args:
-            is_resumed: whether the folder has a checkpoint.
+            saved_step: step of that checkpoint; 0 without any.
             iterations: iterations of the optimizer now.
 
         Returns:
             The iterations at the run's first step.
         """
-        if not is_resumed:
+        if not saved_step:
             self._path.write_text(json.dumps([iterations, _START, {}]) + "\n")
             return iterations
         lines = self._path.read_text().splitlines() if self._path.exists() else []
@@ -62,7 +62,7 @@ class EpochLog:
                 step, dataset, metrics = json.loads(line)
                 if dataset == _START:
                     iterations = step
-                else:
+                elif step <= saved_step:
                     self._logs[dataset][step] = metrics
             except (ValueError, KeyError):
                 # A kill tore the last line; its step is done again.
@@ -168,6 +168,8 @@ class Callbacks:
     ):
         self._log, self._model, self._sync, self._shows_rate = log, model, sync, shows_rate
         self._has_watchers = bool(watchers)
+        # The last epoch is evaluated even where it is not due, after its end.
+        self._ended = 0
         self._list = keras.callbacks.CallbackList(watchers, add_history=True, model=model, **params)
 
     def begin(self, first_epoch: int) -> None:
@@ -181,8 +183,9 @@ class Callbacks:
         if self._log.add(step, metrics) == _TRAIN:
             self._list.on_train_batch_begin(self._log.batch(step))
             self._list.on_train_batch_end(self._log.batch(step), self._log.batch_logs(step))
-        if not self._log.is_complete(step):
+        if step == self._ended or not self._log.is_complete(step):
             return False
+        self._ended = step
         if self._has_watchers:
             self._sync()
         validation = self._log.validation_logs(step)

@@ -64,8 +64,10 @@ class Training:
             self._optimizer = copied(self._model.optimizer, self._model, self._trained, self._schedule)
         return self._trained
 
-    def parts(self, trained: keras.Model, config: Config, data: Data, shuffle: bool) -> dict[str, Any]:
-        """The attributes of the run's experiment."""
+    def parts(
+        self, trained: keras.Model, config: Config, data: Data, keras_task: task.KerasTask, shuffle: bool
+    ) -> dict[str, Any]:
+        """The attributes of the run's experiment, of which `keras_task` is the task of the user's model."""
         made, _ = parts.experiment_parts(
             trained,
             config,
@@ -74,6 +76,8 @@ class Training:
             shuffle=shuffle,
             optimizer=self._optimizer,
             validation_batch_size=data.validation_batch_size,
+            # A penalty belongs to the variables of one model.
+            keras_task=keras_task if trained is self._model else None,
         )
         return made
 
