@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zoo
+from benchmarks import keras_fit
 from tests.helpers import keras_models
 from zoo.errors import BadInput, Stopped
 from zoo.tensorboard import event_files
@@ -132,6 +133,14 @@ def test_two_devices_train_a_copy():
     command = [sys.executable, "-c", TWO_DEVICES]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_race_has_three_contenders(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["keras_fit", "--rounds=1", "--examples=256", "--epochs=3"])
+    keras_fit.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["experiment", "zoo.fit", "model.fit"]
+    assert "1.00 x the time" in lines[0]
 
 
 def test_from_keras_in_an_experiment(tmp_path):

@@ -196,7 +196,7 @@ def _array(leaf: Any, name: str) -> np.ndarray:
     is_pandas = hasattr(leaf, "to_numpy") and hasattr(leaf, "index")
     array = leaf if isinstance(leaf, np.ndarray) else leaf.to_numpy() if is_pandas else _converted(leaf)
     if array is None or not array.ndim:
-        raise BadInput(f"{name} has a {kind} where an array is expected: [examples, ...]; use np.asarray for numbers")
+        raise BadInput(f"{name} has a {kind} where an array is expected: [examples, ...]; batch it, or use np.asarray")
     if array.dtype == object and not all(isinstance(each, (str, bytes)) for each in array.ravel()[:100]):
         raise BadInput(f"{name} has an array of Python objects: expected numbers or texts, all examples of one shape")
     if array.dtype == np.float64 and not isinstance(array, np.memmap):
