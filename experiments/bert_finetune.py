@@ -25,7 +25,10 @@ on two cores:
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -142,10 +145,6 @@ def _inputs(batch):
 def build(config: FinetuneConfig) -> Experiment:
     """Loads and tokenizes the texts, and builds an encoder with a head."""
     origin, values = encoder_config.read_origin(config), config.task == "regression"
-    if values and config.label_smoothing:
-        raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
-    if values and config.more_file:
-        raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
     dataset = _data(config)
     notes, cache = list(dataset.notes), encoding.cache_folder()
     # The two texts of a pair are split: joined, the words at the seam would become one.
@@ -163,62 +162,81 @@ def build(config: FinetuneConfig) -> Experiment:
         ngrams=ngrams,
     )
     # A network starts near 0, so values are standardised; metrics are reported in their own unit.
-    centre, scale = _spread(dataset.train.labels) if values else (0.0, 1.0)
-    batches = {}
+    unit = _spread(dataset.train.labels) if values else (0.0, 1.0)
+    batches = _batches(config, dataset, unit, tokenizer, cache, notes)
+    show = task_views.decoded(tokenizer.decode)
+    if values:
+        task = _of_values(config, dataset, unit, show)
+    else:
+        task = _of_classes(config, dataset, model, batches["eval"].columns, show)
+    info = {"task": config.task, "classes": list(dataset.classes), "cut": config.cut, "pair": bool(config.pair_column)}
+    info |= dict(zip(("centre", "scale"), unit)) if values else {}
+    return Experiment(
+        model=model,
+        train=batches["train"],
+        evals={"eval": batches["eval"]},
+        tests={"test": batches["test"]},
+        head=encoder_heads.HEAD,
+        compile="islands",
+        model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens) | info,
+        files={folders.TOKENIZER: tokenizer.to_json()},
+        notes=notes,
+        config=config,
+        **task,
+        **_initialization(config, origin, model),
+    )
+
+
+def _of_values(config: FinetuneConfig, dataset: TextDataset, unit: tuple[float, float], show) -> dict[str, Any]:
+    """Fields of the experiment for a regression; values are standardised by their `unit`, mean and spread."""
+    centre, scale = unit
+    return {
+        "forward": functools.partial(forward, values=True),
+        "compute_metrics": evaluation_report.regression(scale, centre),
+        "visualize": task_views.regression(show, scale, centre),
+        "baseline": (lambda: linear_baselines.ridge(dataset)) if config.baseline else None,
+    }
+
+
+def _of_classes(
+    config: FinetuneConfig, dataset: TextDataset, model: keras.Model, columns: Mapping[str, np.ndarray], show
+) -> dict[str, Any]:
+    """Fields of the experiment for a classifier; `columns` are those of the validation split."""
+    comparison = text_comparison.TextComparison(
+        dataset, "a pretrained encoder (--init_from=minilm for English), or the linear model"
+    )
+    alone = encoder_heads.without_ngrams(model) if config.ngrams else None
+    return {
+        "forward": functools.partial(forward, smoothing=config.label_smoothing, alone=alone),
+        "compute_metrics": comparison.compute_metrics,
+        "visualize": task_views.classifier(dataset.classes, texts=show),
+        "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),
+        "tuned": network_share.of_classifier(model),
+        "baseline": comparison.metrics if config.baseline else None,
+        "conclusion": comparison.conclusion if config.baseline else None,
+    }
+
+
+def _batches(config, dataset: TextDataset, unit: tuple[float, float], tokenizer, cache, notes) -> dict[str, Batches]:
+    """The batches of each split."""
+    (centre, scale), batches = unit, {}
     for name, part in (("train", dataset.train), ("eval", dataset.validation), ("test", dataset.test)):
         columns = _columns(config, part.texts, tokenizer, cache, notes)
         if name == "train":
             # The encoder learns alone.
             columns = _first(columns, config.context)
-        labels = ((part.labels - centre) / scale).astype(np.float32) if values else part.labels
+        has_values = config.task == "regression"
+        labels = ((part.labels - centre) / scale).astype(np.float32) if has_values else part.labels
         batches[name] = bucketed(columns | {"y": labels}, config.batch_size, config.seed if name == "train" else None)
-    info = {
-        "task": config.task,
-        "classes": list(dataset.classes),
-        "cut": config.cut,
-        "pair": bool(config.pair_column),
-        **({"centre": centre, "scale": scale} if values else {}),
-    }
-    initialization = encoder_config.initialization(config, origin, model)
-    if ngrams:
+    return batches
+
+
+def _initialization(config: FinetuneConfig, origin, model: keras.Model) -> dict[str, Any]:
+    fields = encoder_config.initialization(config, origin, model)
+    if config.ngrams:
         # Those of an earlier run belong to other texts.
-        initialization["reinitialize"] = [*initialization.get("reinitialize", ()), "ngrams"]
-    comparison = text_comparison.TextComparison(
-        dataset, "a pretrained encoder (--init_from=minilm for English), or the linear model"
-    )
-    baseline = (lambda: linear_baselines.ridge(dataset)) if values else comparison.metrics
-    show, projector_points = task_views.decoded(tokenizer.decode), None
-    if not values:
-        projector_points = feature_vectors.of_classes(
-            model, batches["eval"].columns, dataset.classes, inputs=_inputs, texts=show
-        )
-    return Experiment(
-        model=model,
-        forward=functools.partial(
-            forward,
-            values=values,
-            smoothing=config.label_smoothing,
-            alone=encoder_heads.without_ngrams(model) if ngrams else None,
-        ),
-        train=batches["train"],
-        evals={"eval": batches["eval"]},
-        tests={"test": batches["test"]},
-        compute_metrics=evaluation_report.regression(scale, centre) if values else comparison.compute_metrics,
-        visualize=task_views.regression(show, scale, centre)
-        if values
-        else task_views.classifier(dataset.classes, texts=show),
-        projector_points=projector_points,
-        head=encoder_heads.HEAD,
-        compile="islands",
-        tuned=network_share.of_classifier(model),
-        model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens) | info,
-        files={folders.TOKENIZER: tokenizer.to_json()},
-        baseline=baseline if config.baseline else None,
-        conclusion=comparison.conclusion if config.baseline and not values else None,
-        notes=notes,
-        config=config,
-        **initialization,
-    )
+        fields["reinitialize"] = [*fields.get("reinitialize", ()), "ngrams"]
+    return fields
 
 
 def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) -> Batches:
@@ -231,6 +249,11 @@ def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) 
 
 
 def _data(config: FinetuneConfig) -> TextDataset:
+    values = config.task == "regression"
+    if values and config.label_smoothing:
+        raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
+    if values and config.more_file:
+        raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
     dataset = text_classification.load(
         config.dataset,
         train_file=config.train_file,
@@ -239,7 +262,7 @@ def _data(config: FinetuneConfig) -> TextDataset:
         text_column=config.text_column,
         label_column=config.label_column,
         pair_column=config.pair_column,
-        values=config.task == "regression",
+        values=values,
         drop_unlabelled=config.drop_unlabelled,
     )
     if config.share != 1.0:

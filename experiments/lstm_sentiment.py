@@ -27,6 +27,7 @@ cores, of IMDB ten; all with `--recipe=plain --bidirectional --pooling=max --lea
 
 import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,6 +38,7 @@ from zoo import Batches, Experiment, Term, errors, files
 from zoo import workdir as folders
 from zoo.data import bucketing
 from zoo.data.datasets import extra_examples, text_classification
+from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
 from zoo.metrics import text_comparison
@@ -117,89 +119,116 @@ def _activations(outputs, tokens, penalties) -> dict[str, Term]:
 def build(config: LstmConfig) -> Experiment:
     """Loads and tokenizes the texts, and builds a network."""
     learns_words = config.objective == "language_model"
-    dataset = text_classification.load(
-        config.dataset,
-        train_file=config.train_file,
-        eval_file=config.eval_file,
-        test_file=config.test_file,
-        text_column=config.text_column,
-        label_column=config.label_column,
-        unlabelled=learns_words,
-        drop_unlabelled=config.drop_unlabelled,
-    )
-    if config.more_file:
-        if learns_words:
-            raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
-        columns = {"text_column": config.text_column, "label_column": config.label_column}
-        dataset = extra_examples.texts(dataset, config.more_file, **columns, drop_unlabelled=config.drop_unlabelled)
+    dataset = _data(config, learns_words)
     notes, cache = list(dataset.notes), encoding.cache_folder()
     config = config.with_recipe()
     words = _tokenizer(config, dataset.unlabelled or dataset.train.texts, cache, notes)
-    ids = functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
     ngrams = _ngrams(config, dataset, words, rows, cache, notes) if config.ngrams else None
     network = _network(config, rows, len(dataset.classes), implementation, ngrams)
-    if learns_words:
-        texts = {
-            "train": dataset.unlabelled,
-            "eval": dataset.validation.texts,
-            "test": dataset.test.texts[::_TEST_EVERY],
-        }
-        columns = {name: encoding.windows(ids(some), config.max_length) for name, some in texts.items()}
-    else:
-        splits = {"train": dataset.train, "eval": dataset.validation, "test": dataset.test}
-        length = config.ngram_tokens if ngrams else config.max_length
-        columns = {
-            name: {**encoding.padded(ids(part.texts), length, config.cut), "y": part.labels}
-            for name, part in splits.items()
-        }
-        if ngrams:
-            train = encoding.padded(ids(dataset.train.texts), config.max_length, config.cut)
-            columns["train"] = {**train, "y": dataset.train.labels}
-    batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
-    penalties = config.activation_penalty, config.slowness_penalty
-    task = functools.partial(forward, network=network, penalties=penalties, has_ngrams=ngrams is not None)
-    info = {"input": "text", "max_length": config.max_length, "cut": config.cut}
-    info |= {"max_length": config.ngram_tokens} if ngrams else {}
-    if learns_words:
-        sampler = _sampler(config, columns["train"]["tokens"], rows)
-        both = config.bidirectional
-        task = functools.partial(next_token, network=network, penalties=penalties, sampler=sampler, both=both)
-        info |= {"task": "language_model", "bidirectional": both}
-    else:
-        info |= {"task": "classification", "classes": list(dataset.classes)}
-    comparison = text_comparison.TextComparison(
-        dataset, "--recipe=wide, a pretrained encoder (experiments.bert_finetune --init_from), or the linear model"
+    columns = (_windows if learns_words else _labelled)(
+        config, dataset, functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     )
-    show, projector_points = task_views.decoded(words.decode), None
-    if not learns_words:
-        columns = batches["eval"].columns
-        projector_points = feature_vectors.of_classes(
-            network.model, columns, dataset.classes, inputs=lambda batch: batch["tokens"], texts=show
-        )
+    batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
+    if learns_words:
+        task = _of_words(config, network, words, batches["train"].columns["tokens"], rows)
+    else:
+        task = _of_classes(config, network, words, batches["eval"].columns, dataset)
     return Experiment(
         model=network.model,
-        forward=task,
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        objective=("loss", "activation") if any(penalties) else ("loss",),
-        compute_metrics=_perplexity if learns_words else comparison.compute_metrics,
-        visualize=task_views.language(show) if learns_words else task_views.classifier(dataset.classes, texts=show),
-        projector_points=projector_points,
+        objective=("loss", "activation") if any(_penalties(config)) else ("loss",),
         head=lstm.HEAD,
-        # Those of an earlier run belong to other texts.
-        reinitialize=("ngrams",) if ngrams else (),
-        tuned=network_share.of_classifier(network.model),
         compile=compile,
-        model_info=info,
         files={folders.TOKENIZER: words.to_json()},
-        baseline=comparison.metrics if config.baseline and not learns_words else None,
-        conclusion=comparison.conclusion if config.baseline and not learns_words else None,
         notes=notes,
         config=config,
+        **task,
     )
+
+
+def _data(config: LstmConfig, learns_words: bool) -> TextDataset:
+    columns = {"text_column": config.text_column, "label_column": config.label_column}
+    files_of = {name: getattr(config, name) for name in ("train_file", "eval_file", "test_file")}
+    kept = {"drop_unlabelled": config.drop_unlabelled}
+    dataset = text_classification.load(config.dataset, **files_of, **columns, unlabelled=learns_words, **kept)
+    if not config.more_file:
+        return dataset
+    if learns_words:
+        raise BadInput("--more_file with --objective=language_model: it is for classes; leave it out")
+    return extra_examples.texts(dataset, config.more_file, **columns, **kept)
+
+
+def _windows(config: LstmConfig, dataset: TextDataset, ids) -> dict[str, dict[str, np.ndarray]]:
+    """Columns of each split for a language model."""
+    texts = {"train": dataset.unlabelled, "eval": dataset.validation.texts, "test": dataset.test.texts[::_TEST_EVERY]}
+    return {name: encoding.windows(ids(some), config.max_length) for name, some in texts.items()}
+
+
+def _labelled(config: LstmConfig, dataset: TextDataset, ids) -> dict[str, dict[str, np.ndarray]]:
+    """Columns of each split for a classifier; it is trained without n-grams, on the tokens that the LSTM reads."""
+    length = config.ngram_tokens if config.ngrams else config.max_length
+    splits = {
+        "train": (dataset.train, config.max_length),
+        "eval": (dataset.validation, length),
+        "test": (dataset.test, length),
+    }
+    return {
+        name: {**encoding.padded(ids(part.texts), length, config.cut), "y": part.labels}
+        for name, (part, length) in splits.items()
+    }
+
+
+def _of_words(config: LstmConfig, network: lstm.Network, words, tokens: np.ndarray, rows: int) -> dict[str, Any]:
+    """Fields of the experiment for a language model; `tokens` are those of the training split."""
+    sampler, both = _sampler(config, tokens, rows), config.bidirectional
+    info = {"input": "text", "max_length": config.max_length, "cut": config.cut}
+    return {
+        "forward": functools.partial(
+            next_token, network=network, penalties=_penalties(config), sampler=sampler, both=both
+        ),
+        "compute_metrics": _perplexity,
+        "visualize": task_views.language(task_views.decoded(words.decode)),
+        "model_info": info | {"task": "language_model", "bidirectional": both},
+    }
+
+
+def _of_classes(config: LstmConfig, network: lstm.Network, words, columns, dataset: TextDataset) -> dict[str, Any]:
+    """Fields of the experiment for a classifier; `columns` are those of the validation split."""
+    comparison = text_comparison.TextComparison(
+        dataset, "--recipe=wide, a pretrained encoder (experiments.bert_finetune --init_from), or the linear model"
+    )
+    show, classes = task_views.decoded(words.decode), dataset.classes
+    length = config.ngram_tokens if config.ngrams else config.max_length
+    return {
+        "forward": functools.partial(
+            forward, network=network, penalties=_penalties(config), has_ngrams=bool(config.ngrams)
+        ),
+        "compute_metrics": comparison.compute_metrics,
+        "visualize": task_views.classifier(classes, texts=show),
+        "projector_points": feature_vectors.of_classes(
+            network.model, columns, classes, inputs=lambda batch: batch["tokens"], texts=show
+        ),
+        # Those of an earlier run belong to other texts.
+        "reinitialize": ("ngrams",) if config.ngrams else (),
+        "tuned": network_share.of_classifier(network.model),
+        "model_info": {
+            "input": "text",
+            "max_length": length,
+            "cut": config.cut,
+            "task": "classification",
+            "classes": list(classes),
+        },
+        "baseline": comparison.metrics if config.baseline else None,
+        "conclusion": comparison.conclusion if config.baseline else None,
+    }
+
+
+def _penalties(config: LstmConfig) -> tuple[float, float]:
+    return config.activation_penalty, config.slowness_penalty
 
 
 def _tokenizer(config: LstmConfig, texts, cache, notes: list[str]) -> tokenizer.Tokenizer:
