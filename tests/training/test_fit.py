@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -57,6 +58,30 @@ def test_the_losses_of_outputs_are_means_over_the_examples():
     expected = model.evaluate(*rows.values(), batch_size=24, verbose=0, return_dict=True)
     for name in ("loss", "size_loss", "kind_loss", "kind_accuracy", "size_mse", "size_rmse"):
         np.testing.assert_allclose(history[name], [expected[name]], rtol=1e-5, err_msg=name)
+
+
+def test_metrics_of_the_whole_set():
+    """A function that returns one number for all examples, and a metric of several numbers."""
+
+    def spread(y_true, y_pred):
+        return keras.ops.std(y_pred)
+
+    def compiled():
+        model, arguments = keras_models.make("mean_with_sample_weight")
+        f1 = keras.metrics.F1Score(name="f1")
+        model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy", metrics=[spread, f1])
+        return model, {"x": arguments["x"], "y": arguments["y"]}
+
+    model, data = compiled()
+    validation = tuple(data.values())
+    history = zoo.fit(model, **data, validation_data=validation, epochs=2, compile="none", verbose=0, batch_size=8)
+    # One batch: of a function Keras shows the mean over the batches.
+    expected = model.evaluate(*validation, batch_size=29, verbose=0, return_dict=True)
+    assert list(history.history)[:5] == ["f1_0", "f1_1", "f1_2", "loss", "spread"]
+    for prefix in ("", "val_"):
+        found = [history.history[f"{prefix}f1_{number}"][-1] for number in range(3)]
+        np.testing.assert_allclose(found, expected["f1"], rtol=1e-5)
+        np.testing.assert_allclose(history.history[f"{prefix}spread"][-1], expected["spread"], rtol=1e-5)
 
 
 def test_the_page_names_tests_that_exist():

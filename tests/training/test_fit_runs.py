@@ -13,7 +13,7 @@ import pytest
 
 import zoo
 from benchmarks import keras_fit
-from tests.helpers import keras_models
+from tests.helpers import keras_models, small
 from zoo.errors import BadInput, Stopped
 from zoo.tensorboard import event_files
 
@@ -103,7 +103,7 @@ TWO_DEVICES = """
 import numpy as np, zoo
 from zoo.engine import devices
 devices.strategy("auto", 2)
-from tests.helpers import keras_models
+from tests.helpers import keras_models, small
 for name in ("two_outputs", "unbuilt"):
     one, arguments = keras_models.make(name)
     expected = one.fit(epochs=2, **arguments)
@@ -166,3 +166,18 @@ def test_from_keras_in_an_experiment(tmp_path):
     assert "train/loss" in calls[0][1] and "eval/auc" in calls[2][1]
     tags = {v.tag for event in event_files.read(tmp_path / "run" / "eval") for v in event.summary.value}
     assert {"mine", "picture", "auc"} <= tags
+
+
+def test_a_hook_ends_the_run(tmp_path):
+    """The same command again finds it ended."""
+
+    def on_log(step, metrics, writer):
+        return step == 4 and "eval/loss" in metrics
+
+    def build(config):
+        return small.build(config)._replace(on_log=on_log)
+
+    config = small.SmallConfig(epochs=0, steps=9, log_every=2, eval_every=2, checkpoint_every=3, compile="none")
+    result = zoo.run(build, config, tmp_path / "run")
+    assert result["step"] == 4 and "test/loss" in result
+    assert zoo.run(build, config, tmp_path / "run") == result
