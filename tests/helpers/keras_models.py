@@ -152,14 +152,16 @@ class Two(keras.Model):
 
 
 def unbuilt():
-    """Inputs by name; weight decay of all weights, as Keras has it; a function as loss."""
+    """Inputs by name; weight decay of all weights, as Keras has it; a function as loss; weights in validation only."""
 
     def loss(y_true, y_pred):
         return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
 
     model = Two()
-    model.compile(keras.optimizers.AdamW(0.05, weight_decay=0.3), loss)
-    return model, {"x": {"a": draw(EXAMPLES, WIDTH), "b": draw(EXAMPLES, 1, seed=3)}, "y": draw(EXAMPLES, 1, seed=1)}
+    model.compile(keras.optimizers.AdamW(0.05, weight_decay=0.3), loss, weighted_metrics=["mae"])
+    x = {"a": draw(EXAMPLES, WIDTH), "b": draw(EXAMPLES, 1, seed=3)}
+    validation = {"a": draw(7, WIDTH, seed=8), "b": draw(7, 1, seed=9)}, draw(7, 1, seed=5), np.arange(7.0)
+    return model, {"x": x, "y": draw(EXAMPLES, 1, seed=1), "validation_data": validation}
 
 
 class Scaled(layers.Layer):

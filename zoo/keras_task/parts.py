@@ -47,6 +47,7 @@ def experiment_parts(
     optimizer: keras.optimizers.Optimizer | None = None,
     validation_batch_size: int = 0,
     keras_task: task.KerasTask | None = None,
+    is_checked: bool = False,
 ) -> tuple[dict[str, Any], task.KerasTask]:
     """The attributes of an `Experiment`, and the task.
 
@@ -59,8 +60,11 @@ def experiment_parts(
         optimizer: a copy of the model's optimizer; None to make one.
         validation_batch_size: examples per batch of an evaluation; 0 for the config's.
         keras_task: the model's task; None to make it.
+        is_checked: whether the task was tried on the validation examples.
     """
-    keras_task = keras_task or task.make(model, train, config.l2)
+    keras_task = keras_task or task.make(model, train, validation, config.l2)
+    if validation is not None and not is_checked:
+        task.check(keras_task, model, validation, "validation_data")
     size = validation_batch_size or config.batch_size
     named = {} if validation is None else {"eval": validation}
     parts = {

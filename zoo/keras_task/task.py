@@ -1,6 +1,7 @@
 """The task of a compiled Keras model as the engine's `forward` and `compute_metrics`."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,10 @@ from zoo.terms import Output, Term
 _ROWS = 2
 _OBJECTIVE = "objective/"
 _OUTPUT = "y_pred/"
+# Colours, nodes of the graph, operations, and Keras' line above the cause.
+_AROUND = re.compile(
+    r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Exception encountered when calling \S+|Arguments received by.*", re.S
+)
 
 
 class KerasTask(NamedTuple):
@@ -68,12 +73,13 @@ class KerasTask(NamedTuple):
         return found | metrics.evaluated(self.others, by_number, data)
 
 
-def make(model: keras.Model, examples: Examples, l2: float = 0.0) -> KerasTask:
+def make(model: keras.Model, examples: Examples, validation: Examples | None = None, l2: float = 0.0) -> KerasTask:
     """The task of a compiled model; builds the model if it has no weights yet.
 
     Args:
         model: a compiled model.
         examples: examples that it trains on.
+        validation: examples of its evaluations, or None; only they may have weights.
         l2: `--l2`, a penalty besides those of the layers.
 
     Raises:
@@ -83,6 +89,8 @@ def make(model: keras.Model, examples: Examples, l2: float = 0.0) -> KerasTask:
     if examples.y is None:
         raise BadInput("y is missing, and the losses of a compiled model compare it with the outputs: expected targets")
     layout, batch, takes_training = columns.layout(examples), _first_rows(examples), _takes_training(model)
+    if layout.sample_weight is None and validation is not None:
+        layout = layout._replace(sample_weight=columns.layout(validation).sample_weight)
     y_pred = build(model, examples)
     model_check.check(model)
     structures = _structures(layout, batch, y_pred)
@@ -95,6 +103,37 @@ def make(model: keras.Model, examples: Examples, l2: float = 0.0) -> KerasTask:
     objective = ("loss",) if plain else tuple(f"{_OBJECTIVE}{part.name}" for part in parts)
     penalty = regularization.penalty(model, l2)
     return KerasTask(layout, tuple(parts), tuple(means), tuple(others), objective, takes_training, penalty)
+
+
+def check(keras_task: KerasTask, model: keras.Model, examples: Examples, name: str) -> None:
+    """Tries the task on the first of other examples than those that it was made for.
+
+    Args:
+        keras_task: the task.
+        model: its model.
+        examples: validation examples.
+        name: name of the argument, for errors.
+
+    Raises:
+        BadInput: they have other parts or shapes than the model and its losses take.
+    """
+    expected, found = keras_task.layout, columns.layout(examples)
+    for part, (own, other) in {"x": (expected.x, found.x), "y": (expected.y, found.y)}.items():
+        if own != other:
+            raise BadInput(f"{name} has {part} {other or 'of no kind'}: expected {own}, as in the training data")
+    if found.sample_weight not in (None, expected.sample_weight):
+        raise BadInput(
+            f"{name} has sample_weight {found.sample_weight}: expected {expected.sample_weight}, as in training"
+        )
+    batch = _first_rows(examples)
+    try:
+        outputs = keras.tree.flatten(build(model, examples))
+        for part in keras_task.losses:
+            _tried(part, losses.term, batch, outputs)
+        for part in keras_task.means:
+            _tried(part, metrics.term, batch, outputs)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
 
 
 def build(model: keras.Model, examples: Examples) -> Any:
@@ -145,7 +184,9 @@ def _call(model: keras.Model, x: Any, training: bool, takes_training: bool) -> A
 
 def _structures(layout: columns.Layout, batch: Mapping[str, Any], y_pred: Any) -> Structures:
     def boxed(name: str | None) -> Box | None:
-        return None if name is None else Box(Leaf(tuple(batch[name].shape), name))
+        # Weights that the evaluations alone have.
+        shape = tuple(batch[name].shape) if name in batch else (_ROWS,)
+        return None if name is None else Box(Leaf(shape, name))
 
     numbers = iter(range(len(keras.tree.flatten(y_pred))))
     outputs = keras.tree.map_structure(lambda each: Box(Leaf(tuple(each.shape), next(numbers))), y_pred)
@@ -172,7 +213,8 @@ def _tried(part: LossPart | MetricPart, function, batch: Mapping[str, Any], outp
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The message of Keras' or TensorFlow's error without what they put around it."""
+    return " ".join(_AROUND.sub(" ", str(error)).split())[:200] or type(error).__name__
 
 
 def _float(values: np.ndarray) -> np.ndarray:

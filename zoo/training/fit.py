@@ -119,8 +119,10 @@ def fit(
     )
     data = _cut(x, train, validation, batch_size, steps_per_epoch, validation_batch_size)
     epoch_range = _epochs(epochs, initial_epoch, validation_freq)
-    keras_task = task.make(model, train, flags.get("l2", 0.0))
+    keras_task = task.make(model, train, validation, flags.get("l2", 0.0))
     has_validation = validation is not None
+    if has_validation:
+        task.check(keras_task, model, validation, "validation_data")
     steering = fit_callbacks.sort(model, callbacks, keras_task, has_validation=has_validation, epochs=epoch_range)
     wanted = _Wanted(model, data, keras_task, steering, epoch_range, validation_freq, shuffle, verbose)
     config = _config(wanted, workdir is not None, flags)
@@ -201,7 +203,7 @@ def _cut(
     if batch_size is not None and sources.is_dataset(x):
         raise BadInput(f"batch_size is {batch_size}, and x is a dataset: expected its own batches, or arrays")
     size = batch_size or train.batch_size or _BATCH_SIZE
-    if not isinstance(size, int) or size < 1:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise BadInput(f"batch_size is {size!r}: expected a whole number of 1 or more")
     own = validation.batch_size if validation is not None else None
     return fit_model.Data(

@@ -78,6 +78,7 @@ class Training:
             validation_batch_size=data.validation_batch_size,
             # A penalty belongs to the variables of one model.
             keras_task=keras_task if trained is self._model else None,
+            is_checked=True,
         )
         return made
 
