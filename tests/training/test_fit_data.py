@@ -84,6 +84,13 @@ def test_files_stay_on_the_disk(tmp_path):
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert isinstance(sources.read(mapped, Y).x, np.memmap)
+    runs = []
+    for x in (X, mapped):
+        model, arguments = keras_models.make("classifier")
+        zoo.fit(model, epochs=2, compile="none", **{**arguments, "x": x})
+        runs.append(model.get_weights())
+    for one, two in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_class_weights():

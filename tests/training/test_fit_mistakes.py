@@ -144,6 +144,17 @@ def test_one_line(name, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_scope_of_a_strategy():
+    strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
+    outside = model()
+    with strategy.scope():
+        inside = model()
+        with pytest.raises(BadInput, match="fit makes the strategy itself"):
+            zoo.fit(outside, X, Y, verbose=0)
+    with pytest.raises(BadInput, match="make the model and call fit outside of a strategy's scope"):
+        zoo.fit(inside, X, Y, verbose=0)
+
+
 def test_mask_of_another_rank():
     body = [keras.layers.Embedding(11, 4, mask_zero=True), keras.layers.Dense(1)]
     network = keras.Sequential([keras.Input((6,), dtype="int32"), *body])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from zoo import files
 from zoo import workdir as folders
@@ -106,6 +107,7 @@ def fit(
         ZooError: as `zoo.run`.
     """
     compiled.check(model)
+    _check_scope(model)
     _check_flags(flags)
     train, validation = parts.examples(
         x,
@@ -236,6 +238,14 @@ def _config(wanted: _Wanted, is_kept: bool, flags: Mapping[str, Any]) -> FitConf
     if data.steps % config.log_every:
         raise BadInput(f"log_every is {config.log_every}: expected a divisor of the {data.steps} steps of an epoch")
     return config
+
+
+def _check_scope(model: keras.Model) -> None:
+    if tf.distribute.has_strategy() or model.distribute_strategy is not tf.distribute.get_strategy():
+        raise BadInput(
+            "fit makes the strategy itself: make the model and call fit outside of a strategy's scope; all GPUs are "
+            "used by default, cpu_devices=2 tries several devices without one"
+        )
 
 
 def _check_flags(flags: Mapping[str, Any]) -> None:
