@@ -53,7 +53,7 @@ def term(part: LossPart, y_true: Any, y_pred: Any, sample_weight: tf.Tensor | No
     if not values.shape.rank:
         raise BadInput(
             f"the loss {part.name!r} returns one number for all examples: expected one for each, [batch, ...]; leave "
-            "the mean over the first dimension to the engine"
+            "the mean over the first dimension to the engine (give Dice and Tversky an axis)"
         )
     weights: tf.Tensor | float = 1.0 if mask is None else tf.cast(mask, values.dtype)
     if sample_weight is None:
