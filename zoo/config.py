@@ -141,6 +141,21 @@ class Config:
         choices=("auto", "loop", "cores", "step", "islands", "none"),
         may_change=True,
     )
+    exact: bool | None = setting(
+        None,
+        "The same run bit for bit on 1, 2 and 4 devices: each of the --slices of a batch is one program, and their "
+        "sums are added in a fixed order. Unset: with several devices, where it costs little.",
+        may_change=True,
+    )
+    slices: int = setting(
+        0,
+        "Slices of a batch with --exact, a power of two: as many as the most devices that shall repeat the run. 0: 4, "
+        "or more where devices times --accumulate are more.",
+        minimum=0,
+        maximum=4096,
+        may_change=True,
+        before=0,
+    )
     steps_per_loop: int = setting(
         1000, "Most steps per compiled call; a call that would last long has fewer.", minimum=1, may_change=True
     )

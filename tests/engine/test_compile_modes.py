@@ -72,6 +72,50 @@ def test_operations_that_xla_lacks(name, replicas, slower):
     assert furthest(states["auto"], states["none"]) < 1e-6
 
 
+def images(layers, *shape):
+    """A model of some layers on images or sequences."""
+
+    def make(config):
+        model = keras.Sequential([keras.Input(shape), *layers(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
+        draw = np.random.default_rng(0)
+        columns = {"x": draw.random((16, *shape), np.float32), "y": draw.integers(0, CLASSES, 16).astype(np.int32)}
+
+        def forward(model, batch, training):
+            return {"loss": Term(cross_entropy(model(batch["x"], training=training), batch))}
+
+        return Experiment(model, forward, Batches(columns, 8, seed=0))
+
+    return make
+
+
+SLOW = {
+    "Conv2D": lambda: [keras.layers.Conv2D(2, 3)],
+    "DepthwiseConv2dNative": lambda: [keras.layers.DepthwiseConv2D(3)],
+    "MaxPool": lambda: [keras.layers.MaxPooling2D()],
+}
+
+
+@pytest.mark.parametrize("operation", SLOW)
+def test_operations_at_which_xla_is_slow(operation):
+    """TensorFlow's kernels compute the same."""
+    states = {}
+    for compile in ("auto", "loop"):
+        engine, experiment = engine_for(CONFIG.replace(compile=compile), images(SLOW[operation], 6, 6, 1))
+        engine.train(experiment.train, 0, 2)
+        engine.evaluate(experiment.train)
+        assert engine.compile == ("islands" if compile == "auto" else "loop")
+        states[compile] = engine.state()
+        assert len(engine.notes) == (2 if compile == "auto" else 0), engine.notes
+        assert all(f"XLA is slow at {operation} on a CPU: " in note for note in engine.notes)
+    assert furthest(states["auto"], states["loop"]) < 1e-6
+
+
+def test_convolutions_of_sequences_are_fast():
+    engine, experiment = engine_for(CONFIG, images(lambda: [keras.layers.Conv1D(2, 3)], 6, 1))
+    engine.train(experiment.train, 0, 2)
+    assert engine.compile == "loop" and not engine.notes
+
+
 class Vocabulary(keras.layers.Layer):
     """Looks integers up in a table of TensorFlow's."""
 

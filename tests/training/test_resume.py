@@ -91,6 +91,36 @@ def test_another_number_of_replicas_resumes(whole, tmp_path):
     assert furthest(final_state(whole[0]).state, final_state(folder).state) < 3e-6
 
 
+def test_exact_run_resumes_bitwise_on_any_devices(tmp_path):
+    """Begun on 4 replicas, resumed on 2 and on 1."""
+    config = CONFIG.replace(exact=True)
+    one = zoo.run(build, config, tmp_path / "one")
+    folder = tmp_path / "four"
+    zoo.run(build, config.replace(cpu_devices=4), folder)
+    for step, devices in ((2, 2), (5, 1)):
+        before, folder = folder, tmp_path / str(devices)
+        folder.mkdir()
+        folder = as_if_killed(before, folder, step)
+        result = zoo.run(build, config.replace(cpu_devices=devices), folder)
+        assert untimed(result) == untimed(one)
+        expected, found = final_state(tmp_path / "one"), final_state(folder)
+        assert all(np.array_equal(expected.state[name], found.state[name]) for name in expected.state)
+        assert points(folder) == points(tmp_path / "one")
+
+
+def test_run_on_several_devices_stays_exact_on_one(tmp_path, capsys):
+    """Its slices are recorded, so the same command on one device, and its flags.txt, end in the same bits."""
+    folder = tmp_path / "two"
+    two = zoo.run(build, CONFIG.replace(cpu_devices=2), folder)
+    assert {f"--exact={True}", "--slices=2"} <= set((folder / "flags.txt").read_text().splitlines())
+    assert untimed(zoo.run(build, CONFIG, as_if_killed(folder, tmp_path, 3))) == untimed(two)
+    (tmp_path / "three").mkdir()
+    capsys.readouterr()
+    zoo.run(build, CONFIG.replace(cpu_devices=3), as_if_killed(folder, tmp_path / "three", 3))
+    said = capsys.readouterr().err
+    assert "the run was exact in 2 slices, which 3 devices with --accumulate=1 cannot share: it goes on" in said
+
+
 def test_more_steps_go_on(whole, tmp_path):
     folder = as_if_killed(whole[0], tmp_path, 7)
     longer = zoo.run(build, CONFIG.replace(steps=9, export="last"), folder)

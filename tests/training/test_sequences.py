@@ -48,7 +48,7 @@ def test_the_same_run(replicas, accumulate, compile, plain, monkeypatch):
     monkeypatch.setattr(devices, "useful_cores", lambda rows: 2)
     config = EVERYTHING.replace(accumulate=accumulate, compile=compile)
     engine, experiment, _ = trained(config, replicas)
-    assert engine.slices == (2 if compile == "cores" else 1)
+    assert engine.cut.side_by_side == (2 if compile == "cores" else 1)
     assert furthest(engine.state(), plain[0]) < TOLERANCE
     means, outputs = engine.evaluate_with_outputs(experiment.evals["eval"])
     assert means == pytest.approx(plain[1][0], abs=1e-5)

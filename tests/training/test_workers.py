@@ -114,6 +114,10 @@ def test_two_workers_are_one_replica(two, tmp_path):
     # The chief alone writes.
     assert all(len(list((two / run).glob("events*"))) == 1 for run in (".", "train", "eval", "test"))
     assert furthest(state(tmp_path).state, state(two).state) < 3e-6
+    # In the same slices they are one replica bit for bit.
+    zoo.run(small.build, worker_run.CONFIG.replace(slices=2), tmp_path / "exact")
+    one, both = state(tmp_path / "exact").state, state(two).state
+    assert not [name for name in one if not np.array_equal(one[name], both[name])]
     for name, values in points(tmp_path).items():
         found = points(two)[name]
         assert [step for step, _ in found] == [step for step, _ in values]

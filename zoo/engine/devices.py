@@ -68,6 +68,11 @@ def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
+def are_cpus(strategy: tf.distribute.Strategy) -> bool:
+    """Whether all devices of a strategy are CPUs."""
+    return all(":CPU:" in device for device in strategy.extended.worker_devices)
+
+
 def workers(strategy: tf.distribute.Strategy) -> Workers:
     """The workers of a strategy from `strategy`."""
     is_multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -8,13 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, keras_layers, model_check
+from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, keras_layers, model_check, slicing
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
-from zoo.errors import BadInput
 
 _OUTPUT = "output/"
 
@@ -42,6 +41,9 @@ class Engine:
         is_default: whether nobody asked for that mode, so that the engine may take a slower one where XLA lacks an
             operation.
         cores: slices of a micro-batch for `cores`; 0 for all cores that this process may use.
+        exact: whether the run is the same bit for bit on any number of replicas, see `slicing`; None: where that costs
+            little.
+        slices: slices of the global batch of an exact run; 0: see `slicing.cut`.
         steps_per_loop: most steps of one call; any value gives the same run.
     """
 
@@ -62,18 +64,21 @@ class Engine:
         compile: str = "auto",
         is_default: bool = True,
         cores: int = 0,
+        exact: bool | None = None,
+        slices: int = 0,
         steps_per_loop: int = 100,
     ):
         self.strategy = strategy
         self.model = model
         self.groups = groups
         self.replicas = strategy.num_replicas_in_sync
-        self.accumulate = accumulate
         self.steps_per_loop = steps_per_loop
-        self.compile = compile_modes.chosen(compile, self.replicas)
-        self._may_fall_back = is_default
-        self.slices = (cores or devices.cores()) if self.compile == "cores" else 1
-        self.parts = self.replicas * accumulate * self.slices
+        # Lines for the user: what the checks of `forward` and the compilation found.
+        self.notes: list[str] = []
+        mode = compile_modes.chosen(compile, self.replicas, exact or bool(slices))
+        self._modes = compile_modes.Modes(mode, self.replicas, is_default, self.notes)
+        side_by_side = (cores or devices.cores()) if mode == "cores" else 1
+        self.cut = slicing.cut(self.replicas, accumulate, side_by_side, exact, slices)
         keras_layers.install()
         model_check.check(model)
         averages = copies(strategy, model) if average_decay else []
@@ -87,23 +92,25 @@ class Engine:
             averages=averages,
             average_decay=average_decay,
             seed=seed,
-            split=self.parts > 1,
+            split=self.cut.slices > 1,
             has_dead_rows=False,
             batch_rows=0,
             group=batch_norm_group,
             is_by_row={},
             moving_statistics=[],
         )
-        # Lines for the user: what the checks of `forward` and the compilation found.
-        self.notes: list[str] = []
         self._checked: set[bool] = set()
-        self._modes = {True: self.compile, False: self.compile}
         self._has_trained = False
         self._feeds: dict[int, feed.Feed] = {}
         self._non_finite: dict[int, bool] = {}
         self._loops: dict[tuple, Callable] = {}
         # By `training`: the shapes of the rows at each trace of a forward pass, and so of each compiled program.
         self.traced: dict[bool, list[dict[str, tuple[int, ...]]]] = {True: [], False: []}
+
+    @property
+    def compile(self) -> str:
+        """What XLA compiles in training: the mode asked for, or the one that was taken instead."""
+        return self._modes.of[True]
 
     def train(self, batches: Batches, first_step: int, steps: int) -> dict[str, np.ndarray]:
         """Trains for `steps` steps from `first_step` on, in compiled calls of at most `steps_per_loop` steps.
@@ -191,9 +198,11 @@ class Engine:
             result = forward_check.check(subject, batches, training)
         self.notes += result.notes
         self.task.is_by_row[training] = result.is_by_row
+        if result.slow_operation and devices.are_cpus(self.strategy):
+            self._modes.take_faster(result.slow_operation, training)
         # XLA does not refuse texts: it ends the process.
         texts = [name for name, column in batches.columns.items() if column.dtype.kind in "OSU"]
-        while texts and self._slow_down(f"texts (column {texts[0]!r})", "No registered", training):
+        while texts and self._modes.take_slower(f"texts (column {texts[0]!r})", "No registered", training):
             pass
 
     def _call(self, batches: Batches, training: bool, *chunk):
@@ -202,7 +211,7 @@ class Engine:
             # Now another mode would go on from weights that may have changed.
             return self._compiled(batches, training)(*chunk)
         # A failed step of several replicas may have been applied in part.
-        before = self.state() if training and self.replicas > 1 and self._modes[True] != "none" else {}
+        before = self.state() if training and self.replicas > 1 and self._modes.of[True] != "none" else {}
         while True:
             try:
                 scalars = self._compiled(batches, training)(*chunk)
@@ -210,41 +219,22 @@ class Engine:
                 return scalars
             except tf.errors.OpError as error:
                 refusal = str(error) if compile_modes.may_be_xlas(error) else ""
-                if not refusal or not self._slow_down(compile_modes.reason(error), refusal, training):
+                if not refusal or not self._modes.take_slower(compile_modes.reason(error), refusal, training):
                     raise
             if before:
                 self.load(before)
 
-    def _slow_down(self, reason: str, refusal: str, training: bool) -> bool:
-        """Takes the next slower mode, and says so; returns whether there is one.
-
-        Raises:
-            BadInput: the mode was asked for.
-        """
-        mode = self._modes[training]
-        slower = compile_modes.slower(mode, self.replicas, refusal)
-        if slower is None:
-            return False
-        if not self._may_fall_back:
-            raise BadInput(f"--compile={mode}: XLA cannot compile {reason}; use --compile={slower}, or auto")
-        self._modes[training] = slower
-        self._loops = {key: loop for key, loop in self._loops.items() if key[0] != training}
-        if training:
-            self.compile = slower
-        what = "training" if training else "evaluation"
-        self.notes = [note for note in self.notes if f": {what} runs with --compile=" not in note]
-        self.notes.append(f"XLA cannot compile {reason}: {what} runs with --compile={slower}, which is slower")
-        return True
-
     def _feed(self, batches: Batches) -> feed.Feed:
         if id(batches) not in self._feeds:
-            self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, self.parts)
+            self._feeds[id(batches)] = feed.Feed(batches, self.steps_per_loop, self.cut.slices)
         return self._feeds[id(batches)]
 
     def _compiled(self, batches: Batches, training: bool) -> Callable:
         # All that a trace depends on besides the loop's arguments: batches with the same key share it.
+        mode = self._modes.of[training]
         key = (
             training,
+            mode,
             batches.batch_size,
             tuple(batches.widths),
             tuple(batches.sequences),
@@ -252,19 +242,19 @@ class Engine:
         )
         if key not in self._loops:
             loop = functools.partial(self._loop, batches, training)
-            self._loops[key] = tf.function(loop, jit_compile=self._modes[training] == "loop", autograph=False)
+            self._loops[key] = tf.function(loop, jit_compile=mode == "loop", autograph=False)
         return self._loops[key]
 
     def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
         """All steps of one call, in the graph: scalars and, in an evaluation, outputs by name, one entry per step."""
-        programs, names = self._parts(self._modes[training], batches, training and self.has_dead_rows(batches)), []
+        programs, names = self._parts(self._modes.of[training], batches, training and self.has_dead_rows(batches)), []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
         specs = {} if training else self._outputs(batches, columns, rows)
         kept = {name: tf.TensorArray(spec.dtype, length, element_shape=spec.shape) for name, spec in specs.items()}
 
         def replica(row, width, step, measure):
-            share = ReplicaBatch(functools.partial(self._read, columns, row), self.accumulate, self.slices)
+            share = ReplicaBatch(functools.partial(self._read, columns, row), self.cut)
             parts = StepFunctions(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
             if training:
                 (sums, scalars), outputs = step_functions.train(self.task, parts, share, step, measure), {}
@@ -291,7 +281,7 @@ class Engine:
 
     def _outputs(self, batches: Batches, columns, rows: int) -> dict[str, tf.TensorSpec]:
         """Shapes and types of the task's outputs for a whole batch, by a trace that is not run."""
-        index = tf.zeros([rows // self.parts], tf.int32)
+        index = tf.zeros([rows // self.cut.slices], tf.int32)
 
         def probe():
             batch = _gathered(columns, index)
@@ -316,10 +306,15 @@ class Engine:
             return step_functions.examine(task, rows, *rest)
 
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-        # With several replicas the update cannot be compiled: it touches variables of other devices.
-        if mode in ("step", "cores", "islands") and self.replicas == 1:
+        # With several replicas the update cannot be compiled: it touches variables of other devices. Nor where it must
+        # be the same as there.
+        if mode in ("step", "cores", "islands") and self.replicas == 1 and not self.cut.is_exact:
             update = compiled(update)
         if mode not in ("step", "cores"):
+            if self.cut.is_exact:
+                # Not put in line, as TensorFlow would rewrite the operations together with those around them.
+                apart = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
+                gradients, weights, examine = apart(gradients), apart(weights), apart(examine)
             return StepFunctions(gradients, weights, examine, update)
         return StepFunctions(compiled(gradients), compiled(weights), compiled(examine), update)
 
@@ -336,8 +331,8 @@ class Engine:
     def _read(self, columns, row, number) -> MicroBatch:
         """Gathers this replica's rows of slice `number`; index -1 is padding: the batch's first row, with weight 0."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        size = row.shape[0] // self.parts
-        first = (replica * self.accumulate * self.slices + number) * size
+        size = row.shape[0] // self.cut.slices
+        first = (replica * self.cut.micro_batches * self.cut.side_by_side + number) * size
         index = tf.ensure_shape(tf.slice(row, [first], [size]), [size])
         # With several replicas the columns stay on the host: a device would copy them whole in every step.
         with tf.device("/CPU:0" if self.replicas > 1 else None):

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from zoo import randomness, terms
 from zoo.data.batches import Batches
-from zoo.engine import forward_call
+from zoo.engine import compile_modes, forward_call
 from zoo.engine.private_apis import inner_graphs
 from zoo.errors import BadInput
 from zoo.models import xla_islands
@@ -61,10 +61,12 @@ class Result(NamedTuple):
     Attributes:
         notes: lines on what only a run on one device in one piece may do, as this one.
         is_by_row: for each of Keras' random draws, whether its first dimension is that of the rows.
+        slow_operation: an operation that XLA computes slowly on a CPU; may be empty.
     """
 
     notes: list[str]
     is_by_row: list[bool]
+    slow_operation: str
 
 
 class _Trace(NamedTuple):
@@ -94,7 +96,8 @@ def check(subject: Subject, batches: Batches, training: bool) -> Result:
     half = _trace(subject, _specs(rows, _ROWS // 2), training)
     _check_shapes(subject, whole, half)
     sizes = zip(whole.place.first_sizes, half.place.first_sizes, strict=False)
-    result = Result([], [pair == (_ROWS, _ROWS // 2) for pair in sizes])
+    slow = compile_modes.slow_operation(_operations(whole.function.graph))
+    result = Result([], [pair == (_ROWS, _ROWS // 2) for pair in sizes], slow)
     if draws:
         # TensorFlow's draw of a given seed, which one device may have.
         return result
@@ -116,7 +119,7 @@ def _check_evaluation(subject: Subject, rows: Mapping[str, np.ndarray]) -> Resul
         _check_shapes(subject, one, _trace(subject, _specs(rows, _ROWS), training=False))
     else:
         _check_shapes(subject, one, one)
-    return Result([], sizes)
+    return Result([], sizes, compile_modes.slow_operation(_operations(one.function.graph)))
 
 
 class _Accesses(keras.StatelessScope):

@@ -110,8 +110,8 @@ class Inspection:
     def _slices(self, batches: Batches, step: int) -> Iterator[tuple]:
         """The slices of a step's batch: columns, weights, first row, step."""
         batch, weights = batches.at(step)
-        size = -(-len(weights) // self._engine.parts)
-        missing = size * self._engine.parts - len(weights)
+        size = -(-len(weights) // self._engine.cut.slices)
+        missing = size * self._engine.cut.slices - len(weights)
         batch = {name: np.concatenate([values, values[:1].repeat(missing, axis=0)]) for name, values in batch.items()}
         weights = np.pad(weights, (0, missing))
         for first in range(0, len(weights), size):

@@ -113,7 +113,8 @@ def _group(scope: randomness.Scope, layer: keras.layers.Layer, rows: int) -> int
     if scope.split and examples % group:
         raise BadInput(
             f"{layer.name}: batch normalisation in groups of {group} rows cannot split the batch in slices of "
-            f"{examples}: choose a --batch_size of 16 to 32 rows, or a multiple, for each replica and micro-batch"
+            f"{examples}: choose a --batch_size of 16 to 32 rows, or a multiple, for each replica, micro-batch and "
+            f"slice, or --batch_norm_group={math.gcd(group, examples)}"
         )
     return min(group, examples) * per_example
 

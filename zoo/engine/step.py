@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from zoo import randomness, terms
-from zoo.engine import dead_rows, forward_call, regularization
+from zoo.engine import dead_rows, forward_call, regularization, slicing
 from zoo.engine.optimizers import Group
 from zoo.errors import BadInput
 from zoo.terms import Output, Term, WeightedSum
@@ -84,13 +84,21 @@ class ReplicaBatch(NamedTuple):
 
     Attributes:
         read: returns the rows of a slice by its number, `micro-batch * slices + slice`.
-        micro_batches: number of micro-batches.
-        slices: slices of a micro-batch, programs that may run at the same time, one for each core.
+        cut: how the global batch is cut.
     """
 
     read: Callable[[tf.Tensor], MicroBatch]
-    micro_batches: int
-    slices: int
+    cut: slicing.Cut
+
+    @property
+    def micro_batches(self) -> int:
+        """Number of micro-batches."""
+        return self.cut.micro_batches
+
+    @property
+    def slices(self) -> int:
+        """Slices of a micro-batch, programs that may run at the same time, one for each core."""
+        return self.cut.side_by_side
 
 
 def train(
@@ -116,10 +124,10 @@ def train(
     def compute(number: tf.Tensor) -> LocalSums:
         return parts.gradients(share.read(number), values, scales, step)
 
-    if tf.distribute.get_replica_context().num_replicas_in_sync == 1 and share.micro_batches == 1:
+    if share.cut.replicas == share.micro_batches == 1 and not share.cut.is_exact:
         # Added up inside the update: large gradients would go through memory once more.
         return parts.update([compute(tf.constant(part)) for part in range(share.slices)], measure)
-    return parts.update([all_reduce(_over_micro_batches(compute, share))], measure)
+    return parts.update([_over_slices(compute, share)], measure)
 
 
 def update(
@@ -161,17 +169,17 @@ def evaluate(
     parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """Evaluates one batch: the terms' sums over all replicas, and the outputs `[global batch, ...]` in order."""
-    sums, outputs = _examined(parts, share, step)
+    sums, outputs = _examined_exactly(parts, share, step) if share.cut.is_exact else _examined(parts, share, step)
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync > 1:
         outputs = {name: context.all_gather(values, axis=0) for name, values in outputs.items()}
-    return all_reduce(sums), outputs
+    return sums, outputs
 
 
 def _examined(
     parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
-    """Evaluates this replica's part: like `_over_micro_batches`, with the outputs concatenated."""
+    """The sums over all replicas, like `_over_micro_batches`, and the outputs of this replica's part, in order."""
 
     def one(number: tf.Tensor):
         slices = [parts.examine(share.read(number * share.slices + part), step) for part in range(share.slices)]
@@ -185,7 +193,7 @@ def _examined(
 
     sums, outputs = one(tf.constant(0))
     if share.micro_batches == 1:
-        return sums, outputs
+        return all_reduce(sums), outputs
     arrays = {
         name: tf.TensorArray(values.dtype, share.micro_batches, element_shape=values.shape).write(0, values)
         for name, values in outputs.items()
@@ -193,7 +201,22 @@ def _examined(
     _, sums, arrays = tf.while_loop(
         lambda number, *_: number < share.micro_batches, more, (tf.constant(1), sums, arrays), parallel_iterations=1
     )
-    return sums, {name: array.concat() for name, array in arrays.items()}
+    return all_reduce(sums), {name: array.concat() for name, array in arrays.items()}
+
+
+def _examined_exactly(
+    parts: StepFunctions, share: ReplicaBatch, step: tf.Tensor
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
+    """Like `_examined`, with the sums in the order of an exact run."""
+    outputs: list[dict[str, tf.Tensor]] = []
+
+    def compute(number: tf.Tensor):
+        sums, more = parts.examine(share.read(number), step)
+        outputs.append(more)
+        return sums
+
+    sums = _over_slices(compute, share)
+    return sums, {name: tf.concat([each[name] for each in outputs], axis=0) for name in outputs[0]}
 
 
 def examine(task: Task, rows: MicroBatch, step: tf.Tensor) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
@@ -303,8 +326,20 @@ def _scales(
     """1 / global weight of each loss; needed before the tape if several losses have their own weights."""
     if len(task.objective) == 1:
         return {}
-    total = all_reduce(_over_micro_batches(lambda number: parts.weights(share.read(number), values, step), share))
+    total = _over_slices(lambda number: parts.weights(share.read(number), values, step), share)
     return {name: tf.math.reciprocal_no_nan(weight) for name, weight in total.items()}
+
+
+def _over_slices(compute: Callable, share: ReplicaBatch):
+    """Sums over all slices of the global batch; in an exact run, in an order that does not depend on the devices."""
+    if not share.cut.is_exact:
+        return all_reduce(_over_micro_batches(compute, share))
+
+    def one(number: int):
+        first = number * share.slices
+        return slicing.tree_sum([compute(tf.constant(first + part)) for part in range(share.slices)])
+
+    return slicing.sum_over_replicas(slicing.sum_in_turn(one, share.micro_batches))
 
 
 def _over_micro_batches(compute: Callable, share: ReplicaBatch):

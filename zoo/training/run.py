@@ -17,7 +17,7 @@ from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
-from zoo.training import actions, experiment_check, memory_limits, rescue, result, signals, weights
+from zoo.training import actions, experiment_check, memory_limits, recorded_slices, rescue, result, signals, weights
 from zoo.training.context import Pace, Reporter, RunContext
 from zoo.training.progress import Clock, Progress
 from zoo.training.run_state import RunState
@@ -54,6 +54,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
             stack.enter_context(folders.owned(workdir))
         stack.enter_context(devices.precision(config.precision))
         config = folders.as_recorded(workdir, config)
+        config, other_slices = recorded_slices.with_recorded(workdir, config, strategy.num_replicas_in_sync)
         with strategy.scope(), memory_limits.checked_weights():
             keras.utils.set_random_seed(config.seed)
             experiment = experiment_check.built(build, config)
@@ -61,6 +62,8 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         memory_limits.check_batch(config, experiment.train)
         total = total_steps(config, experiment)
         engine = make_engine(strategy, config, experiment, total)
+        engine.notes += [other_slices] if other_slices else []
+        config = recorded_slices.recorded(config, engine.cut)
         _check_names(config, experiment)
         identity = _identity(config, experiment, total)
         is_resumed = is_chief and folders.compare(workdir, config, identity)
@@ -140,6 +143,8 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         compile=(experiment.compile if config.compile == "auto" else config.compile),
         is_default=config.compile == "auto",
         cores=devices.useful_cores(config.batch_size // config.accumulate),
+        exact=config.exact,
+        slices=config.slices,
         steps_per_loop=config.steps_per_loop,
     )
 
