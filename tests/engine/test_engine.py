@@ -187,16 +187,6 @@ def test_forward_must_fit(forward, said):
         engine.train(experiment.train, 0, 1)
 
 
-def test_add_loss_is_refused():
-    def penalised(config):
-        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(CLASSES, activity_regularizer="l2")])
-        return build(config)._replace(model=model)
-
-    engine, experiment = engine_for(SmallConfig(compile="none"), penalised)
-    with pytest.raises(BadInput, match="add_loss"):
-        engine.train(experiment.train, 0, 1)
-
-
 def test_padding_may_hold_anything():
     """A value that is not a number at weight 0 does not reach the loss."""
     columns = data(4)

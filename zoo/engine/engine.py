@@ -8,7 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import compile_modes, dead_rows, devices, feed, forward_check, keras_layers, model_check, slicing
+from zoo.engine import (
+    added_losses,
+    compile_modes,
+    dead_rows,
+    devices,
+    feed,
+    forward_check,
+    keras_layers,
+    model_check,
+    slicing,
+)
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.regularization import Penalty
@@ -97,6 +107,7 @@ class Engine:
             batch_rows=0,
             group=batch_norm_group,
             is_by_row={},
+            added={},
             moving_statistics=[],
         )
         self._checked: set[bool] = set()
@@ -198,6 +209,7 @@ class Engine:
             result = forward_check.check(subject, batches, training)
         self.notes += result.notes
         self.task.is_by_row[training] = result.is_by_row
+        self.task.added[training] = added_losses.Kinds(result.added, self.cut.slices)
         if result.slow_operation and devices.are_cpus(self.strategy):
             self._modes.take_faster(result.slow_operation, training)
         # XLA does not refuse texts: it ends the process.

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from zoo import randomness, terms
 from zoo.data.batches import Batches
-from zoo.engine import compile_modes, forward_call
+from zoo.engine import added_losses, compile_modes, forward_call
 from zoo.engine.private_apis import inner_graphs
 from zoo.errors import BadInput
 from zoo.models import xla_islands
@@ -34,6 +34,8 @@ _EVALUATION_ROWS = 7
 # differs by a tenth and more.
 _TOLERANCE = {"float32": 1e-2, "float64": 1e-2}
 _COARSE = 0.1
+_ADDED = "a layer adds a loss (add_loss or an activity regularizer) that is"
+_ADDED_REMEDY = "return it from forward as a zoo.Term with a value for each example, and name it in the objective"
 _NOISE = "use keras.random or a layer of Keras', whose noise belongs to the step and the example here"
 
 
@@ -62,11 +64,13 @@ class Result(NamedTuple):
         notes: lines on what only a run on one device in one piece may do, as this one.
         is_by_row: for each of Keras' random draws, whether its first dimension is that of the rows.
         slow_operation: an operation that XLA computes slowly on a CPU; may be empty.
+        added: for each loss that layers add, whether it is a mean or a sum over the rows, see `added_losses`.
     """
 
     notes: list[str]
     is_by_row: list[bool]
     slow_operation: str
+    added: tuple[str, ...] = ()
 
 
 class _Trace(NamedTuple):
@@ -99,8 +103,9 @@ def check(subject: Subject, batches: Batches, training: bool) -> Result:
     slow = compile_modes.slow_operation(_operations(whole.function.graph))
     result = Result([], [pair == (_ROWS, _ROWS // 2) for pair in sizes], slow)
     if draws:
-        # TensorFlow's draw of a given seed, which one device may have.
-        return result
+        # TensorFlow's draw of a given seed, which one device may have, as may a loss of any kind.
+        return result._replace(added=(added_losses.MEAN,) * len(whole.function.structured_outputs["added"]))
+    result = result._replace(added=_added_losses(subject, whole, half, rows, is_padded))
     dependent = _dependent_terms(subject, whole, half, rows)
     if dependent:
         # A permutation takes any rows, also copies.
@@ -115,11 +120,13 @@ def _check_evaluation(subject: Subject, rows: Mapping[str, np.ndarray]) -> Resul
     _check_randomness(subject, one)
     _check_variables(subject, one)
     sizes = [size == _EVALUATION_ROWS for size in one.place.first_sizes]
-    if any(_EVALUATION_ROWS in values.shape[1:] for values, _ in one.function.structured_outputs.values()):
+    if any(_EVALUATION_ROWS in values.shape[1:] for values, _ in one.function.structured_outputs["terms"].values()):
         _check_shapes(subject, one, _trace(subject, _specs(rows, _ROWS), training=False))
     else:
         _check_shapes(subject, one, one)
-    return Result([], sizes, compile_modes.slow_operation(_operations(one.function.graph)))
+    # A mean of the batches', as Keras has it: an evaluation only reports them.
+    added = (added_losses.MEAN,) * len(one.function.structured_outputs["added"])
+    return Result([], sizes, compile_modes.slow_operation(_operations(one.function.graph)), added)
 
 
 class _Accesses(keras.StatelessScope):
@@ -154,19 +161,20 @@ def _specs(rows: Mapping[str, np.ndarray], count: int) -> dict[str, tf.TensorSpe
 def _trace(subject: Subject, specs: Mapping[str, tf.TensorSpec], training: bool) -> _Trace:
     scopes = []
 
-    def values(batch, first_row):
-        count = next(iter(batch.values())).shape[0]
+    def values(batch, first_row, row_weights):
+        count = row_weights.shape[0]
         # In groups of two rows a deep network would turn float noise into anything.
         options = {"uses_moving_statistics": True}
-        place = randomness.scope(subject.seed, tf.constant(0), first_row, tf.ones([count]), **options)
+        place = randomness.scope(subject.seed, tf.constant(0), first_row, row_weights, **options)
         with place as scope, _Accesses() as accesses, xla_islands.uncompiled():
             results = forward_call.call(subject.forward, subject.model, batch, training)
         scopes.append((accesses, scope))
-        return {name: _weighed(name, term, count) for name, term in results.items() if isinstance(term, Term)}
+        found = {name: _weighed(name, term, count) for name, term in results.items() if isinstance(term, Term)}
+        return {"terms": found, "added": [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in accesses.losses]}
 
-    traced = tf.function(values, autograph=False)
-    function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32))
-    return _Trace(function, *scopes[-1], next(iter(specs.values())).shape[0])
+    traced, count = tf.function(values, autograph=False), next(iter(specs.values())).shape[0]
+    function = traced.get_concrete_function(specs, tf.TensorSpec([], tf.int32), tf.TensorSpec([count], tf.float32))
+    return _Trace(function, *scopes[-1], count)
 
 
 def _weighed(name: str, term: Term, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -282,8 +290,8 @@ def _handles(variable) -> list[tf.Tensor]:
 
 def _check_shapes(subject: Subject, whole: _Trace, half: _Trace) -> None:
     """Refuses terms that grow with the square of the rows: labels [n, 1] against answers [n]."""
-    for name, (values, _) in whole.function.structured_outputs.items():
-        other, _ = half.function.structured_outputs[name]
+    for name, (values, _) in whole.function.structured_outputs["terms"].items():
+        other, _ = half.function.structured_outputs["terms"][name]
         if values.shape.rank in (0, None) or values.shape[0] != whole.rows:
             where = forward_call.defined(subject.forward)
             raise BadInput(
@@ -314,8 +322,35 @@ def _dependent_terms(subject: Subject, whole: _Trace, half: _Trace, rows: Mappin
 def _run(trace: _Trace, first: int, count: int, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weighted values and weights of each term, `[count, ..., 2]`."""
     batch = {name: tf.constant(column[first : first + count]) for name, column in rows.items()}
-    results = trace.function(batch, tf.constant(first))
+    results = trace.function(batch, tf.constant(first), tf.ones([count]))["terms"]
     return {name: np.stack([each.numpy() for each in both], axis=-1) for name, both in results.items()}
+
+
+def _added_losses(
+    subject: Subject, whole: _Trace, half: _Trace, rows: Mapping[str, np.ndarray], is_padded: bool
+) -> tuple[str, ...]:
+    """Of each loss that a layer adds whether it is a mean or a sum over the rows."""
+    count = _ROWS // 2
+
+    def run(trace: _Trace, index: list[int], first: int, weights: list[float]) -> list[np.ndarray]:
+        batch = {name: tf.constant(column[index]) for name, column in rows.items()}
+        return [each.numpy() for each in trace.function(batch, tf.constant(first), tf.constant(weights))["added"]]
+
+    if not whole.function.structured_outputs["added"]:
+        return ()
+    together, left = run(whole, [0, 1, 2, 3], 0, [1.0] * _ROWS), run(half, [0, 1], 0, [1.0] * count)
+    right = run(half, [2, 3], count, [1.0] * count)
+    # As short batches are: filled up with copies of the first row, which must not count.
+    padded = run(whole, [0, 1, 0, 0], 0, [1.0, 1.0, 0.0, 0.0])
+    kinds = [added_losses.kind(value, halves) for value, *halves in zip(together, left, right, strict=True)]
+    if subject.split and None in kinds:
+        raise BadInput(f"{_ADDED} neither a sum nor a mean over the rows of a slice; {_ADDED_REMEDY}")
+    if is_padded and any(added_losses.kind(value, [one, one]) != added_losses.MEAN for value, one in zip(padded, left)):
+        raise BadInput(
+            f"{_ADDED} also of the copies of rows that short batches are filled up with; choose a --batch_size that "
+            f"divides the number of examples, or {_ADDED_REMEDY}"
+        )
+    return tuple(kind or added_losses.MEAN for kind in kinds)
 
 
 def _differ(together: np.ndarray, apart: list[np.ndarray], tolerance: float) -> bool:

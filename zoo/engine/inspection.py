@@ -69,7 +69,7 @@ class Inspection:
             values = self._values()
             slices = list(self._slices(batches, step))
             scales = {}
-            if len(task.objective) > 1:
+            if len(task.losses) > 1:
                 weights = _total([self._weights(*each, values, batches.batch_size) for each in slices])
                 scales = {name: tf.math.reciprocal_no_nan(weight) for name, weight in weights.items()}
             dead = self._engine.has_dead_rows(batches)
@@ -90,7 +90,7 @@ class Inspection:
 
         def one_step(batch, weights):
             rows = MicroBatch(batch, weights, tf.constant(0))
-            scales = dict.fromkeys(task.objective, tf.constant(1.0)) if len(task.objective) > 1 else {}
+            scales = dict.fromkeys(task.losses, tf.constant(1.0)) if len(task.losses) > 1 else {}
             with tf.name_scope("variables"):
                 values = self._values()
             gradients = step_functions.gradients(task, rows, values, scales, tf.constant(0)).gradients

@@ -40,6 +40,8 @@ def install() -> None:
     generator, layer = keras.random.SeedGenerator, keras.layers.BatchNormalization
     generator.next = _routed(generator.next, lambda scope, self, ordered=True: _seed(scope))
     layer.call = _routed_normalization(layer.call)
+    for regularizer in (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2):
+        regularizer.__call__ = _routed_regularizer(regularizer.__call__)
 
 
 def batch_normalization_group(batch_rows: int) -> int:
@@ -69,6 +71,23 @@ def _routed_normalization(original: Callable) -> Callable:
         if scope.uses_moving_statistics:
             return original(self, inputs, training=False, mask=mask)
         return _normalized(scope, self, inputs, mask)
+
+    return call
+
+
+def _routed_regularizer(original: Callable) -> Callable:
+    """Of activities: the mean over the rows that count, as Keras divides the sum over all by their number."""
+
+    @functools.wraps(original)
+    def call(self, x):
+        scope = randomness.current()
+        if scope is None or scope.row_weights is None or not tf.is_tensor(x) or not x.shape.rank:
+            return original(self, x)
+        weights = _row_weights(scope, x)
+        by_row = tf.reshape(weights, [-1] + [1] * (x.shape.rank - 1))
+        value = original(self, tf.where(by_row > 0, x, tf.zeros_like(x)))
+        share = tf.math.divide_no_nan(float(weights.shape[0]), tf.reduce_sum(weights))
+        return value * tf.cast(share, value.dtype)
 
     return call
 

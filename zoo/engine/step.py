@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from zoo import randomness, terms
-from zoo.engine import dead_rows, forward_call, regularization, slicing
+from zoo.engine import added_losses, dead_rows, forward_call, regularization, slicing
 from zoo.engine.optimizers import Group
 from zoo.errors import BadInput
 from zoo.terms import Output, Term, WeightedSum
@@ -25,10 +25,6 @@ from zoo.terms import Output, Term, WeightedSum
 Batch = dict[str, tf.Tensor]
 ForwardFn = Callable[[keras.Model, Batch, bool], dict[str, Term | Output]]
 Values = list[tf.Tensor]
-_ADD_LOSS = (
-    "a layer calls add_loss: its value would be counted once per replica; return it as a Term from forward and name it "
-    "in the objective"
-)
 
 
 class Task(NamedTuple):
@@ -50,8 +46,15 @@ class Task(NamedTuple):
     batch_rows: int
     group: int
     is_by_row: dict[bool, Sequence[bool]]
+    # By `training`, what the losses are that layers add.
+    added: dict[bool, added_losses.Kinds]
     # Set by each trace of a forward pass: the variables that follow batch statistics, and their rates.
     moving_statistics: list[tuple[keras.Variable, float]]
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The terms whose means are summed into the loss: the objective's, and those of losses that layers add."""
+        return (*self.objective, *self.added.get(True, added_losses.Kinds()).terms)
 
 
 class MicroBatch(NamedTuple):
@@ -158,9 +161,9 @@ def update(
 def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
     """The gradient of the mean loss over the global batch, plus that of the penalty."""
     gradients = total.gradients
-    if len(task.objective) == 1:
+    if len(task.losses) == 1:
         # If all weights are 0 the gradient is 0, not NaN.
-        mean = tf.math.reciprocal_no_nan(total.sums[task.objective[0]].weight)
+        mean = tf.math.reciprocal_no_nan(total.sums[task.losses[0]].weight)
         gradients = [gradient * tf.cast(mean, gradient.dtype) for gradient in gradients]
     return gradients if extra is None else [one + more for one, more in zip(gradients, extra, strict=True)]
 
@@ -221,8 +224,8 @@ def _examined_exactly(
 
 def examine(task: Task, rows: MicroBatch, step: tf.Tensor) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """The terms' sums and the outputs of one micro-batch, outside training; changes no variable."""
-    with keras.StatelessScope():
-        sums, _, outputs = forward(task, rows, step, training=False)
+    with keras.StatelessScope(collect_losses=True) as scope:
+        sums, _, outputs = forward(task, rows, step, training=False, added=scope.losses)
     return sums, outputs
 
 
@@ -232,9 +235,9 @@ def gradients(task: Task, rows: MicroBatch, values: Values, scales: dict[str, tf
         rows = _without_dead_rows(task, rows, values, step)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        with _as(values, task.model):
-            sums, statistics, _ = forward(task, rows, step, training=True)
-        loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.objective])
+        with _as(values, task.model) as scope:
+            sums, statistics, _ = forward(task, rows, step, training=True, added=scope.losses)
+        loss = tf.add_n([sums[name].numerator * scales.get(name, 1.0) for name in task.losses])
     slopes = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Embeddings have sparse gradients, whose repeated rows the norm and the reduction would miss: densified.
     return LocalSums([tf.convert_to_tensor(slope) for slope in slopes], sums, statistics)
@@ -242,9 +245,9 @@ def gradients(task: Task, rows: MicroBatch, values: Values, scales: dict[str, tf
 
 def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the model is pruned from the graph if they do not depend on it."""
-    with _as(values, task.model):
-        sums, *_ = forward(task, rows, step, training=True)
-    return {name: sums[name].weight for name in task.objective}
+    with _as(values, task.model) as scope:
+        sums, *_ = forward(task, rows, step, training=True, added=scope.losses)
+    return {name: sums[name].weight for name in task.losses}
 
 
 def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
@@ -260,11 +263,18 @@ def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Te
 
 
 def forward(
-    task: Task, rows: MicroBatch, step: tf.Tensor, training: bool
+    task: Task, rows: MicroBatch, step: tf.Tensor, training: bool, added: Sequence[tf.Tensor]
 ) -> tuple[dict[str, WeightedSum], list[WeightedSum], dict[str, tf.Tensor]]:
     """The terms and the layers' batch statistics, summed over the rows, and the outputs `[rows, ...]`.
 
     The noise inside depends on the rows' positions in the global batch.
+
+    Args:
+        task: model and losses.
+        rows: a slice of the batch.
+        step: scalar int32.
+        training: whether the model trains.
+        added: gets the losses that layers add while `forward` runs.
     """
     with _scope(task, rows, step, training) as scope:
         # Names for TensorBoard's graph.
@@ -275,6 +285,7 @@ def forward(
     outputs = {name: output.values for name, output in results.items() if isinstance(output, Output)}
     with tf.name_scope("terms"):
         sums = {name: terms.sums(name, term, rows.weights) for name, term in results.items() if name not in outputs}
+    sums |= added_losses.sums(added, task.added.get(training), rows.weights)
     return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in scope.statistics], outputs
 
 
@@ -324,7 +335,7 @@ def _scales(
     task: Task, parts: StepFunctions, values: Values, share: ReplicaBatch, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """1 / global weight of each loss; needed before the tape if several losses have their own weights."""
-    if len(task.objective) == 1:
+    if len(task.losses) == 1:
         return {}
     total = _over_slices(lambda number: parts.weights(share.read(number), values, step), share)
     return {name: tf.math.reciprocal_no_nan(weight) for name, weight in total.items()}
@@ -365,14 +376,12 @@ def _added(structures: list):
 
 
 @contextlib.contextmanager
-def _as(values: Values, model: keras.Model) -> Iterator[None]:
+def _as(values: Values, model: keras.Model) -> Iterator[keras.StatelessScope]:
     """Replaces the model's trainable variables by `values` inside."""
     trained = {id(variable) for variable in model.trainable_variables}
     pairs = zip(model.trainable_variables, values, strict=True)
     with keras.StatelessScope(pairs, collect_losses=True) as scope:
-        yield
-    if scope.losses:
-        raise BadInput(_ADD_LOSS)
+        yield scope
     # Keras' own random layers advance a seed, which so far only the scope knows.
     for variable in model.variables:
         if id(variable) not in trained and scope.get_current_value(variable) is not None:
@@ -412,6 +421,3 @@ def _check_terms(task: Task, results: dict[str, Term | Output], training: bool) 
     if missing:
         where = forward_call.defined(task.forward)
         raise BadInput(f"forward{where} returned the terms {sorted(results)}: the objective needs {missing} as well")
-    expected = sum(1 for variable in task.model.trainable_variables if getattr(variable, "regularizer", None))
-    if len(task.model.losses) > expected:
-        raise BadInput(_ADD_LOSS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo import errors
 from zoo import workdir as folders
-from zoo.engine import checkpoints, health
+from zoo.engine import added_losses, checkpoints, health
 from zoo.engine.engine import means
 from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
@@ -157,8 +157,9 @@ def evaluate(context: RunContext, state: RunState, name: str, batches: Any, fina
 
 
 def with_loss(context: RunContext, metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics with `loss` first: the sum of the objective's terms, where no term has that name."""
-    present = [metrics[name] for name in context.experiment.objective if name in metrics]
+    """The metrics with `loss` first: the sum of the objective's and layers' losses, unless a term is `loss`."""
+    names = (*context.experiment.objective, *added_losses.TERMS)
+    present = [metrics[name] for name in names if name in metrics]
     if "loss" in metrics or not present:
         return metrics
     return {"loss": sum(present), **metrics}
