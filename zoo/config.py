@@ -160,7 +160,10 @@ class Config:
         1000, "Most steps per compiled call; a call that would last long has fewer.", minimum=1, may_change=True
     )
     precision: str = setting(
-        "float32", "bfloat16 computes in bfloat16 and keeps float32 weights.", choices=("float32", "bfloat16")
+        "float32",
+        "bfloat16 computes in bfloat16 and keeps float32 weights; float16, for GPUs without bfloat16 such as the T4, "
+        "also scales the loss.",
+        choices=("float32", "bfloat16", "float16"),
     )
 
     # Logging, evaluation and checkpoints

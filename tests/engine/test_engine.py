@@ -166,7 +166,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_weights():
     )
     assert 1e-5 < difference < 0.1
     assert np.isfinite(found["loss/numerator"]).all()
-    with pytest.raises(BadInput, match="--precision is 'float16'"), devices.precision("float16"):
+    with pytest.raises(BadInput, match="--precision is 'float8'"), devices.precision("float8"):
         pass
 
 

@@ -73,7 +73,7 @@ def test_weight_decay_spares_biases_and_norms():
         ({"global_clipnorm": 1.0}, "use --clip_norm"),
         ({"use_ema": True}, "use --ema"),
         ({"gradient_accumulation_steps": 2}, "use --accumulate"),
-        ({"loss_scale_factor": 2.0}, "bfloat16"),
+        ({"loss_scale_factor": 2.0}, "float16"),
     ],
 )
 def test_refused_options(options, said):

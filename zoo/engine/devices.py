@@ -14,7 +14,7 @@ from zoo.engine.workers import Workers
 from zoo.errors import BadInput, WorkerLost
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def strategy(name: str = "auto", cpu_devices: int = 1, worker_timeout: int = 60) -> tf.distribute.Strategy:
@@ -93,15 +93,15 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 @contextlib.contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Lets models built and traced inside compute in float32, or in bfloat16 with float32 weights.
+    """Lets models built and traced inside compute in float32, or in bfloat16 or float16 with float32 weights.
 
     Raises:
-        BadInput: an unknown name; also float16, which would need loss scaling, as bfloat16 does not.
+        BadInput: an unknown name.
     """
     if name not in PRECISIONS:
         raise BadInput(f"--precision is {name!r}: expected one of {', '.join(PRECISIONS)}")
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else "float32")
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
     try:
         yield
     finally:

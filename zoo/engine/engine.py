@@ -16,11 +16,13 @@ from zoo.engine import (
     feed,
     forward_check,
     keras_layers,
+    loss_scaling,
     model_check,
     slicing,
 )
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
+from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
@@ -101,6 +103,7 @@ class Engine:
             clip_norm=clip_norm,
             averages=averages,
             average_decay=average_decay,
+            loss_scale=loss_scaling.make(strategy) if _is_mixed_float16(model) else None,
             seed=seed,
             split=self.cut.slices > 1,
             has_dead_rows=False,
@@ -164,6 +167,8 @@ class Engine:
         variables |= {f"seed/{i:04d}": v for i, v in enumerate(model_check.seeds(self.model))}
         for group in self.groups:
             variables |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
+        if self.task.loss_scale is not None:
+            variables |= {f"loss_scale/{name}": v for name, v in self.task.loss_scale._asdict().items()}
         averages = zip(trained, self.task.averages, strict=False)
         return variables | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
 
@@ -350,6 +355,11 @@ class Engine:
         with tf.device("/CPU:0" if self.replicas > 1 else None):
             batch = _gathered(columns, tf.where(index >= 0, index, row[0]))
         return MicroBatch(batch, tf.cast(index >= 0, tf.float32), first)
+
+
+def _is_mixed_float16(model: keras.Model) -> bool:
+    """Whether a layer computes in float16 with float32 weights; float16 weights could not be moved by small steps."""
+    return any(each.compute_dtype == "float16" and each.variable_dtype == "float32" for each in all_layers(model))
 
 
 def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:

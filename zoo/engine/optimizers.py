@@ -51,7 +51,7 @@ _REFUSED = {
     "global_clipnorm": "clips each replica's gradient before the reduction; use --clip_norm",
     "gradient_accumulation_steps": "fails under a strategy and drops the last window; use --accumulate",
     "use_ema": "overwrites weights inside the optimizer, which fails under a strategy; use --ema",
-    "loss_scale_factor": "scales the gradients on one replica only; use --precision=bfloat16, which needs none",
+    "loss_scale_factor": "scales the gradients on one replica only; use --precision=float16, which does it on all",
 }
 
 
@@ -158,7 +158,10 @@ def check(optimizer: keras.optimizers.Optimizer) -> None:
     if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
         raise BadInput("ScheduleFreeAdamW leaves the model at another point than it should be evaluated at; use --ema")
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise BadInput("LossScaleOptimizer checks one replica's gradients only; use --precision=bfloat16")
+        raise BadInput(
+            "LossScaleOptimizer checks one replica's gradients only; use its inner optimizer, as the engine scales a "
+            "float16 model's loss"
+        )
     for option, reason in _REFUSED.items():
         if getattr(optimizer, option, None):
             raise BadInput(f"{type(optimizer).__name__}({option}=...) {reason}")

@@ -131,3 +131,8 @@ def is_decayed(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) 
 def metric_direction(metric: keras.metrics.Metric) -> str:
     """`up` where a larger metric is better, `down` where a smaller one is; empty where Keras does not know."""
     return getattr(metric, "_direction", None) or ""
+
+
+def local_copy(variable: tf.Variable) -> tf.Variable:
+    """This replica's copy of a distributed variable, which may be assigned to without the other replicas."""
+    return variable._get() if hasattr(variable, "_get") else variable

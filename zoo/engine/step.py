@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from zoo import randomness, terms
-from zoo.engine import added_losses, dead_rows, forward_call, regularization, slicing
+from zoo.engine import added_losses, dead_rows, forward_call, loss_scaling, private_apis, regularization, slicing
 from zoo.engine.optimizers import Group
 from zoo.errors import BadInput
 from zoo.terms import Output, Term, WeightedSum
@@ -38,6 +38,7 @@ class Task(NamedTuple):
     clip_norm: float
     averages: Sequence[tf.Variable]
     average_decay: float
+    loss_scale: loss_scaling.LossScale | None
     seed: int
     split: bool
     has_dead_rows: bool
@@ -123,6 +124,9 @@ def train(
     # Read once: programs that run side by side would wait for each other at the variables' locks.
     values = [tf.convert_to_tensor(value) for value in _values(task.model)]
     scales = _scales(task, parts, values, share, step)
+    if task.loss_scale is not None:
+        scale = tf.convert_to_tensor(task.loss_scale.scale)
+        scales = {name: scale * scales.get(name, 1.0) for name in task.losses}
 
     def compute(number: tf.Tensor) -> LocalSums:
         return parts.gradients(share.read(number), values, scales, step)
@@ -137,11 +141,11 @@ def update(
     task: Task, locals: list[LocalSums], measure: tf.Tensor
 ) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
     """Turns the reduced sums into metrics and applies the update; the second half of `train`."""
-    total, scalars, extra = _added(locals), {}, None
+    total, scalars, extra = _unscaled(task, _added(locals)), {}, None
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, _values(task.model))
     gradients = global_gradients(task, total, extra)
-    if task.clip_norm:
+    if task.clip_norm or task.loss_scale is not None:
         norm = global_norm(gradients)
     else:
         # The norm would add a tenth to an MLP's step. A gradient that is not finite shows in the next loss, and the
@@ -153,9 +157,31 @@ def update(
         scale = task.clip_norm / tf.maximum(norm, task.clip_norm)
         gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
-    _apply(task, gradients)
-    _follow(task, total.statistics)
+
+    def apply() -> None:
+        _apply(task, gradients)
+        _follow(task, total.statistics)
+
+    if task.loss_scale is None:
+        apply()
+    else:
+        scalars |= loss_scaling.apply_if_finite(task.loss_scale, norm, _changed(task), apply)
     return total.sums, scalars
+
+
+def _unscaled(task: Task, total: LocalSums) -> LocalSums:
+    """The sums without the loss scale."""
+    if task.loss_scale is None:
+        return total
+    inverse = 1.0 / tf.convert_to_tensor(task.loss_scale.scale)
+    return total._replace(gradients=[gradient * tf.cast(inverse, gradient.dtype) for gradient in total.gradients])
+
+
+def _changed(task: Task) -> list[tf.Variable]:
+    """This replica's copies of all variables that an update changes."""
+    optimizers = [variable for group in task.groups for variable in group.optimizer.variables]
+    keras_variables = [*task.model.weights, *optimizers]
+    return [private_apis.local_copy(each) for each in (*(each.value for each in keras_variables), *task.averages)]
 
 
 def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:

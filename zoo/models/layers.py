@@ -95,10 +95,11 @@ class BatchNorm(keras.layers.Layer):
 
     def build(self, input_shape):
         width = (input_shape[-1],)
-        self.gamma = self.add_weight(shape=width, initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=width, initializer="zeros", name="beta")
+        # In float32 under any precision policy, as the statistics are.
+        self.gamma = self.add_weight(shape=width, initializer="ones", name="gamma", autocast=False)
+        self.beta = self.add_weight(shape=width, initializer="zeros", name="beta", autocast=False)
         # All replicas assign the same value.
-        moving = {"trainable": False, "aggregation": "only_first_replica"}
+        moving = {"trainable": False, "aggregation": "only_first_replica", "autocast": False}
         self.moving_mean = self.add_weight(shape=width, initializer="zeros", name="moving_mean", **moving)
         self.moving_variance = self.add_weight(shape=width, initializer="ones", name="moving_variance", **moving)
 

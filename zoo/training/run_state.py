@@ -116,4 +116,4 @@ class RunState:
 
 
 def _is_momentary(name: str) -> bool:
-    return name == "gradient_norm" or name.partition("/")[0] == "learning_rate"
+    return name in ("gradient_norm", "loss_scale", "skipped_steps") or name.partition("/")[0] == "learning_rate"
