@@ -24,6 +24,7 @@ _PLACES = {
     "setting": "zoo.config",
     "Experiment": "zoo.experiment",
     "Term": "zoo.terms",
+    "Output": "zoo.terms",
     "Batches": "zoo.data.batches",
     "Dropout": "zoo.models.layers",
     "load": "zoo.predict.predictors.loading",

@@ -9,7 +9,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
-from zoo.engine.step import ForwardFn
+from zoo.engine.task import BatchLosses, ForwardFn
 from zoo.keras_task import parts as keras_parts
 from zoo.metrics.evaluation_report import ComputeMetrics
 from zoo.models.logits_mixture import LogitsMixture
@@ -41,6 +41,9 @@ class Experiment(NamedTuple):
         evals: validation batches by name; the first one's `--metric` decides which weights are best.
         tests: test batches by name, evaluated once, at the end, with the weights that are exported.
         objective: the terms whose means are summed into the loss.
+        batch_losses: `batch_losses(outputs, weights) -> dict[str, Term]`, terms of all rows of the global batch, such
+            as contrastive losses. It gets the Outputs of `forward`, `[global batch, ...]`, and the rows' weights, 0 for
+            padding; terms that the objective names are minimized. Costs one more forward pass in each step.
         optimizer: a Keras optimizer, groups of variables with an optimizer each, or None for the config's.
         compute_metrics: `compute_metrics(means, outputs, columns, final) -> metrics`, for metrics that are not the mean
             of a term. It gets the terms' means, the outputs and the columns `[examples, ...]` of an evaluation; `final`
@@ -92,6 +95,7 @@ class Experiment(NamedTuple):
     notes: Sequence[str] = ()
     on_log: OnLog | None = None
     config: Config | None = None
+    batch_losses: BatchLosses | None = None
 
     @classmethod
     def from_keras(

@@ -18,6 +18,7 @@ from zoo.engine import (
     keras_layers,
     loss_scaling,
     model_check,
+    slice_pass,
     slicing,
 )
 from zoo.engine import step as step_functions
@@ -25,7 +26,7 @@ from zoo.engine.optimizers import Group
 from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.state import AVERAGE, array, assign, copies, named
-from zoo.engine.step import ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
+from zoo.engine.task import BatchLosses, ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
 
 _OUTPUT = "output/"
 
@@ -39,6 +40,7 @@ class Engine:
         forward: the whole task on one replica's rows: `forward(model, batch, training) -> dict[str, Term]`.
         objective: names of the terms whose means are summed into the loss.
         groups: groups of variables with their optimizers, from `optimizers.groups`.
+        batch_losses: losses over all rows of a batch, see `Experiment`.
         penalty: penalty on the weights from `regularization.penalty`, or None.
         seed: seed of all noise.
         accumulate: micro-batches per step.
@@ -67,6 +69,7 @@ class Engine:
         objective: Sequence[str],
         groups: Sequence[Group],
         *,
+        batch_losses: BatchLosses | None = None,
         penalty: Penalty | None = None,
         seed: int = 0,
         accumulate: int = 1,
@@ -98,6 +101,7 @@ class Engine:
             model=model,
             forward=forward,
             objective=tuple(objective),
+            batch_losses=batch_losses,
             groups=groups,
             penalty=penalty,
             clip_norm=clip_norm,
@@ -277,7 +281,7 @@ class Engine:
                 (sums, scalars), outputs = step_functions.train(self.task, parts, share, step, measure), {}
             else:
                 parts = parts._replace(examine=_by_width(batches, width, _filled(programs.examine, specs)))
-                (sums, outputs), scalars = step_functions.evaluate(parts, share, step), {}
+                (sums, outputs), scalars = step_functions.evaluate(self.task, parts, share, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
             return tf.stack([*named.values(), *scalars.values()]), outputs
@@ -303,24 +307,23 @@ class Engine:
         def probe():
             batch = _gathered(columns, index)
             rows = MicroBatch(batch, tf.ones(index.shape), tf.constant(0))
-            return step_functions.examine(self.task, rows, tf.constant(0))[1]
+            return slice_pass.examine(self.task, rows, tf.constant(0))[1]
 
         outputs = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in outputs.items()}
 
     def _parts(self, mode: str, batches: Batches, has_dead_rows: bool) -> StepFunctions:
         task = self.task._replace(has_dead_rows=has_dead_rows, batch_rows=batches.batch_size)
-        weights, update = (
-            functools.partial(function, task) for function in (step_functions.weights, step_functions.update)
-        )
+        functions = (slice_pass.weights, slice_pass.outputs, step_functions.update)
+        weights, outputs, update = (functools.partial(function, task) for function in functions)
 
         def gradients(rows: MicroBatch, *rest):
             self._note(rows, training=True)
-            return step_functions.gradients(task, rows, *rest)
+            return slice_pass.gradients(task, rows, *rest)
 
         def examine(rows: MicroBatch, *rest):
             self._note(rows, training=False)
-            return step_functions.examine(task, rows, *rest)
+            return slice_pass.examine(task, rows, *rest)
 
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         # With several replicas the update cannot be compiled: it touches variables of other devices. Nor where it must
@@ -331,9 +334,9 @@ class Engine:
             if self.cut.is_exact:
                 # Not put in line, as TensorFlow would rewrite the operations together with those around them.
                 apart = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
-                gradients, weights, examine = apart(gradients), apart(weights), apart(examine)
-            return StepFunctions(gradients, weights, examine, update)
-        return StepFunctions(compiled(gradients), compiled(weights), compiled(examine), update)
+                gradients, weights, outputs, examine = map(apart, (gradients, weights, outputs, examine))
+            return StepFunctions(gradients, weights, outputs, examine, update)
+        return StepFunctions(*map(compiled, (gradients, weights, outputs, examine)), update)
 
     def has_dead_rows(self, batches: Batches) -> bool:
         """Whether what examples of weight 0 hold could make a gradient NaN; looked for once in each data set."""

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import Batches
-from zoo.engine import regularization
+from zoo.engine import batch_losses, regularization, slice_pass
 from zoo.engine import step as step_functions
 from zoo.engine.engine import Engine
 from zoo.engine.state import array
-from zoo.engine.step import LocalSums, MicroBatch
+from zoo.engine.task import LocalSums, MicroBatch
 
 # Larger constants are removed from the graph: TensorBoard's picture does not show them.
 _CONSTANT_BYTES = 1024
@@ -38,7 +38,11 @@ class Inspection:
 
     @functools.cached_property
     def _weights(self):
-        return self._compiled(self._slice_weights)
+        return self._compiled(functools.partial(self._slice_values, slice_pass.weights))
+
+    @functools.cached_property
+    def _outputs(self):
+        return self._compiled(functools.partial(self._slice_values, slice_pass.outputs))
 
     def _compiled(self, function):
         compiled = self._engine.compile in ("loop", "step", "cores")
@@ -69,12 +73,13 @@ class Inspection:
             values = self._values()
             slices = list(self._slices(batches, step))
             scales = {}
-            if len(task.losses) > 1:
+            if not task.has_one_weight:
                 weights = _total([self._weights(*each, values, batches.batch_size) for each in slices])
                 scales = {name: tf.math.reciprocal_no_nan(weight) for name, weight in weights.items()}
             dead = self._engine.has_dead_rows(batches)
             options = dead, batches.batch_size
-            local = _total([self._gradients(*each, values, scales, *options) for each in slices])
+            pulls = self._pulls(slices, values, batches.batch_size)
+            local = _total([self._gradients(*each, values, scales, pulls, *options) for each in slices])
             extra = None
             if task.penalty is not None:
                 plain = [variable.value for variable in self._engine.model.trainable_variables]
@@ -90,10 +95,10 @@ class Inspection:
 
         def one_step(batch, weights):
             rows = MicroBatch(batch, weights, tf.constant(0))
-            scales = dict.fromkeys(task.losses, tf.constant(1.0)) if len(task.losses) > 1 else {}
+            scales = dict.fromkeys(task.losses, tf.constant(1.0)) if not task.has_one_weight else {}
             with tf.name_scope("variables"):
                 values = self._values()
-            gradients = step_functions.gradients(task, rows, values, scales, tf.constant(0)).gradients
+            gradients = slice_pass.gradients(task, rows, values, scales, tf.constant(0), {}).gradients
             with tf.name_scope("gradients"):
                 return [tf.identity(gradient) for gradient in gradients]
 
@@ -122,14 +127,23 @@ class Inspection:
     def _values(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(_local(variable.value)) for variable in self._engine.model.trainable_variables]
 
-    def _slice(self, batch, weights, first_row, step, values, scales, has_dead_rows, batch_rows) -> LocalSums:
-        task = self._engine.task._replace(has_dead_rows=has_dead_rows, batch_rows=batch_rows)
-        return step_functions.gradients(task, MicroBatch(batch, weights, first_row), values, scales, step)
+    def _pulls(self, slices: list[tuple], values: list[tf.Tensor], batch_rows: int) -> dict[str, tf.Tensor]:
+        """The gradient of losses over the whole batch for each output, `[global batch, ...]`."""
+        if self._engine.task.batch_losses is None:
+            return {}
+        parts = [self._outputs(*each, values, batch_rows) for each in slices]
+        outputs = {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
+        weights = tf.concat([weights for _, weights, *_ in slices], axis=0)
+        return batch_losses.slopes(self._engine.task, outputs, weights)[1]
 
-    def _slice_weights(self, batch, weights, first_row, step, values, batch_rows) -> dict[str, tf.Tensor]:
-        return step_functions.weights(
-            self._engine.task._replace(batch_rows=batch_rows), MicroBatch(batch, weights, first_row), values, step
-        )
+    def _slice(self, batch, weights, first_row, step, values, scales, pulls, has_dead_rows, batch_rows) -> LocalSums:
+        task = self._engine.task._replace(has_dead_rows=has_dead_rows, batch_rows=batch_rows)
+        own = batch_losses.of_slice(pulls, first_row, weights.shape[0])
+        return slice_pass.gradients(task, MicroBatch(batch, weights, first_row), values, scales, step, own)
+
+    def _slice_values(self, function, batch, weights, first_row, step, values, batch_rows) -> dict[str, tf.Tensor]:
+        task = self._engine.task._replace(batch_rows=batch_rows)
+        return function(task, MicroBatch(batch, weights, first_row), values, step)
 
     @contextlib.contextmanager
     def _unchanged(self) -> Iterator[None]:

@@ -108,9 +108,9 @@ def sum_over_replicas(local):
     """The tree sum of the replicas' structures, on each replica."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync
-    if replicas == 1:
-        return local
     flat = tf.nest.flatten(local)
+    if replicas == 1 or not flat:
+        return local
     if replicas == 2:
         # A sum of two is the same in either order.
         return tf.nest.pack_sequence_as(local, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))

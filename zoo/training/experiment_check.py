@@ -39,6 +39,9 @@ def built(build: Callable[[Any], Experiment], config: Config) -> Experiment:
         value = getattr(experiment, name)
         if not isinstance(value, kind):
             raise BadInput(f"{where} returned an Experiment whose {name} is {_type(value)}: expected {shown}")
+    if experiment.batch_losses is not None and not callable(experiment.batch_losses):
+        shown = _type(experiment.batch_losses)
+        raise BadInput(f"{where} returned an Experiment whose batch_losses is {shown}: expected a function, or None")
     for name, batches in {**experiment.evals, **experiment.tests}.items():
         if not isinstance(batches, Batches):
             raise BadInput(f"{where} returned {_type(batches)} as the data set {name!r}: expected zoo.Batches")

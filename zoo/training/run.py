@@ -134,6 +134,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         experiment.forward,
         experiment.objective,
         groups,
+        batch_losses=experiment.batch_losses,
         penalty=regularization.penalty(experiment.model, config.l2),
         seed=config.seed,
         accumulate=config.accumulate,
