@@ -66,6 +66,13 @@ def regression():
     return model, {"x": draw(24, WIDTH), "y": draw(24, 2, seed=1), "sample_weight": weights}
 
 
+def activities():
+    """Losses that layers add."""
+    model = sequential(layers.Dense(7, "tanh", activity_regularizer="l2"), layers.ActivityRegularization(l1=0.1))
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model, {"x": draw(EXAMPLES, WIDTH), "y": labels(EXAMPLES), "validation_split": 0.3}
+
+
 def mean_with_sample_weight():
     """A loss that divides by the sum of the weights."""
     model = sequential()
@@ -189,6 +196,7 @@ CASES = {
         classifier,
         binary,
         regression,
+        activities,
         mean_with_sample_weight,
         masked,
         timesteps,

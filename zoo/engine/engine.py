@@ -218,7 +218,10 @@ class Engine:
             result = forward_check.check(subject, batches, training)
         self.notes += result.notes
         self.task.is_by_row[training] = result.is_by_row
-        self.task.added[training] = added_losses.Kinds(result.added, self.cut.slices)
+        added = added_losses.Kinds(result.added, self.cut.slices)
+        trained = self.task.added.get(True, added)
+        # The same layers add the same losses; those that only train add none here.
+        self.task.added[training] = trained if len(trained.of) == len(added.of) else added
         if result.slow_operation and devices.are_cpus(self.strategy):
             self._modes.take_faster(result.slow_operation, training)
         # XLA does not refuse texts: it ends the process.

@@ -74,8 +74,7 @@ def experiment_parts(
         "evals": {name: Batches(columns.columns(each), size) for name, each in named.items()},
         "objective": keras_task.objective,
         "optimizer": optimizer or copied(model.optimizer, model, model),
+        "compute_metrics": keras_task.compute_metrics,
         "notes": train.notes,
     }
-    if keras_task.others or keras_task.penalty is not None:
-        parts["compute_metrics"] = keras_task.compute_metrics
     return parts, keras_task

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.engine import model_check, regularization
+from zoo.engine import added_losses, model_check, regularization
 from zoo.errors import BadInput, ZooError
 from zoo.keras_task import columns, compiled, losses, metrics
 from zoo.keras_task.compiled import Box, Leaf, LossPart, MetricPart, Structures
@@ -67,8 +67,10 @@ class KerasTask(NamedTuple):
         return results
 
     def compute_metrics(self, means: Mapping[str, float], outputs, data, final: bool) -> dict[str, float]:
-        """The loss with the weights' penalties, and the metrics that are not means, of a whole data set."""
-        found = {} if self.penalty is None else {"loss": means["loss"] + float(self.penalty())}
+        """The loss with what Keras counts to it, and the metrics that are not means, of a whole data set."""
+        more = [means[name] for name in added_losses.TERMS if name in means]
+        more += [] if self.penalty is None else [float(self.penalty())]
+        found = {"loss": sum(more, means["loss"])} if more else {}
         by_number = {int(name.removeprefix(_OUTPUT)): _float(values) for name, values in outputs.items()}
         return found | metrics.evaluated(self.others, by_number, data)
 
