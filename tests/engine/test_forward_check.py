@@ -69,6 +69,7 @@ STATEFUL = {
     "dropout": lambda x: tf.nn.dropout(x, 0.5),
     "shuffle": lambda x: tf.random.shuffle(x),
     "in a loop": lambda x: tf.map_fn(lambda row: tf.random.uniform(tf.shape(row)), x),
+    "in a function": tf.function(lambda x: tf.random.normal(tf.shape(x)), autograph=False),
     "candidates": lambda x: tf.cast(
         tf.random.uniform_candidate_sampler(tf.zeros([1, 1], tf.int64), 1, WIDTH, False, 9)[0], tf.float32
     ),

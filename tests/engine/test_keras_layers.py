@@ -59,6 +59,8 @@ MODELS = {
     "dropouts": lambda: [layers.Dropout(0.3), layers.GaussianDropout(0.2), layers.GaussianNoise(0.1)],
     "AlphaDropout": lambda: [layers.AlphaDropout(0.2)],
     "a seed": lambda: [layers.Dropout(0.3, seed=5), layers.GaussianNoise(0.1, seed=5)],
+    # Keras calls a tf.function for it on a CPU.
+    "grouped convolution": lambda: [layers.Conv2D(4, 3), layers.Conv2D(4, 3, groups=2)],
     "SpatialDropout": lambda: [layers.Conv2D(4, 3), layers.SpatialDropout2D(0.4)],
     "batch normalisation": lambda: [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()],
     "another axis": lambda: [layers.BatchNormalization(axis=1), layers.Flatten(), layers.BatchNormalization()],

@@ -209,6 +209,9 @@ def _check_randomness(subject: Subject, trace: _Trace) -> bool:
 
 def _draws_from_state(operation: tf.Operation) -> bool:
     kind = operation.type
+    if kind == "StatefulPartitionedCall":
+        # A call of a tf.function, such as Keras' grouped convolution; its operations are looked at by themselves.
+        return False
     by_seed = operation.op_def.is_stateful and "seed2" in operation.node_def.attr
     return by_seed or kind.startswith(("Stateful", "Rng", "NonDeterministicInts"))
 
