@@ -62,6 +62,8 @@ setup(
             *EXPORT,
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
+        # Subjects of `benchmarks.conformance`; it brings tensorflow-text, which has no wheels for Windows.
+        "conformance": ["keras-hub>=0.32,<0.33"],
         "docs": DOCS,
         "export": EXPORT,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
