@@ -109,6 +109,12 @@ def test_other_options_of_a_step():
     np.testing.assert_allclose(made.train(batches, 0, 1)["gradient_norm"][0], norm, rtol=1e-5)
 
 
+def test_the_graph():
+    """Also where no loss is one of the rows alone."""
+    made, batches = engine_of(CONFIG, objective=("contrast",))
+    assert b"SparseSoftmaxCrossEntropyWithLogits" in Inspection(made).graph(batches)
+
+
 def test_what_is_no_function_is_refused():
     def wrong(config):
         return build(config, ("contrast",))._replace(batch_losses={})

@@ -98,7 +98,11 @@ class Inspection:
             scales = dict.fromkeys(task.losses, tf.constant(1.0)) if not task.has_one_weight else {}
             with tf.name_scope("variables"):
                 values = self._values()
-            gradients = slice_pass.gradients(task, rows, values, scales, tf.constant(0), {}).gradients
+            pulls = {}
+            if task.batch_losses is not None:
+                outputs = slice_pass.outputs(task, rows, values, tf.constant(0))
+                pulls = batch_losses.slopes(task, outputs, weights)[1]
+            gradients = slice_pass.gradients(task, rows, values, scales, tf.constant(0), pulls).gradients
             with tf.name_scope("gradients"):
                 return [tf.identity(gradient) for gradient in gradients]
 
