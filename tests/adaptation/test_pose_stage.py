@@ -43,16 +43,16 @@ def test_warping_is_that_of_scipy(shape):
     np.testing.assert_array_equal(found[0], images[0])
 
 
-@pytest.mark.parametrize("name", ["translation", "rotation", "scale"])
-def test_moved_turned_and_shrunk_images_are_known_again(trained, digits, name):
+# So severe that the guard's limit is not near, whatever the last digits of the weights are.
+@pytest.mark.parametrize(("name", "severity"), [("translation", 3), ("rotation", 4), ("scale", 3)])
+def test_moved_turned_and_shrunk_images_are_known_again(trained, digits, name, severity):
     found, known = trained
-    x, y = corrupted(digits[0], name, 3), digits[1]
+    x, y = corrupted(digits[0], name, severity), digits[1]
     before = digest(found.model)
     refined = refine(found, batches(x), [Pose()], known)
     plain = float((found.logits(x).argmax(axis=1) != y).mean())
     assert plain > 0.3 and error(refined, y) < 0.7 * plain
-    # One of five batches may lie on the wrong side of the guard's limit.
-    assert sum(line.accepted for line in refined.trace) >= len(refined.trace) - 1 == 4
+    assert len(refined.trace) == 5 and all(line.accepted for line in refined.trace)
     assert digest(found.model) == before
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from zoo.metrics.logits import class_probabilities
+from zoo.models.logits_mixture import LogitsMixture
 from zoo.names import escaped
 from zoo.tensorboard.task_views import Images, Texts
 from zoo.tensorboard.views import Arrays, ProjectorPoints
@@ -126,7 +127,8 @@ def before_last(model: keras.Model, batches: Sequence) -> tuple[np.ndarray, np.n
 
     Of a network whose logits are mixed with those of a linear model, the last layer is the network's own.
     """
-    last = model.get_layer("head") if isinstance(model.layers[-1], keras.layers.Add) else model.layers[-1]
+    is_mixture = isinstance(model.layers[-1], (LogitsMixture, keras.layers.Add))
+    last = model.get_layer("head") if is_mixture else model.layers[-1]
     # A single input is not a list, as in the batches.
     both = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], [last.input, model.outputs[0]])
     pairs = [both(batch, training=False) for batch in batches]
