@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers.small import SmallConfig, train
-from zoo.engine import slicing
+from zoo.engine import devices, private_apis, slicing
 from zoo.errors import BadInput
 
 EVERYTHING = {
@@ -100,6 +100,24 @@ def test_cuts_that_cannot_be(given, said):
 def test_a_loop_is_not_exact():
     with pytest.raises(BadInput, match="--compile=loop makes one program of all slices"):
         train(CONFIG.replace(compile="loop"))
+
+
+@pytest.mark.parametrize("name", ["gathered", "reduced"])
+def test_sums_over_replicas_are_the_tree(name):
+    """Devices that add up in an order of their own, such as GPUs, gather the values first."""
+    cpus, reduction = [f"CPU:{number}" for number in range(4)], tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(cpus, reduction) if name == "gathered" else devices.mirrored_cpus(4)
+    assert isinstance(private_apis.reduction(strategy), slicing.TreeReduction) == (name == "reduced")
+    values = np.float32([1e8, 1.0, -1e8, 1.0])[:, None] * np.float32([1.0, 3.0])
+
+    def replica():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return slicing.sum_over_replicas({"one": tf.gather(values, number), "other": tf.cast(number, tf.float32)})
+
+    found = tf.function(lambda: strategy.run(replica), autograph=False)()
+    for one, other in zip(*(strategy.experimental_local_results(found[each]) for each in ("one", "other"))):
+        np.testing.assert_array_equal(one, (values[0] + values[1]) + (values[2] + values[3]))
+        assert float(other) == 6.0
 
 
 def test_sums_in_turn_are_the_tree():

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from zoo.engine import cluster as clusters
-from zoo.engine import private_apis
+from zoo.engine import private_apis, slicing
 from zoo.engine.workers import Workers
 from zoo.errors import BadInput, WorkerLost
 
@@ -63,7 +63,7 @@ def useful_cores(rows: int) -> int:
 def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
     """A strategy over the first `replicas` logical CPUs."""
     # The default collectives deadlock if one process has two groups of different size.
-    reduction = tf.distribute.ReductionToOneDevice()
+    reduction = slicing.TreeReduction()
     devices = [f"CPU:{index}" for index in range(replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 

@@ -136,3 +136,8 @@ def metric_direction(metric: keras.metrics.Metric) -> str:
 def local_copy(variable: tf.Variable) -> tf.Variable:
     """This replica's copy of a distributed variable, which may be assigned to without the other replicas."""
     return variable._get() if hasattr(variable, "_get") else variable
+
+
+def reduction(strategy: tf.distribute.Strategy) -> tf.distribute.CrossDeviceOps | None:
+    """What adds up the replicas' values in a strategy, where it says."""
+    return getattr(strategy.extended, "_cross_device_ops", None)
