@@ -29,6 +29,7 @@ LOSSES = {
     "a mean": lambda x: 0.3 * keras.ops.mean(keras.ops.square(x)),
     "a sum": lambda x: 0.03 * keras.ops.sum(keras.ops.square(x)),
     "one for each row": lambda x: 0.03 * keras.ops.sum(keras.ops.square(x), axis=1),
+    "nothing yet": lambda x: 0.0 * keras.ops.mean(x),
     "the root of a mean": lambda x: keras.ops.sqrt(keras.ops.mean(keras.ops.square(x))),
 }
 
@@ -94,6 +95,9 @@ def test_what_slices_would_change_is_refused():
     with pytest.raises(BadInput, match="neither a sum nor a mean over the rows"):
         train("the root of a mean", accumulate=2)
     train("the root of a mean")
+    with pytest.raises(BadInput, match="0 at first, so whether it is a sum or a mean over the rows is open"):
+        train("nothing yet", accumulate=2)
+    train("nothing yet")
     with pytest.raises(BadInput, match="choose a --batch_size that divides the number of examples"):
         train("a mean", examples=21)
 

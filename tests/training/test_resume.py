@@ -110,10 +110,15 @@ def test_exact_run_resumes_bitwise_on_any_devices(tmp_path):
 
 def test_run_on_several_devices_stays_exact_on_one(tmp_path, capsys):
     """Its slices are recorded, so the same command on one device, and its flags.txt, end in the same bits."""
+    # Starts TensorFlow with all devices of the tests.
+    tf.config.list_logical_devices()
     folder = tmp_path / "two"
     two = zoo.run(build, CONFIG.replace(cpu_devices=2), folder)
     assert {f"--exact={True}", "--slices=2"} <= set((folder / "flags.txt").read_text().splitlines())
     assert untimed(zoo.run(build, CONFIG, as_if_killed(folder, tmp_path, 3))) == untimed(two)
+    (tmp_path / "loop").mkdir()
+    loop = as_if_killed(folder, tmp_path / "loop", 6)
+    assert zoo.run(build, CONFIG.replace(compile="loop"), loop)["step"] == 7
     (tmp_path / "three").mkdir()
     capsys.readouterr()
     zoo.run(build, CONFIG.replace(cpu_devices=3), as_if_killed(folder, tmp_path / "three", 3))

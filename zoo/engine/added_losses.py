@@ -19,7 +19,7 @@ _TOLERANCE = 1e-3
 
 
 class Kinds(NamedTuple):
-    """What the layers' losses are, in the order in which they are added: `MEAN` or `SUM`; and their rows' count.
+    """What the layers' losses are, in the order in which they are added.
 
     Attributes:
         of: for each loss `MEAN` (over the rows, or the same for any rows) or `SUM` (over the rows).

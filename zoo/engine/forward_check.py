@@ -346,6 +346,9 @@ def _added_losses(
     # As short batches are: filled up with copies of the first row, which must not count.
     padded = run(whole, [0, 1, 0, 0], 0, [1.0, 1.0, 0.0, 0.0])
     kinds = [added_losses.kind(value, halves) for value, *halves in zip(together, left, right, strict=True)]
+    if subject.split and any(not value.any() for value in together):
+        # A later run, resumed with other weights, could find another answer.
+        raise BadInput(f"{_ADDED} 0 at first, so whether it is a sum or a mean over the rows is open; {_ADDED_REMEDY}")
     if subject.split and None in kinds:
         raise BadInput(f"{_ADDED} neither a sum nor a mean over the rows of a slice; {_ADDED_REMEDY}")
     if is_padded and any(added_losses.kind(value, [one, one]) != added_losses.MEAN for value, one in zip(padded, left)):

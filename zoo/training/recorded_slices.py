@@ -11,10 +11,12 @@ from zoo.engine import slicing
 def with_recorded(workdir: Path, config: Config, replicas: int) -> tuple[Config, str]:
     """The config with the slices of the folder's run, where no flag says otherwise and these replicas can share them.
 
+    `--compile=loop` says otherwise, as it makes one program of all slices.
+
     Returns:
         The config, and a line to tell: the run was exact and goes on in other slices; else empty.
     """
-    if config.exact is not None or config.slices:
+    if config.exact is not None or config.slices or config.compile == "loop":
         return config, ""
     try:
         saved = files.read_json(workdir / folders.RUN)["config"]
