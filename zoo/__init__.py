@@ -25,6 +25,7 @@ _PLACES = {
     "Experiment": "zoo.experiment",
     "Term": "zoo.terms",
     "Output": "zoo.terms",
+    "Update": "zoo.engine.updates",
     "Batches": "zoo.data.batches",
     "Dropout": "zoo.models.layers",
     "load": "zoo.predict.predictors.loading",

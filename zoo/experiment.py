@@ -10,6 +10,7 @@ from zoo.config import Config
 from zoo.data.batches import Batches
 from zoo.engine.optimizers import Group
 from zoo.engine.task import BatchLosses, ForwardFn
+from zoo.engine.updates import Update
 from zoo.keras_task import parts as keras_parts
 from zoo.metrics.evaluation_report import ComputeMetrics
 from zoo.models.logits_mixture import LogitsMixture
@@ -44,6 +45,8 @@ class Experiment(NamedTuple):
         batch_losses: `batch_losses(outputs, weights) -> dict[str, Term]`, terms of all rows of the global batch, such
             as contrastive losses. It gets the Outputs of `forward`, `[global batch, ...]`, and the rows' weights, 0 for
             padding; terms that the objective names are minimized. Costs one more forward pass in each step.
+        updates: the updates of a step where there are several in turn, such as those of a GAN's two networks; instead
+            of `objective` and `optimizer`. See `zoo.Update`.
         optimizer: a Keras optimizer, groups of variables with an optimizer each, or None for the config's.
         compute_metrics: `compute_metrics(means, outputs, columns, final) -> metrics`, for metrics that are not the mean
             of a term. It gets the terms' means, the outputs and the columns `[examples, ...]` of an evaluation; `final`
@@ -96,6 +99,7 @@ class Experiment(NamedTuple):
     on_log: OnLog | None = None
     config: Config | None = None
     batch_losses: BatchLosses | None = None
+    updates: Sequence[Update] = ()
 
     @classmethod
     def from_keras(

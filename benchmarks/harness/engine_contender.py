@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from benchmarks.harness.worker import Metrics, Training
 from zoo import Config, Experiment
-from zoo.engine.engine import means
+from zoo.engine.scalars import means
 from zoo.training import run
 
 

@@ -20,13 +20,17 @@ from zoo.engine import (
     model_check,
     slice_pass,
     slicing,
+    updates,
+    widths,
 )
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
+from zoo.engine.scalars import means
 from zoo.engine.state import AVERAGE, array, assign, copies, named
 from zoo.engine.task import BatchLosses, ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
+from zoo.errors import BadInput
 
 _OUTPUT = "output/"
 
@@ -41,6 +45,7 @@ class Engine:
         objective: names of the terms whose means are summed into the loss.
         groups: groups of variables with their optimizers, from `optimizers.groups`.
         batch_losses: losses over all rows of a batch, see `Experiment`.
+        several: the updates of a step, where there are several, in turn; the groups are theirs, from `updates.groups`.
         penalty: penalty on the weights from `regularization.penalty`, or None.
         seed: seed of all noise.
         accumulate: micro-batches per step.
@@ -70,6 +75,7 @@ class Engine:
         groups: Sequence[Group],
         *,
         batch_losses: BatchLosses | None = None,
+        several: Sequence[updates.Update] = (),
         penalty: Penalty | None = None,
         seed: int = 0,
         accumulate: int = 1,
@@ -97,8 +103,11 @@ class Engine:
         keras_layers.install()
         model_check.check(model)
         averages = copies(strategy, model) if average_decay else []
+        # The whole run's, for evaluations and what is read between two steps.
         self.task = Task(
             model=model,
+            name="",
+            variables=model.trainable_variables,
             forward=forward,
             objective=tuple(objective),
             batch_losses=batch_losses,
@@ -117,6 +126,10 @@ class Engine:
             added={},
             moving_statistics=[],
         )
+        if several and self.task.loss_scale is not None:
+            raise BadInput("--precision=float16 scales one loss, and a step has several updates: expected bfloat16")
+        self.tasks = updates.tasks(self.task, several)
+        self.turns = updates.turns(several)
         self._checked: set[bool] = set()
         self._has_trained = False
         self._feeds: dict[int, feed.Feed] = {}
@@ -212,22 +225,25 @@ class Engine:
         if training in self._checked:
             return
         self._checked.add(training)
-        task = self.task
-        subject = forward_check.Subject(task.model, task.forward, task.objective, task.seed, task.split)
-        with self.strategy.scope():
-            result = forward_check.check(subject, batches, training)
-        self.notes += result.notes
-        self.task.is_by_row[training] = result.is_by_row
-        added = added_losses.Kinds(result.added, self.cut.slices)
-        trained = self.task.added.get(True, added)
-        # The same layers add the same losses; those that only train add none here.
-        self.task.added[training] = trained if len(trained.of) == len(added.of) else added
-        if result.slow_operation and devices.are_cpus(self.strategy):
-            self._modes.take_faster(result.slow_operation, training)
+        for task in self.tasks if training else [self.task]:
+            self._check_task(task, batches, training)
         # XLA does not refuse texts: it ends the process.
         texts = [name for name, column in batches.columns.items() if column.dtype.kind in "OSU"]
         while texts and self._modes.take_slower(f"texts (column {texts[0]!r})", "No registered", training):
             pass
+
+    def _check_task(self, task: Task, batches: Batches, training: bool) -> None:
+        subject = forward_check.Subject(task.model, task.forward, task.objective, task.seed, task.split)
+        with self.strategy.scope():
+            result = forward_check.check(subject, batches, training)
+        self.notes += [note for note in result.notes if note not in self.notes]
+        task.is_by_row[training] = result.is_by_row
+        added = added_losses.Kinds(result.added, self.cut.slices)
+        trained = task.added.get(True, added)
+        # The same layers add the same losses; those that only train add none here.
+        task.added[training] = trained if len(trained.of) == len(added.of) else added
+        if result.slow_operation and devices.are_cpus(self.strategy):
+            self._modes.take_faster(result.slow_operation, training)
 
     def _call(self, batches: Batches, training: bool, *chunk):
         """One call of the compiled loop; in a slower mode where XLA lacks an operation."""
@@ -269,9 +285,10 @@ class Engine:
             self._loops[key] = tf.function(loop, jit_compile=mode == "loop", autograph=False)
         return self._loops[key]
 
-    def _loop(self, batches, training, columns, index, widths, first_step, steps) -> dict[str, tf.Tensor]:
+    def _loop(self, batches, training, columns, index, width_numbers, first_step, steps) -> dict[str, tf.Tensor]:
         """All steps of one call, in the graph: scalars and, in an evaluation, outputs by name, one entry per step."""
-        programs, names = self._parts(self._modes.of[training], batches, training and self.has_dead_rows(batches)), []
+        tasks = self.tasks if training else [self.task]
+        programs, names = [self._parts(task, batches, training) for task in tasks], []
         length, rows = index.shape
         table = tf.TensorArray(tf.float32, size=length, clear_after_read=False)
         specs = {} if training else self._outputs(batches, columns, rows)
@@ -279,11 +296,12 @@ class Engine:
 
         def replica(row, width, step, measure):
             share = ReplicaBatch(functools.partial(self._read, columns, row), self.cut)
-            parts = StepFunctions(*(_by_width(batches, width, part) for part in programs[:-1]), programs.update)
             if training:
-                (sums, scalars), outputs = step_functions.train(self.task, parts, share, step, measure), {}
+                parts = [widths.all_by_width(batches, width, each) for each in programs]
+                (sums, scalars), outputs = updates.in_turn(tasks, parts, self.turns, share, step, measure), {}
             else:
-                parts = parts._replace(examine=_by_width(batches, width, _filled(programs.examine, specs)))
+                filled = programs[0]._replace(examine=widths.filled(programs[0].examine, specs))
+                parts = widths.all_by_width(batches, width, filled)
                 (sums, outputs), scalars = step_functions.evaluate(self.task, parts, share, step), {}
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
@@ -291,7 +309,7 @@ class Engine:
 
         def body(offset, table, kept):
             last = tf.equal(offset, steps - 1)
-            result = self.strategy.run(replica, args=(index[offset], widths[offset], first_step + offset, last))
+            result = self.strategy.run(replica, args=(index[offset], width_numbers[offset], first_step + offset, last))
             # Reduced and gathered already: the same on every replica.
             scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
             kept = {name: array.write(offset, outputs[name]) for name, array in kept.items()}
@@ -315,8 +333,9 @@ class Engine:
         outputs = tf.function(probe, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) for name, spec in outputs.items()}
 
-    def _parts(self, mode: str, batches: Batches, has_dead_rows: bool) -> StepFunctions:
-        task = self.task._replace(has_dead_rows=has_dead_rows, batch_rows=batches.batch_size)
+    def _parts(self, task: Task, batches: Batches, training: bool) -> StepFunctions:
+        mode, has_dead_rows = self._modes.of[training], training and self.has_dead_rows(batches)
+        task = task._replace(has_dead_rows=has_dead_rows, batch_rows=batches.batch_size)
         functions = (slice_pass.weights, slice_pass.outputs, step_functions.update)
         weights, outputs, update = (functools.partial(function, task) for function in functions)
 
@@ -368,47 +387,5 @@ def _is_mixed_float16(model: keras.Model) -> bool:
     return any(each.compute_dtype == "float16" and each.variable_dtype == "float32" for each in all_layers(model))
 
 
-def _by_width(batches: Batches, width: tf.Tensor, part: Callable) -> Callable:
-    """Wraps `part` to take rows of any of the widths: a branch of the graph, and a program, for each width.
-
-    So one call does many steps of different widths; a call for each width would add an eighth to a small step's time.
-    """
-
-    def chosen(rows: MicroBatch, *rest):
-        def branch(number: int):
-            return part(rows._replace(batch=batches.cut(rows.batch, number)), *rest)
-
-        if len(batches.widths) < 2:
-            return branch(0) if batches.widths else part(rows, *rest)
-        return tf.switch_case(width, [functools.partial(branch, number) for number in range(len(batches.widths))])
-
-    return chosen
-
-
-def _filled(examine: Callable, specs: Mapping[str, tf.TensorSpec]) -> Callable:
-    """Pads the outputs of short sequences with zeros to one shape."""
-
-    def filled(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-        missing = [whole - size for whole, size in zip(spec.shape[1:], values.shape[1:])]
-        return tf.pad(values, [(0, 0), *((0, some) for some in missing)]) if any(missing) else values
-
-    def padded(*arguments):
-        sums, outputs = examine(*arguments)
-        return sums, {name: filled(values, specs[name]) for name, values in outputs.items()}
-
-    return padded
-
-
 def _gathered(columns: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
     return {name: tf.gather(column, index) for name, column in columns.items()}
-
-
-def means(scalars: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each term over all steps: sum / sum, added up in float64 in the order of the steps."""
-    return ratios({name: sum(values.tolist()) for name, values in scalars.items()})
-
-
-def ratios(totals: Mapping[str, float]) -> dict[str, float]:
-    """`name/numerator` divided by `name/weight`, by name, without the other entries."""
-    names = [name.removesuffix("/numerator") for name in totals if name.endswith("/numerator")]
-    return {name: totals[f"{name}/numerator"] / (totals[f"{name}/weight"] or 1.0) for name in names}

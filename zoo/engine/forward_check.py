@@ -295,12 +295,13 @@ def _check_shapes(subject: Subject, whole: _Trace, half: _Trace) -> None:
     """Refuses terms that grow with the square of the rows: labels [n, 1] against answers [n]."""
     for name, (values, _) in whole.function.structured_outputs["terms"].items():
         other, _ = half.function.structured_outputs["terms"][name]
-        if values.shape.rank in (0, None) or values.shape[0] != whole.rows:
-            where = forward_call.defined(subject.forward)
-            raise BadInput(
-                f"term {name!r} of forward{where} has values of shape {values.shape} for {whole.rows} examples: "
-                f"expected one entry per example, [{whole.rows}, ...]; return unreduced losses, the engine adds them up"
-            )
+        for found, rows in ((values, whole.rows), (other, half.rows)):
+            if found.shape.rank in (0, None) or found.shape[0] != rows:
+                where = forward_call.defined(subject.forward)
+                raise BadInput(
+                    f"term {name!r} of forward{where} has values of shape {found.shape} for {rows} examples: expected "
+                    f"one entry per example, [{rows}, ...]; return unreduced losses, the engine adds them up"
+                )
         if values.shape[1:] != other.shape[1:]:
             shown = [f"[{', '.join(map(str, each.shape))}]" for each in (values, other)]
             raise BadInput(

@@ -19,16 +19,24 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate as a function of the step, after a linear warm-up, times a factor for a group of variables."""
 
     def __init__(
-        self, rate: Callable[[tf.Tensor], tf.Tensor], warmup_steps: int = 0, factor: float = 1.0, start: int = 0
+        self,
+        rate: Callable[[tf.Tensor], tf.Tensor],
+        warmup_steps: int = 0,
+        factor: float = 1.0,
+        start: int = 0,
+        times: int = 1,
     ):
         self.rate = rate
         self.warmup_steps = warmup_steps
         self.factor = factor
         self.start = start
+        self.times = times
 
     def __call__(self, step) -> tf.Tensor:
         """The float32 rate of a step; the warm-up ends at the schedule's first value."""
         step = tf.cast(step, tf.float32)
+        if self.times > 1:
+            step = tf.math.floor(step / self.times)
         rate = self.rate(tf.maximum(step - self.warmup_steps, 0.0))
         if self.warmup_steps:
             # (step + 1): the first step already learns (Goyal et al., 2017, section 2.2).
@@ -38,11 +46,15 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def scaled(self, factor: float, start: int = 0) -> "Schedule":
         """The same schedule for a group of variables, times `factor`, and 0 before the step `start`."""
-        return Schedule(self.rate, self.warmup_steps, self.factor * factor, start)
+        return Schedule(self.rate, self.warmup_steps, self.factor * factor, start, self.times)
+
+    def repeated(self, times: int) -> "Schedule":
+        """The same schedule for an optimizer that is applied several times in each step."""
+        return Schedule(self.rate, self.warmup_steps, self.factor, self.start, times)
 
     def get_config(self):
         # Incomplete: no file stores a schedule, as the run's flags make it again.
-        return {"warmup_steps": self.warmup_steps, "factor": self.factor, "start": self.start}
+        return {"warmup_steps": self.warmup_steps, "factor": self.factor, "start": self.start, "times": self.times}
 
 
 def make(

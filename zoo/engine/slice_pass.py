@@ -35,7 +35,7 @@ def gradients(
         rows = _without_dead_rows(task, rows, values, step)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        with _as(values, task.model) as scope:
+        with _as(values, task) as scope:
             sums, statistics, outputs = forward(task, rows, step, training=True, added=scope.losses)
         losses = [sums[name].numerator * scales.get(name, 1.0) for name in task.losses if name in sums]
         losses += [tf.reduce_sum(tf.cast(pull * outputs[name], tf.float32)) for name, pull in pulls.items()]
@@ -47,14 +47,14 @@ def gradients(
 
 def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the model is pruned from the graph if they do not depend on it."""
-    with _as(values, task.model) as scope:
+    with _as(values, task) as scope:
         sums, *_ = forward(task, rows, step, training=True, added=scope.losses)
     return {name: sums[name].weight for name in task.losses if name in sums}
 
 
 def outputs(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The outputs `[rows, ...]` of a training step."""
-    with _as(values, task.model) as scope:
+    with _as(values, task) as scope:
         return forward(task, rows, step, training=True, added=scope.losses)[2]
 
 
@@ -94,7 +94,7 @@ def forward(
 
 def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
     """The rows without what examples of weight 0 hold; the model is pruned from the graph as in `weights`."""
-    with _as(values, task.model), _scope(task, rows, step, training=True):
+    with _as(values, task), _scope(task, rows, step, training=True):
         results = forward_call.call(task.forward, task.model, rows.batch, True)
     _check_terms(task, results, training=True)
     weighed = [terms.weigh(name, results[name], rows.weights)[1] for name in task.objective if name in results]
@@ -120,14 +120,14 @@ def _scope(task: Task, rows: MicroBatch, step: tf.Tensor, training: bool):
 
 
 @contextlib.contextmanager
-def _as(values: Values, model: keras.Model) -> Iterator[keras.StatelessScope]:
-    """Replaces the model's trainable variables by `values` inside."""
-    trained = {id(variable) for variable in model.trainable_variables}
-    pairs = zip(model.trainable_variables, values, strict=True)
+def _as(values: Values, task: Task) -> Iterator[keras.StatelessScope]:
+    """Replaces the variables that are trained by `values` inside."""
+    trained = {id(variable) for variable in task.variables}
+    pairs = zip(task.variables, values, strict=True)
     with keras.StatelessScope(pairs, collect_losses=True) as scope:
         yield scope
     # Keras' own random layers advance a seed, which so far only the scope knows.
-    for variable in model.variables:
+    for variable in task.model.variables:
         if id(variable) not in trained and scope.get_current_value(variable) is not None:
             variable.assign(scope.get_current_value(variable))
 

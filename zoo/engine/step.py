@@ -37,7 +37,7 @@ def train(
         replicas.
     """
     # Read once: programs that run side by side would wait for each other at the variables' locks.
-    values = [tf.convert_to_tensor(value) for value in values_of(task.model)]
+    values = [tf.convert_to_tensor(value) for value in values_of(task.variables)]
     scales = _scales(task, parts, values, share, step)
     batch_sums, pulls = batch_losses.pulls(task, parts, values, share, step)
     if task.loss_scale is not None:
@@ -65,7 +65,7 @@ def update(
     """Turns the reduced sums into metrics and applies the update; the second half of `train`."""
     total, scalars, extra = _unscaled(task, reduction.added(locals)), {}, None
     if task.penalty is not None:
-        scalars["penalty"], extra = regularization.gradients(task.penalty, values_of(task.model))
+        scalars["penalty"], extra = regularization.gradients(task.penalty, values_of(task.variables))
     gradients = global_gradients(task, total, extra)
     if task.clip_norm or task.loss_scale is not None:
         norm = global_norm(gradients)
@@ -156,7 +156,7 @@ def _scales(
 
 
 def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
-    by_variable = {id(variable): gradient for variable, gradient in zip(task.model.trainable_variables, gradients)}
+    by_variable = {id(variable): gradient for variable, gradient in zip(task.variables, gradients)}
     # Keras' optimizers always sum over the replicas again: each replica passes its share of the sum.
     share = 1.0 / tf.distribute.get_replica_context().num_replicas_in_sync
     for group in task.groups:
@@ -166,7 +166,7 @@ def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
         step = tf.cast(task.groups[0].optimizer.iterations.value, tf.float32)
         # A short memory at first, or the random initial weights would count for 1 / (1 - decay) steps.
         decay = tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
-        for average, value in zip(task.averages, values_of(task.model), strict=True):
+        for average, value in zip(task.averages, values_of(task.model.trainable_variables), strict=True):
             average.assign_add(tf.cast(1.0 - decay, average.dtype) * (value - average))
 
 

@@ -18,9 +18,13 @@ Values = list[tf.Tensor]
 
 
 class Task(NamedTuple):
-    """Model, losses and optimizers of a run, fixed before the first trace."""
+    """Model, losses and optimizers of an update, fixed before the first trace."""
 
     model: keras.Model
+    # Empty where a step has one update.
+    name: str
+    # What the update trains: all trainable variables, or those of one of several updates.
+    variables: Sequence[keras.Variable]
     forward: ForwardFn
     objective: tuple[str, ...]
     batch_losses: BatchLosses | None
@@ -102,6 +106,6 @@ class ReplicaBatch(NamedTuple):
         return self.cut.side_by_side
 
 
-def values_of(model: keras.Model) -> list[tf.Variable]:
-    """This replica's trainable variables, for the tape."""
-    return [variable.value for variable in model.trainable_variables]
+def values_of(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
+    """This replica's copies of variables, for the tape."""
+    return [variable.value for variable in variables]

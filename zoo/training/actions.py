@@ -8,7 +8,7 @@ from typing import Any
 from zoo import errors
 from zoo import workdir as folders
 from zoo.engine import added_losses, checkpoints, health
-from zoo.engine.engine import means
+from zoo.engine.scalars import means
 from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
 from zoo.training import experiment_check

@@ -8,6 +8,7 @@ import numpy as np
 
 from zoo.config import Config
 from zoo.data.batches import Batches
+from zoo.engine import updates
 from zoo.engine.forward_call import defined
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
@@ -48,7 +49,17 @@ def built(build: Callable[[Any], Experiment], config: Config) -> Experiment:
     names = experiment.objective
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         raise BadInput(f"{where} returned an Experiment whose objective is {names!r}: expected names, as ('loss',)")
-    return experiment
+    return _with_updates(experiment) if experiment.updates else experiment
+
+
+def _with_updates(experiment: Experiment) -> Experiment:
+    """The experiment with the objective of all its updates, which is the loss that is shown."""
+    updates.check(experiment.updates)
+    others = {"optimizer": None, "batch_losses": None, "objective": ("loss",)}
+    for name, default in others.items():
+        if getattr(experiment, name) != default:
+            raise BadInput(f"the Experiment has updates and {name}: expected one of them, as each update has its own")
+    return experiment._replace(objective=tuple(term for update in experiment.updates for term in update.objective))
 
 
 def metrics(experiment: Experiment, means: Mapping[str, float], outputs, columns, final: bool) -> dict[str, float]:

@@ -11,7 +11,7 @@ import keras
 from zoo import config as configs
 from zoo import files
 from zoo import workdir as folders
-from zoo.engine import checkpoints, devices, optimizers, regularization, schedules
+from zoo.engine import checkpoints, devices, optimizers, regularization, schedules, updates
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
@@ -118,16 +118,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
     """The engine that a config asks for, for a built experiment."""
     config = experiment.config or config
     with strategy.scope():
-        optimizer = experiment.optimizer
-        if optimizer is None:
-            optimizer = optimizers.by_layer(
-                experiment.model,
-                schedule(config, total),
-                lambda rate: optimizers.make(config.optimizer, rate, config.weight_decay),
-                decay=config.layer_decay,
-                unfreeze_every=config.unfreeze_every,
-            )
-        groups = optimizers.groups(experiment.model, optimizer)
+        groups = optimizers.groups(experiment.model, _optimizer(config, experiment, total))
     return Engine(
         strategy,
         experiment.model,
@@ -135,6 +126,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         experiment.objective,
         groups,
         batch_losses=experiment.batch_losses,
+        several=experiment.updates,
         penalty=regularization.penalty(experiment.model, config.l2),
         seed=config.seed,
         accumulate=config.accumulate,
@@ -148,6 +140,23 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         slices=config.slices,
         steps_per_loop=config.steps_per_loop,
     )
+
+
+def _optimizer(config: configs.Config, experiment: Experiment, total: int):
+    """The experiment's optimizer or groups, or the config's."""
+    if experiment.optimizer is not None:
+        return experiment.optimizer
+    rates = schedule(config, total)
+
+    def make(rate: schedules.Schedule) -> keras.optimizers.Optimizer:
+        return optimizers.make(config.optimizer, rate, config.weight_decay)
+
+    if not experiment.updates:
+        options = {"decay": config.layer_decay, "unfreeze_every": config.unfreeze_every}
+        return optimizers.by_layer(experiment.model, rates, make, **options)
+    if config.layer_decay != 1.0 or config.unfreeze_every:
+        raise BadInput("--layer_decay and --unfreeze_every make groups by layer, and the updates have groups already")
+    return updates.groups(experiment.updates, lambda times: make(rates.repeated(times)))
 
 
 def schedule(config: configs.Config, total: int) -> schedules.Schedule:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.engine.engine import ratios
+from zoo.engine.scalars import ratios
 
 
 @dataclasses.dataclass
@@ -116,4 +116,5 @@ class RunState:
 
 
 def _is_momentary(name: str) -> bool:
-    return name in ("gradient_norm", "loss_scale", "skipped_steps") or name.partition("/")[0] == "learning_rate"
+    is_norm = name.rpartition("/")[2] == "gradient_norm"
+    return is_norm or name in ("loss_scale", "skipped_steps") or name.partition("/")[0] == "learning_rate"
