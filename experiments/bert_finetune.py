@@ -35,21 +35,23 @@ import tensorflow as tf
 import zoo
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import bucketing
+from zoo.data import bucketing, class_balance
 from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines, text_comparison
-from zoo.models import encoder_heads
+from zoo.models import class_imbalance, encoder_heads
+from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import encoder_config, network_share, ngram_fit
+from zoo.training.classifier_config import ClassifierFlags
 from zoo.training.encoder_config import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig(EncoderConfig):
+class FinetuneConfig(ClassifierFlags, EncoderConfig):
     """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
@@ -112,12 +114,18 @@ class FinetuneConfig(EncoderConfig):
 
 
 def forward(
-    model, batch, training: bool, values: bool = False, smoothing: float = 0.0, alone=None
+    model,
+    batch,
+    training: bool,
+    values: bool = False,
+    smoothing: float = 0.0,
+    alone=None,
+    imbalance: ClassImbalance = class_imbalance.PLAIN,
 ) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy of the classes, or half the squared error of the standardised values.
 
     Where the model has n-gram logits, `alone` is the encoder without them, which learns alone: beside logits that
-    explain the training texts it would learn nothing.
+    explain the training texts it would learn nothing. In training, `imbalance` changes the loss of rare classes.
     """
     logits = (alone if training and alone is not None else model)(_inputs(batch), training=training)
     labels = batch["y"]
@@ -125,15 +133,17 @@ def forward(
         error = logits[:, 0] - labels
         return {"loss": Term(tf.square(error) / 2), "logits": Output(logits)}
     rate = smoothing if training else 0.0
+    learned = imbalance.logits(logits) if training else logits
     if logits.shape[-1] == 1:
         smooth = tf.cast(labels, tf.float32) * (1.0 - rate) + rate / 2
-        loss = tf.nn.sigmoid_cross_entropy_with_logits(smooth, logits[:, 0])
+        loss = tf.nn.sigmoid_cross_entropy_with_logits(smooth, learned[:, 0])
         predicted = tf.cast(logits[:, 0] > 0, tf.int32)
     else:
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, learned)
         if rate:
-            loss = (1.0 - rate) * loss - rate * tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+            loss = (1.0 - rate) * loss - rate * tf.reduce_mean(tf.nn.log_softmax(learned), axis=-1)
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    loss = imbalance.losses(loss, learned, labels) if training else loss
     accuracy = tf.cast(tf.equal(predicted, labels), tf.float32)
     return {"loss": Term(loss), "accuracy": Term(accuracy), "logits": Output(logits)}
 
@@ -151,12 +161,13 @@ def build(config: FinetuneConfig) -> Experiment:
     train_texts = [part for text in dataset.train.texts for part in text.split(special_tokens.PAIR_SEPARATOR)]
     tokenizer = encoder_config.load_tokenizer(config, origin, train_texts, cache, notes)
     shape = encoder_config.network_shape(config, origin, tokenizer)
-    if config.ngrams is None:
-        config = config.filled(ngrams=origin is None and not values)
-    ngrams = _ngrams(config, dataset, tokenizer, shape, cache, notes) if config.ngrams else None
+    config = config.filled(ngrams=origin is None and not values, metric=config.best_metric())
+    labels, classes = dataset.train.labels, len(dataset.classes)
+    imbalance = class_imbalance.PLAIN if values else class_imbalance.make(config.imbalance, labels, classes)
+    ngrams = _ngrams(config, dataset, tokenizer, shape, imbalance, cache, notes) if config.ngrams else None
     model = encoder_heads.classifier(
         encoder_config.make_encoder(config, origin, shape, notes, config.encoder_tokens),
-        1 if values else len(dataset.classes),
+        1 if values else classes,
         pooling=config.pooling,
         dropout=config.dropout,
         ngrams=ngrams,
@@ -168,7 +179,7 @@ def build(config: FinetuneConfig) -> Experiment:
     if values:
         task = _of_values(config, dataset, unit, show)
     else:
-        task = _of_classes(config, dataset, model, batches["eval"].columns, show)
+        task = _of_classes(config, dataset, model, batches["eval"].columns, show, imbalance)
     info = {"task": config.task, "classes": list(dataset.classes), "cut": config.cut, "pair": bool(config.pair_column)}
     info |= dict(zip(("centre", "scale"), unit)) if values else {}
     return Experiment(
@@ -199,7 +210,12 @@ def _of_values(config: FinetuneConfig, dataset: TextDataset, unit: tuple[float, 
 
 
 def _of_classes(
-    config: FinetuneConfig, dataset: TextDataset, model: keras.Model, columns: Mapping[str, np.ndarray], show
+    config: FinetuneConfig,
+    dataset: TextDataset,
+    model: keras.Model,
+    columns: Mapping[str, np.ndarray],
+    show,
+    imbalance: ClassImbalance,
 ) -> dict[str, Any]:
     """Fields of the experiment for a classifier; `columns` are those of the validation split."""
     comparison = text_comparison.TextComparison(
@@ -207,11 +223,11 @@ def _of_classes(
     )
     alone = encoder_heads.without_ngrams(model) if config.ngrams else None
     return {
-        "forward": functools.partial(forward, smoothing=config.label_smoothing, alone=alone),
+        "forward": functools.partial(forward, smoothing=config.label_smoothing, alone=alone, imbalance=imbalance),
         "compute_metrics": comparison.compute_metrics,
         "visualize": task_views.classifier(dataset.classes, texts=show),
         "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),
-        "tuned": network_share.of_classifier(model),
+        "tuned": network_share.of_classifier(model, imbalance),
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,
     }
@@ -227,7 +243,10 @@ def _batches(config, dataset: TextDataset, unit: tuple[float, float], tokenizer,
             columns = _first(columns, config.context)
         has_values = config.task == "regression"
         labels = ((part.labels - centre) / scale).astype(np.float32) if has_values else part.labels
-        batches[name] = bucketed(columns | {"y": labels}, config.batch_size, config.seed if name == "train" else None)
+        is_train = name == "train"
+        balance = class_balance.sampled(config.imbalance, labels) if is_train else None
+        seed = config.seed if is_train else None
+        batches[name] = bucketed(columns | {"y": labels}, config.batch_size, seed, balance)
     return batches
 
 
@@ -239,19 +258,23 @@ def _initialization(config: FinetuneConfig, origin, model: keras.Model) -> dict[
     return fields
 
 
-def bucketed(columns: dict[str, np.ndarray], batch_size: int, seed: int | None) -> Batches:
-    """Batches of rows of similar length, from `tokens`, `length` and any other columns."""
+def bucketed(
+    columns: dict[str, np.ndarray], batch_size: int, seed: int | None, balance: np.ndarray | None = None
+) -> Batches:
+    """Batches of rows of similar length, from `tokens`, `length` and any other columns; `balance`: see `Batches`."""
     lengths = columns.pop("length")
     # No wider than the column: the position table may end there.
     widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
     sequences = [name for name, column in columns.items() if column.ndim >= 2]
-    return Batches(columns, batch_size, seed, lengths, widths, sequences)
+    return Batches(columns, batch_size, seed, lengths, widths, sequences, balance)
 
 
 def _data(config: FinetuneConfig) -> TextDataset:
     values = config.task == "regression"
     if values and config.label_smoothing:
         raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
+    if values:
+        config.refuse_class_flags("--task=regression")
     if values and config.more_file:
         raise BadInput("--more_file with --task=regression: it is for classes; add the examples to --train_file")
     dataset = text_classification.load(
@@ -290,7 +313,9 @@ def _first(columns: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return first | {"length": np.minimum(columns["length"], count)}
 
 
-def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cache, notes: list[str]):
+def _ngrams(
+    config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, imbalance: ClassImbalance, cache, notes: list[str]
+):
     """The layer of n-gram logits, fitted to the training texts."""
     if config.task == "regression":
         raise BadInput("--ngrams with --task=regression: they are for classes; leave it out")
@@ -300,6 +325,7 @@ def _ngrams(config: FinetuneConfig, dataset: TextDataset, tokenizer, shape, cach
     spellings = ngram_fit.spellings_of(tokenizer, train.texts)
     arguments = shape.vocabulary, len(dataset.classes), order, excluded, spellings
     weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
+    weights = weights._replace(bias=class_imbalance.moved_bias(weights.bias, imbalance))
     return weights.layer(shape.vocabulary, order, excluded)
 
 

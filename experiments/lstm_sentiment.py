@@ -36,13 +36,14 @@ import tensorflow as tf
 import zoo
 from zoo import Batches, Experiment, Term, errors, files
 from zoo import workdir as folders
-from zoo.data import bucketing
+from zoo.data import bucketing, class_balance
 from zoo.data.datasets import extra_examples, text_classification
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, tokenizer
 from zoo.errors import BadInput
 from zoo.metrics import text_comparison
-from zoo.models import lstm, sampled_softmax
+from zoo.models import class_imbalance, lstm, sampled_softmax
+from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import network_share, ngram_fit
@@ -53,9 +54,15 @@ _TEST_EVERY = 10
 
 
 def forward(
-    model, batch, training: bool, network=None, penalties=(0.0, 0.0), has_ngrams: bool = False
+    model,
+    batch,
+    training: bool,
+    network=None,
+    penalties=(0.0, 0.0),
+    has_ngrams: bool = False,
+    imbalance: ClassImbalance = class_imbalance.PLAIN,
 ) -> dict[str, Term | Output]:
-    """Cross-entropy and accuracy of the classes; in training also penalties on the activations."""
+    """Cross-entropy and accuracy of the classes; in training, of rare ones by `imbalance`, and with penalties."""
     penalised = training and any(penalties)
     tokens, labels = batch["tokens"], batch["y"]
     if penalised or (training and has_ngrams):
@@ -63,12 +70,14 @@ def forward(
         logits, outputs = network.inner(tokens, training=training)
     else:
         logits = model(tokens, training=training)
+    learned = imbalance.logits(logits) if training else logits
     if logits.shape[-1] == 1:
-        loss = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits[:, 0])
+        loss = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), learned[:, 0])
         predicted = tf.cast(logits[:, 0] > 0, tf.int32)
     else:
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, learned)
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    loss = imbalance.losses(loss, learned, labels) if training else loss
     terms = {"loss": Term(loss), "accuracy": Term(tf.cast(tf.equal(predicted, labels), tf.float32))}
     terms |= {"logits": Output(logits)}
     return terms | (_activations(outputs, tokens, penalties) if penalised else {})
@@ -125,16 +134,18 @@ def build(config: LstmConfig) -> Experiment:
     words = _tokenizer(config, dataset.unlabelled or dataset.train.texts, cache, notes)
     rows = _rows(config, words)
     implementation, compile = _policy(config, notes)
-    ngrams = _ngrams(config, dataset, words, rows, cache, notes) if config.ngrams else None
-    network = _network(config, rows, len(dataset.classes), implementation, ngrams)
+    labels, classes = dataset.train.labels, len(dataset.classes)
+    imbalance = class_imbalance.make(config.imbalance, labels, classes) if not learns_words else class_imbalance.PLAIN
+    ngrams = _ngrams(config, dataset, words, rows, imbalance, cache, notes) if config.ngrams else None
+    network = _network(config, rows, classes, implementation, ngrams)
     columns = (_windows if learns_words else _labelled)(
         config, dataset, functools.partial(encoding.encoded, tokenizer=words, cache=cache, notes=notes)
     )
-    batches = {name: _batches(config, part, config.seed if name == "train" else None) for name, part in columns.items()}
+    batches = {name: _batches(config, part, is_train=name == "train") for name, part in columns.items()}
     if learns_words:
         task = _of_words(config, network, words, batches["train"].columns["tokens"], rows)
     else:
-        task = _of_classes(config, network, words, batches["eval"].columns, dataset)
+        task = _of_classes(config, network, words, batches["eval"].columns, dataset, imbalance)
     return Experiment(
         model=network.model,
         train=batches["train"],
@@ -154,6 +165,8 @@ def _data(config: LstmConfig, learns_words: bool) -> TextDataset:
     columns = {"text_column": config.text_column, "label_column": config.label_column}
     files_of = {name: getattr(config, name) for name in ("train_file", "eval_file", "test_file")}
     kept = {"drop_unlabelled": config.drop_unlabelled}
+    if learns_words:
+        config.refuse_class_flags("--objective=language_model")
     dataset = text_classification.load(config.dataset, **files_of, **columns, unlabelled=learns_words, **kept)
     if not config.more_file:
         return dataset
@@ -196,7 +209,9 @@ def _of_words(config: LstmConfig, network: lstm.Network, words, tokens: np.ndarr
     }
 
 
-def _of_classes(config: LstmConfig, network: lstm.Network, words, columns, dataset: TextDataset) -> dict[str, Any]:
+def _of_classes(
+    config: LstmConfig, network: lstm.Network, words, columns, dataset: TextDataset, imbalance: ClassImbalance
+) -> dict[str, Any]:
     """Fields of the experiment for a classifier; `columns` are those of the validation split."""
     comparison = text_comparison.TextComparison(
         dataset, "--recipe=wide, a pretrained encoder (experiments.bert_finetune --init_from), or the linear model"
@@ -205,7 +220,11 @@ def _of_classes(config: LstmConfig, network: lstm.Network, words, columns, datas
     length = config.ngram_tokens if config.ngrams else config.max_length
     return {
         "forward": functools.partial(
-            forward, network=network, penalties=_penalties(config), has_ngrams=bool(config.ngrams)
+            forward,
+            network=network,
+            penalties=_penalties(config),
+            has_ngrams=bool(config.ngrams),
+            imbalance=imbalance,
         ),
         "compute_metrics": comparison.compute_metrics,
         "visualize": task_views.classifier(classes, texts=show),
@@ -214,7 +233,7 @@ def _of_classes(config: LstmConfig, network: lstm.Network, words, columns, datas
         ),
         # Those of an earlier run belong to other texts.
         "reinitialize": ("ngrams",) if config.ngrams else (),
-        "tuned": network_share.of_classifier(network.model),
+        "tuned": network_share.of_classifier(network.model, imbalance),
         "model_info": {
             "input": "text",
             "max_length": length,
@@ -270,7 +289,15 @@ def _policy(config: LstmConfig, notes: list[str]) -> tuple[str, str]:
     return chosen, "none" if chosen == "keras" else "auto" if gpu else "cores"
 
 
-def _ngrams(config: LstmConfig, dataset, words: tokenizer.Tokenizer, rows: int, cache, notes: list[str]):
+def _ngrams(
+    config: LstmConfig,
+    dataset,
+    words: tokenizer.Tokenizer,
+    rows: int,
+    imbalance: ClassImbalance,
+    cache,
+    notes: list[str],
+):
     """The layer of n-gram logits, fitted to the training texts."""
     if config.objective == "language_model":
         raise BadInput("--ngrams with --objective=language_model: they are for classes; leave it out")
@@ -280,6 +307,7 @@ def _ngrams(config: LstmConfig, dataset, words: tokenizer.Tokenizer, rows: int, 
     order, spellings = ngram_fit.order_of(train.texts), ngram_fit.spellings_of(words, train.texts)
     arguments = rows, len(dataset.classes), order, (), spellings
     weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
+    weights = weights._replace(bias=class_imbalance.moved_bias(weights.bias, imbalance))
     return weights.layer(rows, order)
 
 
@@ -305,13 +333,15 @@ def _sampler(config: LstmConfig, tokens: np.ndarray, rows: int) -> sampled_softm
     return sampled_softmax.Sampler(np.bincount(tokens.ravel(), minlength=rows) * (np.arange(rows) > 0), config.samples)
 
 
-def _batches(config: LstmConfig, columns: dict[str, np.ndarray], seed: int | None) -> Batches:
+def _batches(config: LstmConfig, columns: dict[str, np.ndarray], is_train: bool) -> Batches:
     lengths = columns.pop("length")
     widths = bucketing.widths(lengths)
     # No text is cut: the column becomes as wide as the widest bucket.
     missing = widths[-1] - columns["tokens"].shape[1]
     columns["tokens"] = np.pad(columns["tokens"], [(0, 0), (0, max(missing, 0))])
-    return Batches(columns, config.batch_size, seed, lengths, widths, ("tokens",))
+    balance = class_balance.sampled(config.imbalance, columns["y"]) if is_train and "y" in columns else None
+    seed = config.seed if is_train else None
+    return Batches(columns, config.batch_size, seed, lengths, widths, ("tokens",), balance)
 
 
 def _perplexity(means, outputs, columns, final: bool) -> dict[str, float]:

@@ -21,13 +21,16 @@ import tensorflow as tf
 import zoo
 from zoo import Batches, Config, Experiment, Term, setting
 from zoo.config import SCHEDULES
+from zoo.data import class_balance
 from zoo.data.datasets import class_labels, extra_examples, images
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
-from zoo.metrics import linear_baselines
-from zoo.models import mlp, tabular
+from zoo.metrics import evaluation_report, linear_baselines
+from zoo.models import class_imbalance, mlp, tabular
+from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training.classifier_config import ClassifierFlags
 
 # Numbers of a table up to which logistic regression takes less than a tenth of the run.
 _QUICK = 1_000_000
@@ -36,7 +39,7 @@ _LINEAR_START = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class MlpConfig(Config):
+class MlpConfig(ClassifierFlags, Config):
     """Config of the run and the network."""
 
     recipe: str = setting(
@@ -72,7 +75,7 @@ class MlpConfig(Config):
     metric: str | None = setting(
         None,
         "Evaluation metric that decides which weights are best. Unset: loss; table: brier, which few confident "
-        "errors do not decide.",
+        "errors do not decide; with --imbalance: f1_macro.",
     )
     patience: int | None = setting(
         None,
@@ -132,27 +135,45 @@ class MlpConfig(Config):
     )
 
 
-def forward(model, batch, training: bool, label_smoothing: float = 0.0, ensemble=None) -> dict[str, Term | Output]:
+def forward(
+    model,
+    batch,
+    training: bool,
+    label_smoothing: float = 0.0,
+    ensemble=None,
+    imbalance: ClassImbalance = class_imbalance.PLAIN,
+) -> dict[str, Term | Output]:
     """Cross-entropy (smoothed in training only, so that eval/loss compares) and accuracy, weighted by example.
 
     Evaluations have the score of Brier (1950), too: the squared error of the probabilities.
 
-    In training each member of an `ensemble` has its own loss, which keeps them different.
+    In training each member of an `ensemble` has its own loss, which keeps them different, and `imbalance` changes the
+    loss of rare classes.
     """
     weight = batch.get("weight", 1.0)
     if training and ensemble is not None:
         members = ensemble(batch["x"], training=True)  # [batch, members, classes]
         logits = tf.reduce_mean(members, axis=1)
-        loss = tf.reduce_mean(_losses(members, tf.expand_dims(batch["y"], 1), label_smoothing), axis=1)
+        loss = tf.reduce_mean(_training_losses(members, batch["y"], label_smoothing, imbalance), axis=1)
     else:
         logits = model(batch["x"], training=training)
-        loss = _losses(logits, batch["y"], label_smoothing if training else 0.0)
+        if training:
+            loss = _training_losses(logits, batch["y"], label_smoothing, imbalance)
+        else:
+            loss = _losses(logits, batch["y"], 0.0)
     correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), batch["y"])
     outputs = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
     if not training:
         errors = tf.nn.softmax(logits) - tf.one_hot(batch["y"], logits.shape[-1])
         outputs["brier"] = Term(tf.reduce_sum(tf.square(errors), axis=-1), weight)
     return outputs | {"logits": Output(logits)}
+
+
+def _training_losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float, imbalance: ClassImbalance):
+    """What training minimizes, `[batch, ...]`, of logits `[batch, ..., classes]`."""
+    logits = imbalance.logits(logits)
+    by_logits = labels if logits.shape.rank == 2 else tf.expand_dims(labels, 1)
+    return imbalance.losses(_losses(logits, by_logits, label_smoothing), logits, labels)
 
 
 def _losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
@@ -176,13 +197,16 @@ def build(config: MlpConfig) -> Experiment:
         ignore_columns=config.ignore_columns,
         drop_unlabelled=config.drop_unlabelled,
     )
-    # Preprocessing is fitted before more_file is added: a run that starts from another run has the same.
+    # Preprocessing is fitted without more_file: a run that starts from another run has the same.
     x = data.train["x"]
-    config = _filled(config, x, data.scale)
-    model, ensemble = _network(config, data)
+    config, own = _filled(config, x, data.scale), data
     if config.more_file:
         data = extra_examples.arrays(data, config.more_file)
-    comparison = linear_baselines.Comparison(data) if config.baseline else None
+    labels, weights = data.train["y"], data.train.get("weight")
+    imbalance = class_imbalance.make(config.imbalance, labels, len(data.classes), weights)
+    model, ensemble = _network(config, own, imbalance)
+    metrics = evaluation_report.classifier(data.classes)
+    comparison = linear_baselines.Comparison(data, metrics) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     if data.features:
@@ -190,14 +214,16 @@ def build(config: MlpConfig) -> Experiment:
         about["features"] = list(data.features)
     return Experiment(
         model=model,
-        forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble),
-        train=Batches(data.train, config.batch_size, seed=config.seed),
+        forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble, imbalance),
+        train=Batches(
+            data.train, config.batch_size, config.seed, balance=class_balance.sampled(config.imbalance, labels)
+        ),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},
         visualize=task_views.classifier(data.classes, images=shown),
         projector_points=feature_vectors.of_classes(model, data.validation, data.classes, images=shown),
         model_info=about,
-        compute_metrics=comparison.remember if comparison else None,
+        compute_metrics=comparison.compute_metrics if comparison else metrics,
         baseline=comparison.metrics if comparison else None,
         notes=data.notes,
         config=config,
@@ -225,7 +251,7 @@ def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
             "label_smoothing": 0.0,
         }
         return config.filled(
-            **values, metric="loss", patience=0, hidden=(64, 64), baseline=is_table and x.size <= _QUICK
+            **values, metric=config.best_metric(), patience=0, hidden=(64, 64), baseline=is_table and x.size <= _QUICK
         )
     # Small batches regularize, and a small table has enough of them.
     config = config.filled(batch_size=32 if len(x) < 500 else 64 if len(x) < 2000 else 128)
@@ -238,7 +264,7 @@ def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
         warmup_fraction=0.05,
         eval_every=max(1, (config.steps or steps) // 60),
         patience=15,
-        metric="brier",
+        metric=config.best_metric("brier"),
         weight_decay=0.2,
         hidden=(64, 64),
         members=8,
@@ -248,20 +274,23 @@ def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
     )
 
 
-def _linear_start(data: Splits, encoding: tabular.QuantileEncoding) -> tuple[np.ndarray, np.ndarray]:
-    """Logistic regression on the scaled columns."""
+def _linear_start(
+    data: Splits, encoding: tabular.QuantileEncoding, imbalance: ClassImbalance
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logistic regression on the scaled columns, moved to where training with `imbalance` leads."""
     columns = data.train["x"].shape[1]
     parts = [part | {"x": np.asarray(encoding(part["x"]))[:, :columns]} for part in (data.train, data.validation)]
-    return linear_baselines.logistic_weights(*parts, len(data.classes))
+    kernel, bias = linear_baselines.logistic_weights(*parts, len(data.classes))
+    return kernel, class_imbalance.moved_bias(bias, imbalance)
 
 
-def _network(config: MlpConfig, data: Splits):
+def _network(config: MlpConfig, data: Splits, imbalance: ClassImbalance):
     """The model; and the same up to the logits of each member, None where there is one network."""
     x, classes, scale = data.train["x"], len(data.classes), data.scale
     layers = {"dropout": config.dropout, "norm": config.norm}
     if config.recipe == "table":
         encoding = tabular.quantile_encoding(x, config.bins)
-        linear = _linear_start(data, encoding) if x.size <= _LINEAR_START else None
+        linear = _linear_start(data, encoding, imbalance) if x.size <= _LINEAR_START else None
         model = tabular.ensemble(encoding, classes, config.hidden, members=config.members, linear=linear, **layers)
         return model, tabular.member_logits(model)
     preprocessing = mlp.scaling(scale) if scale else mlp.standardizing(x)

@@ -41,6 +41,10 @@ def by_sklearn(probabilities, labels, weights, auc=True):
 
     macro, by_class = scores("macro"), scores(None)
     result = {"accuracy": sklearn.metrics.accuracy_score(labels, predicted, **weigh)}
+    shares = np.bincount(labels, weights, count)
+    result["majority_share"] = shares.max() / shares.sum()
+    # Its own function for this warns of classes that are predicted and absent.
+    result["balanced_accuracy"] = by_class["recall"][shares > 0].mean()
     result |= {name: by_class[name][1] for name in CLASS_METRICS} if count == 2 else macro
     result |= {"f1_macro": macro["f1"], "f1_weighted": scores("weighted")["f1"]}
     result |= {"precision_macro": macro["precision"], "recall_macro": macro["recall"]}

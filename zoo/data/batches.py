@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data import bucketing, shuffling
+from zoo.data.class_balance import BalancedDraws
 from zoo.errors import BadInput
 
 
@@ -16,7 +17,8 @@ from zoo.errors import BadInput
 class Batches:
     """Columns of examples, cut into batches in an order that is a function of (seed, epoch).
 
-    The last batch of an epoch may be short: its missing rows have weight 0. No example is dropped or repeated.
+    The last batch of an epoch may be short: its missing rows have weight 0. No example is dropped or repeated, unless
+    `balance` asks for it.
     Arrays in memory are gathered by index inside the compiled loop; memory-mapped arrays (`np.memmap`) are prefetched
     batch by batch in the same order.
 
@@ -30,6 +32,8 @@ class Batches:
         lengths: int `[examples]`, sequence lengths; None where all examples have one shape.
         widths: widths that a batch of sequences may be cut to, ascending; the last one fits every sequence.
         sequences: names of the columns `[examples, time, ...]` that are cut.
+        balance: int `[examples]`, the class of each example: an epoch draws as many examples as there are, every class
+            equally often (`zoo.data.class_balance.BalancedDraws`). None: each example once.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -38,6 +42,7 @@ class Batches:
     lengths: np.ndarray | None = None
     widths: Sequence[int] = ()
     sequences: Sequence[str] = ()
+    balance: np.ndarray | None = None
 
     def __post_init__(self):
         sizes = {name: len(column) for name, column in self.columns.items()}
@@ -49,6 +54,11 @@ class Batches:
             raise BadInput(f"batch size is {self.batch_size}: expected 1 or more")
         if self.lengths is not None and not int(np.max(self.lengths)) <= max(self.widths, default=0):
             raise BadInput(f"a sequence has {np.max(self.lengths)} entries, the widths are {tuple(self.widths)}")
+        if self.balance is not None and (self.seed is None or len(self.balance) != self.examples):
+            raise BadInput(
+                f"balance has {len(self.balance)} entries, the seed is {self.seed}: expected {self.examples}, one per "
+                "example, and a seed, as only a shuffled order draws examples"
+            )
 
     @property
     def examples(self) -> int:
@@ -108,6 +118,8 @@ class Batches:
             parts = [column[:64], column[-64:]] if isinstance(column, np.memmap) else [column]
             for part in parts:
                 digest.update(np.ascontiguousarray(part).data)
+        if self.balance is not None:
+            digest.update(b"balance" + np.ascontiguousarray(self.balance, np.int64).data)
         return digest.hexdigest()[:16]
 
     def _epochs(self, first_step: int, steps: int):
@@ -120,7 +132,16 @@ class Batches:
 
     @functools.cached_property
     def _plans(self) -> bucketing.Plans:
-        return bucketing.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed)
+        draw = None if self.balance is None else lambda epoch: self._drawn(np.arange(self.examples), epoch)
+        return bucketing.Plans(np.asarray(self.lengths), self.widths, self.batch_size, self.seed, draw)
+
+    @functools.cached_property
+    def _draws(self) -> BalancedDraws:
+        return BalancedDraws(np.asarray(self.balance), self.seed)
+
+    def _drawn(self, positions: np.ndarray, epoch: int) -> np.ndarray:
+        """The examples that a balanced epoch has at its positions, which go on where the epoch before ends."""
+        return self._draws.examples(positions.astype(np.int64) + epoch * self.examples)
 
     def _epoch_rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         if self.lengths is not None:
@@ -129,6 +150,8 @@ class Batches:
         positions = np.arange(start, min(stop, self.examples), dtype=np.int32)
         if self.seed is not None:
             positions = shuffling.shuffled(positions, self.examples, self.seed, epoch)
+        if self.balance is not None:
+            positions = self._drawn(positions, epoch)
         padded = np.full(stop - start, -1, np.int32)
         padded[: len(positions)] = positions
         return padded.reshape(-1, self.batch_size)  # [steps, batch_size]

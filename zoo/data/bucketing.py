@@ -1,7 +1,7 @@
 """Length bucketing: batches of sequences of similar length; an epoch's plan is a function of (seed, epoch)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,13 +36,22 @@ class Plans:
         widths: ascending; a batch gets the smallest one that fits its longest example.
         batch_size: examples per batch.
         seed: seed of the shuffled order; None for the same order in each epoch, short examples first.
+        draw: the examples of an epoch, int32 `[examples]`, where some are drawn more than once; None: each one once.
     """
 
-    def __init__(self, lengths: np.ndarray, widths: Sequence[int], batch_size: int, seed: int | None):
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        widths: Sequence[int],
+        batch_size: int,
+        seed: int | None,
+        draw: Callable[[int], np.ndarray] | None = None,
+    ):
         self._lengths = lengths
         self._widths = np.asarray(widths)
         self._batch_size = batch_size
         self._seed = seed
+        self._draw = draw
         # Examples are mixed only within a pool of neighbours in length. Each pool but the last holds whole batches.
         self._by_length = np.argsort(lengths, kind="stable").astype(np.int32)
         self._pools = np.arange(len(lengths)) // (_POOL_BATCHES * batch_size)
@@ -59,6 +68,9 @@ class Plans:
     def _plan(self, epoch: int) -> Plan:
         examples, steps = len(self._lengths), math.ceil(len(self._lengths) / self._batch_size)
         order = self._by_length
+        if self._draw is not None:
+            drawn = self._draw(epoch)
+            order = drawn[np.argsort(self._lengths[drawn], kind="stable")]
         if self._seed is not None:
             random_keys = shuffling.shuffled(np.arange(examples, dtype=np.int32), examples, self._seed, epoch)
             order = order[np.lexsort((random_keys, self._pools))]

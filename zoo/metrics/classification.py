@@ -46,7 +46,9 @@ def classification(
 
     `precision`, `recall` and `f1` are those of class 1 with two classes, and macro averages (the plain mean over
     classes) with more. The same holds for `auc` (area under the ROC curve) and `average_precision`, one class against
-    the rest; a class that is absent, or the only one present, is left out of their mean. `ece` is the expected
+    the rest; a class that is absent, or the only one present, is left out of their mean. `majority_share` is the share
+    of the largest class, the accuracy of always answering it, and `balanced_accuracy` the mean recall of the classes
+    that are present. `ece` is the expected
     calibration error of the predicted class in 15 bins (Guo et al., 2017), `log_loss` is in nats.
 
     Args:
@@ -234,7 +236,10 @@ def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.nda
     total = weights.sum(axis=1)
     matrices = _matrices(predictions, weights)
     curves = np.array([_curves(ranking, weights) for ranking in predictions.rankings])  # [rankings, 2, resamples]
+    true = matrices.sum(axis=2)  # [resamples, classes]
     result = {"accuracy": ratio(np.trace(matrices, axis1=1, axis2=2), total)}
+    result["majority_share"] = ratio(true.max(axis=1), total)
+    result["balanced_accuracy"] = mean_of_defined(ratio(np.diagonal(matrices, axis1=1, axis2=2), true).T)
     result |= _matrix_metrics(matrices, predictions.classes)
     result["auc"], result["average_precision"] = mean_of_defined(curves)
     result["ece"] = ratio(np.abs(_sums(predictions.bins, weights * predictions.gaps, _BINS)).sum(axis=1), total)

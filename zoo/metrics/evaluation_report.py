@@ -13,6 +13,10 @@ Arrays = Mapping[str, np.ndarray]
 ComputeMetrics = Callable[[Mapping[str, float], Arrays, Arrays, bool], Mapping[str, float]]
 
 _LOW, _HIGH, _CONFUSION = classification.LOW, classification.HIGH, "confusion/"
+# Examples times classes times resamples that take some ten seconds.
+_MOST_WORK = 3 * 10**8
+# Fewest and most resamples: the ends of an interval of 95 % are quantiles, of 200 the fifth and the 195th.
+_RESAMPLES = 200, 1000
 # Twelve classes have 144 cells; 150 would have 22,500 numbers in one JSON object, nearly all of them 0.
 _ALL_CELLS = 12
 
@@ -20,8 +24,9 @@ _ALL_CELLS = 12
 def classifier(classes: Sequence[str]) -> ComputeMetrics:
     """Metrics of the output `logits`, `[examples, classes]` or `[examples, 1]` for two classes, and the column `y`.
 
-    All of `classification.classification`; the final evaluation adds the 95 % bootstrap interval of each metric, and
-    the confusion matrix as `confusion/TRUE/PREDICTED`: of more than twelve classes only the cells that are not 0.
+    All of `classification.classification`; the final evaluation adds the 95 % bootstrap interval of each metric, of
+    1,000 resamples or, where these would take longer than some seconds, of fewer down to 200, and the confusion matrix
+    as `confusion/TRUE/PREDICTED`: of more than twelve classes only the cells that are not 0.
     In these names a class is written as `names.keys` does.
     """
     classes = names.keys(classes)
@@ -31,13 +36,19 @@ def classifier(classes: Sequence[str]) -> ComputeMetrics:
         metrics = classification.classification(*arguments)
         if not final:
             return metrics
-        metrics = classification.with_intervals(metrics, classification.intervals(*arguments))
+        intervals = classification.intervals(*arguments, resamples=_resamples(len(columns["y"]), len(classes)))
+        metrics = classification.with_intervals(metrics, intervals)
         for label, row in zip(classes, classification.confusion(*arguments).tolist(), strict=True):
             cells = zip(classes, row, strict=True)
             metrics |= {f"{_CONFUSION}{label}/{other}": n for other, n in cells if n or len(classes) <= _ALL_CELLS}
         return metrics
 
     return compute
+
+
+def _resamples(examples: int, classes: int) -> int:
+    curves = 1 if classes == 2 else classes
+    return min(max(_MOST_WORK // (examples * curves), _RESAMPLES[0]), _RESAMPLES[1])
 
 
 def regression(scale: float = 1.0, centre: float = 0.0) -> ComputeMetrics:

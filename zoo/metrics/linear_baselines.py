@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,17 +26,18 @@ class Comparison:
 
     Args:
         data: the splits; the linear model is fitted to the training split, its strength chosen on the validation split.
+        metrics: an `Experiment.compute_metrics`, the model's own.
     """
 
-    def __init__(self, data: Splits):
-        self._data = data
+    def __init__(self, data: Splits, metrics: Callable[..., Mapping[str, float]]):
+        self._data, self._metrics = data, metrics
         self._predicted: np.ndarray | None = None
 
-    def remember(self, means, outputs, columns, final: bool) -> dict[str, float]:
-        """An `Experiment.compute_metrics` that keeps the model's predictions of the final evaluation."""
+    def compute_metrics(self, means, outputs, columns, final: bool) -> Mapping[str, float]:
+        """An `Experiment.compute_metrics`: the model's own; keeps its predictions of the final evaluation."""
         if final:
             self._predicted = np.asarray(outputs["logits"]).argmax(axis=-1)
-        return {}
+        return self._metrics(means, outputs, columns, final)
 
     def metrics(self) -> dict[str, float]:
         """An `Experiment.baseline`: `test/baseline_accuracy`; the model's lead and the ends of its 95 % interval."""

@@ -9,6 +9,7 @@ from zoo.config import SCHEDULES, Config, setting
 from zoo.data.datasets import class_labels, text_classification, text_files
 from zoo.data.text import encoding, tokenizer
 from zoo.models import lstm_layers
+from zoo.training.classifier_config import ClassifierFlags
 
 # The network of the articles, and values that fit it.
 _PLAIN = {
@@ -24,7 +25,7 @@ _WIDE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LstmConfig(Config):
+class LstmConfig(ClassifierFlags, Config):
     """Config of the run, the texts and the network."""
 
     recipe: str = setting(
@@ -138,7 +139,8 @@ class LstmConfig(Config):
     def with_recipe(self) -> "LstmConfig":
         """The config with the recipe's values for the flags that are unset; the network of `init_from` is kept."""
         is_plain = self.recipe == "plain" or self.objective == "language_model" or self.init_from
-        return self.filled(**{**(_PLAIN if is_plain else _WIDE), **self._network_of_origin()})
+        recipe = _PLAIN if is_plain else _WIDE
+        return self.filled(**{**recipe, **self._network_of_origin(), "metric": self.best_metric()})
 
     def _network_of_origin(self) -> dict[str, Any]:
         """What the run of `init_from` has recorded of its network; empty for a .keras file."""

@@ -8,6 +8,7 @@ On a few validation examples the best weight is chance. So the first one stays u
 chance: a paired t-test over the examples, one-sided, at 5 %.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
@@ -16,6 +17,8 @@ import numpy as np
 from zoo.errors import BadInput
 from zoo.experiment import TunedShare
 from zoo.metrics.logits import cross_entropies
+from zoo.models import class_imbalance
+from zoo.models.class_imbalance import ClassImbalance
 from zoo.models.logits_mixture import LogitsMixture
 from zoo.training.context import RunContext
 
@@ -36,10 +39,24 @@ class Choice(NamedTuple):
     losses: dict[float, float]
 
 
-def of_classifier(model: keras.Model) -> TunedShare | None:
-    """The share in a classifier with the labels `y`; None for a network without a linear model."""
+def of_classifier(model: keras.Model, imbalance: ClassImbalance = class_imbalance.PLAIN) -> TunedShare | None:
+    """The share in a classifier with the labels `y`; None for a network without a linear model.
+
+    Where training raises the logits of rare classes, their validation examples weigh as much more: the mixture is to be
+    the best for what the network has learned.
+    """
     layer = next((layer for layer in model.layers if isinstance(layer, LogitsMixture)), None)
-    return layer and TunedShare(layer, lambda logits, columns: cross_entropies(logits, columns["y"]))
+    if layer is None:
+        return None
+    if imbalance.log_odds is None:
+        return TunedShare(layer, lambda logits, columns: cross_entropies(logits, columns["y"]))
+    weights = np.exp(imbalance.log_odds.astype(np.float64))
+
+    def losses(logits: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        of_examples = weights[columns["y"]]
+        return cross_entropies(logits, columns["y"]) * of_examples / of_examples.mean()
+
+    return TunedShare(layer, losses, "weighted cross-entropy")
 
 
 def choose(network: np.ndarray, linear: np.ndarray, columns, tuned: TunedShare) -> Choice:

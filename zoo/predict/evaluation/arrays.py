@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo import files
-from zoo.data import splits
+from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
 from zoo.data.datasets import csv_tables, extra_examples, images, tables
 from zoo.data.splits import Columns, Splits
@@ -117,7 +117,8 @@ def _was_trained_on(loaded: Splits, run: Run) -> bool:
             return False
     if not len(loaded.train["y"]):
         return False
-    batches = Batches(loaded.train, run.config.get("batch_size", 1), seed=run.config.get("seed"))
+    balance = class_balance.sampled(run.config.get("imbalance", "none"), loaded.train["y"])
+    batches = Batches(loaded.train, run.config.get("batch_size", 1), run.config.get("seed"), balance=balance)
     return batches.fingerprint() == run.identity.get("training data")
 
 
