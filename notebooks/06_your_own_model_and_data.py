@@ -165,7 +165,7 @@ def build(config):
     x = keras.layers.Rescaling(1 / 255.0)(keras.layers.Reshape((28, 28, 1))(pixels))
     for filters in (config.filters, 2 * config.filters):
         x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
-    features = zoo.Dropout(0.3)(keras.layers.Dense(64, "relu")(keras.layers.Flatten()(x)))
+    features = keras.layers.Dropout(0.3)(keras.layers.Dense(64, "relu")(keras.layers.Flatten()(x)))
     image = keras.layers.Reshape((28, 28))(keras.layers.Dense(784, "sigmoid")(features))
     return zoo.Experiment(
         model=keras.Model(pixels, [keras.layers.Dense(10)(features), image]),

@@ -2,7 +2,7 @@
 
     pip install "zoo-keras[conformance]"
     python -m benchmarks.conformance --out=runs/conformance
-    python -m benchmarks.conformance --out=runs/conformance --only=ResNet,Bert --compile=auto
+    python -m benchmarks.conformance --out=runs/conformance --only=ResNet,Bert --compile=auto   # a second table
     python -m benchmarks.conformance --out=runs/conformance --page=docs/conformance.md
 
 Each model runs in a process of its own, so that one that crashes or finds no memory ends alone. Results are kept in
@@ -25,7 +25,7 @@ from benchmarks.conformance import checks, keras_hub_subjects, subjects, table
 from benchmarks.conformance.subjects import APPLICATIONS, KERAS_HUB, Subject
 from zoo.engine import devices
 
-_TIMEOUT = 900
+_TIMEOUT = 1800
 
 
 def main() -> None:
@@ -38,15 +38,15 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    chosen = _chosen(arguments.only)
-    for subject in chosen:
+    for each in _chosen(arguments.only):
+        subject = each._replace(compile=arguments.compile)
         if not _result(out, subject.file).exists():
-            _in_a_process(subject, out, arguments.compile)
+            _in_a_process(subject, out)
             print(_result(out, subject.file).read_text(), flush=True)
     for group in (APPLICATIONS, KERAS_HUB):
         _load_all(group, out)
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
-    print(table.table(rows))
+    print(table.table([row for row in rows if row["compile"] == arguments.compile]))
     if arguments.page:
         arguments.page.write_text(table.page(rows), encoding="utf8")
 
@@ -60,12 +60,12 @@ def _chosen(only: str) -> list[Subject]:
     return [each for each in subjects.applications() + backbones if not names or each.name in names]
 
 
-def _in_a_process(subject: Subject, out: Path, compile: str) -> None:
+def _in_a_process(subject: Subject, out: Path) -> None:
     """Tries a subject, and writes why it could not be tried where its process fails.
 
     The process is a copy of this one, which has imported TensorFlow and not started it.
     """
-    process = multiprocessing.get_context("fork").Process(target=_try, args=(subject, out, compile))
+    process = multiprocessing.get_context("fork").Process(target=_try, args=(subject, out))
     process.start()
     process.join(_TIMEOUT)
     if process.exitcode is None:
@@ -76,12 +76,12 @@ def _in_a_process(subject: Subject, out: Path, compile: str) -> None:
         _write(out, subject, {"trains": f"the process ended with {process.exitcode}"})
 
 
-def _try(subject: Subject, out: Path, compile: str) -> None:
+def _try(subject: Subject, out: Path) -> None:
     start = time.process_time()
     devices.strategy("cpu", 2)
     # A graph runs once here, and optimising it takes longer.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    results = checks.row(subject, out, compile)
+    results = checks.row(subject, out)
     _write(out, subject, {**results, "seconds": time.process_time() - start})
 
 
@@ -107,7 +107,8 @@ def _result(out: Path, file: str) -> Path:
 
 
 def _write(out: Path, subject: Subject, results: dict) -> None:
-    text = json.dumps({"group": subject.group, "name": subject.name, **results}, indent=1)
+    about = {"group": subject.group, "name": subject.name, "compile": subject.compile}
+    text = json.dumps(about | results, indent=1)
     _result(out, subject.file).write_text(text, encoding="utf8")
 
 

@@ -67,7 +67,7 @@ def _inputs(model: keras.Model, batch: dict[str, Any]) -> Any:
     return {name: batch[name] for name in model.input} if isinstance(model.input, dict) else batch[INPUT]
 
 
-def row(subject: Subject, folder: Path, compile: str) -> dict[str, Any]:
+def row(subject: Subject, folder: Path) -> dict[str, Any]:
     """All checks of a subject; a check that fails has its reason in place of a figure.
 
     Three engines: one device; one device in four micro-batches, exactly; two devices, exactly. The last two give the
@@ -77,10 +77,9 @@ def row(subject: Subject, folder: Path, compile: str) -> dict[str, Any]:
     Args:
         subject: what to try.
         folder: gets the model, as Keras saves it.
-        compile: `--compile`.
     """
     results: dict[str, Any] = {}
-    options = {"batch_norm_group": _GROUP, "compile": compile}
+    options = {"batch_norm_group": _GROUP, "compile": subject.compile}
     with _reason(results, "trains"):
         one = Trainer(subject, **options)
         start = one.engine.state()

@@ -10,6 +10,7 @@ import numpy as np
 
 CLASSES, INPUT, LABEL = 4, "x", "label"
 APPLICATIONS, KERAS_HUB = "keras.applications", "keras_hub"
+UNCOMPILED = "none"
 _TOKENS, _VOCABULARY = 8, 50
 
 
@@ -20,21 +21,24 @@ class Subject(NamedTuple):
         group: `keras.applications` or `keras_hub`.
         name: class or function that makes it.
         make: returns the model, whose answers are logits `[examples, CLASSES]`.
+        compile: what XLA compiles, `--compile` of a run.
     """
 
     group: str
     name: str
     make: Callable[[], keras.Model]
+    compile: str = UNCOMPILED
 
     @property
     def file(self) -> str:
         """Name of its files."""
-        return f"{self.group}-{self.name}"
+        mode = "" if self.compile == UNCOMPILED else f"-{self.compile}"
+        return f"{self.group}-{self.name}{mode}"
 
 
 # By family: module, function, side of the images (the smallest that it allows), and what makes a small member. Where a
-# family takes depths, the blocks are few; each kind of block is there. InceptionV3 and InceptionResNetV2 are
-# missing: they take no depths, and with 311 and 780 layers as long as all others.
+# family takes depths, the blocks are few; each kind of block is there. InceptionV3 takes none and has 311
+# layers. InceptionResNetV2 is missing: it takes none either, and 780 layers would take longer than all others.
 _APPLICATIONS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "ConvNeXt": ("convnext", "ConvNeXt", 32, {
         "depths": [1, 1, 1, 1], "projection_dims": [16, 32, 48, 64], "drop_path_rate": 0.1,
@@ -46,6 +50,7 @@ _APPLICATIONS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "EfficientNetV2": ("efficientnet_v2", "EfficientNetV2", 32, {
         "width_coefficient": 0.5, "depth_coefficient": 0.3, "default_size": 32, "name": "efficientnetv2-b0",
     }),
+    "InceptionV3": ("inception_v3", "InceptionV3", 75, {}),
     "MobileNet": ("mobilenet", "MobileNet", 32, {"alpha": 0.25}),
     "MobileNetV2": ("mobilenet_v2", "MobileNetV2", 32, {"alpha": 0.35}),
     "MobileNetV3Small": ("mobilenet_v3", "MobileNetV3Small", 32, {}),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.conformance.checks import ANSWERS_BAR, LOSS_BAR, WEIGHTS_BAR
-from benchmarks.conformance.subjects import APPLICATIONS, KERAS_HUB
+from benchmarks.conformance.subjects import APPLICATIONS, KERAS_HUB, UNCOMPILED
 
 Row = Mapping[str, Any]
 # Columns by the key of their result.
@@ -18,6 +18,8 @@ _COLUMNS = {
     "fit": "`fit`'s loss",
 }
 _BARS = {"four": WEIGHTS_BAR, "two": WEIGHTS_BAR, "exact": 0.0, "resumed": 0.0, "saved": ANSWERS_BAR}
+# Those of a batch in slices.
+_SPLIT = ("four", "two", "exact", "resumed")
 # What has been found behind a difference above the bar.
 _CAUSES = {
     "XLNet": "KerasHub 0.32 reshapes the padding mask `[rows, time]` to `[time, rows]` in place of a transpose: the "
@@ -26,7 +28,7 @@ _CAUSES = {
 _GROUPS = (APPLICATIONS, KERAS_HUB)
 _HEAD = """# Conformance
 
-Models of other people in the engine, unchanged: a small member of 13 families of `keras.applications` and 26 of
+Models of other people in the engine, unchanged: a small member of 14 families of `keras.applications` and 26 of
 KerasHub's backbones, each with random weights under a classifier, trained on random examples with momentum (rate 0.01)
 in batches of 32. This page is written by the following command; the extra `conformance` installs KerasHub.
 
@@ -51,8 +53,19 @@ bitwise equality.
 
 Batch normalisation has groups of 8 rows (`--batch_norm_group=8`), so that micro-batches can be split; for `fit`'s loss
 the batch is one group. XLA compiles nothing (`--compile=none`): most of the time would go there. KerasHub's dropout is
-each backbone's default. Applications whose function takes depths have one or two blocks of each stage.
-InceptionV3 and InceptionResNetV2 are not tried: they take no depths, and with 311 and 780 layers very long.
+each backbone's default. Applications whose function takes depths have one or two blocks of each stage;
+InceptionV3 takes none and is tried whole, on the smallest images that it allows (75 x 75). InceptionResNetV2, which
+takes none either, is not tried: with its 780 layers it would take longer than all others.
+"""
+_COMPILED_HEAD = """## Compiled
+
+The same checks with `--compile=auto`, the default of a run: XLA compiles the model, on a CPU but for operations that it
+computes slowly there. One device in one piece is another program than four slices, so sums are rounded otherwise.
+A sample of {count} models: most of the up to {slowest:.0f} seconds that each takes go into XLA.
+
+```text
+python -m benchmarks.conformance --out=runs/conformance --compile=auto --only={names}
+```
 """
 
 
@@ -65,22 +78,23 @@ def table(rows: Sequence[Row]) -> str:
             head = f"| {group} | noise | {' | '.join(_COLUMNS.values())} |\n|---{'|---' * (len(_COLUMNS) + 1)}|"
             parts.append("\n".join([head, *map(_line, mine)]))
     reasons = _failures(rows)
-    return "\n\n".join(
-        parts
-        + (
-            [
-                "What fails, and why; what is above the bar, and how much rounding matters there:\n\n"
-                + "\n".join(reasons)
-            ]
-            if reasons
-            else []
-        )
-    )
+    if reasons:
+        title = "What fails, and why; what is above the bar, and how much rounding matters there:"
+        parts.append("\n".join([title, "", *reasons]))
+    return "\n\n".join(parts)
 
 
 def page(rows: Sequence[Row]) -> str:
     """docs/conformance.md."""
-    return f"{_HEAD}\n{table(rows)}\n"
+    plain = [row for row in rows if row["compile"] == UNCOMPILED]
+    compiled = [row for row in rows if row["compile"] != UNCOMPILED]
+    text = f"{_HEAD}\n{table(plain)}\n"
+    if compiled:
+        names = sorted({row["name"] for row in compiled}, key=str.lower)
+        slowest = max(row.get("seconds", 0) for row in compiled)
+        head = _COMPILED_HEAD.format(count=len(compiled), slowest=slowest, names=",".join(names))
+        text += f"\n{head}\n{table(compiled)}\n"
+    return text
 
 
 def is_kept(row: Row, key: str) -> bool:
@@ -122,7 +136,8 @@ def _failures(rows: Sequence[Row]) -> list[str]:
         for key in ("trains", *_COLUMNS):
             value = row.get(key)
             if isinstance(value, str):
-                reasons.setdefault(value, []).append(_COLUMNS.get(key, key))
+                known = _CAUSES.get(row["name"], "") if key in _SPLIT else ""
+                reasons.setdefault("; ".join(filter(None, (value, known))), []).append(_COLUMNS.get(key, key))
             elif key in ("four", "two") and value is not None and not is_kept(row, key):
                 reasons.setdefault(_cause(row), []).append(_COLUMNS[key])
         lines += [f"- {row['name']} ({', '.join(columns)}): {reason}" for reason, columns in reasons.items()]

@@ -221,6 +221,31 @@ def test_losses_over_the_batch(forward):
         steps(CONFIG, forward=forward)
 
 
+class LeakyMask(keras.layers.Layer):
+    """Moves each row a little by the others, as a padding mask does that is reshaped in place of transposed."""
+
+    def call(self, inputs):
+        return inputs + 1e-3 * keras.ops.mean(inputs, axis=0, keepdims=True)
+
+
+def test_a_small_dependence_on_other_rows():
+    with pytest.raises(BadInput, match="an example's value depends on the other rows"):
+        steps(SPLIT, layers=[LeakyMask])
+    (note,) = set(steps(CONFIG.replace(batch_size=14), layers=[LeakyMask]))
+    assert "depends on the other rows" in note
+
+
+def test_rounding_is_no_dependence():
+    """Products of many large numbers, which float32, or a layer of coarser numbers, sums with rounding."""
+
+    def stack(dtype):
+        wide = [lambda: keras.layers.Dense(2048, "relu", kernel_initializer="he_normal") for _ in range(4)]
+        return [lambda: keras.layers.Rescaling(1e4), *wide, lambda: keras.layers.Dense(64, dtype=dtype)]
+
+    for dtype in ("float32", "mixed_bfloat16", "mixed_float16"):
+        assert steps(SPLIT, layers=stack(dtype)) == []
+
+
 def test_losses_over_the_batch_on_replicas():
     with pytest.raises(BadInput, match="an example's value depends on the other rows"):
         engine, experiment = engine_for(

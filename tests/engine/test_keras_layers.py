@@ -11,6 +11,7 @@ from tests.helpers.small import CLASSES, SmallConfig, data, furthest
 from zoo import Batches, Experiment, Term, randomness
 from zoo.engine import keras_layers
 from zoo.errors import BadInput
+from zoo.models.layers import BatchNorm, Dropout
 
 CONFIG = SmallConfig(epochs=0, steps=3, batch_size=32, compile="none", optimizer="momentum", learning_rate=0.01)
 SIZE = 8
@@ -232,6 +233,22 @@ def test_a_group_that_would_be_split_is_refused():
         state_after(CONFIG.replace(batch_size=40, batch_norm_group=40, accumulate=2), normalised)
     with pytest.raises(BadInput, match="renorm"):
         state_after(CONFIG, lambda: [layers.BatchNormalization(renorm=True)])
+
+
+def test_the_zoos_own_layers_give_the_same_bits():
+    """Which to use is then a question of what a saved model needs to be loaded."""
+    config = CONFIG.replace(batch_size=64)
+
+    def stack(dropout, norm):
+        return lambda: [layers.Flatten(), layers.Dense(8), norm(), dropout(0.3), layers.Dense(8), dropout(0.2)]
+
+    ours = state_after(config, stack(Dropout, lambda: BatchNorm(name="norm")), examples=160)
+    keras_own = state_after(config, stack(layers.Dropout, lambda: layers.BatchNormalization(name="norm")), examples=160)
+    assert ours.keys() == keras_own.keys()
+    assert [name for name in ours if not np.array_equal(ours[name], keras_own[name])] == []
+    other = state_after(config, stack(layers.Dropout, layers.LayerNormalization), examples=160)
+    first = next(name for name in ours if name.endswith("kernel"))
+    assert not np.array_equal(ours[first], other[first]), "the layers matter here"
 
 
 def test_masked_positions_are_left_out():

@@ -49,6 +49,37 @@ def test_the_batch_size_does_not_change_the_loss():
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
+def test_batch_normalisation_of_whole_batches_is_keras_own():
+    """In the same order of the rows: weights, moving statistics, and the validation that these decide.
+
+    After few steps the moving statistics (momentum 0.99) are still near their first values 0 and 1, in both.
+    """
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(2.0, 3.0, (55, 6, 6, 1)).astype(np.float32), draw.integers(0, 3, 55)
+
+    def compiled():
+        keras.utils.set_random_seed(0)
+        norms = [keras.layers.BatchNormalization() for _ in range(2)]
+        body = [keras.layers.Conv2D(4, 3), norms[0], keras.layers.ReLU(), keras.layers.Flatten(), norms[1]]
+        model = keras.Sequential([keras.Input((6, 6, 1)), *body, keras.layers.Dense(3)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.05), loss, metrics=["accuracy"])
+        return model
+
+    # Batches of 24 and a last one of 7.
+    arguments = {"batch_size": 24, "epochs": 3, "shuffle": False, "validation_data": (x, y), "verbose": 0}
+    model, ours, grouped = compiled(), compiled(), compiled()
+    history = model.fit(x, y, **arguments)
+    found = zoo.fit(ours, x, y, batch_norm_group=24, compile="none", **arguments)
+    assert_same_history(found.history, history.history)
+    for one, two in zip(model.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    # Groups are other statistics, so this comparison can fail.
+    zoo.fit(grouped, x, y, batch_norm_group=8, compile="none", **arguments)
+    differences = [np.abs(one - two).max() for one, two in zip(model.get_weights(), grouped.get_weights(), strict=True)]
+    assert max(differences) > 1e-3
+
+
 def test_the_losses_of_outputs_are_means_over_the_examples():
     """Keras shows the mean of the batches' means, in which an example of a short batch counts for more."""
     model, arguments = keras_models.make("two_outputs")

@@ -1,4 +1,11 @@
-"""Dropout and batch normalisation that do not depend on the number of devices."""
+"""Dropout and batch normalisation that do not depend on the number of devices.
+
+In the engine Keras' own `Dropout` and `BatchNormalization` are the same, bit for bit and at the same speed
+(`zoo.engine.keras_layers`), and a model that is made of them loads without the zoo: prefer them in a model of your own.
+The zoo's models keep the layers below, because a checkpoint holds the state of Keras' seed generators and the names of
+layers, so that runs recorded with these layers could not go on; and because the other layers of the encoders, the LSTMs
+and the network for tables exist in the zoo only. `zoo export --format=keras` writes any of them in Keras' own layers.
+"""
 
 import keras
 import tensorflow as tf
