@@ -227,6 +227,7 @@ def _of_classes(
         "compute_metrics": comparison.compute_metrics,
         "visualize": task_views.classifier(dataset.classes, texts=show),
         "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),
+        "decision": config.decision_goal(dataset.classes),
         "tuned": network_share.of_classifier(model, imbalance),
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,

@@ -233,6 +233,7 @@ def _of_classes(
         ),
         # Those of an earlier run belong to other texts.
         "reinitialize": ("ngrams",) if config.ngrams else (),
+        "decision": config.decision_goal(classes),
         "tuned": network_share.of_classifier(network.model, imbalance),
         "model_info": {
             "input": "text",

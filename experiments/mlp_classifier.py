@@ -225,6 +225,7 @@ def build(config: MlpConfig) -> Experiment:
         model_info=about,
         compute_metrics=comparison.compute_metrics if comparison else metrics,
         baseline=comparison.metrics if comparison else None,
+        decision=config.decision_goal(data.classes),
         notes=data.notes,
         config=config,
     )

@@ -12,6 +12,7 @@ from zoo.engine.optimizers import Group
 from zoo.engine.task import BatchLosses, ForwardFn
 from zoo.engine.updates import Update
 from zoo.keras_task import parts as keras_parts
+from zoo.metrics.decisions import Goal
 from zoo.metrics.evaluation_report import ComputeMetrics
 from zoo.models.logits_mixture import LogitsMixture
 from zoo.tensorboard.own_summaries import OnLog
@@ -63,6 +64,9 @@ class Experiment(NamedTuple):
         model_info: what `zoo predict` must know besides the model; written to model.json.
         files: texts by file name, written to the workdir beside model.json (a tokenizer).
         tuned: the share of the network beside a linear model, chosen on the first validation set after training.
+        decision: what decisions are for, where the class is not to be the most probable one: the rule is tuned on the
+            first validation set after training, stored in model.json, and tested beside the most probable class. Needs
+            the output "logits", the column `y`, and `classes` in `model_info`.
         baseline: returns a simpler model's metrics on the same splits; called at the end and added to the result.
         conclusion: returns lines to print at the very end, from the whole result: how the model compares with its
             baseline, and what would help.
@@ -93,6 +97,7 @@ class Experiment(NamedTuple):
     model_info: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
     tuned: TunedShare | None = None
+    decision: Goal | None = None
     baseline: Callable[[], Mapping[str, float]] | None = None
     conclusion: Callable[[Mapping[str, float]], Sequence[str]] | None = None
     notes: Sequence[str] = ()

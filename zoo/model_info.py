@@ -21,6 +21,7 @@ class ModelInfo:
         task: "classification", "regression", "tagging", "pretraining" or "language_model".
         input: "text" for models of texts.
         classes: class names in the order of the labels.
+        decision: how probabilities become a class, fields of `zoo.metrics.decisions.Decision`.
         largest: largest pixel value of the training data; 0 for features of any scale.
         features: column names of the training table.
         max_length: most tokens that the model reads of a text, special tokens included.
@@ -43,6 +44,7 @@ class ModelInfo:
     task: str | None = None
     input: str | None = None
     classes: tuple[str, ...] | None = None
+    decision: Mapping[str, Any] | None = None
     largest: float = 0.0
     features: tuple[str, ...] = ()
     max_length: int | None = None
@@ -119,6 +121,7 @@ _FINITE = _if(lambda value: isinstance(value, float) and math.isfinite(value))
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "task": _TEXT,
     "classes": _names,
+    "decision": _if(lambda value: isinstance(value, dict)),
     "largest": float,
     "features": _names,
     "max_length": _if(lambda value: type(value) is int),

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.multi_step.shift_worlds import LABEL_SHIFTS, MIXED_SHIFTS, OTHER_SHIFTS, PROBLEMS, World
 from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages.output import Prior
-from zoo.predict.calibration import temperature_scaling
+from zoo.metrics import temperature_scaling
 from zoo.predict.calibration.label_shift import LabelShiftEstimate
 from zoo.predict.evaluation.held_out import HeldOut
 

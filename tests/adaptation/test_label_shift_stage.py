@@ -12,7 +12,7 @@ import pytest
 from zoo.adaptation import guards
 from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages.output import Prior
-from zoo.predict.calibration import temperature_scaling
+from zoo.metrics import temperature_scaling
 from zoo.predict.calibration.label_shift import LabelShiftEstimate
 from zoo.predict.evaluation.held_out import HeldOut
 

@@ -22,7 +22,7 @@ from zoo.cli import main
 from zoo.data.datasets import extra_examples, images, text_classification, text_files
 from zoo.data.datasets.text_splits import normalized_key
 from zoo.errors import BadInput
-from zoo.predict.calibration import temperature_scaling
+from zoo.metrics import temperature_scaling
 from zoo.predict.evaluation import held_out
 from zoo.predict.predictors.text_classifier import TextRegressor
 

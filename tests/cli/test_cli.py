@@ -20,6 +20,7 @@ from zoo.cli import main
 from zoo.data.batches import Batches
 from zoo.data.datasets import images, tables
 from zoo.errors import BadInput
+from zoo.metrics import classification
 from zoo.models import mlp
 from zoo.predict.evaluation import arrays, evaluate
 from zoo.predict.predictors import array_classifier, loading
@@ -125,18 +126,20 @@ def test_any_number_of_examples(workdir, digits):
 def test_evaluate_repeats_the_test_of_the_run(workdir, test_split, capsys):
     code, out, err = run(capsys, "evaluate", workdir)
     result, trained = json.loads(out[-1]), json.loads((workdir / "result.json").read_text())
-    assert (code, err, len(out)) == (0, [], 4)
+    assert (code, err) == (0, [])
     assert result["examples"] == len(test_split["y"])
     assert result["accuracy"] == pytest.approx(trained["test/accuracy"], abs=1e-9)
     assert result["loss"] == pytest.approx(trained["test/loss"], abs=1e-5)
     correct = int((by_hand(workdir, test_split["x"]).argmax(axis=1) == test_split["y"]).sum())
     interval = stats.binomtest(correct, result["examples"]).proportion_ci(method="wilson")
     assert [result["accuracy_low"], result["accuracy_high"]] == pytest.approx([interval.low, interval.high], abs=1e-9)
-    assert [line.split()[1] for line in out[:3]] == [
+    assert [line.split()[1] for line in (out[0], out[1], out[3])] == [
         str(result["examples"]),
         f"{result['loss']:.4f}",
         f"{result['accuracy']:.4f}",
     ]
+    for name in ("majority_share", "f1_macro", "average_precision", "auc_low"):
+        assert result[name] == pytest.approx(trained[f"test/{name}"], abs=1e-6)
 
 
 @pytest.mark.parametrize("successes, trials", [(0, 7), (7, 7), (1, 1), (500, 1000)])
@@ -186,8 +189,9 @@ def test_evaluate_weighs_as_the_training_does(weighted):
     # One of the two may come out the same by chance.
     assert [result["accuracy"], result["loss"]] != pytest.approx([correct.mean(), losses.mean()], abs=1e-3)
     assert result["loss"] == pytest.approx((losses * weight).sum() / weight.sum(), abs=1e-5)
-    # Wilson's interval is one of counts; weights have none.
-    assert "accuracy_low" not in result
+    # Wilson's interval is one of counts; with weights it is the bootstrap's.
+    interval = classification.intervals(rows, test["y"], ("0", "1"), weight)["accuracy"]
+    assert (result["accuracy_low"], result["accuracy_high"]) == pytest.approx(interval, abs=1e-6)
 
 
 def test_the_training_data_under_another_name_is_no_new_data(weighted, tmp_path):

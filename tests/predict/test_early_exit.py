@@ -12,8 +12,8 @@ from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages.compute import Compute
 from zoo.adaptation.stages.output import Temperature
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import class_probabilities, two_class_logits
-from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import exit_heads, layerwise_encoder, transformer_exit
 from zoo.predict.early_exit.transformer_exit import TransformerExit
 from zoo.predict.predictors.array_classifier import ArrayClassifier

@@ -32,8 +32,8 @@ from zoo.data.datasets import images, text_classification, text_files
 from zoo.data.datasets.text_splits import normalized_key
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.calibration import temperature_scaling
 from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.loading import load
 from zoo.predict.predictors.predictor import Classifier

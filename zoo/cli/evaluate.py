@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from zoo import strict_json
+from zoo import files, strict_json
 from zoo.cli.parser import add_verb, require_run
 
 
@@ -43,18 +43,20 @@ def add(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
+    from zoo.model_info import read_model_info
     from zoo.predict.evaluation.evaluate import evaluate
 
     columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
     kinds = {"fix_tags": arguments.fix_tags, "drop_unlabelled": arguments.drop_unlabelled}
     result = evaluate(arguments.workdir, arguments.dataset, *columns, **kinds)
     if not arguments.json:
-        _print_result(result, other=arguments.dataset is not None)
+        reads_text = read_model_info(files.absolute(arguments.workdir)).input == "text"
+        _print_result(result, may_be_known=reads_text and arguments.dataset is not None)
     print(strict_json.dumps(result))
     return 0
 
 
-def _print_result(result: dict[str, float], other: bool) -> None:
+def _print_result(result: dict[str, float], may_be_known: bool) -> None:
     print(f"examples  {result['examples']:,}")
     if "loss" in result:
         print(f"loss      {result['loss']:.4f}")
@@ -63,7 +65,7 @@ def _print_result(result: dict[str, float], other: bool) -> None:
 
         if "left_out" in result:
             print(f"left out  {result['left_out']:,}, which the run was trained on or chosen by")
-        elif other:
+        elif may_be_known:
             print("left out  unknown, as the run's own texts cannot be read: it may have been trained on some of these")
         print(evaluation_report.report(result))
         return

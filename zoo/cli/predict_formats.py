@@ -37,8 +37,10 @@ def formatted(predictor: Predictor, prediction: Any, top: int = 1) -> Formatted:
 
 
 def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Formatted:
-    """Formats probabilities `[classes]`."""
-    order = (-probabilities).argsort(kind="stable")[:top].tolist()
+    """Formats probabilities `[classes]`: the decided class first, then the most probable others."""
+    [decided] = predictor.decide(probabilities[None]).tolist()
+    ranked = (-probabilities).argsort(kind="stable").tolist()
+    order = [decided, *(label for label in ranked if label != decided)][:top]
     ranked = [(predictor.classes[label], float(probabilities[label])) for label in order]
     candidates = [{"class": name, "probability": probability} for name, probability in ranked]
     columns = [f"{escaped(name)}\t{probability:.4f}" for name, probability in ranked]

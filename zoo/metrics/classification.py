@@ -228,7 +228,7 @@ def _draws(examples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     rows = max(1, _CHUNK // examples)
     for start in range(0, resamples, rows):
         indices = generator.integers(0, examples, (min(rows, resamples - start), examples))
-        yield _sums(indices, np.ones(indices.shape), examples)
+        yield sums(indices, np.ones(indices.shape), examples)
 
 
 def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -236,13 +236,9 @@ def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.nda
     total = weights.sum(axis=1)
     matrices = _matrices(predictions, weights)
     curves = np.array([_curves(ranking, weights) for ranking in predictions.rankings])  # [rankings, 2, resamples]
-    true = matrices.sum(axis=2)  # [resamples, classes]
-    result = {"accuracy": ratio(np.trace(matrices, axis1=1, axis2=2), total)}
-    result["majority_share"] = ratio(true.max(axis=1), total)
-    result["balanced_accuracy"] = mean_of_defined(ratio(np.diagonal(matrices, axis1=1, axis2=2), true).T)
-    result |= _matrix_metrics(matrices, predictions.classes)
+    result = matrix_metrics(matrices, predictions.classes)
     result["auc"], result["average_precision"] = mean_of_defined(curves)
-    result["ece"] = ratio(np.abs(_sums(predictions.bins, weights * predictions.gaps, _BINS)).sum(axis=1), total)
+    result["ece"] = ratio(np.abs(sums(predictions.bins, weights * predictions.gaps, _BINS)).sum(axis=1), total)
     # einsum, not @: BLAS threads would wait for each other on a busy machine, and sum in an order of their own.
     result["log_loss"] = ratio(np.einsum("re,e->r", weights, predictions.losses), total)
     # A resample may draw only examples of weight 0.
@@ -252,11 +248,11 @@ def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.nda
 def _matrices(predictions: _Predictions, weights: np.ndarray) -> np.ndarray:
     """Confusion matrices `[resamples, classes (true), classes (predicted)]`."""
     count = len(predictions.classes)
-    return _sums(predictions.cells, weights, count * count).reshape(-1, count, count)
+    return sums(predictions.cells, weights, count * count).reshape(-1, count, count)
 
 
-def _matrix_metrics(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Metrics that are functions of the confusion matrices."""
+def matrix_metrics(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Metrics `[resamples]` that are functions of confusion matrices `[resamples, classes (true), classes]`."""
     hits = np.diagonal(matrices, axis1=1, axis2=2)  # [resamples, classes]
     true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     by_class = {
@@ -264,8 +260,15 @@ def _matrix_metrics(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str,
         "recall": ratio(hits, true, 0.0),
         "f1": ratio(2 * hits, true + predicted, 0.0),
     }
+    total = true.sum(axis=1)
+    overall = {
+        "accuracy": ratio(hits.sum(axis=1), total),
+        "majority_share": ratio(true.max(axis=1), total),
+        "balanced_accuracy": mean_of_defined(ratio(hits, true).T),
+    }
     macro = {name: values.mean(axis=1) for name, values in by_class.items()}
-    result = {name: values[:, 1] for name, values in by_class.items()} if len(classes) == 2 else dict(macro)
+    own = {name: values[:, 1] for name, values in by_class.items()} if len(classes) == 2 else macro
+    result = overall | own
     result["f1_macro"] = macro["f1"]
     result["f1_weighted"] = ratio((by_class["f1"] * true).sum(axis=1), true.sum(axis=1))
     result["precision_macro"], result["recall_macro"] = macro["precision"], macro["recall"]
@@ -296,8 +299,8 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
 
 
-def _sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """Sums of values `[rows, examples]` by group, `[examples]` or one per value: `[rows, count]`."""
+def sums(groups: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Sums of values `[rows, examples]` by group, int `[examples]` or one per value: `[rows, count]`."""
     rows = len(values)
     indices = groups + count * np.arange(rows)[:, None]
     return np.bincount(indices.ravel(), values.ravel(), rows * count).reshape(rows, count)  # [rows, count]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from zoo import names
-from zoo.metrics import classification, confusion
+from zoo.metrics import classification, confusion, decisions
 from zoo.metrics import regression as values
 from zoo.metrics.logits import class_probabilities
 
@@ -44,6 +44,14 @@ def classifier(classes: Sequence[str]) -> ComputeMetrics:
         return metrics
 
     return compute
+
+
+def of_decisions(
+    rule: decisions.Decision, logits: np.ndarray, columns: Arrays, classes: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of a rule's decisions, see `decisions.metrics`; arguments as in `classifier`."""
+    count = _resamples(len(columns["y"]), 2)
+    return decisions.metrics(rule, logits, columns["y"], classes, columns.get("weight"), resamples=count)
 
 
 def _resamples(examples: int, classes: int) -> int:

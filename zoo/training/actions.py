@@ -11,6 +11,8 @@ from zoo.engine import added_losses, checkpoints, health
 from zoo.engine.scalars import means
 from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics import evaluation_report
+from zoo.metrics.decisions import Decision
 from zoo.training import experiment_check
 from zoo.training.context import RunContext
 from zoo.training.run_state import LogWindow, RunState
@@ -129,7 +131,14 @@ def train(context: RunContext, state: RunState, steps: int) -> None:
     context.reporter.progress.advance(steps, with_loss(context, means(scalars))["loss"], rate)
 
 
-def evaluate(context: RunContext, state: RunState, name: str, batches: Any, final: bool = False) -> dict[str, float]:
+def evaluate(
+    context: RunContext,
+    state: RunState,
+    name: str,
+    batches: Any,
+    final: bool = False,
+    rule: Decision | None = None,
+) -> dict[str, float]:
     """Metrics of one data set with the model's present weights.
 
     Args:
@@ -138,6 +147,7 @@ def evaluate(context: RunContext, state: RunState, name: str, batches: Any, fina
         name: name of the data set.
         batches: its batches.
         final: whether the metrics go to result.json, with intervals.
+        rule: whose decisions are measured, too.
 
     Raises:
         NonFinite: a metric is infinite or not a number.
@@ -147,6 +157,10 @@ def evaluate(context: RunContext, state: RunState, name: str, batches: Any, fina
     metrics = with_loss(context, metrics)
     if context.experiment.compute_metrics is not None:
         metrics |= experiment_check.metrics(context.experiment, metrics, outputs, batches.columns, final)
+    if rule is not None:
+        metrics |= evaluation_report.of_decisions(
+            rule, outputs["logits"], batches.columns, context.experiment.model_info["classes"]
+        )
     if final or (name in context.experiment.evals and state.done["eval"] != state.step):
         number, last = state.step // context.eval_every, final or context.is_done(state)
         context.reporter.writer.look(name, state.step, number, outputs, batches.columns, last)

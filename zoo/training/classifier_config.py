@@ -1,9 +1,13 @@
-"""Flags that all classifiers share."""
+"""Flags that all classifiers share: rare classes, and how probabilities become a class."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from zoo.config import setting
+from zoo.data.splits import shortened
 from zoo.errors import BadInput
+from zoo.metrics import cost_matrix, decisions
+from zoo.metrics.decisions import Goal
 from zoo.models import class_imbalance
 
 
@@ -18,11 +22,28 @@ class ClassifierFlags:
     )
     imbalance: str = setting(
         "none",
-        "What training does about rare classes. weights: classes weigh alike; sqrt_weights: half "
+        "What training does about rare classes (docs/imbalance.md). weights: classes weigh alike; sqrt_weights: half "
         "way; class_balanced: by effective numbers; balanced_sampling: draws each class equally often; focal: easy "
         "examples count little; logit_adjusted: adds the classes' log frequencies to the logits in training.",
         choices=class_imbalance.METHODS,
         before="none",
+    )
+    cost: str = setting(
+        "",
+        "A .csv of costs, a row for each true class and a column for each decision: classes are decided by expected "
+        "cost. Empty: the most probable class.",
+        may_change=True,
+        before="",
+    )
+    threshold_for: str = setting(
+        "",
+        "For two classes: the probability from which on the positive class is decided is tuned on the validation split "
+        f"to {decisions.METRICS}. Empty: the most probable class.",
+        may_change=True,
+        before="",
+    )
+    positive_class: str = setting(
+        "", "The class that --threshold_for is about. Empty: the second one.", may_change=True, before=""
     )
 
     def best_metric(self, otherwise: str = "loss") -> str:
@@ -35,5 +56,32 @@ class ClassifierFlags:
         Raises:
             BadInput: one of them is set.
         """
-        if self.imbalance != "none":
-            raise BadInput(f"--imbalance={self.imbalance} with {flag}: it is for classes; leave it out")
+        for name, unset in (("imbalance", "none"), ("cost", ""), ("threshold_for", ""), ("positive_class", "")):
+            value = getattr(self, name)
+            if value != unset:
+                raise BadInput(f"--{name}={value} with {flag}: it is for classes; leave it out")
+
+    def decision_goal(self, classes: Sequence[str]) -> Goal | None:
+        """What decisions are for, as an `Experiment(decision=...)`; None for the most probable class.
+
+        Args:
+            classes: class names in the order of the labels.
+
+        Raises:
+            BadInput: the flags contradict each other or the classes, or the file of costs is not understood.
+        """
+        if self.cost and self.threshold_for:
+            raise BadInput("--cost and --threshold_for: both decide the class; expected one of the two")
+        if self.positive_class and not self.threshold_for:
+            raise BadInput(f"--positive_class={self.positive_class} is for --threshold_for; leave it out")
+        if self.cost:
+            return Goal(cost_matrix.read(self.cost, classes))
+        if not self.threshold_for:
+            return None
+        decisions.check_metric(self.threshold_for)
+        if len(classes) != 2:
+            raise BadInput(f"--threshold_for is for two classes, the data has {len(classes)}; use --cost")
+        if self.positive_class and self.positive_class not in classes:
+            raise BadInput(f"--positive_class is {self.positive_class!r}: expected one of {shortened(classes)}")
+        positive = classes.index(self.positive_class) if self.positive_class else 1
+        return Goal(metric=self.threshold_for, positive=positive)

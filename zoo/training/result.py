@@ -3,13 +3,14 @@
 from zoo import files, strict_json
 from zoo import workdir as folders
 from zoo.metrics import confusion, evaluation_report
-from zoo.training import actions, network_share, weights
+from zoo.metrics.decisions import Decision
+from zoo.training import actions, decision, network_share, weights
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
 
 
 def finish(context: RunContext, state: RunState) -> dict[str, float]:
-    """Chooses the network's share, evaluates the test sets, exports the model and writes result.json.
+    """Chooses the network's share and decision rule, evaluates the test sets, exports the model, writes result.json.
 
     Returns:
         `step` and the last metrics, with those of the exported weights.
@@ -18,12 +19,14 @@ def finish(context: RunContext, state: RunState) -> dict[str, float]:
     with weights.exchanged(context.engine, weights.exported(context, state)):
         # Until here the share is the first one, so that a run that is continued is the run in one piece.
         tuned = network_share.tune(context)
-        result = {"step": state.step, **state.metrics} | tuned | _final_metrics(context, state)
+        result = {"step": state.step, **state.metrics} | tuned
+        rule = decision.tune(context)
+        result |= _final_metrics(context, state, rule)
         context.reporter.writer.points()
         if context.is_chief:
             # Before the export and the baseline, which may fail: the result is not lost by them.
             _write(context, result)
-            weights.export(context)
+            weights.export(context, rule)
     if context.is_chief:
         if context.experiment.baseline is not None:
             result |= context.experiment.baseline()
@@ -39,7 +42,7 @@ def _write(context: RunContext, result: dict[str, float]) -> None:
     files.write(context.workdir / folders.RESULT, strict_json.dumps(result, indent=1) + "\n")
 
 
-def _final_metrics(context: RunContext, state: RunState) -> dict[str, float]:
+def _final_metrics(context: RunContext, state: RunState, rule: Decision | None) -> dict[str, float]:
     """Metrics of the test sets; of the validation sets too, where the exported model is not the last one evaluated."""
     metrics: dict[str, float] = {}
     if context.config.exports_best:
@@ -49,7 +52,7 @@ def _final_metrics(context: RunContext, state: RunState) -> dict[str, float]:
         for name, batches in context.experiment.evals.items():
             metrics |= actions.tagged(name, actions.evaluate(context, state, name, batches))
     for name, batches in context.experiment.tests.items():
-        tested = actions.evaluate(context, state, name, batches, final=True)
+        tested = actions.evaluate(context, state, name, batches, final=True, rule=rule)
         context.reporter.writer.scalars(name, state.step, tested)
         metrics |= actions.tagged(name, tested)
     return metrics

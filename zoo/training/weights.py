@@ -16,6 +16,7 @@ from zoo.engine import checkpoints, optimizers
 from zoo.engine.engine import Engine
 from zoo.engine.state import averaged, named
 from zoo.errors import BadInput
+from zoo.metrics.decisions import Decision
 from zoo.training import init_from, model_file
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
@@ -71,10 +72,14 @@ def exported(context: RunContext, state: RunState) -> dict[str, Any]:
     return averaged(context.engine.state())
 
 
-def export(context: RunContext) -> None:
+def export(context: RunContext, rule: Decision | None = None) -> None:
     """Writes the model and what `zoo predict` must know of it, each in one stroke.
 
     A model that Keras cannot save, or could not load again, leaves its weights in a file of their own.
+
+    Args:
+        context: the run.
+        rule: how classes are decided; None: the most probable one.
 
     Raises:
         BadInput: a file cannot be written.
@@ -97,8 +102,8 @@ def export(context: RunContext) -> None:
         context.reporter.progress.say(f"{problem}: the weights are in {context.workdir / folders.WEIGHTS}")
     for name, text in context.experiment.files.items():
         files.write(context.workdir / name, text)
-    model_info = json.dumps(dict(context.experiment.model_info), indent=1)
-    files.write(context.workdir / folders.ABOUT, model_info + "\n")
+    model_info = dict(context.experiment.model_info) | ({} if rule is None else {"decision": rule.as_json()})
+    files.write(context.workdir / folders.ABOUT, json.dumps(model_info, indent=1) + "\n")
 
 
 def write(path: Path, weights: Mapping[str, np.ndarray]) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from zoo.adaptation import guards
 from zoo.adaptation.stage import LogitsFn, StreamContext
-from zoo.predict.calibration import label_shift, label_shift_fit, temperature_scaling
+from zoo.metrics import temperature_scaling
+from zoo.predict.calibration import label_shift, label_shift_fit
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 

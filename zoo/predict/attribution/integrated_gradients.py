@@ -62,6 +62,7 @@ class Explanation(NamedTuple):
         logit: the predicted class's logit; with one logit for two classes, this one with the predicted class's sign.
         baseline: the same logit at the baseline.
         steps: number of gradients on the path.
+        label: the predicted class.
     """
 
     text: str
@@ -71,11 +72,12 @@ class Explanation(NamedTuple):
     logit: float
     baseline: float
     steps: int
+    label: int
 
     @property
     def predicted(self) -> str:
         """Name of the predicted class."""
-        return self.classes[int(self.probabilities.argmax())]
+        return self.classes[self.label]
 
     @property
     def read(self) -> list[Token]:
@@ -121,7 +123,7 @@ class Explainer:
         self._nodes, self._weights = (nodes + 1) / 2, (weights / 2).astype(np.float32)
 
     def explain(self, texts: Sequence[str]) -> list[Explanation]:
-        """Explains the most probable class of each text.
+        """Explains the predicted class of each text.
 
         Raises:
             BadInput: a text is not Unicode.
@@ -142,7 +144,8 @@ class Explainer:
         row = row if frame is None else [frame.first, *row, frame.last]
         ids = np.zeros((1, self._predictor.width(len(row))), np.int32)
         ids[0, : len(row)] = row
-        direction = _direction(logits)
+        [label] = self._predictor.decide(probabilities[None]).tolist()
+        direction = _direction(len(logits), label)
         shares, logit, baseline, steps = self._integrated(ids, direction)
         # An encoder with n-grams beside it reads the first tokens alone.
         shares = np.pad(shares, (0, ids.shape[1] - len(shares)))
@@ -156,7 +159,7 @@ class Explainer:
         if frame is not None:
             end = len(text)
             tokens = [Token("[CLS]", 0, 0, shares[0], True), *tokens, Token("[SEP]", end, end, shares[-1], True)]
-        return Explanation(text, probabilities, self._predictor.classes, tokens, logit, baseline, steps)
+        return Explanation(text, probabilities, self._predictor.classes, tokens, logit, baseline, steps, label)
 
     def _integrated(self, ids: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, float, float, int]:
         """Attributions `[time]`, the logits at the text and at the baseline, and the number of gradients."""
@@ -217,11 +220,11 @@ def _read(count: int, max_length: int, cut: str) -> np.ndarray:
     return arrays.padded(numbers, max_length, cut)["tokens"][0] - 1
 
 
-def _direction(logits: np.ndarray) -> np.ndarray:
-    """Vector whose product with the model's output is the predicted class's logit."""
-    if len(logits) == 1:
-        return np.where(logits > 0, 1, -1).astype(np.float32)
-    return np.eye(len(logits), dtype=np.float32)[logits.argmax()]
+def _direction(outputs: int, label: int) -> np.ndarray:
+    """Vector whose product with the model's output is a class's logit."""
+    if outputs == 1:
+        return np.array([1 if label else -1], np.float32)
+    return np.eye(outputs, dtype=np.float32)[label]
 
 
 def _tolerated(difference: float) -> float:

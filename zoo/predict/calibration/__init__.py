@@ -1,5 +1,5 @@
-"""Calibration: temperature scaling, label shift and its test, selective prediction.
+"""Calibration: label shift and its test, selective prediction.
 
-May import metrics; works on arrays of logits alone.
-Start at temperature_scaling.py.
+May import metrics, which has temperature scaling; works on arrays of logits alone.
+Start at label_shift.py.
 """

@@ -18,8 +18,8 @@ import numpy as np
 from scipy import special
 
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
 from zoo.predict.early_exit.chunked_lstm import ChunkedLstm
 from zoo.predict.early_exit.transformer_exit import EarlyExit, ExitedBatch

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.errors import NonFinite
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.calibration import temperature_scaling
 from zoo.predict.early_exit import stopping_rule
 from zoo.predict.early_exit.exit_heads import ExitHeads
 from zoo.predict.early_exit.layerwise_encoder import Hidden, LayerwiseEncoder, joined

@@ -1,4 +1,4 @@
-"""Evaluation of classifiers of arrays: cross-entropy and accuracy with Wilson's interval."""
+"""Evaluation of classifiers of arrays."""
 
 import math
 import statistics
@@ -13,7 +13,8 @@ from zoo.data.batches import Batches
 from zoo.data.datasets import csv_tables, extra_examples, images, tables
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
-from zoo.metrics.logits import log_softmax
+from zoo.metrics import evaluation_report
+from zoo.metrics.logits import cross_entropies
 from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.workdir import Run
 
@@ -37,8 +38,9 @@ def evaluate(
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
 
     Returns:
-        `examples`, `loss` (cross-entropy) and `accuracy`, both weighted where the data has weights; without weights
-        also `accuracy_low` and `accuracy_high`, the 95 % interval of Wilson (1927).
+        `examples`, `loss` (cross-entropy) and the metrics of a final `evaluation_report.classifier`, weighted where the
+        data has weights, each with its interval `NAME_low` and `NAME_high` (95 %, bootstrap; of `accuracy` without
+        weights that of Wilson, 1927), the confusion matrix, and where the run has a decision rule `decisions.metrics`.
 
     Raises:
         BadInput: the data set is not found, not understood, or does not fit the model.
@@ -48,9 +50,13 @@ def evaluate(
         outcomes = [_outcomes(predictor, columns) for columns in parts]
     except BadInput as error:
         raise BadInput(f"--dataset {dataset}: {error}") from None
-    losses, correct, weights = (np.concatenate(column) for column in zip(*outcomes))
-    weighted = any("weight" in columns for columns in parts)
-    return _summary(losses, correct, weights, weighted, dataset)
+    logits, labels, weights = (np.concatenate(column) for column in zip(*outcomes))
+    if not weights.sum() > 0:
+        raise BadInput(f"--dataset {dataset}: there is no example, or all weights are 0; expected one that counts")
+    columns = {"y": labels}
+    if any("weight" in part for part in parts):
+        columns["weight"] = weights
+    return _summary(predictor, logits, columns)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -123,24 +129,22 @@ def _was_trained_on(loaded: Splits, run: Run) -> bool:
 
 
 def _outcomes(predictor: ArrayClassifier, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cross-entropy, correctness and weight, each `[examples]`."""
+    """Logits, labels and weights, `[examples, ...]` each."""
     labels = columns["y"]
     wrong = np.flatnonzero((labels < 0) | (labels >= len(predictor.classes)))
     if len(wrong):
         raise BadInput(f"label {labels[wrong[0]]}, expected 0 to {len(predictor.classes) - 1}")
     logits = predictor.logits(columns["x"])
-    losses = -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)[:, 0]
-    return losses, logits.argmax(axis=1) == labels, columns.get("weight", np.ones(len(labels), np.float32))
+    return logits, labels, columns.get("weight", np.ones(len(labels), np.float32))
 
 
-def _summary(losses: np.ndarray, correct: np.ndarray, weights: np.ndarray, weighted: bool, dataset: str) -> dict:
-    if not weights.sum() > 0:
-        raise BadInput(f"--dataset {dataset}: there is no example, or all weights are 0; expected one that counts")
-    result = {
-        "examples": len(losses),
-        "loss": float(np.average(losses, weights=weights)),
-        "accuracy": float(np.average(correct, weights=weights)),
-    }
-    if not weighted:
+def _summary(predictor: ArrayClassifier, logits: np.ndarray, columns: Columns) -> dict:
+    losses = cross_entropies(logits, columns["y"])
+    result = {"examples": len(losses), "loss": float(np.average(losses, weights=columns.get("weight")))}
+    result |= evaluation_report.classifier(predictor.classes)({}, {"logits": logits}, columns, True)
+    if predictor.decision is not None:
+        result |= evaluation_report.of_decisions(predictor.decision, logits, columns, predictor.classes)
+    if "weight" not in columns:
+        correct = logits.argmax(axis=1) == columns["y"]
         result["accuracy_low"], result["accuracy_high"] = wilson(int(correct.sum()), len(correct))
     return result

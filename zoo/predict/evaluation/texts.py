@@ -42,10 +42,10 @@ def evaluate(
 
     Returns:
         `examples`, `loss` (cross-entropy), and the metrics of a final `evaluation_report.classifier`: accuracy, F1 and
-        so on, each with its interval `NAME_low` and `NAME_high` (95 %, bootstrap), and the confusion matrix. For a
-        regression, `loss` is half the squared error of standardised values, and the metrics are those of
-        `evaluation_report.regression`. For another data set also `left_out`, the number of excluded texts; it is
-        missing where the run's own texts can no longer be read.
+        so on, each with its interval `NAME_low` and `NAME_high` (95 %, bootstrap), the confusion matrix, and where the
+        run has a decision rule `decisions.metrics`. For a regression, `loss` is half the squared error of standardised
+        values, and the metrics are those of `evaluation_report.regression`. For another data set also `left_out`, the
+        number of excluded texts; it is missing where the run's own texts can no longer be read.
 
     Raises:
         BadInput: the data set is not found or not understood, its classes differ, or no text is left.
@@ -142,7 +142,10 @@ def _classification(predictor: TextClassifier, texts: list[Example], labels: np.
     both = two_class_logits(logits)  # [texts, classes]
     losses = np.logaddexp.reduce(both, axis=1) - both[np.arange(len(both)), labels]
     compute = evaluation_report.classifier(predictor.classes)
-    return losses, compute({}, {"logits": logits}, {"y": labels}, True)
+    metrics = compute({}, {"logits": logits}, {"y": labels}, True)
+    if predictor.decision is not None:
+        metrics |= evaluation_report.of_decisions(predictor.decision, logits, {"y": labels}, predictor.classes)
+    return losses, metrics
 
 
 _MEASURES = {"regression": _regression, "classification": _classification}

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import BadInput, NonFinite
+from zoo.metrics import decisions
+from zoo.metrics.decisions import Decision
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.predictors import array_inputs
 from zoo.predict.predictors.litert import Lite
@@ -27,6 +29,7 @@ class ArrayClassifier:
         features: column names of the training table; empty where none were kept.
         shape: shape of one example.
         dtype: dtype of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
+        decision: how probabilities become a class; None: the most probable one.
         lite: LiteRT version for single examples, or None.
     """
 
@@ -42,6 +45,7 @@ class ArrayClassifier:
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
         self.lite: Lite | None = None
+        self.decision: Decision | None = None
         # Any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
         # that is traced again and again, and warns; with a partial it cannot.
         signature = [tf.TensorSpec((None, *self.shape), self.dtype)]
@@ -59,6 +63,10 @@ class ArrayClassifier:
     def probabilities(self, examples: np.ndarray) -> np.ndarray:
         """Class probabilities, float32 `[examples, classes]`; arguments and errors as in `logits`."""
         return class_probabilities(self.logits(examples)).astype(np.float32)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """See `Classifier`."""
+        return decisions.decide(self.decision, probabilities)
 
     def logits(self, examples: np.ndarray) -> np.ndarray:
         """The model's output, computed in batches.
@@ -97,7 +105,9 @@ class ArrayClassifier:
 
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "ArrayClassifier":
         """See `Classifier`."""
-        return ArrayClassifier(model, classes, self.largest, self.features)
+        other = ArrayClassifier(model, classes, self.largest, self.features)
+        other.decision = self.decision if classes == self.classes else None
+        return other
 
     def _batch(self, examples: np.ndarray, first: int) -> np.ndarray:
         """Logits of at most 256 examples, of which the first one has the number `first`."""

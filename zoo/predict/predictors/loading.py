@@ -7,6 +7,7 @@ import keras
 from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput
+from zoo.metrics.decisions import Decision
 from zoo.model_info import ModelInfo, missing_classes, read_model_info
 from zoo.predict.predictors import array_inputs, fill_mask, litert, tagger, text_classifier
 from zoo.predict.predictors.array_classifier import ArrayClassifier
@@ -54,6 +55,8 @@ def _classifier(workdir: Path, info: ModelInfo, model: keras.Model, runtime: str
         predictor = text_classifier.load(workdir, info, model, classes)
     else:
         predictor = ArrayClassifier(model, classes, info.largest, info.features)
+    if info.decision is not None:
+        predictor.decision = Decision.from_json(info.decision, len(classes))
     predictor.lite = litert.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)
     return predictor
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from zoo.metrics.decisions import Decision
 from zoo.predict.predictors.array_inputs import InputLine
 from zoo.predict.predictors.litert import Lite
 from zoo.predict.predictors.text_inputs import Example
@@ -63,11 +64,13 @@ class Classifier(Predictor, Protocol):
     Attributes:
         classes: class names in the order of the labels.
         takes_images: whether examples are raw images, uint8 `[height, width]` or `[height, width, channels]`.
+        decision: how probabilities become a class; None: the most probable one.
         lite: LiteRT version for single examples, or None.
     """
 
     classes: tuple[str, ...]
     takes_images: bool
+    decision: Decision | None
     lite: Lite | None
 
     def logits(self, examples: Examples) -> np.ndarray:
@@ -75,6 +78,9 @@ class Classifier(Predictor, Protocol):
 
     def probabilities(self, examples: Examples) -> np.ndarray:
         """Class probabilities, float32 `[examples, classes]`."""
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """The decided labels, int64 `[examples]`, from probabilities `[examples, classes]`."""
 
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "Classifier":
         """A predictor that reads the same examples for another model, without LiteRT."""

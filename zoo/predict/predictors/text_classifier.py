@@ -11,6 +11,8 @@ from zoo.data.text import encoding, special_tokens
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.errors import BadInput
+from zoo.metrics import decisions
+from zoo.metrics.decisions import Decision
 from zoo.metrics.logits import class_probabilities
 from zoo.model_info import ModelInfo, missing_fields
 from zoo.predict.predictors import text_inputs, text_preprocessing
@@ -33,6 +35,7 @@ class TextClassifier:
         text_column: column of the texts in a file of several columns.
         frame: ids of [CLS] and [SEP] around a text; None for a model without them.
         pair_column: column of the second texts in a file of pairs; empty where the model reads single texts.
+        decision: how probabilities become a class; None: the most probable one.
     """
 
     task, reads_text, takes_images = "classification", True, False
@@ -51,6 +54,7 @@ class TextClassifier:
         self.model, self.classes, self.tokenizer = model, classes, tokenizer
         self.max_length, self.cut, self.text_column = max_length, cut, text_column
         self.frame, self.pair_column = frame, pair_column
+        self.decision: Decision | None = None
         # Padding costs an LSTM next to nothing; the positions of an encoder may end at its longest row.
         self._forward = CompiledForward(model, max_length, exactly=frame is not None)
 
@@ -70,6 +74,10 @@ class TextClassifier:
     def probabilities(self, texts: Sequence[Example]) -> np.ndarray:
         """Class probabilities, float32 `[texts, classes]`; arguments and errors as in `logits`."""
         return class_probabilities(self.logits(texts)).astype(np.float32)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """See `Classifier`."""
+        return decisions.decide(self.decision, probabilities)
 
     def logits(self, texts: Sequence[Example]) -> np.ndarray:
         """The model's output, computed in batches of texts of similar length, which do not affect each other.
@@ -122,7 +130,9 @@ class TextClassifier:
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "TextClassifier":
         """See `Classifier`."""
         reading = self.tokenizer, self.max_length, self.cut, self.text_column, self.frame, self.pair_column
-        return TextClassifier(model, classes, *reading)
+        other = TextClassifier(model, classes, *reading)
+        other.decision = self.decision if classes == self.classes else None
+        return other
 
 
 class TextRegressor:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import BadInput
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import class_probabilities, two_class_logits
-from zoo.predict.calibration import temperature_scaling
-from zoo.predict.calibration.temperature_scaling import Calibration
+from zoo.metrics.temperature_scaling import Calibration
 
 FITS = [temperature_scaling.temperature, temperature_scaling.bias_corrected]
 
