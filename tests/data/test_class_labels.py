@@ -94,6 +94,6 @@ def test_names_are_data_in_messages(name):
     for said in (
         class_labels.unknown(name, [name, "other"], "the model"),
         *class_labels.classes([name, name.upper(), "none"], "f")[1],
-        class_labels.missing_message("f", 3, "label", "nan"),
+        class_labels.missing_message("f line 3", "label", "nan"),
     ):
         assert said.isprintable() and len(said) < 400

@@ -53,7 +53,9 @@ def policy(name):
 
 def test_the_answer_is_the_mean_of_the_members(tmp_path):
     keras.utils.set_random_seed(0)
-    model = tabular.ensemble(tabular.quantile_encoding(X, 4), 3, (5, 4), members=6, dropout=0.2, norm="layer")
+    model = tabular.ensemble(
+        tabular.quantile_encoding(X, 4), X.shape[1], 3, (5, 4), members=6, dropout=0.2, norm="layer"
+    )
     for weight in model.trainable_weights:
         weight.assign(RNG.normal(size=weight.shape))
     members, logits = tabular.member_logits(model)(X).numpy(), model(X).numpy()

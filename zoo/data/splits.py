@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +19,18 @@ Columns = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """Train, validation and test split of a classification data set.
+    """Train, validation and test split of a data set with classes, or with values to predict.
 
     Attributes:
-        train: columns `x` `[examples, ...]`, `y` int32 `[examples]` and perhaps `weight` float32 `[examples]`.
+        train: columns `x` `[examples, ...]`, `y` int32 (classes) or float32 (values) `[examples]`, and perhaps
+            `weight` float32 `[examples]`.
         validation: columns for monitoring and model selection.
         test: columns to be evaluated once, at the end.
-        classes: class names in the order of the labels.
+        classes: class names in the order of the labels; empty where there are values.
         scale: largest value of `x` where it is an intensity from 0; 0 for features of any scale.
         notes: changes made to the data, to be reported.
         features: column names of a table, in the order of `x`; empty where the columns have no names.
+        schema: what the columns of a table are, where some are no complete numbers; NaN in `x` is a missing value then.
     """
 
     train: Columns
@@ -37,6 +40,7 @@ class Splits:
     scale: float = 0.0
     notes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    schema: Any = None
 
 
 def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
@@ -119,21 +123,25 @@ def check(splits: Splits, source: str) -> Splits:
             raise BadInput(
                 f"{source}: no examples for {name}; expected enough for training, validation and test (10 or more)"
             )
-        wrong = np.flatnonzero((y < 0) | (y >= len(splits.classes)))
+        is_class = y.dtype.kind in "iu"
+        wrong = np.flatnonzero((y < 0) | (y >= len(splits.classes))) if is_class else ()
         if len(wrong):
             raise BadInput(
                 f"{source}: {name} label {y[wrong[0]]} at example {wrong[0]}; expected 0 to {len(splits.classes) - 1}"
             )
-        if x.dtype.kind == "f" and not isinstance(x, np.memmap) and not np.isfinite(x).all():
+        may_lack = splits.schema is not None
+        if not may_lack and x.dtype.kind == "f" and not isinstance(x, np.memmap) and not np.isfinite(x).all():
             place = np.argwhere(~np.isfinite(x))[0]
             raise BadInput(f"{source}: {name} x{list(map(int, place))} is {x[tuple(place)]}; expected finite numbers")
-    if len(splits.classes) < 2:
+    if is_class and len(splits.classes) < 2:
         raise BadInput(f"{source}: only the class {splits.classes[0]!r}; expected two or more")
     return splits
 
 
 def missing_classes(splits: Splits) -> tuple[str, ...]:
-    """Warnings about classes that a split lacks, or that have a single example."""
+    """Warnings about classes that a split lacks, or that have a single example; none where there are values."""
+    if not splits.classes:
+        return ()
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
     counts = {name: np.bincount(part["y"], minlength=len(splits.classes)) for name, part in parts.items()}
     warnings = []

@@ -33,6 +33,56 @@ def arrays_in(about, folder, names):
     return {"x": x}
 
 
+def table_in(about, folder, names):
+    """Rows of a .csv as numbers [rows, features], NaN for missing values; other columns are ignored."""
+    import csv
+    import datetime
+
+    if len(names) != 1 or not names[0].endswith(".csv"):
+        sys.exit("expected one .csv file with the columns of the training table: python example.py FILE.csv")
+    of = about["table"]
+    with open(names[0], newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    lacking = [column["name"] for column in of["columns"] if rows and column["name"] not in rows[0]]
+    if not rows or lacking:
+        sys.exit(f"{names[0]} lacks {', '.join(lacking) or 'rows'}")
+
+    def number(text):
+        return float(text.replace(".", "").replace(",", ".") if of["decimal"] == "," else text)
+
+    def date(text, column):
+        form = column.get("format", "")
+        found = datetime.datetime.strptime(text, form) if form else datetime.datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            found = found.astimezone(datetime.UTC).replace(tzinfo=None)
+        midnight = datetime.datetime(found.year, found.month, found.day)
+        hours = (found - midnight).total_seconds() / 3600
+        parts = [(midnight - datetime.datetime(1970, 1, 1)).days + hours / 24, found.month, found.weekday(), hours]
+        return parts[: 4 if column.get("has_time") else 3]
+
+    def values(text, column):
+        text = text.strip()
+        if text.lower() in of["missing"][column["kind"]]:
+            return [np.nan] * (1 if column["kind"] != "date" else 4 if column.get("has_time") else 3)
+        if column["kind"] == "number":
+            return [number(text)]
+        if column["kind"] == "date":
+            return date(text, column)
+        text = text.lower() if text.lower() in ("true", "false") else text
+        whole, point, zeros = text.partition(".")
+        if point and zeros and not zeros.strip("0") and whole.lstrip("+-").isdigit():
+            text = whole
+        return [column["levels"].index(text) if text in column["levels"] else -1]
+
+    x = []
+    for line, row in enumerate(rows, 2):
+        try:
+            x.append([value for column in of["columns"] for value in values(row[column["name"]] or "", column)])
+        except ValueError as error:
+            sys.exit(f"{names[0]} line {line}: {error}")
+    return {"x": np.array(x, np.float32)}
+
+
 def texts_in(about, folder, texts):
     """Texts as ids [texts, time], with 0 after each text's end. A pair of texts is separated by a tab."""
     import tokenizers

@@ -8,6 +8,8 @@ import keras
 import zoo
 from zoo import files
 from zoo import workdir as folders
+from zoo.data.datasets import column_schema
+from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.text.tokenizer import PADDING, Tokenizer
 from zoo.data.text.tokenizer import load as load_tokenizer
 from zoo.errors import BadInput
@@ -93,9 +95,19 @@ def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | Non
         "outputs": [{"name": "logits", "dtype": "float32", "shape": _shape(logits), "is": meaning}],
         "precision": "float32",
     }
+    if info.features:
+        signature["table"] = _table(info)
     if tokenizer is not None:
         signature["text"] = _text(info, tokenizer)
     return signature
+
+
+def _table(info: ModelInfo) -> dict[str, Any]:
+    """The columns of the training table in the order of the inputs, and what a missing value is written as."""
+    schema = column_schema.plain(info.features) if info.columns is None else TableSchema.from_json(info.columns)
+    kinds = (column_schema.NUMBER, column_schema.CATEGORY, column_schema.DATE)
+    missing = {kind: list(column_schema.missing_words(kind)) if schema.has_missing else [] for kind in kinds}
+    return {**schema.as_json(), "features": list(info.features), "missing": missing}
 
 
 def _text(info: ModelInfo, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -128,6 +140,8 @@ def _meaning(tensor: Any, info: ModelInfo) -> str:
         return _MEANINGS[tensor.name]
     if info.largest:
         return f"raw pixels, 0 to {info.largest:g}"
+    if info.columns is not None:
+        return "numbers, codes of categories (-1: another one), days since 1970; NaN: missing; see table"
     return "raw features; they are standardised inside of the model"
 
 

@@ -141,6 +141,7 @@ def _describe(run: RunModel, format: str, chosen: Format, folder: Path) -> None:
 def _example(run: RunModel, chosen: Format) -> str:
     """The source of example.py, made of functions that are tested as they are."""
     inputs = example_script.arrays_in if run.tokenizer is None else example_script.texts_in
+    inputs = example_script.table_in if "table" in run.signature else inputs
     inputs = example_script.words_in if "word_features" in run.signature else inputs
     parts = [inspect.getsource(part) for part in (inputs, chosen.run, example_script.answers, example_script.main)]
     about = f'"""Predicts with {chosen.model}; README.md says how to call it."""\n'

@@ -9,15 +9,17 @@ from zoo.metrics import classification
 def scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Metrics by name, in the values' own units.
 
-    `mse` and `mae` are the mean squared and absolute error, `r2` the fraction of explained variance, `pearson` and
-    `spearman` correlations. Correlations and `r2` are omitted for constant values.
+    `mse` and `mae` are the mean squared and absolute error, `rmse` the root of the first, `r2` the fraction of
+    explained variance, `pearson` and `spearman` correlations. Correlations and `r2` are omitted for constant values.
 
     Args:
         predicted: `[examples]`.
         true: `[examples]`.
     """
     predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    metrics = {"mse": float(np.mean((predicted - true) ** 2)), "mae": float(np.mean(np.abs(predicted - true)))}
+    errors = predicted - true
+    metrics = {"mse": float(np.mean(errors**2)), "rmse": float(np.mean(errors**2)) ** 0.5}
+    metrics["mae"] = float(np.mean(np.abs(errors)))
     # Not by the variance: rounded, that of equal values may be above 0.
     if np.ptp(true) > 0:
         metrics["r2"] = 1.0 - metrics["mse"] / float(np.var(true))

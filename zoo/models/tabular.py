@@ -50,6 +50,16 @@ class QuantileEncoding(keras.layers.Layer):
         self.arrays = {"center": center, "scale": scale, "lower": lower, "width": width, "mean": mean}
         self.columns = list(columns)
 
+    @property
+    def linear_units(self) -> int:
+        """How many of the first outputs a linear model needs: one for each column."""
+        return len(self.arrays["center"])
+
+    @property
+    def units(self) -> int:
+        """Number of outputs."""
+        return self.linear_units + len(self.columns)
+
     def call(self, inputs):
         """From `[batch, columns]` to float32 `[batch, columns + pieces]`."""
         return self.encoded(inputs)
@@ -106,7 +116,8 @@ def quantile_encoding(train: np.ndarray, bins: int) -> QuantileEncoding:
 
 
 def ensemble(
-    encoding: QuantileEncoding,
+    encoding: keras.layers.Layer,
+    columns: int,
     classes: int,
     hidden: Sequence[int] = (64, 64),
     *,
@@ -125,21 +136,22 @@ def ensemble(
     (Gorishniy et al., 2024). The linear path is that of Cheng et al., "Wide & deep learning", 2016.
 
     Args:
-        encoding: the first layer, from `quantile_encoding`.
+        encoding: the first layer, from `quantile_encoding` or `table_encoding`.
+        columns: numbers of an example.
         classes: number of logits.
         hidden: width of each hidden layer of a member.
         members: number of members.
         dropout: dropout rate after each hidden layer.
         norm: one of `zoo.models.mlp.NORMS`, before each activation.
-        linear: kernel `[columns, classes]` and bias `[classes]` of a linear model of the scaled columns, where the
-            linear path begins; None: at 0.
+        linear: kernel `[units, classes]` and bias `[classes]` of a linear model of the encoding's first
+            units, where the linear path begins; None: at 0.
 
     Returns:
         A model from `[batch, columns]` to logits float32 `[batch, classes]`.
     """
-    inputs = keras.Input((len(encoding.arrays["center"]),))
+    inputs = keras.Input((columns,))
     encoded = encoding(inputs)  # [batch, units]
-    x, width = encoded, len(encoding.arrays["center"]) + len(encoding.columns)
+    x, width = encoded, encoding.units
     wide_layer = _members("bi,kio->bko", members, classes, "zeros", dtype="float32", name="wide")
     wide = wide_layer(encoded)
     for number, size in enumerate(hidden):

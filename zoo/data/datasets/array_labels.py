@@ -47,6 +47,21 @@ def plain(y: np.ndarray, source: str) -> np.ndarray:
     return y.astype(np.int64)
 
 
+def values(y: np.ndarray, source: str) -> np.ndarray:
+    """Values to predict, float32 `[examples]`, from numbers `[examples]` or `[examples, 1]`.
+
+    Raises:
+        BadInput: other arrays, or a value that is not finite.
+    """
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or y.dtype.kind not in "fiub":
+        raise BadInput(f"{source} is {y.dtype}{list(y.shape)}; expected a number for each example, [examples]")
+    wrong = np.flatnonzero(~np.isfinite(y.astype(np.float32)))
+    if len(wrong):
+        raise BadInput(f"{source}[{wrong[0]}] is {y[wrong[0]]}; expected finite numbers")
+    return y.astype(np.float32)
+
+
 def classes(labels: np.ndarray, source: str, notes: list[str]) -> tuple[str, ...]:
     """Names of the classes of plain labels; numbers keep their order, and only those that occur are classes.
 

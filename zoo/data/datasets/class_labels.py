@@ -135,10 +135,10 @@ def unknown(label: str, classes: Sequence[str], owner: str) -> str:
     return f"is {quoted(label)}; expected a class of {owner}: {shortened(list(map(str, classes)))}{hint}"
 
 
-def missing_message(source: str, line: int, column: str, label: str) -> str:
+def missing_message(place: str, column: str, label: str) -> str:
     """The error message for an example without a label."""
     what = f"is {label.strip()!r}, a missing label" if label.strip() else "is empty"
-    return f"{source} line {line}: {column!r} {what}; expected a class, or --drop_unlabelled to leave such rows out"
+    return f"{place}: {column!r} {what}; expected a class, or --drop_unlabelled to leave such rows out"
 
 
 def dropped_note(source: str, count: int) -> str:

@@ -10,11 +10,14 @@ import numpy as np
 from zoo import errors, files
 from zoo.data import splits
 from zoo.data.datasets import tables, tfds
+from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 
 _TFDS = ("mnist", "fashion_mnist")
 NAMES = ("mnist_5k", "digits", *_TFDS)
+# The one that has values to predict instead of classes.
+DIABETES = "diabetes"
 
 
 def load(
@@ -27,11 +30,13 @@ def load(
     test_file: str = "",
     ignore_columns: str = "",
     drop_unlabelled: bool = False,
+    columns: ColumnOptions = NO_OPTIONS,
+    values: bool = False,
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
     Args:
-        name: one of `NAMES`, a .npz, .csv or .tsv file, or a folder with x.npy and y.npy (read from disk as needed).
+        name: one of `NAMES`, a table, a .npz file, or a folder with x.npy and y.npy (read from disk as needed).
         label_column: name of the label column of a .csv or .tsv.
         weight_column: name of the weight column of a .csv or .tsv; empty for none.
         schema: classes and columns that a model expects of a file; see `tables.load`.
@@ -39,6 +44,8 @@ def load(
         test_file: test examples for your own file; empty: a tenth of its examples.
         ignore_columns: names of columns of a table that are no features, with commas between them.
         drop_unlabelled: whether rows of a table without a label are left out instead of refused.
+        columns: what flags say about the kinds of a table's columns.
+        values: whether labels are numbers to predict, float32, instead of classes.
 
     Raises:
         BadInput: the data set or file is missing or malformed.
@@ -47,15 +54,19 @@ def load(
     if name in NAMES and (eval_file or test_file):
         flag, value = ("eval_file", eval_file) if eval_file else ("test_file", test_file)
         raise BadInput(f"--{flag} is {value!r} without --train_file: expected both, or the latter alone")
-    if name in NAMES:
+    if values and name in NAMES:
+        raise BadInput(f"--dataset={name} has classes: expected values to predict, in a table or a .npz")
+    if values and name == DIABETES:
+        loaded = _diabetes()
+    elif name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
     elif tables.is_supported(path):
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
-        options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled)
+        options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled, columns, values)
         paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:
-        own = "a .npz, .csv or .tsv file of your own, or a folder of x.npy and y.npy"
+        own = "a table (.csv, .tsv, .parquet, .arrow, .jsonl) or a .npz of your own, or a folder of x.npy and y.npy"
         raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded, name)
     # Memory-mapped files may be too large to hash at every start; their owner is responsible for the split.
@@ -87,6 +98,16 @@ def _digits() -> Splits:
     columns = {"x": digits.images.astype(np.uint8), "y": digits.target.astype(np.int32)}
     train, validation, test = splits.cut(columns, 0.7, 0.15)
     return Splits(train, validation, test, tuple("0123456789"), scale=16.0)
+
+
+def _diabetes() -> Splits:
+    """442 patients: ten measurements, and how their diabetes went on (Efron et al., 2004), from scikit-learn."""
+    from sklearn.datasets import load_diabetes
+
+    found = load_diabetes(scaled=False)
+    columns = {"x": found.data.astype(np.float32), "y": found.target.astype(np.float32)}
+    validation, test, train = splits.cut(columns, 0.15, 0.15)
+    return Splits(train, validation, test, (), features=tuple(found.feature_names))
 
 
 def _tfds(name: str) -> Splits:

@@ -1,4 +1,4 @@
-"""Tables with classes: label, weight and feature columns of a delimited file, as a file has them or a model expects."""
+"""Tables with classes: label, weight and feature columns of a file, as a file has them or a model expects."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.datasets import class_labels, csv_tables, delimited, table_columns
-from zoo.data.datasets.csv_tables import Cells
-from zoo.data.datasets.delimited import Delimited
+from zoo.data.datasets import class_labels, column_kinds, column_schema, number_fields, table_columns, text_columns
+from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
+from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.datasets.text_columns import TextColumns
 from zoo.data.splits import Columns, shortened
 from zoo.errors import BadInput
 
@@ -23,12 +24,14 @@ class ModelSchema:
         features: names of the training columns in their order; empty where the run has no names.
         weight_column: weight column of the training data, used where the file has it and no other is requested.
         notes: gets a line for each assumption made while reading a file.
+        columns: what the columns are; None where all are complete numbers.
     """
 
     classes: tuple[str, ...]
     features: tuple[str, ...] = ()
     weight_column: str = ""
     notes: list[str] = dataclasses.field(default_factory=list)
+    columns: TableSchema | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +43,16 @@ class TableOptions:
         weight_column: name of the weight column; empty for none.
         ignored: names of columns that are no features.
         drop_unlabelled: whether rows without a label are left out instead of refused.
+        columns: what flags say about the columns' kinds.
+        values: whether the label column has numbers to predict instead of classes.
     """
 
     label_column: str = "label"
     weight_column: str = ""
     ignored: tuple[str, ...] = ()
     drop_unlabelled: bool = False
+    columns: ColumnOptions = NO_OPTIONS
+    values: bool = False
 
 
 def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
@@ -57,44 +64,65 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
         options: names of columns.
 
     Returns:
-        Columns `x`, `y` and perhaps `weight`, and the schema by which another table of the same kind is read.
+        Columns `x`, `y` (int32 classes, or float32 values) and perhaps `weight`, and the schema by which another table
+        of the same kind is read.
 
     Raises:
         BadInput: the file is malformed; the message has the line and the column.
     """
-    table, notes = delimited.read(path), schema.notes
-    label_column, weight_column = _label_and_weight(table, schema, options)
-    features = schema.features or table_columns.features(table, (label_column, weight_column), options.ignored, notes)
-    if schema.features or schema.classes:
-        _check_features(table, features, label_column, weight_column, schema)
-    wanted = [*features, weight_column] if weight_column else features
-    cells = csv_tables.cells(table, wanted, [label_column], may_ignore=not schema.classes)
-    notes.extend(note for note in table.notes if note not in notes)
-    if not len(cells.lines):
+    table, notes = text_columns.read(path), schema.notes
+    if not table.rows:
         raise BadInput(f"{path} is empty: expected a header and at least one row")
-    labels = cells.texts[label_column]
-    has_label = _has_label(path, cells.lines, labels, label_column, schema, options, notes)
-    x, weight = cells.numbers, None
-    if weight_column:
-        weight = _weight_values(path, weight_column, cells)
-        x = x[:, :-1]
+    label_column, weight_column = _label_and_weight(table, schema, options)
+    columns = _schema_of(table, label_column, weight_column, schema, options)
+    weight = _weight_values(table, weight_column) if weight_column else None
+    notes.extend(note for note in table.notes if note not in notes)
+    labels = table.texts(label_column)
+    has_label = _has_label(table, labels, label_column, schema, options, notes)
+    values = _values(table, label_column, has_label, options.columns.decimal) if options.values else None
+    x = column_schema.encoded(table, columns, release=True)
     if not has_label.all():
         x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
         weight = None if weight is None else weight[has_label]
-    source = f"{path}, column {label_column!r},"
     classes = schema.classes
-    if not classes:
-        table_columns.refuse_values(labels, f"{path}, column {label_column!r}")
-        names, doubts = class_labels.classes(labels, f"{path}, column {label_column!r}")
-        classes = tuple(sorted(names, key=_numbers_first))
-        notes.extend(doubts)
-        features, x = table_columns.without_row_numbers(path, features, x, labels, notes)
+    if not classes and not options.values:
+        classes = _classes(labels, f"{path}, column {label_column!r}", notes)
+    if not (schema.classes or schema.features):
+        columns, x = table_columns.without_row_numbers(path, columns, x, labels, notes)
+        columns = dataclasses.replace(columns, has_missing=bool(np.isnan(x).any()) or not columns.has_numbers_only)
+        if not columns.is_plain:
+            notes.append(f"{path}: {columns.describe()}")
+    y = _indices(labels, classes, f"{path}, column {label_column!r},") if values is None else values
+    examples = {"x": np.ascontiguousarray(x), "y": y}
+    if weight is not None:
+        examples["weight"] = weight
+    return examples, ModelSchema(classes, columns.features, weight_column, notes, columns)
+
+
+def _classes(labels: list[str], source: str, notes: list[str]) -> tuple[str, ...]:
+    """The classes of a training file."""
+    table_columns.refuse_values(labels, source)
+    names, doubts = class_labels.classes(labels, source)
+    notes.extend(doubts)
+    return tuple(sorted(names, key=_numbers_first))
+
+
+def _indices(labels: list[str], classes: Sequence[str], source: str) -> np.ndarray:
+    """The index of each label's class, int32 `[labels]`."""
     names = sorted(set(labels), key=_numbers_first)
     index_of = dict(zip(names, class_indices(source, names, classes)))
-    columns = {"x": np.ascontiguousarray(x), "y": np.array([index_of[label] for label in labels], np.int32)}
-    if weight is not None:
-        columns["weight"] = weight
-    return columns, ModelSchema(classes, features, weight_column, notes)
+    return np.array([index_of[label] for label in labels], np.int32)
+
+
+def _values(table: TextColumns, column: str, has_label: np.ndarray, decimal: str) -> np.ndarray:
+    """The values to predict of the rows that have one, float32 `[labelled rows]`."""
+    values = column_schema.numbers(table.columns[column], decimal)
+    wrong = has_label & ~np.isfinite(values.astype(np.float32))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        said = number_fields.not_a_number(table.columns[column][row].as_py())
+        raise BadInput(f"{table.place(row)}, column {column!r}: {said}")
+    return values[has_label].astype(np.float32)
 
 
 def class_indices(source: str, classes: Sequence[str], expected: Sequence[str]) -> np.ndarray:
@@ -123,21 +151,44 @@ def weights(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _label_and_weight(table: Delimited, schema: ModelSchema, options: TableOptions) -> tuple[str, str]:
+def _schema_of(
+    table: TextColumns, label_column: str, weight_column: str, schema: ModelSchema, options: TableOptions
+) -> TableSchema:
+    """The columns that the model expects, or else those that the file has."""
+    if schema.classes or schema.features:
+        expected = schema.columns or column_schema.plain(schema.features)
+        _check_features(table, expected.names, label_column, weight_column, schema)
+        if expected.names:
+            return expected
+        others = table_columns.features(table, (label_column, weight_column), options.ignored, schema.notes)
+        return column_schema.plain(others)
+    names = table_columns.features(table, (label_column, weight_column), options.ignored, schema.notes)
+    given = options.columns
+    asked = {
+        flag: tuple(table.column(name, flag) for name in getattr(given, flag)) for flag in ("categorical", "numeric")
+    }
+    for flag, columns in asked.items():
+        for name in columns:
+            if name not in names:
+                raise BadInput(f"--{flag} has {name!r}, which is no feature; expected one of {shortened(names)}")
+    return column_kinds.infer(table, names, dataclasses.replace(given, **asked), schema.notes)
+
+
+def _label_and_weight(table: TextColumns, schema: ModelSchema, options: TableOptions) -> tuple[str, str]:
     """Names of the label column and the weight column, as the file has them."""
-    label = table.header[table.column(options.label_column, "label_column")]
+    label = table.column(options.label_column, "label_column")
     weight = options.weight_column
     if not weight and schema.weight_column:
         weight = _default_weight_column(table, schema)
-    return label, table.header[table.column(weight, "weight_column")] if weight else ""
+    return label, table.column(weight, "weight_column") if weight else ""
 
 
 def _check_features(
-    table: Delimited, features: tuple[str, ...], label_column: str, weight_column: str, schema: ModelSchema
+    table: TextColumns, features: tuple[str, ...], label_column: str, weight_column: str, schema: ModelSchema
 ) -> None:
     """Reports how the columns of another file are read by a model."""
     others = [name for name in table.header if name not in (label_column, weight_column)]
-    if not schema.features:
+    if not features:
         schema.notes.append(
             f"{table.path}: the run has no names of its columns, so these are taken in their order: {shortened(others)}"
         )
@@ -155,7 +206,7 @@ def _check_features(
 
 
 def _has_label(
-    path: Path, lines: np.ndarray, labels: list[str], column: str, schema: ModelSchema, options: TableOptions, notes
+    table: TextColumns, labels: list[str], column: str, schema: ModelSchema, options: TableOptions, notes
 ) -> np.ndarray:
     """Which rows have a label, bool `[rows]`; others are refused unless they are to be dropped."""
     missing = np.array([class_labels.is_missing(label) for label in labels], bool)
@@ -164,14 +215,14 @@ def _has_label(
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
         if not options.drop_unlabelled:
-            raise BadInput(class_labels.missing_message(str(path), int(lines[first]), column, labels[first]))
+            raise BadInput(class_labels.missing_message(table.place(first), column, labels[first]))
         if missing.all():
-            raise BadInput(f"{path}: no row has a label in {column!r}; expected classes")
-        notes.append(class_labels.dropped_note(str(path), int(missing.sum())))
+            raise BadInput(f"{table.path}: no row has a label in {column!r}; expected classes")
+        notes.append(class_labels.dropped_note(str(table.path), int(missing.sum())))
     return ~missing
 
 
-def _default_weight_column(table: Delimited, schema: ModelSchema) -> str:
+def _default_weight_column(table: TextColumns, schema: ModelSchema) -> str:
     """The run's weight column, or "" where the table lacks it."""
     if schema.weight_column in table.header:
         return schema.weight_column
@@ -181,15 +232,15 @@ def _default_weight_column(table: Delimited, schema: ModelSchema) -> str:
     return ""
 
 
-def _weight_values(path: Path, name: str, cells: Cells) -> np.ndarray:
-    values = cells.numbers[:, -1].copy()
+def _weight_values(table: TextColumns, name: str) -> np.ndarray:
+    values = column_schema.encoded(table, column_schema.plain([name]))[:, 0]
     negative = np.flatnonzero(values < 0)
     if len(negative):
+        row = int(negative[0])
         raise BadInput(
-            f"{path} line {cells.lines[negative[0]]}, column {name!r}: {values[negative[0]]:g} is negative; expected a "
-            "weight of 0 or more"
+            f"{table.place(row)}, column {name!r}: {values[row]:g} is negative; expected a weight of 0 or more"
         )
-    return weights(path, values)
+    return weights(table.path, values)
 
 
 def _numbers_first(label: str) -> tuple[bool, Decimal, str]:

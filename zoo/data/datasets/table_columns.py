@@ -1,5 +1,6 @@
 """Which columns of a table are features, and whether its labels are classes: row numbers and values to predict."""
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.datasets import class_labels, csv_tables
-from zoo.data.datasets.delimited import Delimited
+from zoo.data.datasets import class_labels
+from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.datasets.text_columns import TextColumns
 from zoo.errors import BadInput
 
 # What pandas calls a column without a name, such as the index that it wrote before.
@@ -16,7 +18,7 @@ _UNNAMED = re.compile(r"(unnamed: ?\d+(\.\d+)?)?", re.IGNORECASE)
 _ROW_NUMBER = re.compile(r"(.*id|index|idx|level_0|row|row.?(no|nr|number|names?)|no\.?|nr\.?|n[°º]|#)", re.IGNORECASE)
 
 
-def features(table: Delimited, taken: Sequence[str], ignored: Sequence[str], notes: list[str]) -> tuple[str, ...]:
+def features(table: TextColumns, taken: Sequence[str], ignored: Sequence[str], notes: list[str]) -> tuple[str, ...]:
     """Names of the columns that become `x`: all but the taken ones, the ignored ones, and a row index without a name.
 
     Args:
@@ -28,7 +30,7 @@ def features(table: Delimited, taken: Sequence[str], ignored: Sequence[str], not
     Raises:
         BadInput: an ignored column is missing, or no column is left.
     """
-    left_out = {table.header[table.column(name, "ignore_columns")] for name in ignored}
+    left_out = {table.column(name, "ignore_columns") for name in ignored}
     taken = [name for name in taken if name]
     both = left_out & set(taken)
     if both:
@@ -36,8 +38,7 @@ def features(table: Delimited, taken: Sequence[str], ignored: Sequence[str], not
     others = [name for name in table.header if name not in (*taken, *left_out)]
     unnamed = [name for name in others if _UNNAMED.fullmatch(name)]
     if unnamed:
-        # A pass of its own: such a column may hold texts.
-        texts = csv_tables.cells(table, (), unnamed).texts
+        texts = {name: table.texts(name) for name in unnamed}
         indices = [name for name in unnamed if _is_index(texts[name])]
         for name in indices:
             what = "a row index" if any(texts[name]) else "no values"
@@ -49,27 +50,27 @@ def features(table: Delimited, taken: Sequence[str], ignored: Sequence[str], not
 
 
 def without_row_numbers(
-    path: Path, names: tuple[str, ...], x: np.ndarray, labels: Sequence[str], notes: list[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
+    path: Path, columns: TableSchema, x: np.ndarray, labels: Sequence[str], notes: list[str]
+) -> tuple[TableSchema, np.ndarray]:
     """Leaves out columns that count the rows from 0 or 1 and are named so; reports others that give sorted labels away.
 
     Args:
         path: the file.
-        names: names of the columns.
+        columns: the columns.
         x: their values, float32 `[rows, columns]`, in the order of the file.
         labels: labels in the same order.
         notes: gets a line for each such column.
 
     Returns:
-        Names and values of the columns that stay.
+        The columns that stay, and their values.
     """
-    rows = np.arange(len(x), dtype=np.float32)
+    rows, names = np.arange(len(x), dtype=np.float32), columns.features
     if len(x) < 3:
-        return names, x
+        return columns, x
     counts = [
         index
         for index in range(x.shape[1])
-        if x[0, index] in (0, 1) and np.array_equal(x[:, index], rows + x[0, index])
+        if columns.categories[index] == 0 and x[0, index] in (0, 1) and np.array_equal(x[:, index], rows + x[0, index])
     ]
     named = [index for index in counts if _ROW_NUMBER.fullmatch(names[index].strip())]
     changes = sum(one != other for one, other in itertools.pairwise(labels))
@@ -83,9 +84,11 @@ def without_row_numbers(
                 f"the class away: leave it out with --ignore_columns={name} if it is a row number"
             )
     if not named or len(named) == len(names):
-        return names, x
+        return columns, x
     kept = [index for index in range(len(names)) if index not in named]
-    return tuple(names[index] for index in kept), x[:, kept]
+    left_out = {names[index] for index in named}
+    stay = tuple(column for column in columns.columns if column.name not in left_out)
+    return dataclasses.replace(columns, columns=stay), x[:, kept]
 
 
 def refuse_values(labels: Sequence[str], source: str) -> None:

@@ -1,4 +1,4 @@
-"""Your own arrays and tables: .npz, .csv or .tsv, or a folder of .npy files that may be larger than memory."""
+"""Your own arrays and tables: .npz, .csv, .parquet and others, or a folder of .npy files larger than memory."""
 
 import dataclasses
 import zipfile
@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.data import splits
-from zoo.data.datasets import array_labels, csv_tables, labelled_tables
+from zoo.data.datasets import array_labels, labelled_tables, text_columns
+from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
 from zoo.data.datasets.labelled_tables import class_indices as class_indices
 from zoo.data.splits import Columns, Splits
@@ -31,7 +32,7 @@ class Files(NamedTuple):
 
 def is_supported(path: Path) -> bool:
     """Whether a path is of a kind that `load` reads; a file need not exist."""
-    return csv_tables.is_table(path) or path.suffix.lower() == ".npz" or path.is_dir()
+    return text_columns.is_table(path) or path.suffix.lower() == ".npz" or path.is_dir()
 
 
 def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None) -> Splits:
@@ -58,9 +59,14 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
             _check_alike(path, "x", others[name], columns)
     if test is not None:
         others.setdefault("test", test)
-    split = dataclasses.replace(_split(columns, others, own.classes), features=own.features)
+    split = dataclasses.replace(_split(columns, others, own.classes), features=own.features, schema=_raw(own))
     # The notes on a file that a model is evaluated on go to its schema.
     return split if schema is not None else dataclasses.replace(split, notes=(*own.notes, *split.notes))
+
+
+def _raw(schema: ModelSchema) -> TableSchema | None:
+    """The schema of a table whose columns are not all complete numbers."""
+    return None if schema.columns is None or schema.columns.is_plain else schema.columns
 
 
 def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, Columns | None, ModelSchema]:
@@ -69,19 +75,25 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
         raise BadInput(f"--dataset {path}: no such file")
     if not is_supported(path):
         raise BadInput(
-            f"--dataset {path}: unknown kind of file; expected a .csv, .tsv or .npz, or a folder of x.npy and y.npy"
+            f"--dataset {path}: unknown kind of file; expected a .csv, .tsv, .parquet, .arrow, .jsonl or .npz, "
+            "or a folder of x.npy and y.npy"
         )
-    if csv_tables.is_table(path) and not path.is_dir():
+    if text_columns.is_table(path) and not path.is_dir():
         columns, schema = labelled_tables.read(path, schema, options)
         return columns, None, schema
     arrays = _npy_folder(path) if path.is_dir() else _npz(path)
-    columns, labels = _columns(path, arrays, "")
-    classes = schema.classes or array_labels.classes(labels, str(path), schema.notes)
-    columns["y"] = array_labels.indices(labels, classes, str(path), bool(schema.classes))
+    columns, labels = _columns(path, arrays, "", options.values)
+    classes = ()
+    if not options.values:
+        classes = schema.classes or array_labels.classes(labels, str(path), schema.notes)
+        labels = array_labels.indices(labels, classes, str(path), bool(schema.classes))
+    columns["y"] = labels
     test = None
     if "x_test" in arrays:
-        test, labels = _columns(path, arrays, "_test")
-        test["y"] = array_labels.indices(labels, classes, f"{path}: test", bool(schema.classes))
+        test, labels = _columns(path, arrays, "_test", options.values)
+        source = f"{path}: test"
+        is_known = bool(schema.classes)
+        test["y"] = labels if options.values else array_labels.indices(labels, classes, source, is_known)
         _check_alike(path, "x_test", test, columns)
     return columns, test, dataclasses.replace(schema, classes=classes)
 
@@ -165,8 +177,10 @@ def _npy_folder(path: Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: a .npy file cannot be read ({_reason(error)}); expected numpy.save(path, x)") from None
 
 
-def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> tuple[Columns, np.ndarray]:
-    """The columns but `y`, and the labels as they are stored."""
+def _columns(
+    path: Path, arrays: dict[str, np.ndarray], suffix: str, values: bool = False
+) -> tuple[Columns, np.ndarray]:
+    """The columns but `y`, and the labels as they are stored, or values as float32."""
     missing = [name for name in (f"x{suffix}", f"y{suffix}") if name not in arrays]
     if missing:
         # In a folder each array is a file.
@@ -176,7 +190,8 @@ def _columns(path: Path, arrays: dict[str, np.ndarray], suffix: str) -> tuple[Co
     x, y = arrays[f"x{suffix}"], arrays[f"y{suffix}"]
     if x.dtype.kind not in "fiub" or x.ndim < 2:
         raise BadInput(f"{path}: x{suffix} is {x.dtype}{list(x.shape)}; expected numbers [examples, ...]")
-    labels = array_labels.plain(y, f"{path}: y{suffix}")
+    source = f"{path}: y{suffix}"
+    labels = array_labels.values(y, source) if values else array_labels.plain(y, source)
     if isinstance(x, np.memmap) and x.dtype not in (np.uint8, np.float32):
         raise BadInput(f"{path}: x{suffix}.npy is {x.dtype}; expected float32 or uint8, which need no copy in memory")
     columns = {"x": x if x.dtype == np.uint8 else _floats(x)}

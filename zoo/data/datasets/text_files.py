@@ -86,7 +86,7 @@ def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: l
         elif drop:
             dropped += 1
         else:
-            raise BadInput(class_labels.missing_message(str(path), row.line, column, row.label))
+            raise BadInput(class_labels.missing_message(f"{path} line {row.line}", column, row.label))
     if dropped:
         notes.append(class_labels.dropped_note(str(path), dropped))
     return kept

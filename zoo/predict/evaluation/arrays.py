@@ -10,12 +10,14 @@ import numpy as np
 from zoo import files
 from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
-from zoo.data.datasets import csv_tables, extra_examples, images, tables
+from zoo.data.datasets import extra_examples, images, tables, text_columns
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report
+from zoo.metrics import evaluation_report, regression
 from zoo.metrics.logits import cross_entropies
+from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.workdir import Run
 
 
@@ -59,6 +61,27 @@ def evaluate(
     return _summary(predictor, logits, columns)
 
 
+def evaluate_values(
+    predictor: ArrayRegressor,
+    run: Run,
+    dataset: str,
+    label_column: str | None = None,
+    weight_column: str | None = None,
+) -> dict[str, float]:
+    """Evaluates a regression of arrays; arguments and errors as in `evaluate`.
+
+    Returns:
+        `examples`, and the metrics of `zoo.metrics.regression` with their 95 % intervals; each example counts once.
+    """
+    parts = _examples(dataset, run, predictor, label_column, weight_column)
+    true = np.concatenate([columns["y"] for columns in parts])
+    try:
+        predicted = np.concatenate([predictor.values(columns["x"]) for columns in parts])
+    except BadInput as error:
+        raise BadInput(f"--dataset {dataset}: {error}") from None
+    return {"examples": len(true), **regression.evaluate(predicted, true, final=True)}
+
+
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % confidence interval of the success rate in independent trials (Wilson, 1927)."""
     share, extra = successes / trials, _Z**2 / trials
@@ -72,41 +95,42 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
 def _examples(
-    dataset: str, run: Run, predictor: ArrayClassifier, label_column: str | None, weight_column: str | None
+    dataset: str,
+    run: Run,
+    predictor: ArrayClassifier | ArrayRegressor,
+    label_column: str | None,
+    weight_column: str | None,
 ) -> list[Columns]:
-    """The parts of a data set to evaluate on, their labels as indices of the model's classes."""
-    config = run.config
+    """The parts of a data set to evaluate on, their labels as indices of the model's classes, or values."""
+    config, values = run.config, predictor.task == "regression"
     own = dataset == config.get("dataset")
     path = run.path("dataset") if own else files.absolute(dataset)
-    if dataset in images.NAMES or not csv_tables.is_table(path):
+    named = (images.DIABETES,) if values else images.NAMES
+    if dataset in named or not text_columns.is_table(path):
         for name, column in (("label_column", label_column), ("weight_column", weight_column)):
             if column is not None:
                 raise BadInput(f"--{name} is for tables, --dataset {dataset} is none: leave the flag out")
-    if dataset in images.NAMES:
-        loaded = images.load(dataset)
+    if dataset in named:
+        loaded = images.load(dataset, values=values)
+        if values:
+            return [loaded.test]
         labels = tables.class_indices(f"--dataset {dataset}", loaded.classes, predictor.classes)
         return [loaded.test | {"y": labels[loaded.test["y"]]}]
     run_weights = config.get("weight_column", "") if weight_column is None else ""
-    schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights)
+    schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights, columns=predictor.columns)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not path.exists():
-        parts = [images.load(str(path) if own else dataset, *columns, schema, **_own_options(run) if own else {}).test]
+        options = run_data.own_options(run) if own else {}
+        parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
     else:
-        parts = _of_file(path, columns, schema, run)
+        parts = _of_file(path, tables.TableOptions(*columns, values=values), schema, run)
     for note in schema.notes:
         print(f"zoo: {note}", file=sys.stderr)
     return parts
 
 
-def _own_options(run: Run) -> dict:
-    """How the run read its own data set."""
-    others = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
-    names = ("ignore_columns", "drop_unlabelled")
-    return others | {name: run.config[name] for name in names if run.config.get(name)}
-
-
-def _of_file(path: Path, columns: tuple[str, str], schema: tables.ModelSchema, run: Run) -> list[Columns]:
-    loaded = tables.load(tables.Files(path), tables.TableOptions(*columns), schema)
+def _of_file(path: Path, options: tables.TableOptions, schema: tables.ModelSchema, run: Run) -> list[Columns]:
+    loaded = tables.load(tables.Files(path), options, schema)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run):
         return [distinct.test]

@@ -24,6 +24,7 @@ _EVALUATIONS = {
     ("classification", False): _Evaluation(arrays.evaluate, ("label_column", "weight_column")),
     ("classification", True): _TEXTS,
     ("regression", True): _TEXTS,
+    ("regression", False): _Evaluation(arrays.evaluate_values, ("label_column", "weight_column")),
     ("tagging", True): _Evaluation(tags.evaluate, ("fix_tags",)),
     ("pretraining", True): _Evaluation(None),
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.data.datasets import extra_examples, images, tagging, text_classification
+from zoo.data.datasets import column_kinds, extra_examples, images, tagging, text_classification
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
@@ -42,7 +42,19 @@ def run_arrays(run: Run) -> Splits:
     dataset = config.get("dataset", "")
     if dataset not in images.NAMES:
         dataset = str(run.path("dataset"))
-    return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""))
+    options = own_options(run) | {"columns": column_kinds.options(*(config.get(name, "") for name in _KINDS))}
+    return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""), **options)
+
+
+# Flags that say what the columns of a table are.
+_KINDS = ("categorical", "numeric", "decimal")
+
+
+def own_options(run: Run) -> dict[str, Any]:
+    """How a run on arrays read its own data set: arguments of `images.load`."""
+    others = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
+    names = ("ignore_columns", "drop_unlabelled")
+    return others | {name: run.config[name] for name in names if run.config.get(name)}
 
 
 def run_sentences(run: Run) -> TaggingDataset:

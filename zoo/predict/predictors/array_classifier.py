@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.data.datasets.column_schema import TableSchema
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import decisions
 from zoo.metrics.decisions import Decision
@@ -27,6 +28,7 @@ class ArrayClassifier:
         classes: class names in the order of the logits.
         largest: largest pixel value of the training data, 0 for features of any scale.
         features: column names of the training table; empty where none were kept.
+        columns: what the table's columns are; None where all are complete numbers.
         shape: shape of one example.
         dtype: dtype of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
         decision: how probabilities become a class; None: the most probable one.
@@ -36,9 +38,15 @@ class ArrayClassifier:
     task, reads_text, pair_column = "classification", False, ""
 
     def __init__(
-        self, model: keras.Model, classes: tuple[str, ...], largest: float = 0.0, features: tuple[str, ...] = ()
+        self,
+        model: keras.Model,
+        classes: tuple[str, ...],
+        largest: float = 0.0,
+        features: tuple[str, ...] = (),
+        columns: TableSchema | None = None,
     ):
         self.model = model
+        self.columns = columns
         self.features = features
         self.largest = largest
         self.classes = classes
@@ -93,19 +101,19 @@ class ArrayClassifier:
     def prepared(self, examples: np.ndarray) -> np.ndarray:
         """The examples in the model's dtype; errors as in `logits`."""
         array_inputs.check_shape(examples, self.shape)
-        return array_inputs.numbers(examples, self.dtype, 0)
+        return array_inputs.numbers(examples, self.dtype, 0, may_lack=self.columns is not None)
 
     def read(self, path: str | Path) -> np.ndarray:
         """The examples of a file; see `array_inputs.read`."""
-        return array_inputs.read(path, self.shape, self.dtype, self.features)
+        return array_inputs.read(path, self.shape, self.dtype, self.features, self.columns)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[array_inputs.InputLine]:
         """The examples of a stream; see `array_inputs.lines`."""
-        return array_inputs.lines(stream, self.shape, self.dtype)
+        return array_inputs.lines(stream, self.shape, self.dtype, self.columns)
 
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "ArrayClassifier":
         """See `Classifier`."""
-        other = ArrayClassifier(model, classes, self.largest, self.features)
+        other = ArrayClassifier(model, classes, self.largest, self.features, self.columns)
         other.decision = self.decision if classes == self.classes else None
         return other
 
@@ -113,7 +121,8 @@ class ArrayClassifier:
         """Logits of at most 256 examples, of which the first one has the number `first`."""
         size = next(size for size in _SIZES if size >= len(examples))
         padded = np.zeros((size, *self.shape), self.dtype)
-        padded[: len(examples)] = array_inputs.numbers(examples, self.dtype, first)
+        may_lack = self.columns is not None
+        padded[: len(examples)] = array_inputs.numbers(examples, self.dtype, first, may_lack=may_lack)
 
         def compiled() -> np.ndarray:
             return self._forward(tf.constant(padded)).numpy()[: len(examples)].astype(np.float32)

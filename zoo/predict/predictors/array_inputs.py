@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.data.datasets import csv_tables, delimited
+from zoo.data.datasets import column_schema, text_columns
+from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
-SUFFIXES = (".npy", ".npz", ".png", *csv_tables.SUFFIXES)
+SUFFIXES = (".npy", ".npz", ".png", *text_columns.SUFFIXES)
 
 
 class InputLine(NamedTuple):
@@ -23,7 +25,13 @@ class InputLine(NamedTuple):
     error: str = ""
 
 
-def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str] = ()) -> np.ndarray:
+def read(
+    path: str | Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    features: Sequence[str] = (),
+    columns: TableSchema | None = None,
+) -> np.ndarray:
     """Reads the examples of one file.
 
     Args:
@@ -33,6 +41,7 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
         dtype: dtype of the model's input.
         features: names of the table columns to read, in the model's order; other columns are ignored. Without names
             the table must have one column per number of an example.
+        columns: what the table's columns are; None where all are complete numbers.
 
     Returns:
         `[examples, *shape]` of that dtype.
@@ -41,8 +50,8 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
         BadInput: names the file, what is wrong and what was expected; for a table also the line and the column.
     """
     path = Path(path)
-    if csv_tables.is_table(path):
-        return _table(path, shape, dtype, features)
+    if text_columns.is_table(path):
+        return _table(path, shape, dtype, features, columns)
     readers = {".npy": _npy, ".npz": _npz, ".png": lambda path: _png(path, shape)}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -51,13 +60,18 @@ def read(path: str | Path, shape: tuple[int, ...], dtype: np.dtype, features: Se
         values = _decoded(reader, path)
         if values.shape != shape and not _is_stack(values, shape):
             raise BadInput(f"shape {values.shape}, expected {shape} or {_text(shape)}")
-        return numbers(values, dtype).reshape(-1, *shape)
+        return numbers(values, dtype, may_lack=columns is not None).reshape(-1, *shape)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
 
-def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[InputLine]:
+def lines(
+    stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype, columns: TableSchema | None = None
+) -> Iterator[InputLine]:
     """Reads one example from each line, as a nested list or as `{"x": [...], "id": ...}`; empty lines are skipped.
+
+    Of a table with `columns` an example is an object with a value for each column, null or left out where it is
+    missing.
 
     A line that cannot be used becomes an `InputLine` with an error, and reading continues.
     """
@@ -69,6 +83,9 @@ def lines(stream: Iterable[bytes], shape: tuple[int, ...], dtype: np.dtype) -> I
             value = _parsed(text)
             if isinstance(value, dict):
                 name = json_id(value)
+                if columns is not None and "x" not in value:
+                    yield InputLine(number, name, _row(value, columns))
+                    continue
                 value = _member(value)
             yield InputLine(number, name, numbers(_one(value, shape), dtype)[None])
         except BadInput as error:
@@ -94,13 +111,14 @@ def check_shape(examples: np.ndarray, shape: tuple[int, ...]) -> None:
         raise BadInput(f"shape {examples.shape}, expected {_text(shape)}")
 
 
-def numbers(values: np.ndarray, dtype: np.dtype, first: int = 0) -> np.ndarray:
+def numbers(values: np.ndarray, dtype: np.dtype, first: int = 0, *, may_lack: bool = False) -> np.ndarray:
     """Converts numbers to another dtype, without loss of range.
 
     Args:
         values: array of any shape.
         dtype: a float or integer dtype.
         first: index of these values in a larger array, for errors.
+        may_lack: whether NaN is a missing value, which the model takes.
 
     Raises:
         BadInput: NaN or infinite, or for integers a fraction or a value out of range; names the index.
@@ -118,7 +136,7 @@ def numbers(values: np.ndarray, dtype: np.dtype, first: int = 0) -> np.ndarray:
         fits = (values >= limits.min) & (values <= limits.max) & (converted == values)
         expected = f"whole numbers from {limits.min} to {limits.max}"
     else:
-        fits, expected = np.isfinite(converted), f"finite {dtype.name} numbers"
+        fits, expected = np.isfinite(converted) | (may_lack & np.isnan(values)), f"finite {dtype.name} numbers"
     if not fits.all():
         index = tuple(int(i) for i in np.argwhere(~fits)[0])
         raise BadInput(f"{values[index]} at {[first + index[0], *index[1:]]}, expected {expected}")
@@ -160,21 +178,34 @@ def _npz(path: Path) -> np.ndarray:
         return np.asarray(arrays["x" if "x" in names else names[0]])
 
 
-def _table(path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str]) -> np.ndarray:
+def _table(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str], columns: TableSchema | None
+) -> np.ndarray:
     """All rows or none, as of the other files: where one is bad, the numbers of the answers would no longer fit."""
     if len(shape) != 1:
         raise BadInput(f"{path}: is a table, expected examples of shape {shape}; give a .npy or .npz file")
-    table = delimited.read(path)
+    table = text_columns.read(path)
+    if columns is not None:
+        return column_schema.encoded(table, columns)
     if not features and len(table.header) != shape[0]:
         raise BadInput(
             f"{path}: has {len(table.header)} columns, and the run keeps no names to choose by; expected the "
             f"{shape[0]} columns that it was trained on, in their order"
         )
-    values = csv_tables.cells(table, features or table.header).numbers
+    values = column_schema.encoded(table, column_schema.plain(features or table.header))
     try:
         return numbers(values, dtype)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
+
+
+def _row(value: dict[str, Any], columns: TableSchema) -> np.ndarray:
+    """The example of an object with values by column, `[1, features]`."""
+    known = {name: value.get(name) for name in columns.names}
+    unknown = [name for name in value if name not in known and name != "id"]
+    if unknown:
+        raise BadInput(f"has {unknown[0]!r}, expected the columns {shortened(columns.names)}")
+    return column_schema.encoded(text_columns.of_records([known], columns.names), columns)
 
 
 def _png(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,15 +6,16 @@ import keras
 
 from zoo import files
 from zoo import workdir as folders
+from zoo.data.datasets.column_schema import TableSchema
 from zoo.errors import BadInput
 from zoo.metrics.decisions import Decision
-from zoo.model_info import ModelInfo, missing_classes, read_model_info
-from zoo.predict.predictors import array_inputs, fill_mask, litert, tagger, text_classifier
+from zoo.model_info import ModelInfo, missing_classes, missing_fields, read_model_info
+from zoo.predict.predictors import array_inputs, array_regressor, fill_mask, litert, tagger, text_classifier
 from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.predictor import Classifier, Predictor
 
 # Loaders of the tasks other than classification.
-_LOADERS = {"regression": text_classifier.load_values, "tagging": tagger.load, "pretraining": fill_mask.load}
+_LOADERS = {"tagging": tagger.load, "pretraining": fill_mask.load}
 
 
 def load(workdir: str | Path, runtime: str = "auto") -> Predictor:
@@ -36,6 +37,11 @@ def load(workdir: str | Path, runtime: str = "auto") -> Predictor:
         raise missing_classes(workdir)
     if task == "language_model":
         raise BadInput(f"{workdir} holds a language model: use zoo score for texts, or zoo generate for a prompt")
+    if task == "regression":
+        model = read_model(workdir / folders.MODEL)
+        if info.input == "text":
+            return text_classifier.load_values(workdir, info, model)
+        return array_regressor.load(workdir, info, model, _columns(workdir, info))
     if task in _LOADERS:
         return _LOADERS[task](workdir, info, read_model(workdir / folders.MODEL))
     if task != "classification":
@@ -54,11 +60,20 @@ def _classifier(workdir: Path, info: ModelInfo, model: keras.Model, runtime: str
     if reads_text:
         predictor = text_classifier.load(workdir, info, model, classes)
     else:
-        predictor = ArrayClassifier(model, classes, info.largest, info.features)
+        predictor = ArrayClassifier(model, classes, info.largest, info.features, _columns(workdir, info))
     if info.decision is not None:
         predictor.decision = Decision.from_json(info.decision, len(classes))
     predictor.lite = litert.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)
     return predictor
+
+
+def _columns(workdir: Path, info: ModelInfo) -> TableSchema | None:
+    if info.columns is None:
+        return None
+    try:
+        return TableSchema.from_json(info.columns)
+    except (KeyError, TypeError, AttributeError):
+        raise missing_fields(workdir, "the table's columns") from None
 
 
 def read_model(path: Path) -> keras.Model:

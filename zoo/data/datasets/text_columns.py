@@ -1,0 +1,290 @@
+"""Tables as columns of texts, whatever file they come from: .csv and its kind, Parquet, Arrow, JSON lines.
+
+One form for all of them, so that the same table gives the same model and the same predictions from any file. PyArrow
+reads Parquet and Arrow files, and delimited files where it can; `delimited` reads those where it cannot, and finds the
+line of a mistake.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.data.datasets import delimited, delimited_records, json_records
+from zoo.data.splits import shortened
+from zoo.errors import BadInput
+
+ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
+JSON_SUFFIXES = json_records.SUFFIXES
+SUFFIXES = (*delimited.SUFFIXES, *ARROW_SUFFIXES, *JSON_SUFFIXES)
+_SCALAR = "expected a number, a text or a boolean"
+# Rows that are Python objects at once.
+_BLOCK = 1 << 14
+
+
+@dataclasses.dataclass
+class TextColumns:
+    """A table in memory.
+
+    Attributes:
+        path: the file; None where it comes from none.
+        header: names of the columns.
+        columns: for each name a chunked array of texts, without blanks around them; empty where there is no value.
+        rows: number of rows.
+        notes: what was assumed while reading, to be reported.
+    """
+
+    path: Path | None
+    header: tuple[str, ...]
+    columns: dict[str, "pyarrow.ChunkedArray"]  # noqa: F821  (imported where it is used)
+    rows: int
+    notes: list[str]
+
+    def place(self, row: int) -> str:
+        """Where a row is in the file, for messages: its line, or its number from 1 where there are no lines."""
+        if self.path is None:
+            return "the example"
+        if delimited.kind(self.path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES):
+            return f"{self.path} row {row + 1}"
+        table = delimited.read(self.path)
+        for number, (line, _) in enumerate(table.rows()):
+            if number == row:
+                return f"{self.path} line {line}"
+        return f"{self.path} row {row + 1}"
+
+    def column(self, name: str, flag: str) -> str:
+        """The name of a column as the file has it; see `delimited.Delimited.column`."""
+        table = delimited.Delimited(self.path, self.header, delimited_records.Dialect(","), self.notes)
+        return self.header[table.column(name, flag)]
+
+    def texts(self, name: str) -> list[str]:
+        """A column as a list, in which equal texts are one object."""
+        levels, codes = coded(self.columns[name])
+        return [levels[code] for code in codes.tolist()]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path has one of the `SUFFIXES`, in any case, perhaps with .gz after it."""
+    return delimited.kind(path) in SUFFIXES
+
+
+def read(path: Path) -> TextColumns:
+    """Reads a table.
+
+    Args:
+        path: a file of one of the `SUFFIXES`.
+
+    Raises:
+        BadInput: the file is missing or damaged, or has no columns; the message has the line.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected a table ({', '.join(SUFFIXES)})")
+    kind = delimited.kind(path)
+    if kind in ARROW_SUFFIXES:
+        return _arrow(path)
+    return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path)
+
+
+def _delimited(path: Path) -> TextColumns:
+    table = delimited.read(path)
+    columns = _fast(table)
+    if columns is None:
+        columns = _slow(table)
+    named = dict(zip(table.header, map(_trimmed, columns)))
+    return TextColumns(path, table.header, named, len(columns[0]), table.notes)
+
+
+def _slow(table: delimited.Delimited) -> list:
+    """The columns by Python's csv module; errors have their lines."""
+    import pyarrow as pa
+
+    chunks: list[list] = [[] for _ in table.header]
+    for block in _blocks(fields for _, fields in table.rows()):
+        for column, fields in zip(chunks, zip(*block)):
+            column.append(pa.array(fields, pa.string()))
+    return [pa.chunked_array(column, pa.string()) for column in chunks]
+
+
+def _fast(table: delimited.Delimited) -> list | None:
+    """The columns by PyArrow; None where it would read the file otherwise than `delimited`, or cannot."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    dialect = table.dialect
+    first = next(delimited_records.records(table.path, dialect))
+    if dialect.blanks or first.first != dialect.skip + 1 or any("\n" in name for name in first.fields):
+        return None
+    names = [str(number) for number in range(len(first.fields))]
+    options = {
+        "read_options": csv.ReadOptions(skip_rows=dialect.skip + 1, column_names=names),
+        "parse_options": csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char='"' if dialect.quoted else False,
+            newlines_in_values=dialect.quoted,
+        ),
+        "convert_options": csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    }
+    try:
+        read = csv.read_csv(table.path, **options)
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    rest = [read.column(number) for number in range(len(table.header), len(names))]
+    if read.num_rows and any(_has_text(column) for column in rest):
+        return None
+    kept = _without_empty_end(read, table)
+    return None if kept is None else [kept.column(number) for number in range(len(table.header))]
+
+
+def _without_empty_end(read, table: delimited.Delimited):
+    """The rows without those of empty cells at the end; None where a row of one column is blank."""
+    size = read.num_rows
+    while size and len(table.header) > 1:
+        if any(read.column(number)[size - 1].as_py().strip() for number in range(read.num_columns)):
+            break
+        size -= 1
+    empty = read.num_rows - size
+    if empty:
+        table.notes.append(f"{table.path}: left out {empty:,} rows of empty cells at the end")
+    return read.slice(0, size)
+
+
+def _has_text(column) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)).as_py())
+
+
+def _arrow(path: Path) -> TextColumns:
+    import pyarrow as pa
+    import pyarrow.feather as feather
+    import pyarrow.parquet as parquet
+
+    try:
+        is_parquet = delimited.kind(path) == ".parquet"
+        table = parquet.read_table(path) if is_parquet else _arrow_file(path, pa, feather)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{path} cannot be read: {reason}; expected a whole {path.suffix.lower()} file") from None
+    return _of_arrow(path, table, [])
+
+
+def _arrow_file(path: Path, pa, feather):
+    with path.open("rb") as file:
+        begins = file.read(6)
+    # What Hugging Face's datasets write is a stream without the file format's first bytes.
+    return feather.read_table(path) if begins == b"ARROW1" else pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def _of_arrow(path: Path, table, notes: list[str]) -> TextColumns:
+    if not table.num_columns:
+        raise BadInput(f"{path} is empty: expected columns")
+    names = [name.strip() for name in table.column_names]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BadInput(f"{path} names the column {twice[0]!r} twice; expected unique names")
+    columns = {name: _as_texts(path, name, column) for name, column in zip(names, table.columns)}
+    return TextColumns(path, tuple(names), columns, table.num_rows, notes)
+
+
+def _as_texts(path: Path, name: str, column):
+    """Values of any type as the texts that a .csv has of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise BadInput(f"{path}, column {name!r} has values of {kind}: expected numbers, texts, booleans or dates")
+    if pa.types.is_floating(kind):
+        # Not a number is a missing one.
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    return _trimmed(pc.fill_null(column.cast(pa.string()), ""))
+
+
+def _json_lines(path: Path) -> TextColumns:
+    header: dict[str, None] = {}
+    values: list[dict] = []
+    for number, record in json_records.read(path):
+        if not isinstance(record, dict):
+            raise BadInput(f"{path} line {number}: expected an object with a value for each column")
+        for name, value in record.items():
+            if isinstance(value, (dict, list)):
+                raise BadInput(f"{path} line {number}: {name!r} is nested: {_SCALAR}")
+        header |= dict.fromkeys(record)
+        values.append(record)
+    if not values:
+        raise BadInput(f"{path} is empty: expected an object in each line")
+    return of_records(values, tuple(header), path)
+
+
+def of_records(records: Sequence[Mapping[str, Any]], header: Sequence[str], path: Path | None = None) -> TextColumns:
+    """A table from objects with values by column; what an object lacks is missing.
+
+    Raises:
+        BadInput: a value is a list or an object.
+    """
+    import pyarrow as pa
+
+    nested = [name for record in records for name in header if isinstance(record.get(name), (dict, list))]
+    if nested:
+        raise BadInput(f"{nested[0]!r} is nested: {_SCALAR}")
+    columns = {
+        name: _trimmed(pa.chunked_array([[_text(record.get(name)) for record in records]], pa.string()))
+        for name in header
+    }
+    return TextColumns(path, tuple(header), columns, len(records), [])
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def coded(column) -> tuple[list[str], np.ndarray]:
+    """The different texts of a chunked array, and the index of each row's, int `[rows]`."""
+    if not len(column):
+        return [], np.zeros(0, np.int64)
+    encoded = column.dictionary_encode().unify_dictionaries()
+    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(codes)
+
+
+def _trimmed(column):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Most chunks need no copy.
+    chunks = [
+        pc.utf8_trim_whitespace(chunk) if pc.any(pc.match_substring_regex(chunk, r"^\s|\s$")).as_py() else chunk
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, column.type)
+
+
+def _blocks(rows: Iterator[Sequence[str]]) -> Iterator[list]:
+    block: list = []
+    for row in rows:
+        block.append(row)
+        if len(block) == _BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def missing_columns(table: TextColumns, expected: Sequence[str]) -> BadInput | None:
+    """The error for a table that lacks columns; None where it has all."""
+    missing = [repr(name) for name in expected if name not in table.columns]
+    if not missing:
+        return None
+    return BadInput(
+        f"{table.path} lacks the column{'s' if len(missing) > 1 else ''} {shortened(missing)}; expected the columns "
+        f"{shortened(expected)} that the model was trained on, in any order"
+    )
