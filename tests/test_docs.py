@@ -20,7 +20,15 @@ import pytest
 from absl import flags
 
 import zoo
-from experiments import bert_finetune, bert_pretrain, bert_tag, language_model, lstm_sentiment, mlp_classifier
+from experiments import (
+    bert_finetune,
+    bert_pretrain,
+    bert_tag,
+    language_model,
+    lstm_sentiment,
+    mlp_classifier,
+    mlp_regressor,
+)
 from zoo import config
 from zoo.cli import main
 from zoo.data.datasets import documents, images, running_text, tagging, text_classification
@@ -33,13 +41,21 @@ ABOVE = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 CONFIGS = {
     "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
+    "mlp_regressor": (mlp_regressor.build, mlp_regressor.RegressorConfig),
     "lstm_sentiment": (lstm_sentiment.build, lstm_sentiment.LstmConfig),
     "bert_pretrain": (bert_pretrain.build, bert_pretrain.PretrainConfig),
     "bert_finetune": (bert_finetune.build, bert_finetune.FinetuneConfig),
     "bert_tag": (bert_tag.build, bert_tag.TagConfig),
     "language_model": (language_model.build, language_model.LanguageModelConfig),
 }
-DATASETS = {*images.NAMES, *text_classification.NAMES, *documents.NAMES, *tagging.NAMES, *running_text.NAMES}
+DATASETS = {
+    *images.NAMES,
+    images.DIABETES,
+    *text_classification.NAMES,
+    *documents.NAMES,
+    *tagging.NAMES,
+    *running_text.NAMES,
+}
 FENCE = re.compile(r"^([ ]*)```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # Flags that all races share.
 COMMAND_LINE = ROOT / "benchmarks" / "harness" / "command_line.py"

@@ -18,6 +18,7 @@ def test_scores():
     predicted, true = some()
     assert regression.scores(predicted, true) == pytest.approx({
         "mse": theirs.mean_squared_error(true, predicted),
+        "rmse": theirs.root_mean_squared_error(true, predicted),
         "mae": theirs.mean_absolute_error(true, predicted),
         "r2": theirs.r2_score(true, predicted),
         "pearson": stats.pearsonr(predicted, true)[0],
@@ -26,8 +27,8 @@ def test_scores():
 
 
 def test_what_does_not_vary():
-    assert set(regression.scores(np.ones(5), np.arange(5.0))) == {"mse", "mae", "r2"}
-    assert set(regression.scores(np.arange(5.0), np.ones(5))) == {"mse", "mae"}
+    assert set(regression.scores(np.ones(5), np.arange(5.0))) == {"mse", "rmse", "mae", "r2"}
+    assert set(regression.scores(np.arange(5.0), np.ones(5))) == {"mse", "rmse", "mae"}
 
 
 def test_intervals_cover():

@@ -10,7 +10,19 @@ from typing import Any
 
 import zoo
 from zoo import failures
-from zoo.cli import completion, evaluate, export, feedback, generate, predict, score, search, summarize, tensorboard
+from zoo.cli import (
+    completion,
+    evaluate,
+    export,
+    feedback,
+    generate,
+    inspect,
+    predict,
+    score,
+    search,
+    summarize,
+    tensorboard,
+)
 from zoo.cli.parser import Parser
 from zoo.errors import BadInput
 
@@ -59,6 +71,7 @@ def _parser() -> tuple[Parser, Any]:
     version = f"zoo {zoo.__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    inspect.add(verbs)
     predict.add(verbs)
     evaluate.add(verbs)
     feedback.add(verbs)

@@ -79,6 +79,13 @@ def add(verbs: Any) -> None:
         help="for single examples of a classifier: litert converts the model once, which takes seconds; auto uses an "
         "earlier conversion that agrees with the model (default: auto)",
     )
+    verb.add_argument(
+        "--interval",
+        metavar="P",
+        type=float,
+        help="for a regression: also print an interval that contains the value with probability P, found by split "
+        "conformal prediction on the run's validation split",
+    )
     refine_flags.add_flags(verb)
     verb.set_defaults(run=_run)
 
@@ -105,6 +112,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from zoo.predict.predictors.mask_predict import MaskPredict
 
         predictor = MaskPredict(predictor, arguments.rounds)
+    if arguments.interval is not None:
+        from zoo.predict.calibration import value_intervals
+
+        predictor = value_intervals.load(arguments.workdir, predictor, arguments.interval)
     answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session, arguments.conll), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)

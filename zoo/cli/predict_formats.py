@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.names import escaped
+from zoo.predict.calibration.value_intervals import Interval
+from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.predict.predictors.fill_mask import FillMask, Guess
 from zoo.predict.predictors.mask_predict import Filled, MaskPredict
 from zoo.predict.predictors.predictor import Classifier, Predictor
@@ -47,7 +49,9 @@ def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Form
     return Formatted(candidates[0] if top == 1 else {**candidates[0], "top": candidates}, columns)
 
 
-def _value(predictor: TextRegressor, value: float, top: int) -> Formatted:
+def _value(predictor: TextRegressor | ArrayRegressor, value: float | Interval, top: int) -> Formatted:
+    if isinstance(value, Interval):
+        return Formatted(value._asdict(), [f"{value.value:.6g}\t{value.low:.6g}\t{value.high:.6g}"])
     return Formatted({"value": value}, [f"{value:.6g}"])
 
 

@@ -75,15 +75,21 @@ def ridge(data: Splits) -> np.ndarray:
 
 
 def boosting(data: Splits) -> np.ndarray:
-    """Values that scikit-learn's histogram gradient boosting predicts for the test split, `[examples]`."""
+    """Values that scikit-learn's histogram gradient boosting predicts for the test split, `[examples]`.
+
+    It learns from the training and the validation split together.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     sizes = data.schema.categories if data.schema is not None else (0,) * data.train["x"].shape[1]
     # scikit-learn reads at most 255 categories of a column; the codes of more are numbers, the most frequent first.
     is_category = [0 < size <= 255 for size in sizes]
     model = HistGradientBoostingRegressor(categorical_features=is_category, random_state=0)
-    train, test = (_known(part["x"], is_category) for part in (data.train, data.test))
-    return model.fit(train, data.train["y"], sample_weight=data.train.get("weight")).predict(test)
+    # It chooses nothing on the validation split, so it learns from it, too.
+    x, y = (np.concatenate([part[name] for part in (data.train, data.validation)]) for name in ("x", "y"))
+    weights = [part.get("weight", np.ones(len(part["y"]))) for part in (data.train, data.validation)]
+    model.fit(_known(x, is_category), y, sample_weight=np.concatenate(weights))
+    return model.predict(_known(data.test["x"], is_category))
 
 
 def ridge_weights(data: Splits, centre: float, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -36,8 +36,7 @@ def plain(y: np.ndarray, source: str) -> np.ndarray:
         if len(y) and not np.array_equal(y, np.round(y)):
             raise BadInput(
                 f"{source} has fractions such as {y[y != np.round(y)][0]:g}: this looks like regression; expected "
-                "whole numbers [examples]: cut the values into a few classes, or write an experiment with a squared "
-                "error as docs/own_experiment.md shows"
+                "whole numbers [examples]: train experiments.mlp_regressor on it, or cut the values into a few classes"
             )
     if y.dtype.kind == "U":
         missing = [index for index, label in enumerate(y) if class_labels.is_missing(str(label))]

@@ -100,8 +100,8 @@ def refuse_values(labels: Sequence[str], source: str) -> None:
     doubt = class_labels.like_values(labels)
     if doubt:
         raise BadInput(
-            f"{source}: {doubt}; cut the numbers into a few classes (quartiles, say), or write an experiment with a "
-            "squared error as docs/own_experiment.md shows"
+            f"{source}: {doubt}; expected classes: train experiments.mlp_regressor on it, or cut the numbers into a "
+            "few classes (quartiles, say)"
         )
 
 

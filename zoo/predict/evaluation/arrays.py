@@ -123,21 +123,27 @@ def _examples(
         options = run_data.own_options(run) if own else {}
         parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
     else:
-        parts = _of_file(path, tables.TableOptions(*columns, values=values), schema, run)
+        parts = _of_file(path, tables.TableOptions(*columns, values=values), schema, run, predictor)
     for note in schema.notes:
         print(f"zoo: {note}", file=sys.stderr)
     return parts
 
 
-def _of_file(path: Path, options: tables.TableOptions, schema: tables.ModelSchema, run: Run) -> list[Columns]:
+def _of_file(
+    path: Path,
+    options: tables.TableOptions,
+    schema: tables.ModelSchema,
+    run: Run,
+    predictor: ArrayClassifier | ArrayRegressor,
+) -> list[Columns]:
     loaded = tables.load(tables.Files(path), options, schema)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
-    if _was_trained_on(distinct, run):
+    if _was_trained_on(distinct, run, predictor):
         return [distinct.test]
     return [loaded.train, loaded.validation, loaded.test]
 
 
-def _was_trained_on(loaded: Splits, run: Run) -> bool:
+def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor) -> bool:
     """Whether this is the run's data set by content, under whatever path or name."""
     if run.config.get("more_file"):
         try:
@@ -147,8 +153,12 @@ def _was_trained_on(loaded: Splits, run: Run) -> bool:
             return False
     if not len(loaded.train["y"]):
         return False
-    balance = class_balance.sampled(run.config.get("imbalance", "none"), loaded.train["y"])
-    batches = Batches(loaded.train, run.config.get("batch_size", 1), run.config.get("seed"), balance=balance)
+    columns, balance = loaded.train, None
+    if predictor.task == "regression":
+        columns = columns | {"y": (columns["y"] - predictor.centre) / predictor.scale}
+    else:
+        balance = class_balance.sampled(run.config.get("imbalance", "none"), columns["y"])
+    batches = Batches(columns, run.config.get("batch_size", 1), run.config.get("seed"), balance=balance)
     return batches.fingerprint() == run.identity.get("training data")
 
 

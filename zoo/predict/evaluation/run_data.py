@@ -36,14 +36,16 @@ def as_examples(predictor: Predictor, data: Texts) -> list[Example]:
     return [tuple(text.split(PAIR_SEPARATOR)) for text in data.texts] if predictor.pair_column else data.texts
 
 
-def run_arrays(run: Run) -> Splits:
-    """The data set of a run on arrays, split as in its training, without its --more_file."""
+def run_arrays(run: Run, values: bool = False) -> Splits:
+    """The data set of a run on arrays, split as in its training, without its --more_file; `values`: of a regression."""
     config = run.config
     dataset = config.get("dataset", "")
-    if dataset not in images.NAMES:
+    if dataset not in images.NAMES and not (values and dataset == images.DIABETES):
         dataset = str(run.path("dataset"))
     options = own_options(run) | {"columns": column_kinds.options(*(config.get(name, "") for name in _KINDS))}
-    return images.load(dataset, config.get("label_column", "label"), config.get("weight_column", ""), **options)
+    return images.load(
+        dataset, config.get("label_column", "label"), config.get("weight_column", ""), values=values, **options
+    )
 
 
 # Flags that say what the columns of a table are.
