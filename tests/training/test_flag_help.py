@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from experiments import bert_finetune, bert_pretrain, bert_tag, language_model, lstm_sentiment, mlp_classifier
+from experiments import (
+    bert_finetune,
+    bert_pretrain,
+    bert_tag,
+    language_model,
+    lstm_sentiment,
+    mlp_classifier,
+    mlp_regressor,
+)
 from zoo import config
 from zoo.cli import main
 from zoo.errors import BadInput
@@ -21,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": "-1"}
 CONFIGS = {
     mlp_classifier: mlp_classifier.MlpConfig,
+    mlp_regressor: mlp_regressor.RegressorConfig,
     lstm_sentiment: lstm_sentiment.LstmConfig,
     bert_pretrain: bert_pretrain.PretrainConfig,
     bert_finetune: bert_finetune.FinetuneConfig,
@@ -114,7 +123,7 @@ def test_flags_of_experiments_are_those_of_commands_where_both_have_them():
     ("argv", "said"),
     [
         (["predcit", "run"], "zoo: unknown command 'predcit': did you mean predict?"),
-        (["qqq"], "zoo: unknown command 'qqq': expected one of predict, evaluate,"),
+        (["qqq"], "zoo: unknown command 'qqq': expected one of inspect, predict, evaluate,"),
         (["predict", "run", "--text-column=a"], "zoo predict: unknown flag --text-column: did you mean --text_column"),
         (
             ["score", "run", "--dinamic"],

@@ -65,12 +65,12 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> tuple[Parser, Any]:
     """The parser and its subparsers."""
-    parser = Parser(
-        prog="zoo", description="Use models trained by `python -m experiments.NAME`. Each command has a --help."
-    )
+    parser = Parser(prog="zoo")
     version = f"zoo {zoo.__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    # In the title, as a description would need two lines more than a screen has.
+    title = "commands, each with a --help; runs are made by `python -m experiments.NAME`"
+    verbs = parser.add_subparsers(title=title, metavar="COMMAND", dest="command", required=True)
     inspect.add(verbs)
     predict.add(verbs)
     evaluate.add(verbs)

@@ -113,9 +113,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
         predictor = MaskPredict(predictor, arguments.rounds)
     if arguments.interval is not None:
-        from zoo.predict.calibration import value_intervals
+        from zoo.predict.calibration import prediction_intervals
+        from zoo.predict.evaluation import held_out
 
-        predictor = value_intervals.load(arguments.workdir, predictor, arguments.interval)
+        half = prediction_intervals.half_width(held_out.value_errors(arguments.workdir, predictor), arguments.interval)
+        predictor = prediction_intervals.IntervalPredict(predictor, half)
     answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session, arguments.conll), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.names import escaped
-from zoo.predict.calibration.value_intervals import Interval
+from zoo.predict.calibration.prediction_intervals import Interval
 from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.predict.predictors.fill_mask import FillMask, Guess
 from zoo.predict.predictors.mask_predict import Filled, MaskPredict

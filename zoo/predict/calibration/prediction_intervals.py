@@ -1,10 +1,42 @@
 """Prediction intervals of a regression by split conformal prediction; NumPy only."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zoo.errors import BadInput
+
+
+class Interval(NamedTuple):
+    """A predicted value and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class IntervalPredict:
+    """A regression whose predictions are `Interval`s; the rest is the regression's.
+
+    Args:
+        predictor: the regression.
+        half_width: half the width of each interval, from `half_width`.
+    """
+
+    def __init__(self, predictor: Any, half_width: float):
+        self._predictor = predictor
+        self.half_width = half_width
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._predictor, name)
+
+    def predict(self, examples: Any, top: int = 1) -> list[Interval]:
+        """The value and the interval of each example; see `Predictor`."""
+        return [
+            Interval(value, value - self.half_width, value + self.half_width)
+            for value in self._predictor.values(examples).tolist()
+        ]
 
 
 def half_width(errors: np.ndarray, coverage: float) -> float:

@@ -44,6 +44,33 @@ def load(workdir: str | Path, predictor: Classifier) -> HeldOut:
     return HeldOut(examples, labels, two_class_logits(predictor.logits(examples)))
 
 
+def value_errors(workdir: str | Path, predictor: Any) -> np.ndarray:
+    """Differences between a regression's predictions and the values of the run's validation split, `[examples]`.
+
+    The split had a part in the choice of the weights (early stopping), so they are a little too small.
+
+    Args:
+        workdir: folder of the run.
+        predictor: the run's regression, from `loading.load(workdir)`.
+
+    Raises:
+        BadInput: it is no regression, or its data set can no longer be read.
+    """
+    if predictor.task != "regression":
+        raise BadInput(f"--interval is for regressions; {workdir} holds a model for {predictor.task}")
+    run = read_run(workdir)
+    try:
+        if predictor.reads_text:
+            validation = run_data.run_texts(run).validation
+            examples, values = run_data.as_examples(predictor, validation), validation.labels
+        else:
+            columns = run_data.run_arrays(run, values=True).validation
+            examples, values = columns["x"], columns["y"]
+    except BadInput as error:
+        raise BadInput(f"--interval is found with the run's validation split: {error}") from None
+    return predictor.values(examples) - np.asarray(values, np.float64)
+
+
 def halves(source: HeldOut) -> tuple[HeldOut, HeldOut]:
     """Two random halves, always the same, one to fit on and one to evaluate on."""
     order = np.random.default_rng(0).permutation(len(source.labels))
