@@ -56,6 +56,59 @@ def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:
     return [{name: column[part] for name, column in columns.items()} for part in np.split(shuffled, edges)]
 
 
+def cut_by_group(columns: Mapping[str, np.ndarray], groups: Sequence[str], *shares: float) -> list[Columns]:
+    """Splits examples so that those of a group stay together, in parts of about these shares of the examples.
+
+    Args:
+        columns: `[examples, ...]` each.
+        groups: name of each example's group.
+        shares: fraction of each part but the last, which gets the rest.
+
+    Raises:
+        BadInput: there are fewer groups than parts.
+    """
+    names, codes, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(names) <= len(shares):
+        raise BadInput(f"--split: {len(names)} groups cannot be split in {len(shares) + 1} parts; expected more groups")
+    order = shuffling.shuffled(np.arange(len(names)), len(names), seed=0, epoch=0)
+    part_of, start = np.full(len(names), len(shares)), 0
+    for part, share in enumerate(shares):
+        # One group at least, and one for each part that follows.
+        most = len(names) - (len(shares) - part)
+        stop = (
+            int(np.searchsorted(np.cumsum(counts[order[start:]]), share * len(codes) * (1 + 1e-9), side="right"))
+            + start
+        )
+        stop = min(max(stop, start + 1), most)
+        part_of[order[start:stop]] = part
+        start = stop
+    return [
+        {name: column[part_of[codes] == part] for name, column in columns.items()} for part in range(len(shares) + 1)
+    ]
+
+
+def cut_by_time(columns: Mapping[str, np.ndarray], times: np.ndarray, *shares: float) -> list[Columns]:
+    """Splits examples by time: the last ones are the last part; those of one moment stay together.
+
+    Args:
+        columns: `[examples, ...]` each.
+        times: a number for each example that grows with time.
+        shares: fraction of each part but the first, from the second on.
+
+    Raises:
+        BadInput: a part would be empty, as too many examples have one time.
+    """
+    order = np.argsort(times, kind="stable")
+    ordered, size = np.asarray(times)[order], len(order)
+    edges = [size - round(size * sum(shares[place:])) for place in range(len(shares))]
+    # All examples of the moment at an edge belong to what follows.
+    edges = [int(np.searchsorted(ordered, ordered[min(edge, size - 1)], side="left")) for edge in edges]
+    parts = np.split(order, edges)
+    if not all(len(part) for part in parts):
+        raise BadInput("--split: too many examples have the same time for parts before and after; expected other times")
+    return [{name: column[part] for name, column in columns.items()} for part in parts]
+
+
 def without_overlap(splits: Splits) -> Splits:
     """Removes copies of validation or test examples from `train`, and of test examples from validation.
 

@@ -29,6 +29,12 @@ class TableConfig(Config):
     )
     numeric: str = setting("", "Columns of a table to read as numbers, with commas between them.", before="")
     decimal: str = setting(".", "Decimal mark of a table's numbers.", choices=(".", ","), before=".")
+    split: str = setting(
+        "random",
+        "How a table is split: random; group:COLUMN keeps the rows of a group (a patient, say) together; time:COLUMN "
+        "validates and tests on the last rows, as a forecast is used.",
+        before="random",
+    )
     drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
 
 
@@ -52,6 +58,7 @@ def load(config: TableConfig, *, values: bool = False) -> Splits:
         drop_unlabelled=config.drop_unlabelled,
         columns=column_kinds.options(config.categorical, config.numeric, config.decimal),
         values=values,
+        split=config.split,
     )
 
 

@@ -32,6 +32,7 @@ def load(
     drop_unlabelled: bool = False,
     columns: ColumnOptions = NO_OPTIONS,
     values: bool = False,
+    split: str = "random",
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
@@ -46,6 +47,8 @@ def load(
         drop_unlabelled: whether rows of a table without a label are left out instead of refused.
         columns: what flags say about the kinds of a table's columns.
         values: whether labels are numbers to predict, float32, instead of classes.
+        split: how a table is split: random, group:COLUMN (rows of a group stay together) or time:COLUMN (the last rows
+            are the test split, those before them the validation split).
 
     Raises:
         BadInput: the data set or file is missing or malformed.
@@ -54,6 +57,8 @@ def load(
     if name in NAMES and (eval_file or test_file):
         flag, value = ("eval_file", eval_file) if eval_file else ("test_file", test_file)
         raise BadInput(f"--{flag} is {value!r} without --train_file: expected both, or the latter alone")
+    if split != "random" and name in (*NAMES, DIABETES):
+        raise BadInput(f"--split={split}: --dataset={name} has a split of its own; expected a table")
     if values and name in NAMES:
         raise BadInput(f"--dataset={name} has classes: expected values to predict, in a table or a .npz")
     if values and name == DIABETES:
@@ -62,7 +67,7 @@ def load(
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
     elif tables.is_supported(path):
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
-        options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled, columns, values)
+        options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled, columns, values, split)
         paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:

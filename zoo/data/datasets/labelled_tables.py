@@ -14,6 +14,9 @@ from zoo.data.datasets.text_columns import TextColumns
 from zoo.data.splits import Columns, shortened
 from zoo.errors import BadInput
 
+# Name of the column by which examples are split, until they are.
+SPLIT = "split"
+
 
 @dataclasses.dataclass
 class ModelSchema:
@@ -53,6 +56,7 @@ class TableOptions:
     drop_unlabelled: bool = False
     columns: ColumnOptions = NO_OPTIONS
     values: bool = False
+    split: str = "random"
 
 
 def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
@@ -80,6 +84,7 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
     labels = table.texts(label_column)
     has_label = _has_label(table, labels, label_column, schema, options, notes)
     values = _values(table, label_column, has_label, options.columns.decimal) if options.values else None
+    split_keys = _split_keys(table, options) if options.split != "random" else None
     x = column_schema.encoded(table, columns, release=True)
     if not has_label.all():
         x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
@@ -94,9 +99,41 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
             notes.append(f"{path}: {columns.describe()}")
     y = _indices(labels, classes, f"{path}, column {label_column!r},") if values is None else values
     examples = {"x": np.ascontiguousarray(x), "y": y}
+    if split_keys is not None:
+        examples[SPLIT] = split_keys[has_label]
     if weight is not None:
         examples["weight"] = weight
     return examples, ModelSchema(classes, columns.features, weight_column, notes, columns)
+
+
+def split_column(split: str) -> tuple[str, str]:
+    """The kind of a --split, "group" or "time", and its column; "random" has none.
+
+    Raises:
+        BadInput: it is none of these.
+    """
+    kind, _, column = split.partition(":")
+    if split != "random" and (kind not in ("group", "time") or not column):
+        raise BadInput(f"--split is {split!r}: expected random, group:COLUMN or time:COLUMN")
+    return kind, column
+
+
+def _split_keys(table: TextColumns, options: TableOptions) -> np.ndarray:
+    """By what the rows are split: names of groups, or times as numbers, `[rows]`."""
+    kind, given = split_column(options.split)
+    name = table.column(given, "split")
+    if kind == "group":
+        return np.array(table.texts(name))
+    column = column_kinds.infer(table, [name], options.columns, []).columns[0]
+    if column.kind == column_schema.CATEGORY:
+        raise BadInput(f"{table.path}: --split=time:{name}: the column has categories; expected dates or numbers")
+    times = column_schema.encoded(table, column_schema.TableSchema((column,), options.columns.decimal))[:, 0]
+    missing = np.flatnonzero(np.isnan(times))
+    if len(missing):
+        raise BadInput(
+            f"{table.place(int(missing[0]))}: --split=time:{name}: the row has no time; expected one in each"
+        )
+    return times
 
 
 def _classes(labels: list[str], source: str, notes: list[str]) -> tuple[str, ...]:
@@ -162,7 +199,13 @@ def _schema_of(
             return expected
         others = table_columns.features(table, (label_column, weight_column), options.ignored, schema.notes)
         return column_schema.plain(others)
-    names = table_columns.features(table, (label_column, weight_column), options.ignored, schema.notes)
+    taken = [label_column, weight_column]
+    kind, column = split_column(options.split)
+    if kind == "group":
+        # Else the model could learn the groups by heart.
+        taken.append(table.column(column, "split"))
+        schema.notes.append(f"{table.path}: {taken[-1]!r} splits the rows and is no feature")
+    names = table_columns.features(table, taken, options.ignored, schema.notes)
     given = options.columns
     asked = {
         flag: tuple(table.column(name, flag) for name in getattr(given, flag)) for flag in ("categorical", "numeric")

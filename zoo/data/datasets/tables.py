@@ -11,7 +11,7 @@ import numpy as np
 from zoo.data import splits
 from zoo.data.datasets import array_labels, labelled_tables, text_columns
 from zoo.data.datasets.column_schema import TableSchema
-from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
+from zoo.data.datasets.labelled_tables import SPLIT, ModelSchema, TableOptions
 from zoo.data.datasets.labelled_tables import class_indices as class_indices
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
@@ -55,7 +55,8 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
     others = {}
     for name, path in (("validation", paths.validation), ("test", paths.test)):
         if path is not None:
-            others[name] = _examples(path, dataclasses.replace(own, notes=own.notes), options)[0]
+            plain = dataclasses.replace(options, split="random")
+            others[name] = _examples(path, dataclasses.replace(own, notes=own.notes), plain)[0]
             _check_alike(path, "x", others[name], columns)
     if test is not None:
         others.setdefault("test", test)
@@ -81,6 +82,8 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
     if text_columns.is_table(path) and not path.is_dir():
         columns, schema = labelled_tables.read(path, schema, options)
         return columns, None, schema
+    if options.split != "random":
+        raise BadInput(f"--split={options.split}: {path} has no columns with names; expected a table")
     arrays = _npy_folder(path) if path.is_dir() else _npz(path)
     columns, labels = _columns(path, arrays, "", options.values)
     classes = ()
@@ -125,7 +128,16 @@ def _split(columns: Columns, others: Mapping[str, Columns], classes: tuple[str, 
     if isinstance(columns["x"], np.memmap):
         return _split_in_order(columns, others, classes, scale)
     missing = [name for name in ("validation", "test") if name not in others]
-    *drawn, train = splits.cut(columns, *_SHARES[: len(missing)])
+    columns, keys = dict(columns), columns.get(SPLIT)
+    columns.pop(SPLIT, None)
+    shares = _SHARES[: len(missing)]
+    if keys is None:
+        *drawn, train = splits.cut(columns, *shares)
+    elif keys.dtype.kind == "U":
+        *drawn, train = splits.cut_by_group(columns, keys, *shares)
+    else:
+        # The test split is later than the validation split, which is later than the training split.
+        train, *drawn = splits.cut_by_time(columns, keys, *shares)
     parts = dict(zip(missing, drawn)) | others
     return Splits(train, parts["validation"], parts["test"], classes, scale)
 

@@ -1,5 +1,6 @@
 """Evaluation of classifiers of arrays."""
 
+import dataclasses
 import math
 import statistics
 import sys
@@ -123,7 +124,8 @@ def _examples(
         options = run_data.own_options(run) if own else {}
         parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
     else:
-        parts = _of_file(path, tables.TableOptions(*columns, values=values), schema, run, predictor)
+        split = run.config.get("split", "random") if text_columns.is_table(path) else "random"
+        parts = _of_file(path, tables.TableOptions(*columns, values=values, split=split), schema, run, predictor)
     for note in schema.notes:
         print(f"zoo: {note}", file=sys.stderr)
     return parts
@@ -136,7 +138,13 @@ def _of_file(
     run: Run,
     predictor: ArrayClassifier | ArrayRegressor,
 ) -> list[Columns]:
-    loaded = tables.load(tables.Files(path), options, schema)
+    try:
+        loaded = tables.load(tables.Files(path), options, schema)
+    except BadInput as error:
+        if "--split" not in str(error):
+            raise
+        # Another file need not have the column that split the run's.
+        loaded = tables.load(tables.Files(path), dataclasses.replace(options, split="random"), schema)
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run, predictor):
         return [distinct.test]

@@ -55,7 +55,7 @@ _KINDS = ("categorical", "numeric", "decimal")
 def own_options(run: Run) -> dict[str, Any]:
     """How a run on arrays read its own data set: arguments of `images.load`."""
     others = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
-    names = ("ignore_columns", "drop_unlabelled")
+    names = ("ignore_columns", "drop_unlabelled", "split")
     return others | {name: run.config[name] for name in names if run.config.get(name)}
 
 
