@@ -146,6 +146,10 @@ def test_intervals_hold(run, folder, capsys):
     np.testing.assert_allclose(high - value, value - low, rtol=1e-6)
     # Of 40 validation examples; missing sizes, which the new file has none of, make them wider.
     assert 0.7 < np.mean((low <= true) & (true <= high)) < 1.0
+    out = folder / "values.csv"
+    assert command(["predict", str(run), str(folder / "many.csv"), f"--out={out}", "--interval=0.8"]) == 0
+    np.testing.assert_allclose(pd.read_csv(out)[["prediction", "low", "high"]], np.stack([value, low, high], axis=1))
+    assert command(["predict", str(run), "--text=a"]) == 2 and "for runs on texts" in capsys.readouterr().err
     assert command(["predict", str(run), str(folder / "new.csv"), "--interval=0.99"]) == 2
     assert "needs 99 validation examples or more, and the run has" in capsys.readouterr().err
     assert command(["predict", str(run), str(folder / "new.csv"), "--interval=9"]) == 2

@@ -84,6 +84,28 @@ def test_the_command_line(run, capsys):
     assert len(capsys.readouterr().out.splitlines()) == ROWS
 
 
+def test_predictions_as_a_table(run, frame, capsys):
+    """With the columns that the model does not read, such as an id."""
+    frame.assign(id=[f"row, {i}" for i in range(ROWS)]).to_parquet(run / "with_id.parquet")
+    out = run / "answers.csv"
+    assert command(["predict", str(run / "run"), str(run / "with_id.parquet"), f"--out={out}"]) == 0
+    assert capsys.readouterr().out == ""
+    answers, predictor = pd.read_csv(out), zoo.load(run / "run")
+    assert list(answers) == ["label", "id", "prediction", "probability no", "probability yes"]
+    assert answers["id"].tolist() == [f"row, {i}" for i in range(ROWS)]
+    probabilities = predictor.probabilities(predictor.read(run / "with_id.parquet"))
+    np.testing.assert_allclose(answers[["probability no", "probability yes"]], probabilities, rtol=1e-6)
+    assert answers["prediction"].tolist() == [predictor.classes[i] for i in probabilities.argmax(axis=1)]
+    for flags, said in (
+        (["--top=2"], "leave --top out"),
+        (["--json"], "leave --json out"),
+        ([str(run / "new.csv")], "expected one FILE"),
+        ([f"--out={run / 'answers.txt'}"], "expected a .csv"),
+    ):
+        assert command(["predict", str(run / "run"), str(run / "new.csv"), f"--out={out}", *flags]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_the_validation_split_is_found_again(run):
     """Which `zoo predict --refine` and --abstain_risk read; with the columns that the run read."""
     config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, ignore_columns="day", baseline=False)

@@ -80,6 +80,12 @@ def add(verbs: Any) -> None:
         "earlier conversion that agrees with the model (default: auto)",
     )
     verb.add_argument(
+        "--out",
+        metavar="FILE.csv",
+        help="write a table instead: the columns of FILE that the model does not read (an id, say), the prediction, "
+        "and the probability of each class",
+    )
+    verb.add_argument(
         "--interval",
         metavar="P",
         type=float,
@@ -97,6 +103,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.html and "-" in arguments.files:
         raise BadInput("--html is of whole files: expected no - beside it")
     refine_flags.check(arguments)
+    out = None
+    if arguments.out:
+        from zoo.cli import predict_table
+
+        out = predict_table.check(arguments)
     from zoo.cli.predict_output import Answers, check
     from zoo.predict.attribution import html
     from zoo.predict.predictors.loading import load
@@ -118,6 +129,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
         half = prediction_intervals.half_width(held_out.value_errors(arguments.workdir, predictor), arguments.interval)
         predictor = prediction_intervals.IntervalPredict(predictor, half)
+    if out is not None:
+        from zoo.cli import predict_table
+
+        predict_table.write(out, predictor, arguments.files[0], _columns(arguments))
+        return 0
     answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session, arguments.conll), 0
     if arguments.text or arguments.pair:
         answers.texts(arguments.text, arguments.pair)
@@ -126,15 +142,19 @@ def _run(arguments: argparse.Namespace) -> int:
             code = max(code, _stream(predictor, answers))
             continue
         try:
-            columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column", "token_column")}
-            columns = {name: value for name, value in columns.items() if value not in (None, "")}
-            answers.file(name, predictor.read(name, **columns))
+            answers.file(name, predictor.read(name, **_columns(arguments)))
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
     if session is not None:
         session.close()
     return code
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Names of columns for `Predictor.read`."""
+    columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column", "token_column")}
+    return {name: value for name, value in columns.items() if value not in (None, "")}
 
 
 def _stream(predictor: "Predictor", answers: "Answers") -> int:

@@ -26,7 +26,7 @@ class ArrayRegressor:
     def __init__(self, network: ArrayClassifier, centre: float, scale: float):
         self.network, self.centre, self.scale = network, centre, scale
         self.model, self.read, self.lines = network.model, network.read, network.lines
-        self.features, self.columns = network.features, network.columns
+        self.features, self.columns, self.shape = network.features, network.columns, network.shape
 
     def predict(self, examples: np.ndarray, top: int = 1) -> list[float]:
         """The value of each example; see `values` and `Predictor`."""
