@@ -88,7 +88,7 @@ def test_replicas_micro_batches_and_a_resume_end_in_the_same_bits(table, plain_s
     assert all(np.array_equal(value, plain_state[name]) for name, value in whole.items()) == (method == "none")
 
 
-@pytest.mark.parametrize("kind", ["lstm", "encoder"])
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("encoder", marks=pytest.mark.thorough)])
 def test_killed_run_with_balanced_batches_of_texts_resumes_bitwise(texts, tmp_path, monkeypatch, kind):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     shared = dict(
