@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from zoo import Batches, Experiment, Term, setting
+from zoo import Batches, Experiment, Term, files, setting
 from zoo.config import SCHEDULES
 from zoo.data import class_balance
-from zoo.data.datasets import extra_examples, images
+from zoo.data.datasets import extra_examples, image_folders, images
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
@@ -31,7 +31,7 @@ from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import table_data
-from zoo.training.classifier_config import ClassifierFlags
+from zoo.training.classifier_config import ClassifierFlags, ImageFlags
 from zoo.training.table_data import TableConfig
 
 # Numbers of a table up to which logistic regression takes less than a tenth of the run.
@@ -41,7 +41,7 @@ _LINEAR_START = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class MlpConfig(ClassifierFlags, TableConfig):
+class MlpConfig(ClassifierFlags, ImageFlags, TableConfig):
     """Config of the run and the network."""
 
     recipe: str = setting(
@@ -93,8 +93,8 @@ class MlpConfig(ClassifierFlags, TableConfig):
     )
     dataset: str = setting(
         "mnist_5k",
-        f"One of {', '.join(images.NAMES)}, a table (.csv, .tsv, .parquet, .arrow, .jsonl), a .npz, or a folder of "
-        "x.npy and y.npy.",
+        f"One of {', '.join(images.NAMES)}, a table (.csv, .tsv, .parquet, .arrow, .jsonl), a .npz, a folder of class "
+        "folders with images, or a folder of x.npy and y.npy.",
         alias="train_file",
     )
     more_file: str = setting(
@@ -183,7 +183,7 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.
 
 def build(config: MlpConfig) -> Experiment:
     """Loads the data and builds a network that fits it."""
-    data = table_data.load(config)
+    data = table_data.load(config, image_options=config.image_options())
     # Preprocessing is fitted without more_file: a run that starts from another run has the same.
     x = data.train["x"]
     config, own = _filled(config, x, data.scale), data
@@ -197,6 +197,7 @@ def build(config: MlpConfig) -> Experiment:
     comparison = linear_baselines.Comparison(plain, metrics) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale} | table_data.about(data)
+    about |= image_folders.model_info(files.absolute(config.dataset), config.image_options())
     return Experiment(
         model=model,
         forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble, imbalance),

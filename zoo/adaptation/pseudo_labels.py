@@ -41,6 +41,7 @@ from zoo.predict.predictors.predictor import Classifier
 # The experiment of a run, by a field that only its config has.
 _EXPERIMENTS = {
     "hidden": "experiments.mlp_classifier",
+    "cutmix": "experiments.cnn_classifier",
     "lstm": "experiments.lstm_sentiment",
     "pair_column": "experiments.bert_finetune",
 }

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from zoo.config import setting
+from zoo.data.datasets import image_files
+from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 from zoo.metrics import cost_matrix, decisions
@@ -85,3 +87,30 @@ class ClassifierFlags:
             raise BadInput(f"--positive_class is {self.positive_class!r}: expected one of {shortened(classes)}")
         positive = classes.index(self.positive_class) if self.positive_class else 1
         return Goal(metric=self.threshold_for, positive=positive)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFlags:
+    """Fields for the config of a classifier that reads folders of images: `class MyConfig(ImageFlags, Config)`."""
+
+    image_size: tuple[int, ...] = setting(
+        (),
+        "Side of the images of a folder, or height,width. Unset: their own where all have one of at most 64 x 64, else "
+        "64 x 64, which small networks learn on a CPU.",
+        minimum=1,
+        before=(),
+    )
+    resize: str = setting(
+        "crop",
+        "How the images of a folder get that size. crop: the central part, as most photos show their subject there, "
+        "undistorted; pad: all of it, between black bars; stretch: all of it, distorted.",
+        choices=image_files.RESIZE,
+        before="crop",
+    )
+    skip_damaged: bool = setting(
+        False, "Leave out images that cannot be decoded, and count them, instead of refusing the folder.", before=False
+    )
+
+    def image_options(self) -> ImageOptions:
+        """How the images of a folder are read."""
+        return ImageOptions(self.image_size, self.resize, self.skip_damaged)

@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.config import Config, setting
 from zoo.data.datasets import class_labels, column_kinds, images
+from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Splits
 from zoo.models import table_encoding, tabular
 
@@ -38,12 +39,13 @@ class TableConfig(Config):
     drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
 
 
-def load(config: TableConfig, *, values: bool = False) -> Splits:
+def load(config: TableConfig, *, values: bool = False, image_options: ImageOptions | None = None) -> Splits:
     """The data that a config names.
 
     Args:
         config: config of the run, with a `dataset`.
         values: whether `y` are numbers to predict, float32 `[examples]`, instead of classes.
+        image_options: how the images of a folder are read.
 
     Raises:
         BadInput: see `images.load`.
@@ -59,6 +61,7 @@ def load(config: TableConfig, *, values: bool = False) -> Splits:
         columns=column_kinds.options(config.categorical, config.numeric, config.decimal),
         values=values,
         split=config.split,
+        image_options=image_options,
     )
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from zoo import errors, files
 from zoo.data import splits
-from zoo.data.datasets import tables, tfds
+from zoo.data.datasets import image_folders, tables, tfds
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
+from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 
@@ -33,11 +34,13 @@ def load(
     columns: ColumnOptions = NO_OPTIONS,
     values: bool = False,
     split: str = "random",
+    image_options: ImageOptions | None = None,
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
     Args:
-        name: one of `NAMES`, a table, a .npz file, or a folder with x.npy and y.npy (read from disk as needed).
+        name: one of `NAMES`, a table, a .npz file, a folder of class folders with images, or a folder with x.npy and
+            y.npy (read from disk as needed).
         label_column: name of the label column of a .csv or .tsv.
         weight_column: name of the weight column of a .csv or .tsv; empty for none.
         schema: classes and columns that a model expects of a file; see `tables.load`.
@@ -49,6 +52,7 @@ def load(
         values: whether labels are numbers to predict, float32, instead of classes.
         split: how a table is split: random, group:COLUMN (rows of a group stay together) or time:COLUMN (the last rows
             are the test split, those before them the validation split).
+        image_options: how the images of a folder are read.
 
     Raises:
         BadInput: the data set or file is missing or malformed.
@@ -65,13 +69,20 @@ def load(
         loaded = _diabetes()
     elif name in NAMES:
         loaded = {"mnist_5k": _mnist_5k, "digits": _digits}[name]() if name not in _TFDS else _tfds(name)
+    elif image_folders.is_image_folder(path):
+        if values or split != "random":
+            what = "values to predict" if values else f"--split={split}"
+            raise BadInput(f"--dataset={name} is a folder of images, which have classes; expected a table for {what}")
+        others = {"validation": eval_file, "test": test_file}
+        others = {part: files.absolute(each) for part, each in others.items() if each}
+        loaded = image_folders.load(path, image_options or ImageOptions(), schema.classes if schema else (), others)
     elif tables.is_supported(path):
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
         options = tables.TableOptions(label_column, weight_column, ignored, drop_unlabelled, columns, values, split)
         paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:
-        own = "a table (.csv, .tsv, .parquet, .arrow, .jsonl) or a .npz of your own, or a folder of x.npy and y.npy"
+        own = "a table (.csv, .tsv, .parquet, .arrow, .jsonl) or a .npz of your own, or a folder of images"
         raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded, name)
     # Memory-mapped files may be too large to hash at every start; their owner is responsible for the split.

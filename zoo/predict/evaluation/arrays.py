@@ -11,7 +11,8 @@ import numpy as np
 from zoo import files
 from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
-from zoo.data.datasets import extra_examples, images, tables, text_columns
+from zoo.data.datasets import extra_examples, image_folders, images, tables, text_columns
+from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, regression
@@ -139,7 +140,11 @@ def _of_file(
     predictor: ArrayClassifier | ArrayRegressor,
 ) -> list[Columns]:
     try:
-        loaded = tables.load(tables.Files(path), options, schema)
+        if image_folders.is_image_folder(path):
+            loaded = image_folders.load(path, _options_of_model(run, predictor), schema.classes)
+            schema.notes.extend(loaded.notes)
+        else:
+            loaded = tables.load(tables.Files(path), options, schema)
     except BadInput as error:
         if "--split" not in str(error):
             raise
@@ -149,6 +154,15 @@ def _of_file(
     if _was_trained_on(distinct, run, predictor):
         return [distinct.test]
     return [loaded.train, loaded.validation, loaded.test]
+
+
+def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor) -> ImageOptions:
+    """How a folder of images is read for a model: in the shape of its input."""
+    if predictor.task == "regression" or not predictor.takes_images:
+        raise BadInput(f"the model takes examples of {predictor.shape}, not images; expected a file of such examples")
+    channels = 3 if predictor.shape[2:] == (3,) else 1
+    own = ImageOptions.of_run(run.config)
+    return own._replace(size=predictor.shape[:2], channels=channels, resize=predictor.resize or own.resize)
 
 
 def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.data.datasets import column_kinds, extra_examples, images, tagging, text_classification
+from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.splits import Splits
@@ -54,7 +55,8 @@ _KINDS = ("categorical", "numeric", "decimal")
 
 def own_options(run: Run) -> dict[str, Any]:
     """How a run on arrays read its own data set: arguments of `images.load`."""
-    others = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
+    others: dict[str, Any] = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
+    others["image_options"] = ImageOptions.of_run(run.config)
     names = ("ignore_columns", "drop_unlabelled", "split")
     return others | {name: run.config[name] for name in names if run.config.get(name)}
 

@@ -31,6 +31,7 @@ class ArrayClassifier:
         columns: what the table's columns are; None where all are complete numbers.
         shape: shape of one example.
         dtype: dtype of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
+        resize: how image files of any size are read, as the training read them; None: only those of the input's size.
         decision: how probabilities become a class; None: the most probable one.
         lite: LiteRT version for single examples, or None.
     """
@@ -52,6 +53,7 @@ class ArrayClassifier:
         self.classes = classes
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
+        self.resize: str | None = None
         self.lite: Lite | None = None
         self.decision: Decision | None = None
         # Any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
@@ -105,7 +107,7 @@ class ArrayClassifier:
 
     def read(self, path: str | Path) -> np.ndarray:
         """The examples of a file; see `array_inputs.read`."""
-        return array_inputs.read(path, self.shape, self.dtype, self.features, self.columns)
+        return array_inputs.read(path, self.shape, self.dtype, self.features, self.columns, self.resize)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[array_inputs.InputLine]:
         """The examples of a stream; see `array_inputs.lines`."""
@@ -114,6 +116,7 @@ class ArrayClassifier:
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "ArrayClassifier":
         """See `Classifier`."""
         other = ArrayClassifier(model, classes, self.largest, self.features, self.columns)
+        other.resize = self.resize
         other.decision = self.decision if classes == self.classes else None
         return other
 

@@ -1,4 +1,4 @@
-"""Reading of arrays to predict: .npy, .npz and .png files, tables, and JSON lines."""
+"""Reading of arrays to predict: .npy, .npz, .png and .jpg files, tables, and JSON lines."""
 
 import json
 import zipfile
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.data.datasets import column_schema, text_columns
+from zoo.data.datasets import column_schema, image_files, text_columns
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
-SUFFIXES = (".npy", ".npz", ".png", *text_columns.SUFFIXES)
+SUFFIXES = (".npy", ".npz", *image_files.SUFFIXES, *text_columns.SUFFIXES)
 
 
 class InputLine(NamedTuple):
@@ -31,17 +31,19 @@ def read(
     dtype: np.dtype,
     features: Sequence[str] = (),
     columns: TableSchema | None = None,
+    resize: str | None = None,
 ) -> np.ndarray:
     """Reads the examples of one file.
 
     Args:
-        path: a .npy or .npz file with one example or a stack of examples, a .png file with one, or a .csv or .tsv with
-            one per row.
+        path: a .npy or .npz file with one example or a stack of examples, a .png or .jpg file with one, or a .csv or
+            .tsv with one per row.
         shape: shape of one example.
         dtype: dtype of the model's input.
         features: names of the table columns to read, in the model's order; other columns are ignored. Without names
             the table must have one column per number of an example.
         columns: what the table's columns are; None where all are complete numbers.
+        resize: how an image of another size gets that of `shape`; None: it is refused. See `image_files.Shape`.
 
     Returns:
         `[examples, *shape]` of that dtype.
@@ -52,7 +54,10 @@ def read(
     path = Path(path)
     if text_columns.is_table(path):
         return _table(path, shape, dtype, features, columns)
-    readers = {".npy": _npy, ".npz": _npz, ".png": lambda path: _png(path, shape)}
+    if image_files.is_image(path) and resize in image_files.RESIZE and shape[2:] in ((), (1,), (3,)):
+        target = image_files.Shape(*shape[:2], channels=3 if shape[2:] == (3,) else 1, resize=resize)
+        return numbers(image_files.read(path, target).pixels.reshape(1, *shape), dtype)
+    readers = {".npy": _npy, ".npz": _npz} | dict.fromkeys(image_files.SUFFIXES, lambda path: _image(path, shape))
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadInput(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}, or - for JSON lines on stdin")
@@ -208,13 +213,13 @@ def _row(value: dict[str, Any], columns: TableSchema) -> np.ndarray:
     return column_schema.encoded(text_columns.of_records([known], columns.names), columns)
 
 
-def _png(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     # Only images need it.
     from PIL import Image
 
     if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
         raise BadInput(f"is an image, expected examples of shape {shape}; give a .npy or .npz file")
-    with Image.open(path, formats=["PNG"]) as image:
+    with Image.open(path, formats=["PNG", "JPEG"]) as image:
         if image.size[::-1] != shape[:2]:
             raise BadInput(f"{_size(image.size[::-1])} pixels, expected {_size(shape[:2])}; resize the image first")
         if image.mode[0] in "IF":

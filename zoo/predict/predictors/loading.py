@@ -61,6 +61,7 @@ def _classifier(workdir: Path, info: ModelInfo, model: keras.Model, runtime: str
         predictor = text_classifier.load(workdir, info, model, classes)
     else:
         predictor = ArrayClassifier(model, classes, info.largest, info.features, _columns(workdir, info))
+        predictor.resize = info.resize
     if info.decision is not None:
         predictor.decision = Decision.from_json(info.decision, len(classes))
     predictor.lite = litert.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)
