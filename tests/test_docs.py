@@ -24,6 +24,7 @@ from experiments import (
     bert_finetune,
     bert_pretrain,
     bert_tag,
+    cnn_classifier,
     language_model,
     lstm_sentiment,
     mlp_classifier,
@@ -40,6 +41,7 @@ DOCS = ROOT / "docs"
 ABOVE = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 CONFIGS = {
+    "cnn_classifier": (cnn_classifier.build, cnn_classifier.CnnConfig),
     "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
     "mlp_regressor": (mlp_regressor.build, mlp_regressor.RegressorConfig),
     "lstm_sentiment": (lstm_sentiment.build, lstm_sentiment.LstmConfig),

@@ -15,6 +15,7 @@ from experiments import (
     bert_finetune,
     bert_pretrain,
     bert_tag,
+    cnn_classifier,
     language_model,
     lstm_sentiment,
     mlp_classifier,
@@ -28,6 +29,7 @@ from zoo.training import flag_help
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": "-1"}
 CONFIGS = {
+    cnn_classifier: cnn_classifier.CnnConfig,
     mlp_classifier: mlp_classifier.MlpConfig,
     mlp_regressor: mlp_regressor.RegressorConfig,
     lstm_sentiment: lstm_sentiment.LstmConfig,
