@@ -1,8 +1,8 @@
 """Convolutional network on images: a small residual network, or one of `keras.applications`.
 
     python -m experiments.cnn_classifier                                      # 4,000 MNIST digits that pip brings
-    python -m experiments.cnn_classifier --dataset=photos --image_size=96 --augment=photos
-    python -m experiments.cnn_classifier --dataset=photos --image_size=96 --network=MobileNetV2
+    python -m experiments.cnn_classifier --dataset=image_folder --image_size=96 --augment=photos
+    python -m experiments.cnn_classifier --dataset=image_folder --image_size=96 --network=MobileNetV2
 
 A data set of your own is a folder with a folder of PNG or JPEG files for each class, see docs/images.md. The default
 has 175,522 parameters and takes one to two minutes on two cores.
