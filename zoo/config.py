@@ -302,7 +302,7 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """Differences from a saved config (its `dataclasses.asdict`) in the fields that a resumed run must keep."""
     fixed = [field for field in dataclasses.fields(config) if not field.metadata.get("may_change")]
-    was = {field.name: saved.get(field.name, field.metadata.get("before")) for field in fixed}
+    was = {field.name: saved.get(field.name, _plain(field.metadata.get("before"))) for field in fixed}
     now = {field.name: _plain(getattr(config, field.name)) for field in fixed}
     return [f"--{name} was {as_text(was[name])}, is {as_text(now[name])}" for name in now if was[name] != now[name]]
 
