@@ -106,6 +106,19 @@ def test_predictions_as_a_table(run, frame, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_adaptation_and_feedback(run, frame, capsys):
+    """Stages that do not fit an ensemble say so; pseudo-labels keep missing values."""
+    new = frame.drop(columns="label").assign(age=frame["age"] + 0.01)
+    new.to_csv(run / "later.csv", index=False)
+    assert command(["predict", str(run / "run"), str(run / "later.csv"), "--refine=auto"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == ROWS and "no batch normalisation or last dense layer of" in said.err
+    assert command(["feedback", str(run / "run"), str(run / "later.csv"), f"--out={run / 'more.npz'}"]) == 0
+    assert np.isnan(np.load(run / "more.npz")["x"]).any()
+    config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, more_file=str(run / "more.npz"), baseline=False)
+    assert np.isfinite(zoo.run(build, config, run / "with_more")["test/loss"])
+
+
 def test_the_validation_split_is_found_again(run):
     """Which `zoo predict --refine` and --abstain_risk read; with the columns that the run read."""
     config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, ignore_columns="day", baseline=False)

@@ -49,7 +49,7 @@ def _texts(path: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[
 
 
 def _arrays(path: Path, predictor: Classifier) -> tuple[Any, np.ndarray]:
-    columns = tables.load_unsplit(path)
+    columns = tables.load_unsplit(path, may_lack=predictor.columns is not None)
     if not len(columns["y"]):
         raise BadInput(f"{path} has no examples; expected some with their classes")
     wrong = columns["y"][(columns["y"] < 0) | (columns["y"] >= len(predictor.classes))]

@@ -131,6 +131,13 @@ def normalization_layers(model: keras.Model) -> list[Any]:
     return layers or [model.layers[-1]]
 
 
+def can_fit(model: keras.Model) -> bool:
+    """Whether the layers to fit have inputs `[examples, channels]`, unlike those of images and of ensembles."""
+    layers = normalization_layers(model)
+    kinds = (BatchNorm, keras.layers.BatchNormalization, keras.layers.Dense)
+    return all(isinstance(layer, kinds) and len(layer.input.shape) == 2 for layer in layers)
+
+
 def _set(layer: Any, trained: list[np.ndarray], scale: np.ndarray, offset: np.ndarray) -> None:
     """Sets the weights with which inputs `scale z + offset` give what `z` gave with the trained ones."""
     if isinstance(layer, keras.layers.Dense):

@@ -149,6 +149,8 @@ def _obstacle(predictor: Classifier, source: HeldOut) -> str:
     last = normalization.normalization_layers(predictor.model)[-1]
     if isinstance(last, keras.layers.Dense) and not isinstance(last.input, keras.KerasTensor):
         return "the model's last layer has several inputs; expected one"
+    if not normalization.can_fit(predictor.model):
+        return "the model has no batch normalisation or last dense layer of [examples, channels] to fit"
     missing = set(range(len(predictor.classes))) - set(source.labels.tolist())
     name = predictor.classes[min(missing)] if missing else None
     return f"the validation split has no example of {name!r}; expected each class" if missing else ""

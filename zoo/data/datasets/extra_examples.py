@@ -65,7 +65,7 @@ def arrays(dataset: Splits, path: str) -> Splits:
     file, train = files.absolute(path), dataset.train
     if isinstance(train["x"], np.memmap):
         raise BadInput(f"--more_file {file}: the data set is read from disk; add the examples to its files")
-    more = tables.load_unsplit(file)
+    more = tables.load_unsplit(file, may_lack=dataset.schema is not None)
     if (more["x"].dtype, more["x"].shape[1:]) != (train["x"].dtype, train["x"].shape[1:]):
         raise BadInput(
             f"--more_file {file}: x is {more['x'].dtype} of {more['x'].shape[1:]}; expected {train['x'].dtype} of "

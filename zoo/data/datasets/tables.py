@@ -108,15 +108,19 @@ def _check_alike(path: Path, name: str, other: Columns, columns: Columns) -> Non
         raise BadInput(f"{path}: {name} is {other['x'].dtype}, x is {columns['x'].dtype}; expected the same")
 
 
-def load_unsplit(path: Path) -> Columns:
+def load_unsplit(path: Path, may_lack: bool = False) -> Columns:
     """All examples of a .npz: `x`, `y` and perhaps `weight`.
+
+    Args:
+        path: the file.
+        may_lack: whether NaN in `x` is a missing value, as in the table that the examples belong to.
 
     Raises:
         BadInput: the file is missing, malformed or not a .npz.
     """
     if path.suffix != ".npz" or not path.is_file():
         raise BadInput(f"{path}: expected a .npz file with x, y and perhaps weight")
-    columns, labels = _columns(path, _npz(path), "")
+    columns, labels = _columns(path, _npz(path), "", may_lack=may_lack)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise BadInput(f"{path}: y is {labels.dtype}{list(labels.shape)}; expected indices of classes, [examples]")
     return columns | {"y": labels.astype(np.int32)}
@@ -190,7 +194,7 @@ def _npy_folder(path: Path) -> dict[str, np.ndarray]:
 
 
 def _columns(
-    path: Path, arrays: dict[str, np.ndarray], suffix: str, values: bool = False
+    path: Path, arrays: dict[str, np.ndarray], suffix: str, values: bool = False, may_lack: bool = False
 ) -> tuple[Columns, np.ndarray]:
     """The columns but `y`, and the labels as they are stored, or values as float32."""
     missing = [name for name in (f"x{suffix}", f"y{suffix}") if name not in arrays]
@@ -207,7 +211,10 @@ def _columns(
     if isinstance(x, np.memmap) and x.dtype not in (np.uint8, np.float32):
         raise BadInput(f"{path}: x{suffix}.npy is {x.dtype}; expected float32 or uint8, which need no copy in memory")
     columns = {"x": x if x.dtype == np.uint8 else _floats(x)}
-    _check_finite(_display_name(path, f"x{suffix}"), columns["x"])
+    known = columns["x"]
+    if may_lack:
+        known = np.where(np.isnan(known), np.float32(0), known)
+    _check_finite(_display_name(path, f"x{suffix}"), known)
     if f"weight{suffix}" in arrays:
         columns["weight"] = labelled_tables.weights(path, arrays[f"weight{suffix}"])
     lengths = {name: len(column) for name, column in columns.items()} | {"y": len(labels)}
