@@ -214,7 +214,7 @@ def check_experiment(name, words):
 
 
 def check_benchmark(name, words):
-    place = ROOT / "benchmarks" / name
+    place = ROOT / "benchmarks" / name.replace(".", "/")
     sources = [*([place / "__main__.py"] if place.is_dir() else [place.with_suffix(".py")]), COMMAND_LINE]
     known = "".join(path.read_text(encoding="utf8") for path in sources)
     for word in words:
