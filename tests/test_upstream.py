@@ -142,6 +142,18 @@ def test_keras_optimizers_find_a_variables_slot_by_a_private_method_only():
     assert not hasattr(optimizer, "get_variable_index") and not hasattr(optimizer, "variable_index")
 
 
+def test_tensorflow_shows_what_a_dataset_calls_by_private_methods_only():
+    source = tf.data.Dataset.range(3)
+    mapped = source.map(lambda number: tf.random.uniform([]))
+    assert private_apis.dataset_inputs(mapped) == [source]
+    (graph,) = private_apis.dataset_graphs(mapped)
+    assert "RandomUniform" in {operation.type for operation in graph.get_operations()}
+    # Public ones would take the place of `private_apis.dataset_inputs` and `dataset_graphs`.
+    assert not hasattr(mapped, "inputs") and not hasattr(mapped, "functions")
+    # `zoo.keras_task.random_draws` knows it by name.
+    assert type(source.cache()).__name__ == "CacheDataset"
+
+
 def test_tensorflow_marks_a_step_of_a_profile_by_a_private_argument_only():
     """Its documentation says `_r=1` itself; once it does not, `private_apis.traced_step` has a public argument."""
     assert "_r=1" in tf.profiler.experimental.Trace.__doc__

@@ -76,6 +76,8 @@ class Experiment(NamedTuple):
             `EVAL/NAME`. `writer` adds your scalars, images and texts to TensorBoard. It may read the model, and must
             change neither the model nor the optimizer: a resumed run would not repeat that. Where it returns True, the
             run ends as if that were its last step.
+        reported_loss: `reported_loss(metrics) -> float`, the loss to report, from the means of the terms in training or
+            evaluation, with the `penalty` where it is known; None: the term `loss`, or the sum of the objective's.
         config: the config with what `build` chose for its unset fields; None: as it was given. The run uses and records
             it, so its flags.txt repeats the run whatever later versions choose.
     """
@@ -105,6 +107,7 @@ class Experiment(NamedTuple):
     config: Config | None = None
     batch_losses: BatchLosses | None = None
     updates: Sequence[Update] = ()
+    reported_loss: Callable[[Mapping[str, float]], float] | None = None
 
     @classmethod
     def from_keras(

@@ -1,11 +1,14 @@
 """Mapped cache files: what is read is what was written, and nothing of a killed writer stays."""
 
 import contextlib
+import ctypes
 import itertools
+import mmap
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +106,53 @@ def test_remains_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
         living.kill()
     _store(tmp_path)
     assert [path.exists() for path in paths] == [False, False, True]
+
+
+def _mapped_kilobytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+def _cached_pages(column):
+    """Pages of a column's file that the system has in its cache."""
+    vector = np.zeros(-(-column.nbytes // mmap.PAGESIZE), np.uint8)
+    length = ctypes.c_size_t(column.nbytes)
+    assert (
+        ctypes.CDLL(None).mincore(ctypes.c_void_p(column.ctypes.data), length, ctypes.c_void_p(vector.ctypes.data)) == 0
+    )
+    return int((vector & 1).sum())
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_reading_ahead_and_letting_go_change_no_value(mode, tmp_path):
+    """Of whole columns, of parts that begin anywhere, and of what was written to memory only."""
+    rows = np.arange(30000, dtype=np.int32).reshape(10000, 3)
+    np.save(tmp_path / "rows.npy", rows)
+    column = np.load(tmp_path / "rows.npy", mmap_mode=mode)
+    if mode == "c":
+        column[5] = rows[5] = 7
+    for part, expected in ((column, rows), (column[4321:], rows[4321:]), (column[:, 1:], rows[:, 1:])):
+        index = np.array([0, 5, 5678, -1, 5])
+        mapped_files.prefetch([part, expected], index)
+        np.testing.assert_array_equal(part[index], expected[index])
+        mapped_files.release([part, expected])
+        np.testing.assert_array_equal(part, expected)
+
+
+def test_reading_ahead_reads_the_rows_alone_and_letting_go_frees_memory(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (20000, 3072), dtype=np.uint8)
+    with open(tmp_path / "rows", "wb") as stream:
+        rows.tofile(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    column = np.memmap(tmp_path / "rows", np.uint8, "r", shape=rows.shape)
+    before, index = _cached_pages(column), np.arange(0, 20000, 500)
+    mapped_files.prefetch([column], index)
+    np.testing.assert_array_equal(column[index], rows[index])
+    # Two pages of 4 kB hold a row at most; left alone, the system reads 32 or more for each.
+    assert _cached_pages(column) - before <= 2 * len(index)
+    assert column.sum(dtype=np.int64) == rows.sum(dtype=np.int64)
+    read = _mapped_kilobytes()
+    mapped_files.release([column])
+    assert read - _mapped_kilobytes() > 50_000

@@ -91,6 +91,27 @@ def test_the_losses_of_outputs_are_means_over_the_examples():
         np.testing.assert_allclose(history[name], [expected[name]], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["activities", "two_outputs", "classifier"])
+def test_the_terminal_shows_the_loss_of_the_history(name, capsys):
+    """With the losses that layers add and the penalties, in training as in an evaluation."""
+    model, arguments = keras_models.make(name)
+    if name == "classifier":
+        body = keras.layers.Dense(7, "tanh", kernel_regularizer="l2", activity_regularizer="l1")
+        model = keras_models.sequential(body, bias_regularizer="l1")
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    # What is evaluated is what was trained on.
+    model.optimizer.learning_rate = 0.0
+    rows = arguments["x"], arguments["y"]
+    history = zoo.fit(model, *rows, validation_data=rows, compile="none").history
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    shown = {line.split()[2]: float(re.search(r" loss ([\d.]+)", line)[1]) for line in lines}
+    assert shown.keys() >= {"train:", "eval:"}
+    for loss in (*shown.values(), *history["loss"], *history["val_loss"]):
+        np.testing.assert_allclose(
+            loss, model.evaluate(*rows, verbose=0, batch_size=29, return_dict=True)["loss"], 1e-3
+        )
+
+
 def test_metrics_of_the_whole_set():
     """A function that returns one number for all examples, and a metric of several numbers."""
 

@@ -1,5 +1,10 @@
 """What `zoo.fit` reads: arrays, tables, datasets; all become the same columns, and the same run."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +12,11 @@ import tensorflow as tf
 
 import zoo
 from tests.helpers import keras_models
+from zoo import memory
+from zoo.errors import BadInput
 from zoo.keras_task import columns, sources
 
+ROOT = Path(__file__).parents[2]
 X, Y, WEIGHT = keras_models.draw(29, 5), keras_models.labels(29), np.abs(keras_models.draw(29, seed=4))
 
 
@@ -42,8 +50,8 @@ def test_datasets_are_read_once(dataset):
     assert (examples.batch_size, examples.notes) == (8, ())
 
 
-def test_grain_map_dataset():
-    grain = pytest.importorskip("grain", reason="Grain is not installed")
+def test_grain():
+    grain = pytest.importorskip("grain", reason="Grain is not installed (the extra `grain`)")
 
     class Rows:
         def __len__(self):
@@ -52,7 +60,21 @@ def test_grain_map_dataset():
         def __getitem__(self, row):
             return X[row], Y[row], WEIGHT[row]
 
-    assert_same(sources.read(grain.MapDataset.source(Rows()).batch(8)))
+    rows = grain.MapDataset.source(Rows())
+    assert_same(sources.read(rows.batch(8)))
+    with pytest.raises(BadInput, match=r"x has batches of ndarray \(5,\), int64 \(\), .*: expected .* x.batch\(32\)"):
+        sources.read(rows)
+    with pytest.raises(BadInput, match="x is a Grain IterDataset: expected the MapDataset"):
+        sources.read(rows.batch(8).to_iter_dataset())
+    with pytest.raises(BadInput, match="x is an endless dataset"):
+        sources.read(rows.batch(8).repeat())
+    runs = []
+    for x in (rows.batch(8), batches()):
+        model, _ = keras_models.make("classifier")
+        zoo.fit(model, x, epochs=2, compile="none", verbose=0)
+        runs.append(model.get_weights())
+    for one, two in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_what_a_reader_should_know_of_a_dataset():
@@ -91,6 +113,37 @@ def test_files_stay_on_the_disk(tmp_path):
         runs.append(model.get_weights())
     for one, two in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_large_dataset_trains_as_a_small_one(monkeypatch, tmp_path, capsys):
+    """In files, and read by a validation with metrics of the whole set; a run goes on with more memory than before."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    runs = {}
+    for free in (10**9, 100):
+        monkeypatch.setattr(memory, "available", lambda free=free: free)
+        model, arguments = keras_models.make("binary")
+        x, y = arguments["x"], arguments["y"]
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        given = {"validation_data": data, "class_weight": arguments["class_weight"], "compile": "none"}
+        history = zoo.fit(model, data, epochs=3, workdir=tmp_path / str(free), **given)
+        assert ("x takes 812 B, more than 1/8" in capsys.readouterr().err) == (free == 100)
+        runs[free] = model.get_weights(), history.history
+    for one, two in zip(runs[100][0], runs[10**9][0], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert runs[100][1] == runs[10**9][1]
+    # The data are the same: the run has ended.
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    model, _ = keras_models.make("binary")
+    assert zoo.fit(model, data, epochs=3, workdir=tmp_path / "100", **given).history == runs[100][1]
+
+
+def test_memory_stays_flat():
+    """A GB that would take four in memory, in a process of its own; its files are gone at the end."""
+    command = [sys.executable, "-m", "benchmarks.fit_memory", "--gigabytes=1", "--free=0.4", "--epochs=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["growth_mb"] < 700 and figures["left_over"] == 0
 
 
 def test_class_weights():

@@ -59,6 +59,19 @@ def uneven():
         yield np.ones((2, width), np.float32), np.ones((2, 1), np.float32)
 
 
+class NoBatch(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return None
+
+
+class TwoTypes(NoBatch):
+    def __getitem__(self, index):
+        return X, Y.astype((np.int64, np.int32)[index])
+
+
 def dataset_of(generator):
     spec = tf.TensorSpec([None, None]), tf.TensorSpec([None, 1])
     return tf.data.Dataset.from_generator(generator, output_signature=spec)
@@ -84,7 +97,18 @@ MISTAKES = {
     "endless": (model, no_y(x=tf.data.Dataset.from_tensors((X, Y)).repeat()), "endless dataset.*steps_per_epoch"),
     "uneven": (model, no_y(x=dataset_of(uneven)), r"batches whose examples have shapes \(3,\) and \(4,\)"),
     "no batches": (model, no_y(x=tf.data.Dataset.from_tensors((X, Y)).take(0)), "x has no batches"),
-    "unbatched": (model, no_y(x=tf.data.Dataset.range(4)), "x has a EagerTensor where an array is expected"),
+    "unbatched": (
+        model,
+        no_y(x=tf.data.Dataset.range(4)),
+        r"batches of EagerTensor \(\): expected arrays .*x.batch\(32\)",
+    ),
+    "single examples": (
+        model,
+        no_y(x=tf.data.Dataset.from_tensor_slices((X, X[:, :2]))),
+        r"batches of EagerTensor \(5,\), EagerTensor \(2,\): expected arrays of as many examples",
+    ),
+    "nothing in a batch": (model, no_y(x=NoBatch()), "x has batches of nothing: expected arrays"),
+    "types": (model, no_y(x=TwoTypes()), "x has batches of int64 and of int32: expected one type"),
     "y and a dataset": (model, {"x": tf.data.Dataset.from_tensors((X, Y))}, "x is a dataset and y .* is given, too"),
     "size of a dataset": (
         model,

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from zoo.data import bucketing, shuffling
+from zoo.data import bucketing, mapped_files, shuffling, spool
 from zoo.data.class_balance import BalancedDraws
 from zoo.errors import BadInput
+
+# Bytes of a file that are in memory while it is hashed.
+_HASHED_BYTES = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,13 +114,16 @@ class Batches:
         return sum(min(stop, self.examples) - start for start, stop in edges)
 
     def fingerprint(self) -> str:
-        """A hash of the data: all bytes in memory; shape and edges of memory-mapped columns, which may be huge."""
+        """A hash of the data: all bytes, but of the user's memory-mapped columns, which may be huge, shape and edges.
+
+        A spooled column has the hash of the same column in memory, so a run may be resumed with more or less of it.
+        """
         digest = hashlib.sha256(f"{self.batch_size} {self.seed}{''.join(f' {w}' for w in self.widths)}".encode())
         for name, column in sorted(self.columns.items()):
             digest.update(f"{name} {column.dtype} {column.shape}".encode())
-            parts = [column[:64], column[-64:]] if isinstance(column, np.memmap) else [column]
-            for part in parts:
-                digest.update(np.ascontiguousarray(part).data)
+            for part in _hashed(column):
+                digest.update(_content(part))
+                mapped_files.release([part])
         if self.balance is not None:
             digest.update(b"balance" + np.ascontiguousarray(self.balance, np.int64).data)
         return digest.hexdigest()[:16]
@@ -155,3 +161,19 @@ class Batches:
         padded = np.full(stop - start, -1, np.int32)
         padded[: len(positions)] = positions
         return padded.reshape(-1, self.batch_size)  # [steps, batch_size]
+
+
+def _hashed(column: np.ndarray) -> Iterable[np.ndarray]:
+    """The parts of a column that its hash depends on."""
+    if spool.is_spooled(column):
+        rows = max(1, _HASHED_BYTES // max(1, column.nbytes // len(column)))
+        return (column[start : start + rows] for start in range(0, len(column), rows))
+    return [column[:64], column[-64:]] if isinstance(column, np.memmap) else [column]
+
+
+def _content(part: np.ndarray) -> Any:
+    """The bytes of an array; of Python's texts their lengths and bytes, as the array has only their addresses."""
+    if part.dtype != object:
+        return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+    texts = [each if isinstance(each, bytes) else str(each).encode("utf8", "surrogatepass") for each in part.ravel()]
+    return b"".join([np.array([len(each) for each in texts], np.int64).tobytes(), *texts])

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,49 @@ def store(
         for part, writer in writers.items():
             os.replace(writer.stream.name, _file(directory, name, part))
     cache.replace(directory / f"{name}.json", content)
+
+
+def prefetch(columns: Iterable[np.ndarray], rows: np.ndarray) -> None:
+    """Asks the system for rows of mapped files, all at once, and for nothing around them.
+
+    Left alone it reads up to megabytes around each row that is not in its cache, which a random order does not need.
+
+    Args:
+        columns: those in memory are passed over.
+        rows: indices of rows; below 0 for none.
+    """
+    wanted = np.unique(rows[rows >= 0])
+    for column in columns:
+        mapping = _mapping(column)
+        if mapping is None or not column.flags.c_contiguous:
+            continue
+        mapping.madvise(mmap.MADV_RANDOM)
+        size, begin = column.strides[0], column.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+        for row in wanted.tolist():
+            start = begin + row * size
+            page = start - start % mmap.PAGESIZE
+            mapping.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+
+
+def release(columns: Iterable[np.ndarray]) -> None:
+    """Lets go of what was read of mapped files, which counts as this process' memory until the system needs it.
+
+    The pages stay in the system's cache of files, so what is read again costs little.
+    """
+    for column in columns:
+        mapping = _mapping(column)
+        if mapping is not None:
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(column: np.ndarray) -> mmap.mmap | None:
+    """The mapping of a column that is only read; mode "c" would lose what was written to it."""
+    if not isinstance(column, np.memmap) or column.mode != "r":
+        return None
+    base = column.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def _file(directory: Path, name: str, part: str) -> Path:

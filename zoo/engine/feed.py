@@ -1,16 +1,20 @@
 """Feeds the compiled loop: the data's columns on the device, and the rows that each step reads."""
 
+import weakref
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from zoo.data import mapped_files
 from zoo.data.batches import Batches
 
 # Batches read ahead from disk: enough to hide a slow read, few enough to stay small in memory.
 _AHEAD = 4
 # Memory of one chunk: its index and, if the data is on disk, its batches.
 _CHUNK_BYTES = 64 << 20
+# Bytes of mapped files in this process' memory after which they are let go, and those that the system maps with a row.
+_MAPPED_BYTES, _MAPPED_AROUND = 128 << 20, 64 << 10
 
 
 class Chunk(NamedTuple):
@@ -78,10 +82,22 @@ class Feed:
     def _stream(self, first_step: int) -> tf.data.Dataset:
         columns = self._batches.columns
         names = list(columns)
+        row_bytes = _example_bytes(self._batches) + _MAPPED_AROUND * len(names)
+        every = max(1, _MAPPED_BYTES // (self._width * row_bytes))
+
+        # TensorFlow keeps `read` until the process ends: with it, the data's files would stay.
+        source = weakref.ref(self._batches)
 
         def read(step):
+            batches = source()
+            if batches is None:
+                raise StopIteration
+            index = batches.indices(int(step), 1)[0]
+            if not step % every:
+                mapped_files.release(batches.columns.values())
+            mapped_files.prefetch(batches.columns.values(), index)
             # At full width, as the graph needs fixed shapes; the loop cuts the rows to the batch's width.
-            batch = self._batches.rows(self._batches.indices(int(step), 1)[0])
+            batch = batches.rows(index)
             return [batch[name] for name in names]
 
         def load(step):

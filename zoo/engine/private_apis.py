@@ -35,6 +35,16 @@ def inner_graphs(graph: tf.Graph) -> list[tf.Graph]:
     return [function.graph for function in graph._functions.values()]
 
 
+def dataset_inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """The datasets that a dataset is made of."""
+    return list(dataset._inputs())
+
+
+def dataset_graphs(dataset: tf.data.Dataset) -> list[tf.Graph]:
+    """The graphs of the functions that a dataset itself calls, as that of `map`."""
+    return [wrapper.function.graph for wrapper in dataset._functions()]
+
+
 def functional_model() -> type[keras.Model]:
     """The class of models that are made from inputs and outputs."""
     return models.Functional

@@ -75,6 +75,7 @@ def experiment_parts(
         "objective": keras_task.objective,
         "optimizer": optimizer or copied(model.optimizer, model, model),
         "compute_metrics": keras_task.compute_metrics,
-        "notes": train.notes,
+        "reported_loss": keras_task.reported_loss,
+        "notes": (*train.notes, *(validation.notes if validation is not None else ())),
     }
     return parts, keras_task

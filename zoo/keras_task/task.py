@@ -67,12 +67,20 @@ class KerasTask(NamedTuple):
         return results
 
     def compute_metrics(self, means: Mapping[str, float], outputs, data, final: bool) -> dict[str, float]:
-        """The loss with what Keras counts to it, and the metrics that are not means, of a whole data set."""
-        more = [means[name] for name in added_losses.TERMS if name in means]
-        more += [] if self.penalty is None else [float(self.penalty())]
-        found = {"loss": sum(more, means["loss"])} if more else {}
+        """The metrics that are not means, of a whole data set."""
         by_number = {int(name.removeprefix(_OUTPUT)): _float(values) for name, values in outputs.items()}
-        return found | metrics.evaluated(self.others, by_number, data)
+        return metrics.evaluated(self.others, by_number, data)
+
+    def reported_loss(self, means: Mapping[str, float]) -> float:
+        """The loss with what Keras counts to it: what the layers add, and the penalties of the weights.
+
+        In training `penalty` is a mean over steps; elsewhere it is that of the present weights.
+        """
+        loss = means["loss"] if "loss" in means else sum(means[name] for name in self.objective)
+        loss += sum(means.get(name, 0.0) for name in added_losses.TERMS)
+        if self.penalty is None:
+            return loss
+        return loss + (means["penalty"] if "penalty" in means else float(self.penalty()))
 
 
 def make(model: keras.Model, examples: Examples, validation: Examples | None = None, l2: float = 0.0) -> KerasTask:

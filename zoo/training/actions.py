@@ -171,7 +171,13 @@ def evaluate(
 
 
 def with_loss(context: RunContext, metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics with `loss` first: the sum of the objective's and layers' losses, unless a term is `loss`."""
+    """The metrics with `loss` first: as the experiment reports it, or the sum of the objective's and layers' losses.
+
+    A term that is called `loss` stays unless the experiment says otherwise.
+    """
+    reported = context.experiment.reported_loss
+    if reported is not None:
+        return {"loss": reported(metrics), **{name: value for name, value in metrics.items() if name != "loss"}}
     names = (*context.experiment.objective, *added_losses.TERMS)
     present = [metrics[name] for name in names if name in metrics]
     if "loss" in metrics or not present:

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import io
 import json
 import os
+import re
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +21,12 @@ import tensorflow as tf
 from zoo import files
 from zoo import workdir as folders
 from zoo.config import Config, setting
+from zoo.data import spool
 from zoo.data.batches import Batches
 from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput, Stopped, nearest
 from zoo.experiment import Experiment
-from zoo.keras_task import columns, compiled, parts, sources, task
+from zoo.keras_task import columns, compiled, datasets, parts, task
 from zoo.keras_task.sources import Examples
 from zoo.training import fit_callbacks, fit_log, fit_model
 from zoo.training.fit_log import Callbacks, EpochLog
@@ -32,6 +35,8 @@ from zoo.training.run import run
 # Names of a run's data sets: the validation set, and the training set where it is evaluated as well.
 _VALIDATION, _TRAINING = "eval", "training"
 _BATCH_SIZE = 32
+# At the end of a name.
+_NUMBER = re.compile(r"_\d+$")
 # Added to a signal's number in an exit code.
 _SHELL_SIGNALS = 128
 # Fields of the config that the compiled optimizer has instead, and those that fit sets.
@@ -49,6 +54,20 @@ class FitConfig(Config):
     compiled: str = setting("", "Optimizer and losses of the model, which a resumed run must share.")
 
 
+def _without_remains(function: Callable) -> Callable:
+    """A function that frees the disk of large datasets at its end."""
+
+    @functools.wraps(function)
+    def called(*arguments, **options):
+        try:
+            return function(*arguments, **options)
+        finally:
+            spool.collect()
+
+    return called
+
+
+@_without_remains
 def fit(
     model: keras.Model,
     x: Any = None,
@@ -79,7 +98,7 @@ def fit(
     Args:
         model: a compiled model; built from the data if it has no weights yet. One device trains this very object,
             several train copies of it, whose weights it gets.
-        x: arrays, a nested structure of them, or a dataset; read once and kept in memory.
+        x: arrays, a nested structure of them, or a dataset; read once, into memory or, where large, temporary files.
         y: targets; None for a dataset.
         batch_size: examples per step, over all devices; 32, or that of the dataset.
         epochs: last epoch.
@@ -202,7 +221,7 @@ def _cut(
     steps: int | None,
     validation_batch_size: int | None,
 ) -> fit_model.Data:
-    if batch_size is not None and sources.is_dataset(x):
+    if batch_size is not None and datasets.is_dataset(x):
         raise BadInput(f"batch_size is {batch_size}, and x is a dataset: expected its own batches, or arrays")
     size = batch_size or train.batch_size or _BATCH_SIZE
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -269,10 +288,19 @@ def _check_flags(flags: Mapping[str, Any]) -> None:
 
 def _description(model: keras.Model, keras_task: task.KerasTask) -> str:
     """Optimizer and losses in one line, with a hash of all their settings."""
-    settings = [model.optimizer.get_config(), *([part.loss.get_config(), part.weight] for part in keras_task.losses)]
+    settings = [
+        _plainly_named(model.optimizer.get_config()),
+        *([_plainly_named(part.loss.get_config()), part.weight] for part in keras_task.losses),
+    ]
     text = json.dumps(settings, sort_keys=True, default=lambda value: getattr(value, "__name__", type(value).__name__))
     names = [type(model.optimizer).__name__, *(type(part.loss).__name__ for part in keras_task.losses)]
     return f"{' '.join(names)} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _plainly_named(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the number that Keras gives to the second optimizer or loss of a process."""
+    name = settings.get("name")
+    return {**settings, "name": _NUMBER.sub("", name)} if isinstance(name, str) else settings
 
 
 def _tell(stopping: keras.callbacks.EarlyStopping, history: keras.callbacks.History) -> None:

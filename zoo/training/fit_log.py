@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from zoo.data.batches import Batches
-from zoo.engine import added_losses
 
 FILE = "fit_log.jsonl"
 _TRAIN, _VALIDATION, _TRAINING = "train", "eval", "training"
@@ -74,9 +73,6 @@ class EpochLog:
         """Adds a log of the run, and returns the name of its data set."""
         dataset = next(iter(metrics)).partition("/")[0]
         values = {name.partition("/")[2]: value for name, value in metrics.items()}
-        if dataset == _TRAIN:
-            # Keras counts the weights' penalties and the layers' losses to the loss.
-            values["loss"] += sum(values.get(name, 0.0) for name in ("penalty", *added_losses.TERMS))
         values = {name: value for name, value in values.items() if self._is_reported(name) or name == "learning_rate"}
         self._logs[dataset][step] = values
         with self._path.open("a") as file:
