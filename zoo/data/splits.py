@@ -116,6 +116,8 @@ def without_overlap(splits: Splits) -> Splits:
     table of a few yes/no columns, it is no copy and stays; see `zoo.data.duplicates`. No split is emptied.
     """
     parts = (splits.train, splits.validation, splits.test)
+    if not _may_overlap(*(part["x"] for part in parts)):
+        return splits
     train, validation, test = hashes = [keys(part["x"]) for part in parts]
     copies = set()
     if set(train) & {*validation, *test} or set(validation) & set(test):
@@ -126,6 +128,24 @@ def without_overlap(splits: Splits) -> Splits:
     notes = [*splits.notes, *_overlap_notes(train, test, kept_train, kept_validation, copies)]
     train, validation = _select(splits.train, kept_train), _select(splits.validation, kept_validation)
     return dataclasses.replace(splits, train=train, validation=validation, notes=tuple(notes))
+
+
+def _may_overlap(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> bool:
+    """Whether an example may be in two splits: False is certain, and takes a twentieth of the keys' memory."""
+    first, second, third = (np.unique(_row_hashes(x)) for x in (train, validation, test))
+    later = np.concatenate([second, third])
+    return bool(len(np.intersect1d(first, later)) or len(np.intersect1d(second, third)))
+
+
+def _row_hashes(x: np.ndarray) -> np.ndarray:
+    """A number for each example of `[examples, ...]`, uint64; equal for equal bytes, and rarely for others."""
+    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    words = rows.view(np.uint32) if rows.itemsize % 4 == 0 else rows.view(np.uint8)
+    hashes = np.zeros(len(words), np.uint64)
+    for column in range(words.shape[1]):
+        hashes = (hashes ^ words[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
 
 
 def _kept(hashes: Sequence[bytes], excluded: set[bytes]) -> np.ndarray:
