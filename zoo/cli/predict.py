@@ -81,8 +81,8 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument(
         "--out",
-        metavar="FILE.csv",
-        help="write a table instead: the columns of FILE that the model does not read (an id, say), the prediction, "
+        metavar="FILE",
+        help="a .csv to write instead: the columns of FILE that the model does not read (an id, say), the prediction, "
         "and the probability of each class",
     )
     verb.add_argument(

@@ -1,5 +1,6 @@
 """Which columns of a raw table are numbers, categories or dates, and which are left out: found in the whole file."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from zoo.data.datasets import column_schema, number_fields
 from zoo.data.datasets.column_schema import CATEGORY, DATE, NUMBER, Column, TableSchema
-from zoo.data.datasets.text_columns import TextColumns
+from zoo.data.datasets.text_columns import TextColumns, coded, release_memory
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
@@ -72,6 +73,7 @@ def infer(table: TextColumns, names: Sequence[str], options: ColumnOptions, note
     for name in names:
         column = _column(table, name, options, notes)
         columns += [] if column is None else [column]
+        release_memory()
     if not columns:
         raise BadInput(f"{table.path} has no column to learn from; expected numbers, categories or dates")
     return TableSchema(tuple(columns), options.decimal)
@@ -106,11 +108,12 @@ def _not_a_number(table: TextColumns, name: str, row: int, ways: str) -> BadInpu
 
 
 def _category(table: TextColumns, name: str, notes: list[str], asked: bool) -> Column | None:
-    import pyarrow.compute as pc
-
-    missing = column_schema.is_missing(table.columns[name], CATEGORY)
-    counts = pc.value_counts(column_schema.canonical(table.columns[name]).filter(~missing))
-    found = list(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist()))
+    levels, codes = coded(table.columns[name])
+    counts: collections.Counter[str] = collections.Counter()
+    for level, count in zip(levels, np.bincount(codes, minlength=len(levels)).tolist()):
+        if level.lower() not in column_schema.missing_words(CATEGORY):
+            counts[column_schema.canonical(level)] += count
+    found = list(counts.items())
     most = _MOST_LEVELS_ASKED if asked else min(_MOST_LEVELS, max(2, table.rows // _ROWS_PER_LEVEL))
     if len(found) > most:
         if asked:

@@ -5,13 +5,14 @@ A schema is found in the training file, saved with the model, and read again for
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo.data.datasets import number_fields
-from zoo.data.datasets.text_columns import TextColumns, coded, missing_columns
+from zoo.data.datasets.text_columns import TextColumns, coded, missing_columns, release_memory
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
@@ -155,6 +156,7 @@ def encoded(table: TextColumns, schema: TableSchema, *, release: bool = False) -
         place += width
         if release:
             del table.columns[column.name]
+            release_memory()
     return values
 
 
@@ -177,11 +179,17 @@ def is_missing(texts, kind: str = NUMBER) -> np.ndarray:
     import pyarrow.compute as pc
 
     words = pa.array(missing_words(kind), texts.type)
-    return pc.is_in(pc.utf8_lower(texts), value_set=words).to_numpy(zero_copy_only=False)
+    # Chunk by chunk, here and below: a copy of all of a large column would double its memory.
+    parts = [pc.is_in(pc.utf8_lower(chunk), value_set=words) for chunk in texts.chunks]
+    return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts] or [np.zeros(0, bool)])
 
 
 def numbers(texts, decimal: str = ".") -> np.ndarray:
     """A column of texts as float64 `[rows]`; NaN for those that are no numbers."""
+    return np.concatenate([_numbers_of(chunk, decimal) for chunk in texts.chunks] or [np.zeros(0)])
+
+
+def _numbers_of(texts, decimal: str) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -192,7 +200,7 @@ def numbers(texts, decimal: str = ".") -> np.ndarray:
         return pc.cast(texts, pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         # Python reads some forms that Arrow does not, such as "+1".
-        levels, codes = coded(texts)
+        levels, codes = coded(pa.chunked_array([texts]))
         return np.array([_number(text) for text in levels], np.float64)[codes]
 
 
@@ -217,24 +225,19 @@ def _numbers(table: TextColumns, column: Column, schema: TableSchema) -> np.ndar
 
 
 def _codes(table: TextColumns, column: Column) -> np.ndarray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     texts = table.columns[column.name]
-    codes = pc.index_in(canonical(texts), value_set=pa.array(column.levels, texts.type))
-    codes = pc.fill_null(codes, int(UNSEEN)).to_numpy().astype(np.float32)
-    codes[is_missing(texts, CATEGORY)] = np.nan
-    return codes
+    place = {level: number for number, level in enumerate(column.levels)}
+    levels, codes = coded(texts)
+    found = np.array([place.get(canonical(level), UNSEEN) for level in levels], np.float32)
+    found[[level.lower() in _MISSING_CATEGORY for level in levels]] = np.nan
+    return found[codes]
 
 
-def canonical(texts):
-    """Categories in one spelling, as programs differ: 1 for 1.0, true for True."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    lower = pc.utf8_lower(texts)
-    texts = pc.if_else(pc.is_in(lower, value_set=pa.array(["true", "false"], texts.type)), lower, texts)
-    return pc.replace_substring_regex(texts, r"^([+-]?[0-9]+)\.0+$", r"\1")
+def canonical(level: str) -> str:
+    """A category in one spelling, as programs differ: 1 for 1.0, true for True."""
+    if level.lower() in ("true", "false"):
+        return level.lower()
+    return re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", level)
 
 
 def _dates(table: TextColumns, column: Column) -> np.ndarray:

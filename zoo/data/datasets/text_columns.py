@@ -135,6 +135,7 @@ def _fast(table: delimited.Delimited) -> list | None:
     rest = [read.column(number) for number in range(len(table.header), len(names))]
     if read.num_rows and any(_has_text(column) for column in rest):
         return None
+    release_memory()
     kept = _without_empty_end(read, table)
     return None if kept is None else [kept.column(number) for number in range(len(table.header))]
 
@@ -277,6 +278,13 @@ def _blocks(rows: Iterator[Sequence[str]]) -> Iterator[list]:
             block = []
     if block:
         yield block
+
+
+def release_memory() -> None:
+    """Gives what PyArrow no longer uses back to the system; its pool would keep it for later."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def missing_columns(table: TextColumns, expected: Sequence[str]) -> BadInput | None:
