@@ -383,7 +383,7 @@ def _bad_files(folder, digits):
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "deep.png")
     Image.new("RGBA", SHAPE).save(folder / "clear.png")
     (folder / "torn.png").write_bytes((folder / "clear.png").read_bytes()[:50])
-    (folder / "x.jpg").touch()
+    (folder / "x.gif").touch()
     return {name: says for name, (_, says) in wrong.items()} | {
         "two.npz": "has the arrays a, b; expected one named x",
         "torn.npz": "not in the format of .npz",
@@ -393,7 +393,7 @@ def _bad_files(folder, digits):
         "deep.png": "more than 8 bits",
         "clear.png": "transparent",
         "torn.png": "cannot be read",
-        "x.jpg": "expected .npy, .npz, .png",
+        "x.gif": "expected .npy, .npz, .png",
         "missing.npy": "No such file",
     }
 

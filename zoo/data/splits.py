@@ -139,6 +139,8 @@ def _may_overlap(train: np.ndarray, validation: np.ndarray, test: np.ndarray) ->
 
 def _row_hashes(x: np.ndarray) -> np.ndarray:
     """A number for each example of `[examples, ...]`, uint64; equal for equal bytes, and rarely for others."""
+    if not len(x):
+        return np.zeros(0, np.uint64)
     rows = np.ascontiguousarray(x).reshape(len(x), -1)
     words = rows.view(np.uint32) if rows.itemsize % 4 == 0 else rows.view(np.uint8)
     hashes = np.zeros(len(words), np.uint64)
