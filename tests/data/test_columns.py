@@ -155,9 +155,12 @@ def test_kinds_of_values(tmp_path, values, kind):
 def test_flags_decide(tmp_path):
     assert inferred(tmp_path, ["1", "2"] * 5, categorical=("v",)).levels == ("1", "2")
     assert inferred(tmp_path, ["1,5", "1.000,25"] * 5, decimal=",").kind == NUMBER
-    np.testing.assert_array_equal(
-        column_schema.numbers(pa.chunked_array([["1,5", "1.000,25", ""]]), ","), [1.5, 1000.25, np.nan]
-    )
+    assert inferred(tmp_path, ["31.12.2024", "01.02.2023"] * 5, decimal=",").kind == DATE
+    texts = ["1,5", "1.000,25", "-12.345.678", "", "1.5", "1.0000"]
+    numbers = column_schema.numbers(pa.chunked_array([texts]), ",")
+    np.testing.assert_array_equal(numbers, [1.5, 1000.25, -12345678, np.nan, np.nan, np.nan])
+    with pytest.raises(BadInput, match=r"line 12, column 'v': '1.5' has a decimal point; expected a comma"):
+        inferred(tmp_path, [*["1,5"] * 10, "1.5"], decimal=",")
     with pytest.raises(BadInput, match=r"line 2, column 'v': 'a' is not a number"):
         inferred(tmp_path, ["a", "b"] * 5, numeric=("v",))
     with pytest.raises(BadInput, match="both name 'v'"):

@@ -22,9 +22,7 @@ from zoo.errors import BadInput
 _SAMPLE = 5000
 # Balanced accuracy, or R2 of values, of one column alone from which on it is reported.
 _GIVES_AWAY = 0.98
-# Classes that are listed.
-_CLASSES = 20
-# Share of the smallest of two classes or the largest class' times another from which on it is reported.
+# How many times the rows of the smallest class the largest one has, from which on it is reported.
 _RARE = 10.0
 
 

@@ -37,6 +37,7 @@ def table_in(about, folder, names):
     """Rows of a .csv as numbers [rows, features], NaN for missing values; other columns are ignored."""
     import csv
     import datetime
+    import re
 
     if len(names) != 1 or not names[0].endswith(".csv"):
         sys.exit("expected one .csv file with the columns of the training table: python example.py FILE.csv")
@@ -48,7 +49,11 @@ def table_in(about, folder, names):
         sys.exit(f"{names[0]} lacks {', '.join(lacking) or 'rows'}")
 
     def number(text):
-        return float(text.replace(".", "").replace(",", ".") if of["decimal"] == "," else text)
+        if of["decimal"] == ",":
+            # A point that is between no thousands is a mistake: 1.5 must not become 15.
+            grouped = re.fullmatch(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?", text)
+            text = text.replace(".", "" if grouped else "x").replace(",", ".")
+        return float(text)
 
     def date(text, column):
         form = column.get("format", "")

@@ -110,7 +110,7 @@ def table_encoding(train: np.ndarray, categories: Sequence[int], bins: int) -> T
     Args:
         train: training examples `[examples, columns]`: numbers, codes of categories, NaN for missing values.
         categories: for each column the number of its categories; 0 for numbers.
-        bins: see `quantile_encoding`.
+        bins: pieces per column between quantiles, as in `quantile_encoding`.
     """
     train = np.asarray(train, np.float64)
     numbers = [index for index, size in enumerate(categories) if not size]

@@ -48,7 +48,7 @@ def load(config: TableConfig, *, values: bool = False, image_options: ImageOptio
         image_options: how the images of a folder are read.
 
     Raises:
-        BadInput: see `images.load`.
+        BadInput: the data are missing or malformed, as in `images.load`.
     """
     return images.load(
         config.dataset,

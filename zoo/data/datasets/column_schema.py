@@ -24,6 +24,8 @@ _MISSING_CATEGORY = tuple(word for word in MISSING if word not in ("none", "?", 
 # Code of a category that the training file does not have.
 UNSEEN = -1.0
 _LARGEST = float(np.finfo(np.float32).max)
+# A number with a decimal comma and points between its thousands.
+_GROUPED = r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?$"
 _PARTS = ("", ":month", ":weekday", ":hour")
 _EPOCH = np.datetime64("1970-01-01T00:00:00", "s")
 
@@ -193,9 +195,13 @@ def _numbers_of(texts, decimal: str) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(MISSING, texts.type))
     if decimal == ",":
-        texts = pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", ".")
-    texts = pc.if_else(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(MISSING, texts.type)), "nan", texts)
+        grouped = pc.match_substring_regex(texts, _GROUPED)
+        # Another point is no thousands separator: 1.5 must not become 15.
+        points = pc.if_else(grouped, pc.replace_substring(texts, ".", ""), pc.replace_substring(texts, ".", "x"))
+        texts = pc.replace_substring(points, ",", ".")
+    texts = pc.if_else(missing, "nan", texts)
     try:
         return pc.cast(texts, pa.float64()).to_numpy()
     except pa.ArrowInvalid:

@@ -3,8 +3,11 @@
 import math
 import re
 
+import numpy as np
+
 from zoo.data.datasets import class_labels
 
+_LARGEST = float(np.finfo(np.float32).max)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(([,' \u00a0\u202f]\d{3})+(\.\d+)?|(\.\d{3}){2,}(,\d+)?|\.\d{3},\d+)")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}.*)?")
@@ -17,6 +20,8 @@ def not_a_number(text: str) -> str:
         value = float(text)
     except ValueError:
         return f"{text!r:.60} is not a number{_mend(text)}" if text else f"is empty{_mend(text)}"
+    if abs(value) <= _LARGEST:
+        return f"{text!r:.60} has a decimal point; expected a comma, as --decimal says"
     if math.isnan(value):
         return f"{text!r} is not a finite number{_mend(text)}"
     return f"{text!r} {'is too large for float32' if math.isfinite(value) else 'is not a finite number'}"

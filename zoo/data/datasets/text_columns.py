@@ -137,11 +137,11 @@ def _fast(table: delimited.Delimited) -> list | None:
         return None
     release_memory()
     kept = _without_empty_end(read, table)
-    return None if kept is None else [kept.column(number) for number in range(len(table.header))]
+    return [kept.column(number) for number in range(len(table.header))]
 
 
 def _without_empty_end(read, table: delimited.Delimited):
-    """The rows without those of empty cells at the end; None where a row of one column is blank."""
+    """The rows without those of empty cells at the end."""
     size = read.num_rows
     while size and len(table.header) > 1:
         if any(read.column(number)[size - 1].as_py().strip() for number in range(read.num_columns)):
