@@ -24,7 +24,8 @@ from zoo.data import class_balance
 from zoo.data.datasets import extra_examples, image_folders, images
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report, linear_baselines
+from zoo.metrics import evaluation_report
+from zoo.metrics.class_comparison import ClassComparison
 from zoo.models import class_imbalance, convnet, image_augmentation, mlp
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.models.image_augmentation import Augmentation
@@ -172,7 +173,7 @@ def build(config: CnnConfig) -> Experiment:
     imbalance = class_imbalance.make(config.imbalance, labels, len(data.classes), weights)
     augmentation = Augmentation(**{name: getattr(config, name) for name in Augmentation._fields})
     metrics = evaluation_report.classifier(data.classes)
-    comparison = linear_baselines.Comparison(data, metrics) if config.baseline else None
+    comparison = ClassComparison(data, metrics) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     return Experiment(
@@ -188,6 +189,7 @@ def build(config: CnnConfig) -> Experiment:
         model_info=about | image_folders.model_info(files.absolute(config.dataset), config.image_options()),
         compute_metrics=comparison.compute_metrics if comparison else metrics,
         baseline=comparison.metrics if comparison else None,
+        conclusion=comparison.conclusion if comparison else None,
         decision=config.decision_goal(data.classes),
         notes=data.notes,
         config=config,

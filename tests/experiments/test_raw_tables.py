@@ -55,6 +55,9 @@ def result_of(folder):
 def test_it_learns_from_every_kind_of_column(run):
     result = result_of(run / "run")
     assert result["test/accuracy"] > 0.8 and result["test/baseline_accuracy"] > 0.8
+    lead = result["test/accuracy"] - result["test/boosting_accuracy"]
+    assert result["test/accuracy_over_boosting"] == pytest.approx(lead) and result["test/boosting_accuracy"] > 0.7
+    assert result["test/accuracy_over_boosting_low"] < lead < result["test/accuracy_over_boosting_high"]
 
 
 def test_parquet_is_csv_in_every_prediction(run):

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,40 +21,14 @@ _IMPROBABLE = -5.0
 _TEXT_STRENGTHS = (1.0, 3.0, 10.0)
 
 
-class Comparison:
-    """A model and multinomial logistic regression on the same split.
-
-    Args:
-        data: the splits; the linear model is fitted to the training split, its strength chosen on the validation split.
-        metrics: an `Experiment.compute_metrics`, the model's own.
-    """
-
-    def __init__(self, data: Splits, metrics: Callable[..., Mapping[str, float]]):
-        self._data, self._metrics = data, metrics
-        self._predicted: np.ndarray | None = None
-
-    def compute_metrics(self, means, outputs, columns, final: bool) -> Mapping[str, float]:
-        """An `Experiment.compute_metrics`: the model's own; keeps its predictions of the final evaluation."""
-        if final:
-            self._predicted = np.asarray(outputs["logits"]).argmax(axis=-1)
-        return self._metrics(means, outputs, columns, final)
-
-    def metrics(self) -> dict[str, float]:
-        """An `Experiment.baseline`: `test/baseline_accuracy`; the model's lead and the ends of its 95 % interval."""
-        test, linear = self._data.test, linear_predictions(self._data)
-        weights = test.get("weight")
-        result = {"test/baseline_accuracy": float(np.average(linear == test["y"], weights=weights))}
-        if self._predicted is not None and weights is None:
-            lead, low, high = accuracy_lead(self._predicted == test["y"], linear == test["y"])
-            names = ("accuracy_over_baseline", "accuracy_over_baseline_low", "accuracy_over_baseline_high")
-            result |= {f"test/{name}": value for name, value in zip(names, (lead, low, high))}
-        return result
-
-
 def linear_predictions(data: Splits) -> np.ndarray:
     """Classes that logistic regression predicts for the test split, `[examples]`."""
+    present = np.unique(data.train["y"])
+    if len(present) == 1:
+        return np.full(len(data.test["y"]), present[0])
     models = [_fitted(data, strength) for strength in _STRENGTHS]
-    best = max(models, key=lambda model: model.score(_flat(data.validation["x"]), data.validation["y"]))
+    x, y, weights = _flat(data.validation["x"]), data.validation["y"], data.validation.get("weight")
+    best = max(models, key=lambda model: model.score(x, y, weights))
     return best.predict(_flat(data.test["x"]))
 
 
@@ -280,7 +254,8 @@ def _fitted(data: Splits, strength: float):
     with warnings.catch_warnings():
         # 200 steps are enough for the accuracy to settle, if not for every coefficient.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(_flat(data.train["x"]), data.train["y"])
+        weights = data.train.get("weight")
+        return model.fit(_flat(data.train["x"]), data.train["y"], logisticregression__sample_weight=weights)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

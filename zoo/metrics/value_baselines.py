@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from zoo.data.splits import Splits
-from zoo.metrics import classification, regression
+from zoo.metrics import boosting, classification, regression
 
 # Candidates for the L2 strength; chosen on the validation split, as the network's weights are.
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -42,7 +42,7 @@ class Comparison:
         The latter are `test/rmse_below_baseline` and `_boosting`, with the ends of their 95 % bootstrap intervals.
         """
         true, found = self._data.test["y"], {}
-        values = {"baseline": ridge(self._linear), "boosting": boosting(self._data)}
+        values = {"baseline": ridge(self._linear), "boosting": boosting.values(self._data)}
         for name, predicted in values.items():
             scores = regression.scores(predicted, true)
             found |= {f"test/{name}_{metric}": scores[metric] for metric in ("rmse", "mae", "r2") if metric in scores}
@@ -72,24 +72,6 @@ def ridge(data: Splits) -> np.ndarray:
     train, validation = data.train, data.validation
     models = [Ridge(alpha=each).fit(train["x"], train["y"], sample_weight=train.get("weight")) for each in _STRENGTHS]
     return _best(models, validation["x"], validation["y"]).predict(data.test["x"])
-
-
-def boosting(data: Splits) -> np.ndarray:
-    """Values that scikit-learn's histogram gradient boosting predicts for the test split, `[examples]`.
-
-    It learns from the training and the validation split together.
-    """
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    sizes = data.schema.categories if data.schema is not None else (0,) * data.train["x"].shape[1]
-    # scikit-learn reads at most 255 categories of a column; the codes of more are numbers, the most frequent first.
-    is_category = [0 < size <= 255 for size in sizes]
-    model = HistGradientBoostingRegressor(categorical_features=is_category, random_state=0)
-    # It chooses nothing on the validation split, so it learns from it, too.
-    x, y = (np.concatenate([part[name] for part in (data.train, data.validation)]) for name in ("x", "y"))
-    weights = [part.get("weight", np.ones(len(part["y"]))) for part in (data.train, data.validation)]
-    model.fit(_known(x, is_category), y, sample_weight=np.concatenate(weights))
-    return model.predict(_known(data.test["x"], is_category))
 
 
 def ridge_weights(data: Splits, centre: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +114,3 @@ def rmse_lead(one: np.ndarray, other: np.ndarray, true: np.ndarray) -> tuple[flo
 
 def _best(models: Sequence, x: np.ndarray, y: np.ndarray):
     return min(models, key=lambda model: float(np.mean((model.predict(x) - y) ** 2)))
-
-
-def _known(x: np.ndarray, is_category: Sequence[bool]) -> np.ndarray:
-    """The examples with unseen categories as missing ones, as scikit-learn has them."""
-    return np.where(np.asarray(is_category) & (x == -1.0), np.nan, x)
