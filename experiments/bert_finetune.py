@@ -45,13 +45,14 @@ from zoo.models import class_imbalance, encoder_heads
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import encoder_config, network_share, ngram_fit
+from zoo.training import encoder_config, network_share, ngram_fit, test_predictions
 from zoo.training.classifier_config import ClassifierFlags
 from zoo.training.encoder_config import EncoderConfig
+from zoo.training.fold_flags import FoldFlags
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig(ClassifierFlags, EncoderConfig):
+class FinetuneConfig(ClassifierFlags, FoldFlags, EncoderConfig):
     """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
@@ -204,6 +205,7 @@ def _of_values(config: FinetuneConfig, dataset: TextDataset, unit: tuple[float, 
     return {
         "forward": functools.partial(forward, values=True),
         "compute_metrics": evaluation_report.regression(scale, centre),
+        "predictions": test_predictions.of_values(dataset.origins, scale, centre, _shown(dataset.test.texts)),
         "visualize": task_views.regression(show, scale, centre),
         "baseline": (lambda: linear_baselines.ridge(dataset)) if config.baseline else None,
     }
@@ -228,10 +230,16 @@ def _of_classes(
         "visualize": task_views.classifier(dataset.classes, texts=show),
         "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),
         "decision": config.decision_goal(dataset.classes),
+        "predictions": test_predictions.of_classes(dataset.origins, dataset.classes, _shown(dataset.test.texts)),
         "tuned": network_share.of_classifier(model, imbalance),
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,
     }
+
+
+def _shown(texts: list[str]) -> list[str]:
+    """Texts as a table has them, pairs with a tab between."""
+    return [text.replace(special_tokens.PAIR_SEPARATOR, "\t") for text in texts]
 
 
 def _batches(config, dataset: TextDataset, unit: tuple[float, float], tokenizer, cache, notes) -> dict[str, Batches]:
@@ -288,6 +296,7 @@ def _data(config: FinetuneConfig) -> TextDataset:
         pair_column=config.pair_column,
         values=values,
         drop_unlabelled=config.drop_unlabelled,
+        fold=config.tested_fold(),
     )
     if config.share != 1.0:
         dataset = text_classification.subsample(dataset, config.share, config.seed)

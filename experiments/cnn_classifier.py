@@ -31,7 +31,9 @@ from zoo.models.class_imbalance import ClassImbalance
 from zoo.models.image_augmentation import Augmentation
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
+from zoo.training import test_predictions
 from zoo.training.classifier_config import ClassifierFlags, ImageFlags
+from zoo.training.fold_flags import FoldFlags
 
 # What --augment means for the flags that are unset.
 _AUGMENT = {
@@ -44,7 +46,7 @@ _SAMPLE = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class CnnConfig(ClassifierFlags, ImageFlags, Config):
+class CnnConfig(ClassifierFlags, ImageFlags, FoldFlags, Config):
     """Config of the run and the network."""
 
     epochs: float = setting(
@@ -159,6 +161,7 @@ def build(config: CnnConfig) -> Experiment:
         eval_file=config.eval_file,
         test_file=config.test_file,
         image_options=config.image_options(),
+        fold=config.tested_fold(),
     )
     x = data.train["x"]
     if x.ndim not in (3, 4):
@@ -191,6 +194,7 @@ def build(config: CnnConfig) -> Experiment:
         baseline=comparison.metrics if comparison else None,
         conclusion=comparison.conclusion if comparison else None,
         decision=config.decision_goal(data.classes),
+        predictions=test_predictions.of_classes(data.origins, data.classes),
         notes=data.notes,
         config=config,
     )

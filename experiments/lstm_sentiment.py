@@ -46,7 +46,7 @@ from zoo.models import class_imbalance, lstm, sampled_softmax
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import network_share, ngram_fit
+from zoo.training import network_share, ngram_fit, test_predictions
 from zoo.training.lstm_config import LstmConfig
 
 # A language model is tested on every tenth text: each word costs a pass over the vocabulary.
@@ -167,7 +167,8 @@ def _data(config: LstmConfig, learns_words: bool) -> TextDataset:
     kept = {"drop_unlabelled": config.drop_unlabelled}
     if learns_words:
         config.refuse_class_flags("--objective=language_model")
-    dataset = text_classification.load(config.dataset, **files_of, **columns, unlabelled=learns_words, **kept)
+    split = {"fold": config.tested_fold(), "unlabelled": learns_words}
+    dataset = text_classification.load(config.dataset, **files_of, **columns, **split, **kept)
     if not config.more_file:
         return dataset
     if learns_words:
@@ -234,6 +235,7 @@ def _of_classes(
         # Those of an earlier run belong to other texts.
         "reinitialize": ("ngrams",) if config.ngrams else (),
         "decision": config.decision_goal(classes),
+        "predictions": test_predictions.of_classes(dataset.origins, classes, dataset.test.texts),
         "tuned": network_share.of_classifier(network.model, imbalance),
         "model_info": {
             "input": "text",

@@ -31,7 +31,7 @@ from zoo.models import class_imbalance, mlp, tabular
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import table_data
+from zoo.training import table_data, test_predictions
 from zoo.training.classifier_config import ClassifierFlags, ImageFlags
 from zoo.training.table_data import TableConfig
 
@@ -215,6 +215,7 @@ def build(config: MlpConfig) -> Experiment:
         baseline=comparison.metrics if comparison else None,
         conclusion=comparison.conclusion if comparison else None,
         decision=config.decision_goal(data.classes),
+        predictions=test_predictions.of_classes(data.origins, data.classes),
         notes=data.notes,
         config=config,
     )

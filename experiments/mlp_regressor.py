@@ -25,7 +25,7 @@ from zoo.models import mlp, tabular
 from zoo.names import escaped
 from zoo.tensorboard import task_views
 from zoo.terms import Output
-from zoo.training import table_data
+from zoo.training import table_data, test_predictions
 from zoo.training.table_data import TableConfig
 
 LOSSES = ("mse", "mae", "huber")
@@ -133,6 +133,7 @@ def build(config: RegressorConfig) -> Experiment:
         compute_metrics=baselines.remembering(report, scale, centre) if baselines else report,
         baseline=baselines.metrics if baselines else None,
         conclusion=baselines.conclusion if baselines else None,
+        predictions=test_predictions.of_values(data.origins, scale, centre),
         model_info={"task": "regression", "centre": centre, "scale": scale} | table_data.about(data),
         notes=data.notes,
         config=config,

@@ -18,6 +18,9 @@ from zoo.models.logits_mixture import LogitsMixture
 from zoo.tensorboard.own_summaries import OnLog
 from zoo.tensorboard.views import ProjectorPoints, Visualize
 
+# A function of the outputs and the columns of a test set.
+Predictions = Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], Mapping[str, Sequence[Any]]]
+
 
 class TunedShare(NamedTuple):
     """A network's weight beside a linear model, which is chosen after training; see `zoo.training.network_share`.
@@ -52,6 +55,8 @@ class Experiment(NamedTuple):
         compute_metrics: `compute_metrics(means, outputs, columns, final) -> metrics`, for metrics that are not the mean
             of a term. It gets the terms' means, the outputs and the columns `[examples, ...]` of an evaluation; `final`
             is True at the end of the run, where intervals (`NAME_low`, `NAME_high`) are worth their time.
+        predictions: `predictions(outputs, columns) -> table`, columns by name of one row for each test example, written
+            to TEST/predictions.csv; see `zoo.training.test_predictions`.
         visualize: `visualize(outputs, columns) -> EvaluationView`, what TensorBoard shows of an evaluation besides
             curves; see `zoo.tensorboard.views`.
         projector_points: `projector_points(count) -> ProjectorPoints`, at most `count` examples for the embedding
@@ -108,6 +113,7 @@ class Experiment(NamedTuple):
     batch_losses: BatchLosses | None = None
     updates: Sequence[Update] = ()
     reported_loss: Callable[[Mapping[str, float]], float] | None = None
+    predictions: Predictions | None = None
 
     @classmethod
     def from_keras(

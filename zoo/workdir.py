@@ -25,6 +25,8 @@ RESULT = "result.json"
 CONFUSION = "confusion.csv"
 FLAGS = "flags.txt"
 RUN = "run.json"
+# In the folder of several runs, see `zoo.training.several_runs`.
+RUNS = "runs.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,8 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
         DamagedCheckpoints: the run has saved checkpoints, and none is there any more.
     """
     path, has_checkpoints = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
+    if (workdir / RUNS).exists():
+        raise BadInput(f"--workdir {workdir} belongs to several runs (--folds); choose another --workdir")
     saved = _saved(workdir)
     if saved is None:
         if has_checkpoints:

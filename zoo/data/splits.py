@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,22 @@ from zoo.names import escaped
 
 # Characters of a class name in a message.
 _LONGEST = 60
+# Names of columns that are there until the examples are split: by what they are split, and where each comes from.
+SPLIT, ORIGIN = "split", "origin"
 
 Columns = dict[str, np.ndarray]
+
+
+class Origins(NamedTuple):
+    """Where examples come from.
+
+    Attributes:
+        kind: "line" of a file; "row" of a file without lines, from 1; "index" of an array, from 0; "file" of a folder.
+        values: one for each example, int or text `[examples]`.
+    """
+
+    kind: str
+    values: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +45,7 @@ class Splits:
         notes: changes made to the data, to be reported.
         features: column names of a table, in the order of `x`; empty where the columns have no names.
         schema: what the columns of a table are, where some are no complete numbers; NaN in `x` is a missing value then.
+        origins: where the test examples come from, in a run of a cross-validation; else None.
     """
 
     train: Columns
@@ -41,6 +56,7 @@ class Splits:
     notes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     schema: Any = None
+    origins: Origins | None = None
 
 
 def cut(columns: Mapping[str, np.ndarray], *shares: float) -> list[Columns]:

@@ -13,7 +13,7 @@ from zoo.engine.state import averaged
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import evaluation_report
 from zoo.metrics.decisions import Decision
-from zoo.training import experiment_check
+from zoo.training import experiment_check, test_predictions
 from zoo.training.context import RunContext
 from zoo.training.run_state import LogWindow, RunState
 from zoo.training.signals import Interrupt, Request
@@ -161,6 +161,9 @@ def evaluate(
         metrics |= evaluation_report.of_decisions(
             rule, outputs["logits"], batches.columns, context.experiment.model_info["classes"]
         )
+    if final and context.is_chief and context.experiment.predictions is not None:
+        table = context.experiment.predictions(outputs, batches.columns)
+        test_predictions.write(context.workdir / name / test_predictions.NAME, table)
     if final or (name in context.experiment.evals and state.done["eval"] != state.step):
         number, last = state.step // context.eval_every, final or context.is_done(state)
         context.reporter.writer.look(name, state.step, number, outputs, batches.columns, last)

@@ -10,6 +10,7 @@ from zoo.data.datasets import class_labels, text_classification, text_files
 from zoo.data.text import encoding, tokenizer
 from zoo.models import lstm_layers
 from zoo.training.classifier_config import ClassifierFlags
+from zoo.training.fold_flags import FoldFlags
 
 # The network of the articles, and values that fit it.
 _PLAIN = {
@@ -25,7 +26,7 @@ _WIDE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LstmConfig(ClassifierFlags, Config):
+class LstmConfig(ClassifierFlags, FoldFlags, Config):
     """Config of the run, the texts and the network."""
 
     recipe: str = setting(

@@ -1,6 +1,7 @@
 """The outer loop: from a config to a trained model in a folder, one function read top to bottom."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,17 @@ from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
 from zoo.errors import BadInput
 from zoo.experiment import Experiment
-from zoo.training import actions, experiment_check, memory_limits, recorded_slices, rescue, result, signals, weights
+from zoo.training import (
+    actions,
+    cross_validation,
+    experiment_check,
+    memory_limits,
+    recorded_slices,
+    rescue,
+    result,
+    signals,
+    weights,
+)
 from zoo.training.context import Pace, Reporter, RunContext
 from zoo.training.progress import Clock, Progress
 from zoo.training.run_state import RunState
@@ -36,11 +47,14 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         workdir: folder of checkpoints, TensorBoard's files, result.json and model.keras.
 
     Returns:
-        The final metrics: `step`, `train/loss`, `eval/loss`, `test/...`.
+        The final metrics: `step`, `train/loss`, `eval/loss`, `test/...`; with `--folds` those of
+        `cross_validation.run`.
 
     Raises:
         ZooError: one line of text with an exit code; the kinds are in `zoo.errors`.
     """
+    if cross_validation.is_asked(config):
+        return cross_validation.run(functools.partial(run, build), config, workdir)
     workdir = files.absolute(workdir)
     # Before the signals are watched: with several workers TensorFlow takes SIGTERM for itself here.
     strategy = devices.strategy(config.strategy, config.cpu_devices, config.worker_timeout)

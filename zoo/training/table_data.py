@@ -10,10 +10,11 @@ from zoo.data.datasets import class_labels, column_kinds, images
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Splits
 from zoo.models import table_encoding, tabular
+from zoo.training.fold_flags import FoldFlags
 
 
 @dataclasses.dataclass(frozen=True)
-class TableConfig(Config):
+class TableConfig(FoldFlags, Config):
     """Flags of tables and other arrays of one's own."""
 
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.", before="")
@@ -62,6 +63,7 @@ def load(config: TableConfig, *, values: bool = False, image_options: ImageOptio
         values=values,
         split=config.split,
         image_options=image_options,
+        fold=config.tested_fold(),
     )
 
 

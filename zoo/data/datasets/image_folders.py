@@ -23,7 +23,7 @@ from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
 
 # Raised where the same files would become other arrays.
-_VERSION = b"images 1"
+_VERSION = b"images 2"
 # Fractions for validation and test where the folder has none.
 _SHARES = {"validation": 0.1, "test": 0.1}
 # Largest side of images that keep their size, and side of all others: what a small network on a CPU can do.
@@ -60,7 +60,11 @@ class ImageOptions(NamedTuple):
 
 
 def load(
-    root: Path, options: ImageOptions, classes: Sequence[str] = (), others: Mapping[str, Path] | None = None
+    root: Path,
+    options: ImageOptions,
+    classes: Sequence[str] = (),
+    others: Mapping[str, Path] | None = None,
+    is_whole: bool = False,
 ) -> Splits:
     """Loads a folder of images; 10 % for validation and 10 % for test are drawn at random where no folder says it.
 
@@ -73,6 +77,8 @@ def load(
         options: how images are read.
         classes: the classes of a model that is evaluated on the folder; empty: those of the folder.
         others: folders of class folders by split ("validation", "test"), instead of those in the root.
+        is_whole: whether all images but those of a folder `test` become the training split, with copies and with a
+            column `splits.ORIGIN` of paths in the root, for `zoo.data.folds`.
 
     Returns:
         Splits of uint8 `[examples, height, width]`, or `[examples, height, width, 3]`; memory-mapped where large.
@@ -86,13 +92,21 @@ def load(
         indices = labelled_tables.class_indices(str(root), layout.classes, classes)
     label_of = dict(zip(layout.classes, indices.tolist()))
     files = [(part, file) for part, each in layout.parts.items() for file in each]
+    if is_whole:
+        files = [("train", file) for part, file in files if part != "test"]
     labels = np.array([label_of[file.class_name] for _, file in files], np.int32)
     notes: list[str] = list(layout.notes)
-    columns = _columns(root, files, labels, options, notes)
+    if is_whole and "test" in layout.parts:
+        notes.append(f"{root}: the images of the test folder are in no fold")
+    columns = _columns(root, files, labels, options, notes, is_whole)
     notes += json.loads(columns["notes"].tobytes().decode())
     x, y, part = columns["x"], np.array(columns["y"]), np.asarray(columns["part"])
     if x.nbytes <= _IN_MEMORY:
         x = np.array(x)
+    if is_whole:
+        names = [os.path.relpath(files[row][1].path, root) for row in np.asarray(columns["row"]).tolist()]
+        whole = {"x": x, "y": y, splits.ORIGIN: np.array(names)}
+        return Splits(whole, {}, {}, tuple(classes) or layout.classes, 255.0, tuple(notes))
     edges = np.searchsorted(part, [0, 1, 2, 3])
     parts = [{"x": x[start:stop], "y": y[start:stop]} for start, stop in itertools.pairwise(edges)]
     return Splits(*parts, tuple(classes) or layout.classes, 255.0, tuple(notes))
@@ -120,20 +134,25 @@ def _with_others(layout: Layout, others: Mapping[str, Path]) -> Layout:
 
 
 def _columns(
-    root: Path, files: list[tuple[str, ImageFile]], labels: np.ndarray, options: ImageOptions, notes: list[str]
+    root: Path,
+    files: list[tuple[str, ImageFile]],
+    labels: np.ndarray,
+    options: ImageOptions,
+    notes: list[str],
+    is_whole: bool,
 ) -> Columns:
-    """Columns x, y, part (0, 1, 2) and notes (JSON), sorted by part, from the cache if they are there."""
+    """Columns x, y, part (0, 1, 2), row (of `files`) and notes (JSON), sorted by part, from the cache if there."""
     import PIL
 
     _check_size(options.size)
-    directory, name = caches.folder(), _name(root, files, labels, options, PIL.__version__)
+    directory, name = caches.folder(), _name(root, files, labels, options, PIL.__version__, is_whole)
     columns = mapped_files.load(directory, name, notes)
     if columns is not None:
         return columns
-    source = _source(files, labels, options)
+    source = _source(files, labels, options, is_whole)
     if len(files) >= _MANY:
         print(f"zoo: decoding {len(files):,} images of {root} once, into {directory}", file=sys.stderr, flush=True)
-    dtypes = {"x": np.uint8, "y": np.int32, "part": np.uint8, "notes": np.uint8}
+    dtypes = {"x": np.uint8, "y": np.int32, "part": np.uint8, "row": np.int64, "notes": np.uint8}
     try:
         mapped_files.store(directory, name, dtypes, _chunks(source))
         columns = mapped_files.load(directory, name, problems := [])
@@ -167,16 +186,23 @@ class _Source(NamedTuple):
     unreadable: int
 
 
-def _source(files: list[tuple[str, ImageFile]], labels: np.ndarray, options: ImageOptions) -> _Source:
+def _source(files: list[tuple[str, ImageFile]], labels: np.ndarray, options: ImageOptions, is_whole: bool) -> _Source:
     shape, good = _shape(files, options)
-    return _Source(files, shape, options, _split(files, labels, good), int((~good).sum()))
+    rows = np.flatnonzero(good)
+    if is_whole:
+        none = {"y": labels[:0], "row": rows[:0]}
+        data = Splits({"y": labels[rows], "row": rows}, none, none, ())
+    else:
+        data = _split(files, labels, rows)
+    return _Source(files, shape, options, data, int((~good).sum()))
 
 
-def _name(root: Path, files, labels: np.ndarray, options: ImageOptions, version: str) -> str:
+def _name(root: Path, files, labels: np.ndarray, options: ImageOptions, version: str, is_whole: bool) -> str:
     listed = [
         f"{part} {os.path.relpath(file.path, root)} {file.bytes} {file.changed} {label}"
         for (part, file), label in zip(files, labels.tolist())
     ]
+    listed.append("whole" if is_whole else "split")
     return caches.name_of(_VERSION, version.encode(), repr(options).encode(), *caches.content(listed))
 
 
@@ -216,14 +242,13 @@ def _skip(error: BadInput, options: ImageOptions) -> None:
         raise BadInput(f"{error}; --skip_damaged leaves such files out") from None
 
 
-def _split(files: list[tuple[str, ImageFile]], labels: np.ndarray, good: np.ndarray) -> Splits:
-    """The files by split; column `row` is the index of each, `x` the digest of its bytes."""
+def _split(files: list[tuple[str, ImageFile]], labels: np.ndarray, rows: np.ndarray) -> Splits:
+    """The readable files by split; column `row` is the index of each, `x` the digest of its bytes."""
 
     def digest(row: int) -> np.ndarray:
         content = files[row][1].path.read_bytes()
         return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
 
-    rows = np.flatnonzero(good)
     with _threads() as threads:
         digests = np.array(list(threads.map(digest, rows.tolist())), np.uint8).reshape(len(rows), 16)
     columns = {"x": digests, "y": labels[rows], "row": rows}
@@ -263,10 +288,11 @@ def _chunks(source: _Source) -> Iterator[dict[str, np.ndarray]]:
             counts["deep"] += sum(each.is_deep for each in good)
             counts["damaged"] += len(decoded) - len(good)
             x = np.array([each.pixels for each in good], np.uint8).reshape(-1, *shape)
-            yield {"x": x, "y": labels[index][kept], "part": numbers[index][kept], "notes": none}
+            good_rows, good_labels = rows[index][kept], labels[index][kept]
+            yield {"x": x, "y": good_labels, "part": numbers[index][kept], "row": good_rows, "notes": none}
     # Known at the end only; each chunk has rows of any number in each column.
     notes = [*source.data.notes, *_notes(counts)]
-    empty = {"x": np.zeros((0, *shape), np.uint8), "y": labels[:0], "part": none}
+    empty = {"x": np.zeros((0, *shape), np.uint8), "y": labels[:0], "part": none, "row": rows[:0]}
     yield empty | {"notes": np.frombuffer(json.dumps(notes).encode(), np.uint8)}
 
 

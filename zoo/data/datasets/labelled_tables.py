@@ -11,11 +11,9 @@ from zoo.data.datasets import class_labels, column_kinds, column_schema, number_
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.datasets.text_columns import TextColumns
-from zoo.data.splits import Columns, shortened
+from zoo.data.folds import Fold
+from zoo.data.splits import ORIGIN, SPLIT, Columns, shortened
 from zoo.errors import BadInput
-
-# Name of the column by which examples are split, until they are.
-SPLIT = "split"
 
 
 @dataclasses.dataclass
@@ -48,6 +46,8 @@ class TableOptions:
         drop_unlabelled: whether rows without a label are left out instead of refused.
         columns: what flags say about the columns' kinds.
         values: whether the label column has numbers to predict instead of classes.
+        split: by what the rows are split; see `split_column`.
+        fold: the fold to test on, in a cross-validation: the rows are returned with their lines and not split.
     """
 
     label_column: str = "label"
@@ -57,6 +57,7 @@ class TableOptions:
     columns: ColumnOptions = NO_OPTIONS
     values: bool = False
     split: str = "random"
+    fold: Fold | None = None
 
 
 def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
@@ -85,6 +86,7 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
     has_label = _has_label(table, labels, label_column, schema, options, notes)
     values = _values(table, label_column, has_label, options.columns.decimal) if options.values else None
     split_keys = _split_keys(table, options) if options.split != "random" else None
+    origins = table.origins() if options.fold else None
     x = column_schema.encoded(table, columns, release=True)
     if not has_label.all():
         x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
@@ -101,6 +103,8 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
     examples = {"x": np.ascontiguousarray(x), "y": y}
     if split_keys is not None:
         examples[SPLIT] = split_keys[has_label]
+    if origins is not None:
+        examples[ORIGIN] = origins.values[has_label]
     if weight is not None:
         examples["weight"] = weight
     return examples, ModelSchema(classes, columns.features, weight_column, notes, columns)

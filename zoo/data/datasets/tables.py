@@ -11,9 +11,9 @@ import numpy as np
 from zoo.data import splits
 from zoo.data.datasets import array_labels, labelled_tables, text_columns
 from zoo.data.datasets.column_schema import TableSchema
-from zoo.data.datasets.labelled_tables import SPLIT, ModelSchema, TableOptions
+from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
 from zoo.data.datasets.labelled_tables import class_indices as class_indices
-from zoo.data.splits import Columns, Splits
+from zoo.data.splits import ORIGIN, SPLIT, Columns, Splits
 from zoo.errors import BadInput
 
 # Fractions of your own data for validation and test.
@@ -47,11 +47,16 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
             and its classes are the model's. The labels of a .npz or a folder are the names of the model's classes, or
             else their indices.
 
+    Returns:
+        The splits; with `options.fold` all examples in the training split, and empty ones beside it.
+
     Raises:
         BadInput: a file is missing, empty or malformed; the message has the line or the array's name.
     """
     expected = ModelSchema(()) if schema is None else schema
     columns, test, own = _examples(paths.train, expected, options)
+    if options.fold is not None:
+        return _whole(paths.train, columns, test is not None, own)
     others = {}
     for name, path in (("validation", paths.validation), ("test", paths.test)):
         if path is not None:
@@ -63,6 +68,16 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
     split = dataclasses.replace(_split(columns, others, own.classes), features=own.features, schema=_raw(own))
     # The notes on a file that a model is evaluated on go to its schema.
     return split if schema is not None else dataclasses.replace(split, notes=(*own.notes, *split.notes))
+
+
+def _whole(path: Path, columns: Columns, has_test: bool, schema: ModelSchema) -> Splits:
+    """All examples of a file as the training split, for `zoo.data.folds`."""
+    notes = list(schema.notes)
+    if has_test:
+        notes.append(f"{path}: folds are parts of x and y; x_test and y_test are left out")
+    columns = {ORIGIN: np.arange(len(columns["y"]))} | columns
+    scale = 255.0 if columns["x"].dtype == np.uint8 else 0.0
+    return Splits(columns, {}, {}, schema.classes, scale, tuple(notes), schema.features, _raw(schema))
 
 
 def _raw(schema: ModelSchema) -> TableSchema | None:

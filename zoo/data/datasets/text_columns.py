@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.datasets import delimited, delimited_records, json_records
-from zoo.data.splits import shortened
+from zoo.data.splits import Origins, shortened
 from zoo.errors import BadInput
 
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
@@ -54,6 +54,13 @@ class TextColumns:
                 return f"{self.path} line {line}"
         return f"{self.path} row {row + 1}"
 
+    def origins(self) -> Origins:
+        """Where each row is in the file: its line, or its number from 1 where there are no lines."""
+        if self.path is None or origin_kind(self.path) == "row":
+            return Origins("row", np.arange(1, self.rows + 1))
+        lines = np.array([line for line, _ in delimited.read(self.path).rows()], int)
+        return Origins("line", lines[: self.rows])
+
     def column(self, name: str, flag: str) -> str:
         """The name of a column as the file has it; see `delimited.Delimited.column`."""
         table = delimited.Delimited(self.path, self.header, delimited_records.Dialect(","), self.notes)
@@ -63,6 +70,11 @@ class TextColumns:
         """A column as a list, in which equal texts are one object."""
         levels, codes = coded(self.columns[name])
         return [levels[code] for code in codes.tolist()]
+
+
+def origin_kind(path: Path) -> str:
+    """What tells the place of a row in a file: "line" or "row"."""
+    return "row" if delimited.kind(path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES) else "line"
 
 
 def is_table(path: Path) -> bool:

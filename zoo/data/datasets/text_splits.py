@@ -6,16 +6,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.data import folds
 from zoo.data.datasets import class_labels
+from zoo.data.folds import Fold
+from zoo.data.splits import Origins
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
 
 
 class Texts(NamedTuple):
-    """Texts and their labels `[examples]`: int32 for classes, float32 for values."""
+    """Texts and their labels.
+
+    Attributes:
+        texts: one for each example.
+        labels: int32 for classes, float32 for values, `[examples]`.
+        lines: where the examples come from, int `[examples]`; None where it does not matter.
+    """
 
     texts: list[str]
     labels: np.ndarray
+    lines: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +39,7 @@ class TextDataset:
         classes: class names in the order of the labels; empty where the labels are values.
         unlabelled: texts for a language model, none of which is in validation or test.
         notes: changes made to the data, to be reported.
+        origins: where the test texts come from, in a run of a cross-validation; else None.
     """
 
     train: Texts
@@ -37,6 +48,7 @@ class TextDataset:
     classes: tuple[str, ...]
     unlabelled: list[str]
     notes: tuple[str, ...] = ()
+    origins: Origins | None = None
 
 
 def normalized_key(text: str) -> str:
@@ -72,7 +84,30 @@ def hash_fraction(text: str) -> float:
 
 def select(texts: Texts, mask: np.ndarray) -> Texts:
     """The texts where bool `[examples]` is true."""
-    return Texts([text for text, keep in zip(texts.texts, mask) if keep], texts.labels[mask])
+    lines = None if texts.lines is None else texts.lines[mask]
+    return Texts([text for text, keep in zip(texts.texts, mask) if keep], texts.labels[mask], lines)
+
+
+def cut_fold(texts: Texts, fold: Fold, classes: tuple[str, ...], source: str, kind: str) -> TextDataset:
+    """The parts of the run of a cross-validation that tests on a fold.
+
+    Texts that are equal but for case and blanks are in one part, and so are pairs with the same first text.
+
+    Args:
+        texts: all examples, with their `lines`.
+        fold: the fold to test on.
+        classes: class names; empty where the labels are values.
+        source: the data set, for messages.
+        kind: what `lines` are; see `Origins`.
+
+    Raises:
+        BadInput: there are too few texts, or too few of a class.
+    """
+    groups = folds.numbered([normalized_key(text.split(PAIR_SEPARATOR)[0]) for text in texts.texts])
+    part = folds.parts(groups, folds.strata(texts.labels, classes), fold, classes, source)
+    train, validation, test = (select(texts, part == each) for each in (folds.TRAIN, folds.VALIDATION, folds.TEST))
+    note = folds.described(fold, len(train.texts), len(validation.texts), len(test.texts))
+    return TextDataset(train, validation, test, classes, [], (note,), Origins(kind, test.lines))
 
 
 def without_overlap(dataset: TextDataset) -> TextDataset:

@@ -150,10 +150,27 @@ def _of_file(
             raise
         # Another file need not have the column that split the run's.
         loaded = tables.load(tables.Files(path), dataclasses.replace(options, split="random"), schema)
+    folded = _folded(path, options, schema, run)
+    if folded is not None and _was_trained_on(folded, run, predictor):
+        return [folded.test]
     distinct = loaded if isinstance(loaded.train["x"], np.memmap) else splits.without_overlap(loaded)
     if _was_trained_on(distinct, run, predictor):
         return [distinct.test]
     return [loaded.train, loaded.validation, loaded.test]
+
+
+def _folded(path: Path, options: tables.TableOptions, schema: tables.ModelSchema, run: Run) -> Splits | None:
+    """The file cut as the run's own data were, where it is a run of a cross-validation; else None."""
+    fold = run_data.run_fold(run)
+    if fold is None:
+        return None
+    names = options.label_column, options.weight_column, dataclasses.replace(schema, notes=[])
+    own = {name: value for name, value in run_data.own_options(run).items() if name not in ("eval_file", "test_file")}
+    try:
+        return images.load(str(path), *names, values=options.values, **own)
+    except BadInput:
+        # It has too few examples for the folds, or no column of groups: it is another file.
+        return None
 
 
 def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor) -> ImageOptions:

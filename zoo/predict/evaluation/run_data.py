@@ -7,6 +7,7 @@ from zoo.data.datasets import column_kinds, extra_examples, images, tagging, tex
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
+from zoo.data.folds import Fold
 from zoo.data.splits import Splits
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.predict.predictors.predictor import Predictor
@@ -19,12 +20,19 @@ def run_texts(run: Run, more: bool = True) -> TextDataset:
     config = run.config
     names = ("text_column", "label_column", "pair_column", "drop_unlabelled")
     flags = {name: config[name] for name in names if config.get(name)} | run_files(run)
-    dataset = text_classification.load(config.get("dataset", ""), values=config.get("task") == "regression", **flags)
+    values = config.get("task") == "regression"
+    dataset = text_classification.load(config.get("dataset", ""), values=values, fold=run_fold(run), **flags)
     if not more or not config.get("more_file"):
         return dataset
     columns = (config.get(f"{name}_column", "") for name in ("text", "label", "pair"))
     drop = bool(config.get("drop_unlabelled"))
     return extra_examples.texts(dataset, str(run.path("more_file")), *columns, drop_unlabelled=drop)
+
+
+def run_fold(run: Run) -> Fold | None:
+    """The fold that the run tests on; None for a run on the split of its data."""
+    fold = run.config.get("fold")
+    return Fold(fold, run.config["folds"]) if fold else None
 
 
 def run_files(run: Run) -> dict[str, str]:
@@ -56,7 +64,7 @@ _KINDS = ("categorical", "numeric", "decimal")
 def own_options(run: Run) -> dict[str, Any]:
     """How a run on arrays read its own data set: arguments of `images.load`."""
     others: dict[str, Any] = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
-    others["image_options"] = ImageOptions.of_run(run.config)
+    others |= {"image_options": ImageOptions.of_run(run.config), "fold": run_fold(run)}
     names = ("ignore_columns", "drop_unlabelled", "split")
     return others | {name: run.config[name] for name in names if run.config.get(name)}
 
