@@ -70,7 +70,12 @@ def mirrored_cpus(replicas: int) -> tf.distribute.Strategy:
 
 def are_cpus(strategy: tf.distribute.Strategy) -> bool:
     """Whether all devices of a strategy are CPUs."""
-    return all(":CPU:" in device for device in strategy.extended.worker_devices)
+    try:
+        devices = strategy.extended.worker_devices
+    except RuntimeError:
+        # TensorFlow's default strategy names none: it takes the GPU where there is one.
+        return not tf.config.list_logical_devices("GPU")
+    return all(":CPU:" in device for device in devices)
 
 
 def workers(strategy: tf.distribute.Strategy) -> Workers:

@@ -10,6 +10,10 @@ predictions) and statistics in turn.
 
 In a model with batch normalisation its statistics are set. Otherwise the last features, the inputs of the last layer,
 are mapped back to the source's: this changes the weights of that layer.
+
+Channels with places, as in a convolutional network, have the moments of all places of all examples. Each example is
+summarised by the mean and the mean square of each channel, and its correlations are those of the means over patches of
+the image: the means over the whole image hardly differ by class.
 """
 
 from collections.abc import Callable
@@ -27,6 +31,8 @@ from zoo.predict.predictors.predictor import Classifier
 # Most iterations of expectation maximisation; it ends when the proportions change by less than _CONVERGED in total.
 _ITERATIONS, _CONVERGED = 4, 0.02
 _TINY = 1e-6
+# Patches along a side: as many as tell what is where in a digit or a piece of clothing.
+_PATCHES = 7
 
 
 class Moments(NamedTuple):
@@ -55,10 +61,21 @@ class NormalizationFit:
     def __init__(self, predictor: Classifier, examples: Any, labels: np.ndarray):
         self.layers = normalization_layers(predictor.model)
         self.classes = len(predictor.classes)
-        self._readers = [reading(predictor, layer.input) for layer in self.layers]
+        self._centres = [_centre(layer) for layer in self.layers]
+        self._readers = [
+            reading(predictor, _summaries(layer.input, centre))
+            for layer, centre in zip(self.layers, self._centres, strict=True)
+        ]
         inputs = [self._inputs(number, examples) for number in range(len(self.layers))]
-        self._source = [_moments_by_class(values, labels, self.classes) for values in inputs]
-        self._correlations = CorrelationModel(inputs[0], labels, self.classes)
+        self._source = [
+            _by_class(values, labels, self.classes, centre)
+            for values, centre in zip(inputs, self._centres, strict=True)
+        ]
+        self._first = _by_class(inputs[0], labels, self.classes, None)
+        self._patches = self._readers[0]
+        if self._centres[0] is not None:
+            self._patches = reading(predictor, _patch_means(self.layers[0].input))
+        self._correlations = CorrelationModel(_read(self._patches, examples), labels, self.classes)
         self._trained = self.state()
 
     def state(self) -> list[list[np.ndarray]]:
@@ -73,15 +90,17 @@ class NormalizationFit:
 
     def shares(self, examples: Any) -> ClassProportions:
         """Estimates the class proportions of examples from the correlations of the first layer's inputs."""
-        return self._correlations.shares(self._inputs(0, examples))
+        return self._correlations.shares(_read(self._patches, examples))
 
     def shift(self, examples: Any, shares: np.ndarray) -> float:
-        """How far the mean inputs of the first layer are from the source's in these class proportions.
+        """How far the mean inputs (and mean squares over places) of the first layer are from the source's.
+
+        Both are of these class proportions.
 
         Returns:
             The squared difference in units of its variance by chance, mean over the channels: about 1 without a shift.
         """
-        inputs, source = self._inputs(0, examples), self._source[0]
+        inputs, source = self._inputs(0, examples), self._first
         # The source's means are estimates, too.
         variance = (shares @ source.variance) / len(inputs) + shares**2 @ (source.variance / source.count[:, None])
         return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (variance + _TINY)))
@@ -92,7 +111,8 @@ class NormalizationFit:
         It makes one pass per layer, from the first on: a layer's inputs depend on the statistics of those before it.
         """
         for number, (layer, trained) in enumerate(zip(self.layers, self._trained, strict=True)):
-            change = _affine_change(self._inputs(number, examples), self._source[number], shares)
+            present = _moments(self._inputs(number, examples), self._centres[number])
+            change = _affine_change(*present, self._source[number], shares)
             _set(layer, trained, *change)
 
     def expectation_maximisation(
@@ -121,8 +141,8 @@ class NormalizationFit:
         return counts / counts.sum()
 
     def _inputs(self, number: int, examples: Any) -> np.ndarray:
-        """The inputs of one layer, float64 `[examples, channels]`."""
-        return self._readers[number].logits(examples).astype(np.float64)
+        """The inputs of one layer, float64 `[examples, channels]`; with places, see `_summaries`."""
+        return _read(self._readers[number], examples)
 
 
 def normalization_layers(model: keras.Model) -> list[Any]:
@@ -132,10 +152,20 @@ def normalization_layers(model: keras.Model) -> list[Any]:
 
 
 def can_fit(model: keras.Model) -> bool:
-    """Whether the layers to fit have inputs `[examples, channels]`, unlike those of images and of ensembles."""
-    layers = normalization_layers(model)
-    kinds = (BatchNorm, keras.layers.BatchNormalization, keras.layers.Dense)
-    return all(isinstance(layer, kinds) and len(layer.input.shape) == 2 for layer in layers)
+    """Whether the layers to fit have inputs `[examples, channels]`, unlike those of ensembles, or normalise images."""
+    return all(map(_is_fit, normalization_layers(model)))
+
+
+def has_places(model: keras.Model) -> bool:
+    """Whether the first layer to fit normalises channels of images."""
+    return len(normalization_layers(model)[0].input.shape) == 4
+
+
+def _is_fit(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        rank = len(layer.input.shape)
+        return rank in (2, 4) and layer.axis in (-1, rank - 1)
+    return isinstance(layer, (BatchNorm, keras.layers.Dense)) and len(layer.input.shape) == 2
 
 
 def _set(layer: Any, trained: list[np.ndarray], scale: np.ndarray, offset: np.ndarray) -> None:
@@ -154,15 +184,60 @@ def _fitted_weights(layer: Any) -> list[Any]:
     return layer.weights if is_dense else [layer.moving_mean, layer.moving_variance]
 
 
-def _moments_by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
+def _centre(layer: Any) -> np.ndarray | None:
+    """The trained mean of channels with places; None for inputs without places."""
+    return array(layer.moving_mean) if len(layer.input.shape) == 4 else None
+
+
+def _summaries(inputs: Any, centre: np.ndarray | None) -> Any:
+    """The inputs `[examples, channels]`; with places, moments of each channel over them, `[examples, 2 * channels]`.
+
+    They are the mean and the mean square about the centre: the difference of large numbers would lose the variance in
+    float32.
+    """
+    if centre is None:
+        return inputs
+    centred = keras.ops.cast(inputs, "float32") - centre  # [examples, height, width, channels]
+    moments = [keras.ops.mean(values, axis=(1, 2)) for values in (centred, keras.ops.square(centred))]
+    return keras.ops.concatenate(moments, axis=1)
+
+
+def _patch_means(inputs: Any) -> Any:
+    """Means over patches, `[examples, patches * channels]`."""
+    sides = [-(-side // _PATCHES) for side in inputs.shape[1:3]]
+    return keras.layers.Flatten()(keras.layers.AveragePooling2D(sides, padding="same")(inputs))
+
+
+def _read(reader: Classifier, examples: Any) -> np.ndarray:
+    return reader.logits(examples).astype(np.float64)
+
+
+def _moments(values: np.ndarray, centre: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance `[channels]` of the inputs that `_summaries` has read."""
+    if centre is None:
+        return values.mean(axis=0), values.var(axis=0)
+    mean, square = np.split(values.mean(axis=0), 2)
+    return centre + mean, np.maximum(square - mean**2, 0.0)
+
+
+def _by_class(values: np.ndarray, labels: np.ndarray, classes: int, centre: np.ndarray | None) -> Moments:
     groups = [values[labels == label] for label in range(classes)]
-    mean, variance = (np.stack([moment(group, axis=0) for group in groups]) for moment in (np.mean, np.var))
+    mean, variance = map(np.stack, zip(*(_moments(group, centre) for group in groups), strict=True))
     return Moments(mean, variance, np.array([len(group) for group in groups]))
 
 
-def _affine_change(inputs: np.ndarray, source: Moments, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset `[channels]` from the source's channels, in these class proportions, to the inputs."""
+def _affine_change(
+    present: np.ndarray, spread: np.ndarray, source: Moments, shares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset `[channels]` from the source's channels, in these class proportions, to the present inputs.
+
+    Args:
+        present: mean of the present inputs, `[channels]`.
+        spread: their variance, `[channels]`.
+        source: moments of the source's channels.
+        shares: proportion of each class, `[classes]`.
+    """
     mean = shares @ source.mean  # [channels]
     variance = shares @ (source.variance + source.mean**2) - mean**2  # [channels]
-    scale = np.sqrt((inputs.var(0) + _TINY) / (variance + _TINY))
-    return scale, inputs.mean(0) - scale * mean
+    scale = np.sqrt((spread + _TINY) / (variance + _TINY))
+    return scale, present - scale * mean

@@ -64,6 +64,9 @@ class BatchStatistics:
                 proposes nothing.
         """
         self._obstacle = _obstacle(predictor, source)
+        if self._optional and not self._obstacle and normalization.has_places(predictor.model):
+            # The limits above were measured on perceptrons.
+            self._obstacle = "convolutions are fitted by --refine=statistics only"
         if self._obstacle:
             if not self._optional:
                 raise BadInput(f"--refine=statistics: {self._obstacle}")
