@@ -47,12 +47,13 @@ from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import encoder_config, network_share, ngram_fit, test_predictions
 from zoo.training.classifier_config import ClassifierFlags
+from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.encoder_config import EncoderConfig
 from zoo.training.fold_flags import FoldFlags
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig(ClassifierFlags, FoldFlags, EncoderConfig):
+class FinetuneConfig(ClassifierFlags, DelimitedFlags, FoldFlags, EncoderConfig):
     """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
@@ -67,7 +68,9 @@ class FinetuneConfig(ClassifierFlags, FoldFlags, EncoderConfig):
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
     test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     more_file: str = setting(
-        "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
+        "",
+        "Texts with classes, added to the training split only, in the same columns, with a header; `zoo feedback` "
+        "writes one.",
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     pair_column: str = setting("", "Column of the second text of each pair. Empty: single texts.")
@@ -190,7 +193,9 @@ def build(config: FinetuneConfig) -> Experiment:
         tests={"test": batches["test"]},
         head=encoder_heads.HEAD,
         compile="islands",
-        model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens) | info,
+        model_info=encoder_config.model_info(config, origin, shape, tokenizer, config.model_tokens)
+        | info
+        | config.about_files(),
         files={folders.TOKENIZER: tokenizer.to_json()},
         notes=notes,
         config=config,
@@ -297,6 +302,7 @@ def _data(config: FinetuneConfig) -> TextDataset:
         values=values,
         drop_unlabelled=config.drop_unlabelled,
         fold=config.tested_fold(),
+        form=config.file_format(),
     )
     if config.share != 1.0:
         dataset = text_classification.subsample(dataset, config.share, config.seed)

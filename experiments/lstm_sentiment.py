@@ -167,7 +167,7 @@ def _data(config: LstmConfig, learns_words: bool) -> TextDataset:
     kept = {"drop_unlabelled": config.drop_unlabelled}
     if learns_words:
         config.refuse_class_flags("--objective=language_model")
-    split = {"fold": config.tested_fold(), "unlabelled": learns_words}
+    split = {"fold": config.tested_fold(), "unlabelled": learns_words, "form": config.file_format()}
     dataset = text_classification.load(config.dataset, **files_of, **columns, **split, **kept)
     if not config.more_file:
         return dataset
@@ -206,7 +206,7 @@ def _of_words(config: LstmConfig, network: lstm.Network, words, tokens: np.ndarr
         ),
         "compute_metrics": _perplexity,
         "visualize": task_views.language(task_views.decoded(words.decode)),
-        "model_info": info | {"task": "language_model", "bidirectional": both},
+        "model_info": info | {"task": "language_model", "bidirectional": both} | config.about_files(),
     }
 
 
@@ -243,6 +243,7 @@ def _of_classes(
             "cut": config.cut,
             "task": "classification",
             "classes": list(classes),
+            **config.about_files(),
         },
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,

@@ -198,7 +198,9 @@ def build(config: MlpConfig) -> Experiment:
     boosted = data if table_data.is_table(x, data.scale) else None
     comparison = ClassComparison(plain, metrics, boosted) if config.baseline else None
     shown = feature_vectors.pixels(data.scale) if feature_vectors.are_pictures(x.shape, data.scale) else None
-    about = {"task": "classification", "classes": list(data.classes), "largest": data.scale} | table_data.about(data)
+    about = {"task": "classification", "classes": list(data.classes), "largest": data.scale} | table_data.about(
+        config, data
+    )
     about |= image_folders.model_info(files.absolute(config.dataset), config.image_options())
     return Experiment(
         model=model,

@@ -134,7 +134,7 @@ def build(config: RegressorConfig) -> Experiment:
         baseline=baselines.metrics if baselines else None,
         conclusion=baselines.conclusion if baselines else None,
         predictions=test_predictions.of_values(data.origins, scale, centre),
-        model_info={"task": "regression", "centre": centre, "scale": scale} | table_data.about(data),
+        model_info={"task": "regression", "centre": centre, "scale": scale} | table_data.about(config, data),
         notes=data.notes,
         config=config,
     )

@@ -25,6 +25,7 @@ class ModelInfo:
         largest: largest pixel value of the training data; 0 for features of any scale.
         features: column names of the training table.
         columns: `TableSchema.as_json` of a table whose columns are not all complete numbers.
+        file_format: `DelimitedFormat.as_json` of the training files, where flags said how they are written.
         resize: how images of any size get that of the input; one of `zoo.data.datasets.image_files.RESIZE`.
         max_length: most tokens that the model reads of a text, special tokens included.
         cut: which tokens of a longer text are read; one of `zoo.data.text.encoding.CUTS`.
@@ -50,6 +51,7 @@ class ModelInfo:
     largest: float = 0.0
     features: tuple[str, ...] = ()
     columns: Mapping[str, Any] | None = None
+    file_format: Mapping[str, Any] | None = None
     resize: str | None = None
     max_length: int | None = None
     cut: str | None = None
@@ -128,6 +130,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "decision": _if(lambda value: isinstance(value, dict)),
     "largest": float,
     "features": _names,
+    "file_format": _if(lambda value: isinstance(value, dict)),
     "resize": _TEXT,
     "max_length": _if(lambda value: type(value) is int),
     "cut": _TEXT,

@@ -44,7 +44,8 @@ def _texts(path: Path, workdir: str | Path, predictor: TextClassifier) -> tuple[
         raise BadInput(f"{path} is not a file of labelled texts: expected {text_files.EXPECTED}")
     config = read_run(workdir, config_required=False).config
     columns = (predictor.text_column, config.get("label_column") or "label", predictor.pair_column)
-    dataset = texts.of_file(path, columns, predictor.classes, bool(config.get("drop_unlabelled")))
+    drop = bool(config.get("drop_unlabelled"))
+    dataset = texts.of_file(path, columns, predictor.classes, drop, predictor.file_format)
     return run_data.as_examples(predictor, dataset), dataset.labels
 
 

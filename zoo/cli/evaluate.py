@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from zoo import files, strict_json
+from zoo.cli import file_flags
 from zoo.cli.parser import add_verb, require_run
 
 
@@ -37,6 +38,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--drop_unlabelled", action="store_true", help="leave out examples of such a file without a label"
     )
+    file_flags.add(verb, of_run=True)
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_run)
 
@@ -48,7 +50,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
     kinds = {"fix_tags": arguments.fix_tags, "drop_unlabelled": arguments.drop_unlabelled}
-    result = evaluate(arguments.workdir, arguments.dataset, *columns, **kinds)
+    flags = file_flags.given(arguments)
+    result = evaluate(arguments.workdir, arguments.dataset, *columns, **kinds, file_flags=flags)
     if not arguments.json:
         reads_text = read_model_info(files.absolute(arguments.workdir)).input == "text"
         _print_result(result, may_be_known=reads_text and arguments.dataset is not None)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import strict_json
+from zoo.cli import file_flags
 from zoo.names import escaped
 
 if TYPE_CHECKING:
@@ -28,17 +29,19 @@ def add(verbs: Any) -> None:
     for name, what in (("categorical", "categories"), ("numeric", "numbers")):
         verb.add_argument(f"--{name}", metavar="NAMES", default="", help=f"columns to read as {what}, with commas")
     verb.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark of the numbers (default: .)")
+    file_flags.add(verb, of_run=False)
     verb.add_argument("--json", action="store_true", help="print one JSON object")
     verb.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from zoo.data import audit
-    from zoo.data.datasets import column_kinds
+    from zoo.data.datasets import column_kinds, delimited_format
 
     options = column_kinds.options(arguments.categorical, arguments.numeric, arguments.decimal)
     test = Path(arguments.test_file) if arguments.test_file else None
-    found = audit.table(Path(arguments.file), arguments.label_column, test, options)
+    form = delimited_format.of_flags(**file_flags.given(arguments))
+    found = audit.table(Path(arguments.file), arguments.label_column, test, options, form)
     print(strict_json.dumps(found.as_json()) if arguments.json else _text(found))
     return 0
 

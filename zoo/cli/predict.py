@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from zoo import strict_json
-from zoo.cli import refine_flags
+from zoo.cli import file_flags, refine_flags
 from zoo.cli.parser import add_verb, fail, positive, require_run
 from zoo.errors import BadInput, ZooError
 
@@ -92,6 +92,7 @@ def add(verbs: Any) -> None:
         help="for a regression: also print an interval that contains the value with probability P, found by split "
         "conformal prediction on the run's validation split",
     )
+    file_flags.add(verb, of_run=True)
     refine_flags.add_flags(verb)
     verb.set_defaults(run=_run)
 
@@ -100,6 +101,9 @@ def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
     if not arguments.files and not arguments.text and not arguments.pair:
         raise BadInput("nothing to predict: expected FILE, --text, or - for stdin")
+    flags = file_flags.given(arguments)
+    if flags and not arguments.files:
+        raise BadInput(f"--{next(iter(flags))} without FILE: it says how a file is written; leave it out")
     if arguments.html and "-" in arguments.files:
         raise BadInput("--html is of whole files: expected no - beside it")
     refine_flags.check(arguments)
@@ -118,6 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     session = None
     if arguments.refine or arguments.abstain_risk is not None:
         session = refine_flags.Session(predictor, arguments)
+    forms = {name: file_flags.of_file(arguments, predictor, name) for name in arguments.files}
     explain = arguments.explain or page is not None
     if arguments.rounds > 1:
         from zoo.predict.predictors.mask_predict import MaskPredict
@@ -132,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if out is not None:
         from zoo.cli import predict_table
 
-        predict_table.write(out, predictor, arguments.files[0], _columns(arguments))
+        predict_table.write(out, predictor, arguments.files[0], _columns(arguments, forms[arguments.files[0]]))
         return 0
     answers, code = Answers(predictor, arguments.top, arguments.json, explain, page, session, arguments.conll), 0
     if arguments.text or arguments.pair:
@@ -142,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
             code = max(code, _stream(predictor, answers))
             continue
         try:
-            answers.file(name, predictor.read(name, **_columns(arguments)))
+            answers.file(name, predictor.read(name, **_columns(arguments, forms[name])))
         except ZooError as error:
             code = max(code, fail(error))
     answers.close()
@@ -151,9 +156,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Names of columns for `Predictor.read`."""
+def _columns(arguments: argparse.Namespace, form: Any) -> dict[str, Any]:
+    """Names of columns, and how the file is written, for `Predictor.read`."""
     columns = {name: getattr(arguments, name) for name in ("text_column", "pair_column", "token_column")}
+    columns["form"] = form
     return {name: value for name, value in columns.items() if value not in (None, "")}
 
 

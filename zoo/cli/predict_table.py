@@ -35,7 +35,7 @@ def check(arguments: argparse.Namespace) -> Path:
     return out
 
 
-def write(out: Path, predictor: Any, file: str, columns: dict[str, str]) -> None:
+def write(out: Path, predictor: Any, file: str, columns: dict[str, Any]) -> None:
     """Writes the columns of a table that the model does not read, and the predictions.
 
     A class has the columns `prediction` and `probability CLASS` for each class; a value `prediction`, and with
@@ -45,7 +45,7 @@ def write(out: Path, predictor: Any, file: str, columns: dict[str, str]) -> None
         out: the .csv to write.
         predictor: predictor of the run.
         file: the table.
-        columns: names of columns for `predictor.read`.
+        columns: names of columns, and perhaps `form`, for `predictor.read`.
 
     Raises:
         BadInput: the model is of another task, the table cannot be read, or the file cannot be written.
@@ -53,12 +53,13 @@ def write(out: Path, predictor: Any, file: str, columns: dict[str, str]) -> None
     if predictor.task not in ("classification", "regression"):
         raise BadInput(f"--out is for classifiers and regressions; the run is a model for {predictor.task}")
     examples = predictor.read(file, **columns)
-    table = text_columns.read(Path(file))
+    names = [value for name, value in columns.items() if name != "form"]
+    table = text_columns.read(Path(file), columns.get("form") or predictor.file_format)
     if len(examples) != table.rows:
         raise BadInput(
             f"--out: {file} has {table.rows:,} rows and {len(examples):,} examples; expected one in each row"
         )
-    read = {*_read(predictor), *columns.values()}
+    read = {*_read(predictor), *names}
     kept = [name for name in table.header if name not in read]
     header, answers = _answers(predictor, examples)
     text = io.StringIO()

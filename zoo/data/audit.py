@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.datasets import class_labels, column_kinds, column_schema, text_columns
+from zoo.data.datasets import class_labels, column_kinds, column_schema, delimited, delimited_format, text_columns
 from zoo.data.datasets.column_kinds import ColumnOptions
 from zoo.data.datasets.column_schema import CATEGORY, NUMBER, TableSchema
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.text_columns import TextColumns
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
@@ -75,7 +76,11 @@ class Audit:
 
 
 def table(
-    path: Path, label_column: str = "", test_file: Path | None = None, options: ColumnOptions = column_kinds.NO_OPTIONS
+    path: Path,
+    label_column: str = "",
+    test_file: Path | None = None,
+    options: ColumnOptions = column_kinds.NO_OPTIONS,
+    form: DelimitedFormat = FOUND,
 ) -> Audit:
     """Examines a table.
 
@@ -84,13 +89,15 @@ def table(
         label_column: column of the classes or values; empty: `label`, where the file has it.
         test_file: another file, whose rows should not be in the first.
         options: what flags say about the columns' kinds.
+        form: what a user says of delimited files.
 
     Raises:
         BadInput: a file cannot be read, or the label column is missing.
     """
-    read = text_columns.read(path)
+    delimited_format.check(path, form.flags, delimited.is_supported(path))
+    read = text_columns.read(path, form)
     if not read.rows:
-        raise BadInput(f"{path} is empty: expected a header and at least one row")
+        raise BadInput(f"{path} is empty: expected {'a header and ' if form.has_header else ''}at least one row")
     label = read.column(label_column, "label_column") if label_column else ("label" if "label" in read.header else "")
     names = [name for name in read.header if name != label]
     schema, warnings, notes = _schema(read, names, options)
@@ -103,7 +110,7 @@ def table(
     if labels and schema.columns:
         warnings += _giving_away(column_schema.encoded(read, schema), schema, labels, bool(values))
     if test_file is not None:
-        warnings += _shared(read, text_columns.read(test_file), names)
+        warnings += _shared(read, text_columns.read(test_file, form), names)
     return Audit(str(path), read.rows, facts, counts, values, tuple(warnings), (*read.notes, *notes))
 
 

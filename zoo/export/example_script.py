@@ -33,20 +33,60 @@ def arrays_in(about, folder, names):
     return {"x": x}
 
 
-def table_in(about, folder, names):
-    """Rows of a .csv as numbers [rows, features], NaN for missing values; other columns are ignored."""
+def table_rows(path, of):
+    """The rows of a delimited file by column, each with its first line."""
     import csv
+    import gzip
+    import re
+
+    file = of["file"]
+    opened = gzip.open if path.endswith(".gz") else open
+    try:
+        with opened(path, "rt", newline="", encoding=file["encoding"]) as source:
+            lines = list(source)
+    except (OSError, UnicodeError) as error:
+        sys.exit(f"{path} cannot be read: {error}")
+    lines[:1] = [line.removeprefix("\ufeff") for line in lines[:1]]
+    expected = [column["name"] for column in of["columns"]]
+    names = []
+    # Without a known delimiter, the one that finds the columns.
+    for delimiter in [file["delimiter"]] if file["delimiter"] else [",", ";", "\t", "|"]:
+        if delimiter == " ":
+            # Runs of blanks are one delimiter.
+            most = len(file["columns"]) - 1 if file["columns"] else 0
+            rows = ((n, re.split("[ \t]+", line.strip(), maxsplit=most)) for n, line in enumerate(lines, 1))
+        else:
+            reader = csv.reader(lines, delimiter=delimiter)
+            rows = ((reader.line_num, fields) for fields in reader)
+        rows = [(line, fields) for line, fields in rows if any(field.strip() for field in fields)]
+        if not rows:
+            sys.exit(f"{path} lacks rows")
+        names = [name.strip() for name in rows[0][1]]
+        if file["has_header"]:
+            rows = rows[1:]
+        else:
+            names = file["columns"] or [f"column{n}" for n in range(1, len(names) + 1)]
+        if set(expected) <= set(names):
+            break
+    lacking = [name for name in expected if name not in names]
+    if lacking or not rows:
+        sys.exit(f"{path} lacks {', '.join(lacking) or 'rows'}")
+    for line, fields in rows:
+        if len(fields) < len(names):
+            sys.exit(f"{path} line {line} has {len(fields)} fields, expected {len(names)}")
+    return [(line, dict(zip(names, fields))) for line, fields in rows]
+
+
+def table_in(about, folder, names):
+    """Rows of a delimited file as numbers [rows, features], NaN for missing values; other columns are ignored."""
     import datetime
     import re
 
-    if len(names) != 1 or not names[0].endswith(".csv"):
+    ends = (".csv", ".tsv", ".tab", ".txt")
+    if len(names) != 1 or not names[0].lower().removesuffix(".gz").endswith(ends):
         sys.exit("expected one .csv file with the columns of the training table: python example.py FILE.csv")
     of = about["table"]
-    with open(names[0], newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    lacking = [column["name"] for column in of["columns"] if rows and column["name"] not in rows[0]]
-    if not rows or lacking:
-        sys.exit(f"{names[0]} lacks {', '.join(lacking) or 'rows'}")
+    rows = table_rows(names[0], of)
 
     def number(text):
         if of["decimal"] == ",":
@@ -80,9 +120,9 @@ def table_in(about, folder, names):
         return [column["levels"].index(text) if text in column["levels"] else -1]
 
     x = []
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         try:
-            x.append([value for column in of["columns"] for value in values(row[column["name"]] or "", column)])
+            x.append([value for column in of["columns"] for value in values(row[column["name"]], column)])
         except ValueError as error:
             sys.exit(f"{names[0]} line {line}: {error}")
     return {"x": np.array(x, np.float32)}

@@ -1,5 +1,6 @@
 """A finished run read for export: its network in plain Keras layers, and the signature needed to use it."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import keras
 import zoo
 from zoo import files
 from zoo import workdir as folders
-from zoo.data.datasets import column_schema
+from zoo.data.datasets import column_schema, delimited_format
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.text.tokenizer import PADDING, Tokenizer
 from zoo.data.text.tokenizer import load as load_tokenizer
@@ -107,7 +108,8 @@ def _table(info: ModelInfo) -> dict[str, Any]:
     schema = column_schema.plain(info.features) if info.columns is None else TableSchema.from_json(info.columns)
     kinds = (column_schema.NUMBER, column_schema.CATEGORY, column_schema.DATE)
     missing = {kind: list(column_schema.missing_words(kind)) if schema.has_missing else [] for kind in kinds}
-    return {**schema.as_json(), "features": list(info.features), "missing": missing}
+    file = dataclasses.asdict(delimited_format.of_model(info.file_format))
+    return {**schema.as_json(), "features": list(info.features), "missing": missing, "file": file}
 
 
 def _text(info: ModelInfo, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def _example(run: RunModel, chosen: Format) -> str:
     inputs = example_script.arrays_in if run.tokenizer is None else example_script.texts_in
     inputs = example_script.table_in if "table" in run.signature else inputs
     inputs = example_script.words_in if "word_features" in run.signature else inputs
-    parts = [inspect.getsource(part) for part in (inputs, chosen.run, example_script.answers, example_script.main)]
+    rows = [example_script.table_rows] if inputs is example_script.table_in else []
+    used = (*rows, inputs, chosen.run, example_script.answers, example_script.main)
+    parts = [inspect.getsource(part) for part in used]
     about = f'"""Predicts with {chosen.model}; README.md says how to call it."""\n'
     last = f'if __name__ == "__main__":\n    main({inputs.__name__}, {chosen.run.__name__})\n'
     return "\n\n".join(["\n".join([about, example_script.HEAD]), *parts, last])

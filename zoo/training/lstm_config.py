@@ -10,6 +10,7 @@ from zoo.data.datasets import class_labels, text_classification, text_files
 from zoo.data.text import encoding, tokenizer
 from zoo.models import lstm_layers
 from zoo.training.classifier_config import ClassifierFlags
+from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.fold_flags import FoldFlags
 
 # The network of the articles, and values that fit it.
@@ -26,7 +27,7 @@ _WIDE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LstmConfig(ClassifierFlags, FoldFlags, Config):
+class LstmConfig(ClassifierFlags, DelimitedFlags, FoldFlags, Config):
     """Config of the run, the texts and the network."""
 
     recipe: str = setting(
@@ -68,7 +69,9 @@ class LstmConfig(ClassifierFlags, FoldFlags, Config):
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
     test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     more_file: str = setting(
-        "", "Texts with classes, added to the training split only, in the same columns; `zoo feedback` writes one."
+        "",
+        "Texts with classes, added to the training split only, in the same columns, with a header; `zoo feedback` "
+        "writes one.",
     )
     text_column: str = setting("text", "Column of the texts in --train_file.")
     label_column: str = setting("label", "Column of the classes in --train_file.")

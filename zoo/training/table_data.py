@@ -10,11 +10,12 @@ from zoo.data.datasets import class_labels, column_kinds, images
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Splits
 from zoo.models import table_encoding, tabular
+from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.fold_flags import FoldFlags
 
 
 @dataclasses.dataclass(frozen=True)
-class TableConfig(FoldFlags, Config):
+class TableConfig(DelimitedFlags, FoldFlags, Config):
     """Flags of tables and other arrays of one's own."""
 
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.", before="")
@@ -64,12 +65,13 @@ def load(config: TableConfig, *, values: bool = False, image_options: ImageOptio
         split=config.split,
         image_options=image_options,
         fold=config.tested_fold(),
+        form=config.file_format(),
     )
 
 
-def about(data: Splits) -> dict[str, Any]:
-    """What model.json says of the columns."""
-    said: dict[str, Any] = {}
+def about(config: TableConfig, data: Splits) -> dict[str, Any]:
+    """What model.json says of the columns and the files."""
+    said = config.about_files()
     if data.features:
         # A table for prediction may have its columns in another order: they are matched by name.
         said["features"] = list(data.features)

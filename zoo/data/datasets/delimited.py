@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo import errors
 from zoo.data.datasets import delimited_dialects, delimited_records
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.delimited_records import Dialect, Malformed
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
@@ -66,23 +67,30 @@ class Delimited:
         return self.header.index(found)
 
 
-def read(path: Path) -> Delimited:
+def read(path: Path, form: DelimitedFormat = FOUND) -> Delimited:
     """Opens a delimited file: decides how it is written, and reads its header.
 
     Args:
         path: a file of one of the `SUFFIXES`, in any case, perhaps with .gz after it.
+        form: what a user says of it.
 
     Raises:
         BadInput: the file cannot be read, is empty, or two columns have one name.
     """
-    dialect, notes = delimited_dialects.decide(path, kind(path))
+    dialect, notes = delimited_dialects.decide(path, kind(path), form)
     try:
         record = next(delimited_records.records(path, dialect), None)
     except Malformed as error:
         raise delimited_dialects.refusal(path, error) from None
     if record is None:
-        raise BadInput(f"{path} is empty: expected a header and at least one row")
+        raise BadInput(f"{path} is empty: expected {'a header and ' if form.has_header else ''}at least one row")
     header = delimited_records.trimmed(record.fields)
+    if not form.has_header:
+        if not (len(header) > 1 and len(set(header)) == len(header) and set(header) <= set(form.columns)):
+            names = form.columns or [f"column{number}" for number in range(1, len(record.fields) + 1)]
+            return Delimited(path, tuple(names), dialect, notes)
+        notes.append(f"{path}: the first line names the columns, and is no row")
+        dialect = dialect._replace(has_header=True)
     twice = [name for name, count in collections.Counter(header).items() if count > 1]
     if twice:
         raise BadInput(f"{path} line {record.first} names the column {twice[0]!r} twice; expected unique names")

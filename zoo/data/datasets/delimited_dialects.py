@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.data.datasets import delimited_records as records
+from zoo.data.datasets.delimited_format import BLANKS, FOUND, DelimitedFormat
 from zoo.data.datasets.delimited_records import Dialect, Malformed, Record
 from zoo.errors import BadInput
 
@@ -21,14 +22,16 @@ _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 # Lines, and about as many characters, that decide the delimiter; the whole file is then checked row by row.
 _SAMPLE = 200
 _SAMPLE_CHARACTERS = 1 << 20
+_STATED = re.compile(r'"?sep=([^"])"?\s*')
 
 
-def decide(path: Path, kind: str) -> tuple[Dialect, list[str]]:
+def decide(path: Path, kind: str, form: DelimitedFormat = FOUND) -> tuple[Dialect, list[str]]:
     """The dialect of a file.
 
     Args:
         path: the file.
         kind: its suffix, like ".csv"; a file is expected to have its kind's delimiter.
+        form: what a user says of it.
 
     Returns:
         The dialect, and what was assumed, to be reported.
@@ -36,10 +39,17 @@ def decide(path: Path, kind: str) -> tuple[Dialect, list[str]]:
     Raises:
         BadInput: the file cannot be read as text, or under no dialect; the message has the line.
     """
-    dialect, notes = _delimiter(path, _sample(path), "," if kind == ".csv" else "\t")
-    if not any('"' in line for _, line in records.lines(path)):
+    sample = _sample(path, form.encoding)
+    if form.delimiter:
+        dialect, notes = _given_delimiter(path, sample, form)
+    else:
+        dialect, notes = _delimiter(path, sample, "," if kind == ".csv" else "\t")
+    dialect = dialect._replace(encoding=form.encoding, has_header=form.has_header, columns=len(form.columns))
+    dialect = dialect._replace(has_rest=bool(dialect.delimiter == BLANKS and form.columns))
+    if dialect.has_rest or not any('"' in line for _, line in records.lines(path, encoding=form.encoding)):
         return dialect._replace(quoted=False), notes
-    dialect, note = (_of_tabs if dialect.delimiter == "\t" else _of_commas)(path, dialect)
+    deciding = {"\t": _of_tabs, BLANKS: _of_blanks}.get(dialect.delimiter, _of_commas)
+    dialect, note = deciding(path, dialect)
     return dialect, [*notes, f"{path}: {note}"] if note else notes
 
 
@@ -51,9 +61,9 @@ def refusal(path: Path, error: Malformed) -> BadInput:
 # The delimiter
 
 
-def _sample(path: Path) -> list[str]:
+def _sample(path: Path, encoding: str) -> list[str]:
     sample, size = [], 0
-    for _, line in islice(records.lines(path), _SAMPLE):
+    for _, line in islice(records.lines(path, encoding=encoding), _SAMPLE):
         sample.append(line)
         size += len(line)
         if size > _SAMPLE_CHARACTERS:
@@ -61,8 +71,20 @@ def _sample(path: Path) -> list[str]:
     return sample
 
 
+def _given_delimiter(path: Path, sample: Sequence[str], form: DelimitedFormat) -> tuple[Dialect, list[str]]:
+    if sample and _STATED.fullmatch(sample[0]):
+        return Dialect(form.delimiter, skip=1), []
+    # A text may begin with #.
+    skip = 0 if form.columns and form.delimiter == BLANKS else _comments(sample, form.delimiter)
+    return Dialect(form.delimiter, skip=skip), _comments_note(path, skip)
+
+
+def _comments_note(path: Path, skip: int) -> list[str]:
+    return [f"{path}: left out {skip} lines of comment before the header"] if skip else []
+
+
 def _delimiter(path: Path, sample: Sequence[str], own: str) -> tuple[Dialect, list[str]]:
-    stated = re.fullmatch(r'"?sep=([^"])"?\s*', sample[0]) if sample else None
+    stated = _STATED.fullmatch(sample[0]) if sample else None
     if stated:
         return Dialect(stated[1], skip=1), []
     found = [_fit(sample, delimiter) for delimiter in (own, *(each for each in _NAMES if each != own))]
@@ -71,9 +93,7 @@ def _delimiter(path: Path, sample: Sequence[str], own: str) -> tuple[Dialect, li
     notes = []
     if best.delimiter != own:
         notes.append(f"{path}: the columns are separated by {_NAMES[best.delimiter]}")
-    if best.skip:
-        notes.append(f"{path}: left out {best.skip} lines of comment before the header")
-    return Dialect(best.delimiter, skip=best.skip), notes
+    return Dialect(best.delimiter, skip=best.skip), [*notes, *_comments_note(path, best.skip)]
 
 
 class _Fit(NamedTuple):
@@ -125,10 +145,20 @@ def _of_tabs(path: Path, dialect: Dialect) -> tuple[Dialect, str]:
     raise refusal(path, max(literal.error, quoted.error, key=lambda error: error.line))
 
 
+def _of_blanks(path: Path, dialect: Dialect) -> tuple[Dialect, str]:
+    """Quoted fields, as R writes them, if the file can be read so; else literal quotes."""
+    quoted, literal = _scan(path, dialect), _scan(path, dialect._replace(quoted=False))
+    if quoted.error is None and not quoted.spanning and (literal.opening or literal.error is not None):
+        return dialect, ""
+    if literal.error is None:
+        return dialect._replace(quoted=False), _literal_note(literal)
+    raise refusal(path, max(literal.error, quoted.error or literal.error, key=lambda error: error.line))
+
+
 def _of_commas(path: Path, dialect: Dialect) -> tuple[Dialect, str]:
     """Quoted fields as in RFC 4180, unless the file cannot be read so or another reading is proven."""
     blank = f'{dialect.delimiter} "'
-    if any(blank in line for _, line in records.lines(path)):
+    if any(blank in line for _, line in records.lines(path, encoding=dialect.encoding)):
         loose = dialect._replace(blanks=True)
         if _scan(path, loose).error is None and _has_unquoted_blank(path, dialect):
             return loose, "blanks before quotes are ignored"

@@ -1,13 +1,17 @@
 """Lines and records of delimited text files, one at a time, under a given dialect."""
 
+import codecs
 import csv
 import gzip
 import io
+import itertools
+import re
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from zoo.data.datasets.delimited_format import BLANKS, UTF8
 from zoo.errors import BadInput
 
 # The longest books have 5 million characters. A longer field is a quote that is not closed, which would otherwise take
@@ -15,6 +19,8 @@ from zoo.errors import BadInput
 LONGEST_FIELD = 1 << 24
 # Bytes of a line: a book in Chinese, or a million numbers of 30 digits.
 LONGEST_LINE = 1 << 25
+# Bytes that are decoded at once to find an error.
+_BLOCK = 1 << 20
 
 
 class Dialect(NamedTuple):
@@ -25,12 +31,20 @@ class Dialect(NamedTuple):
         quoted: whether a field in double quotes is read without them (RFC 4180); else quotes are part of the text.
         blanks: whether blanks after a delimiter are ignored, so that a quote may follow them.
         skip: lines before the header.
+        encoding: encoding of the file.
+        has_header: whether the first record names the columns.
+        columns: number of columns, where it is known otherwise than by the first record; else 0.
+        has_rest: whether the last of the `columns` takes the rest of a line.
     """
 
     delimiter: str
     quoted: bool = True
     blanks: bool = False
     skip: int = 0
+    encoding: str = UTF8
+    has_header: bool = True
+    columns: int = 0
+    has_rest: bool = False
 
 
 class Record(NamedTuple):
@@ -51,15 +65,16 @@ class Malformed(Exception):
         self.too_long = too_long
 
 
-def lines(path: Path, endless: bool = False) -> Iterator[tuple[int, str]]:
+def lines(path: Path, endless: bool = False, encoding: str | None = None) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers and line ends, one at a time; .gz is decompressed.
 
     Args:
         path: the file.
         endless: whether a line may be as long as the file.
+        encoding: encoding of the file, where a flag may say so, which errors then name; None: UTF-8.
 
     Raises:
-        BadInput: the file cannot be read, or a line is not text in UTF-8 or too long; the message has the line.
+        BadInput: the file cannot be read, or a line is not text in its encoding or too long; the message has the line.
     """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
@@ -67,28 +82,62 @@ def lines(path: Path, endless: bool = False) -> Iterator[tuple[int, str]]:
             raise BadInput(f"{path} is not a regular file; expected a text file")
         longest = -1 if endless else LONGEST_LINE
         with opened(path, "rb") as file:
+            source = file
+            if encoding not in (None, UTF8):
+                source = io.TextIOWrapper(file, encoding=encoding, newline="\n")
             number = 0
-            while raw := file.readline(longest):
-                for text in _split(path, number, raw, longest):
+            while raw := source.readline(longest):
+                for text in _split(path, number, raw, longest, encoding):
                     number += 1
                     yield number, text
+    except UnicodeError:
+        with opened(path, "rb") as file:
+            raise _undecodable(path, file, encoding) from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{path} cannot be read: {reason}; expected a text file") from None
 
 
-def _split(path: Path, before: int, raw: bytes, longest: int) -> Iterable[str]:
-    """The lines of a piece up to a line feed: one, but in an old file that ends its lines with carriage returns."""
-    if len(raw) == longest and not raw.endswith(b"\n"):
+def _split(path: Path, before: int, raw: bytes | str, longest: int, encoding: str | None) -> Iterable[str]:
+    """The lines of a piece up to a line feed: one, but in an old file that ends its lines with carriage returns.
+
+    Raises:
+        UnicodeDecodeError: the piece is not UTF-8.
+    """
+    text = raw.decode() if isinstance(raw, bytes) else raw
+    if len(raw) == longest and not text.endswith("\n"):
         raise BadInput(f"{path} line {before + 1} has more than {longest:,} bytes; expected lines of text")
-    try:
-        text = raw.decode("utf-8-sig" if before == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        line = before + 1 + (error.object[: error.start].count(b"\r") if b"\n" not in raw else 0)
-        raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
     if "\0" in text:
-        raise BadInput(f"{path} line {before + 1} has a NUL character: expected text; save the file as UTF-8")
+        mend = "" if encoding is None else ", or say --encoding=utf-16"
+        raise BadInput(f"{path} line {before + 1} has a NUL character: expected text; save the file as UTF-8{mend}")
+    text = text.removeprefix("\ufeff") if before == 0 else text
     return io.StringIO(text, newline="") if before == 0 and "\r" in text and "\n" not in text else (text,)
+
+
+def _undecodable(path: Path, file: BinaryIO, encoding: str | None) -> BadInput:
+    """The error for a file that is not text in its encoding: where the first such byte is, and how to mend it."""
+    decoder = codecs.getincrementaldecoder(encoding or UTF8)()
+    text, raw, feeds, returns = "", b"", 0, 0
+    try:
+        while raw := file.read(_BLOCK):
+            text = decoder.decode(raw)
+            feeds, returns = feeds + text.count("\n"), returns + text.count("\r")
+        decoder.decode(b"", True)
+    except UnicodeError as error:
+        # The part of the block that can be read; a codec like UTF-16 reads from an even place.
+        before, reason, byte = "", str(error), ""
+        if isinstance(error, UnicodeDecodeError):
+            before = error.object[: error.start].decode(encoding or UTF8, "ignore")
+            reason, byte = error.reason, f"byte 0x{error.object[error.start]:02x}, "
+        feeds, returns = feeds + before.count("\n"), returns + before.count("\r")
+        line = 1 + (feeds or returns)
+        said = f"{path} line {line} is not text in {(encoding or UTF8).upper()} ({byte}{reason})"
+        if encoding is None:
+            return BadInput(f"{said}; save the file as UTF-8")
+        if encoding == UTF8:
+            return BadInput(f"{said}; save the file as UTF-8, or say --encoding=latin-1 (or cp1252, gb18030, utf-16)")
+        return BadInput(f"{said}; expected another --encoding")
+    return BadInput(f"{path} changed while it was read; expected a file that stays as it is")
 
 
 def records(path: Path, dialect: Dialect, raw: bool = False) -> Iterator[Record]:
@@ -103,15 +152,25 @@ def records(path: Path, dialect: Dialect, raw: bool = False) -> Iterator[Record]
         BadInput: the file cannot be read as text.
         Malformed: a line cannot be read under the dialect.
     """
-    numbered = (each for each in lines(path) if each[0] > dialect.skip)
+    numbered = (each for each in lines(path, encoding=dialect.encoding) if each[0] > dialect.skip)
     return _quoted_records(numbered, dialect, raw) if dialect.quoted else _literal_records(numbered, dialect)
 
 
 def _literal_records(numbered: Iterable[tuple[int, str]], dialect: Dialect) -> Iterator[Record]:
     for number, line in numbered:
         text = line.rstrip("\r\n")
+        if dialect.delimiter == BLANKS:
+            text = text.strip(" \t")
         if text:
-            yield Record(number, text.split(dialect.delimiter), text)
+            yield Record(number, _literal_fields(text, dialect), text)
+
+
+def _literal_fields(text: str, dialect: Dialect) -> list[str]:
+    if dialect.delimiter != BLANKS:
+        return text.split(dialect.delimiter)
+    if dialect.has_rest and dialect.columns == 1:
+        return [text]
+    return re.split("[ \t]+", text, maxsplit=dialect.columns - 1 if dialect.has_rest else 0)
 
 
 def reader(source: Iterable[str], delimiter: str, **options: bool) -> Iterator[list[str]]:
@@ -130,12 +189,13 @@ def _quoted_records(numbered: Iterable[tuple[int, str]], dialect: Dialect, raw: 
         for number, line in numbered:  # noqa: B007  (read outside)
             if raw:
                 taken.append(line)
-            yield line
+            yield line if dialect.delimiter != BLANKS else line.strip(" \t\r\n") + "\n"
 
     first = dialect.skip + 1
     try:
         # strict: a stray quote would otherwise silently swallow the examples after it.
-        for fields in reader(taking(), dialect.delimiter, strict=True, skipinitialspace=dialect.blanks):
+        blanks = dialect.blanks or dialect.delimiter == BLANKS
+        for fields in reader(taking(), dialect.delimiter, strict=True, skipinitialspace=blanks):
             if fields:
                 yield Record(first, fields, "".join(taken).rstrip("\r\n"))
             taken.clear()
@@ -150,7 +210,7 @@ def _quoted_records(numbered: Iterable[tuple[int, str]], dialect: Dialect, raw: 
 
 
 def rows(path: Path, dialect: Dialect) -> Generator[tuple[int, list[str]], None, int]:
-    """The rows after the header: the first line of each and its fields, as many as the header has names.
+    """The rows: the first line of each and its fields, as many as there are columns.
 
     Columns without a name at the end, which spreadsheets write, are cut where they are empty.
 
@@ -162,10 +222,15 @@ def rows(path: Path, dialect: Dialect) -> Generator[tuple[int, list[str]], None,
         Malformed: a line cannot be read under the dialect, or has another number of fields.
     """
     source = records(path, dialect)
-    header = next(source, None)
-    if header is None:
+    first = next(source, None)
+    if first is None:
         return 0
-    width, named = len(header.fields), len(trimmed(header.fields))
+    width = len(first.fields)
+    named = len(trimmed(first.fields)) if dialect.has_header else dialect.columns or width
+    if not dialect.has_header:
+        source = itertools.chain([first], source)
+        if width < named:
+            raise Malformed(first.first, f"has {width} fields; expected {named}, which --columns names")
     empty: list[Record] = []
     for record in source:
         if width > 1 and not any(field.strip() for field in record.fields):
@@ -174,9 +239,9 @@ def rows(path: Path, dialect: Dialect) -> Generator[tuple[int, list[str]], None,
         for blank in empty:
             # A line of blanks is not a row of cells.
             if len(blank.fields) > 1:
-                yield blank.first, _checked(blank, width, named)
+                yield blank.first, _checked(blank, width, named, dialect)
         empty.clear()
-        yield record.first, _checked(record, width, named)
+        yield record.first, _checked(record, width, named, dialect)
     return sum(len(blank.fields) > 1 for blank in empty)
 
 
@@ -188,12 +253,14 @@ def trimmed(header: list[str]) -> list[str]:
     return names
 
 
-def _checked(record: Record, width: int, named: int) -> list[str]:
+def _checked(record: Record, width: int, named: int, dialect: Dialect) -> list[str]:
     fields = record.fields
     if len(fields) != width:
         hint = "take the comment out" if fields[0].startswith("#") else "quote a text that has separators in it"
-        raise Malformed(record.first, f"has {len(fields)} fields; expected {width} as in the header ({hint})")
+        of = "as in the header" if dialect.has_header else "as in the first row"
+        raise Malformed(record.first, f"has {len(fields)} fields; expected {width} {of} ({hint})")
     for index in range(named, width):
         if fields[index].strip():
-            raise Malformed(record.first, f"has {fields[index]!r:.40} in column {index + 1}, which has no name")
+            by = "" if dialect.has_header else f": --columns names {named}"
+            raise Malformed(record.first, f"has {fields[index]!r:.40} in column {index + 1}, which has no name{by}")
     return fields[:named] if named < width else fields

@@ -9,8 +9,9 @@ import numpy as np
 
 from zoo import errors, files
 from zoo.data import folds, splits
-from zoo.data.datasets import image_folders, tables, text_columns, tfds
+from zoo.data.datasets import delimited, delimited_format, image_folders, tables, text_columns, tfds
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.folds import Fold
 from zoo.data.splits import ORIGIN, Columns, Splits
@@ -37,6 +38,7 @@ def load(
     split: str = "random",
     image_options: ImageOptions | None = None,
     fold: Fold | None = None,
+    form: DelimitedFormat = FOUND,
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
@@ -56,11 +58,15 @@ def load(
             are the test split, those before them the validation split).
         image_options: how the images of a folder are read.
         fold: the fold to test on, in a cross-validation; a test split that the data set has of its own is left out.
+        form: what a user says of delimited files.
 
     Raises:
         BadInput: the data set or file is missing or malformed.
     """
     path = files.absolute(name)
+    delimited_format.check(
+        f"--dataset={name}", form.flags, name not in (*NAMES, DIABETES) and delimited.is_supported(path)
+    )
     if name in NAMES and (eval_file or test_file):
         flag, value = ("eval_file", eval_file) if eval_file else ("test_file", test_file)
         raise BadInput(f"--{flag} is {value!r} without --train_file: expected both, or the latter alone")
@@ -83,7 +89,7 @@ def load(
     elif tables.is_supported(path):
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
         names = label_column, weight_column, ignored
-        options = tables.TableOptions(*names, drop_unlabelled, columns, values, split, fold)
+        options = tables.TableOptions(*names, drop_unlabelled, columns, values, split, fold, form)
         paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.data.datasets import class_labels, column_kinds, column_schema, number_fields, table_columns, text_columns
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
 from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.text_columns import TextColumns
 from zoo.data.folds import Fold
 from zoo.data.splits import ORIGIN, SPLIT, Columns, shortened
@@ -48,6 +49,7 @@ class TableOptions:
         values: whether the label column has numbers to predict instead of classes.
         split: by what the rows are split; see `split_column`.
         fold: the fold to test on, in a cross-validation: the rows are returned with their lines and not split.
+        form: what a user says of delimited files.
     """
 
     label_column: str = "label"
@@ -58,6 +60,7 @@ class TableOptions:
     values: bool = False
     split: str = "random"
     fold: Fold | None = None
+    form: DelimitedFormat = FOUND
 
 
 def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
@@ -75,9 +78,11 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
     Raises:
         BadInput: the file is malformed; the message has the line and the column.
     """
-    table, notes = text_columns.read(path), schema.notes
+    table, notes = text_columns.read(path, options.form), schema.notes
     if not table.rows:
-        raise BadInput(f"{path} is empty: expected a header and at least one row")
+        raise BadInput(
+            f"{path} is empty: expected {'a header and ' if options.form.has_header else ''}at least one row"
+        )
     label_column, weight_column = _label_and_weight(table, schema, options)
     columns = _schema_of(table, label_column, weight_column, schema, options)
     weight = _weight_values(table, weight_column) if weight_column else None

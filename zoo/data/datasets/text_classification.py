@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo import errors, files
-from zoo.data.datasets import class_labels, sst2_phrases, text_files, text_splits, tfds
+from zoo.data.datasets import (
+    class_labels,
+    delimited,
+    delimited_format,
+    sst2_phrases,
+    text_files,
+    text_splits,
+    tfds,
+)
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.folds import Fold
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
@@ -39,6 +48,7 @@ def load(
     unlabelled: bool = False,
     drop_unlabelled: bool = False,
     fold: Fold | None = None,
+    form: DelimitedFormat = FOUND,
 ) -> TextDataset:
     """Loads a data set by name, or your own from files.
 
@@ -58,6 +68,7 @@ def load(
         unlabelled: whether to return texts without labels: those of the training split and unlabelled ones (IMDB).
         drop_unlabelled: whether to leave out examples of the files whose label is missing; else they are refused.
         fold: the fold to test on, in a cross-validation; a test split that the data set has of its own is left out.
+        form: what a user says of delimited files.
 
     Raises:
         BadInput: the data set or a file is missing or malformed, or does not fit the folds.
@@ -65,9 +76,12 @@ def load(
     for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
         if name and not train_file:
             raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
+    source = files.absolute(train_file) if train_file else f"--dataset={dataset}"
+    delimited_format.check(source, form.flags, bool(train_file) and delimited.is_supported(source))
     if train_file:
         paths = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
-        splits = _files(*paths, _Format((text_column, label_column, pair_column), values, drop_unlabelled), fold)
+        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form)
+        splits = _files(*paths, form_of, fold)
         source = str(paths[0])
     elif pair_column or values:
         setting = f"--pair_column={pair_column}" if pair_column else "regression"
@@ -174,18 +188,20 @@ class _Format(NamedTuple):
         columns: names of the columns of texts, labels and second texts; the last is empty for single texts.
         values: whether labels are numbers.
         drop: whether to leave out examples without a label.
+        file: what a user says of delimited files.
     """
 
     columns: tuple[str, str, str]
     values: bool
     drop: bool
+    file: DelimitedFormat = FOUND
 
 
 def _files(
     train_file: Path, eval_file: Path | None, test_file: Path | None, form: _Format, fold: Fold | None = None
 ) -> TextDataset:
     notes: list[str] = []
-    rows = text_files.read(train_file, *form.columns, drop_unlabelled=form.drop, notes=notes)
+    rows = text_files.read(train_file, *form.columns, drop_unlabelled=form.drop, notes=notes, form=form.file)
     if len(rows) < _MIN_EXAMPLES:
         raise BadInput(f"{train_file} has {len(rows)} examples; expected {_MIN_EXAMPLES} or more")
     classes, doubts = ((), []) if form.values else class_labels.classes((row.label for row in rows), str(train_file))
@@ -218,7 +234,7 @@ def _files(
 def _held_out(
     path: Path, classes: Sequence[str], form: _Format, train_file: Path, name: str, notes: list[str]
 ) -> Texts:
-    rows = text_files.read(path, *form.columns, drop_unlabelled=form.drop, notes=notes)
+    rows = text_files.read(path, *form.columns, drop_unlabelled=form.drop, notes=notes, form=form.file)
     if not rows:
         raise BadInput(f"{path} has no examples; expected some for {name}")
     return labelled(rows, classes, str(path), form.columns, str(train_file))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.datasets import delimited, delimited_records, json_records
+from zoo.data.datasets.delimited_format import BLANKS, FOUND, DelimitedFormat
 from zoo.data.splits import Origins, shortened
 from zoo.errors import BadInput
 
@@ -34,6 +35,7 @@ class TextColumns:
         columns: for each name a chunked array of texts, without blanks around them; empty where there is no value.
         rows: number of rows.
         notes: what was assumed while reading, to be reported.
+        form: what a user says of a delimited file.
     """
 
     path: Path | None
@@ -41,6 +43,7 @@ class TextColumns:
     columns: dict[str, "pyarrow.ChunkedArray"]  # noqa: F821  (imported where it is used)
     rows: int
     notes: list[str]
+    form: DelimitedFormat = FOUND
 
     def place(self, row: int) -> str:
         """Where a row is in the file, for messages: its line, or its number from 1 where there are no lines."""
@@ -48,7 +51,7 @@ class TextColumns:
             return "the example"
         if delimited.kind(self.path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES):
             return f"{self.path} row {row + 1}"
-        table = delimited.read(self.path)
+        table = delimited.read(self.path, self.form)
         for number, (line, _) in enumerate(table.rows()):
             if number == row:
                 return f"{self.path} line {line}"
@@ -58,7 +61,7 @@ class TextColumns:
         """Where each row is in the file: its line, or its number from 1 where there are no lines."""
         if self.path is None or origin_kind(self.path) == "row":
             return Origins("row", np.arange(1, self.rows + 1))
-        lines = np.array([line for line, _ in delimited.read(self.path).rows()], int)
+        lines = np.array([line for line, _ in delimited.read(self.path, self.form).rows()], int)
         return Origins("line", lines[: self.rows])
 
     def column(self, name: str, flag: str) -> str:
@@ -82,11 +85,12 @@ def is_table(path: Path) -> bool:
     return delimited.kind(path) in SUFFIXES
 
 
-def read(path: Path) -> TextColumns:
+def read(path: Path, form: DelimitedFormat = FOUND) -> TextColumns:
     """Reads a table.
 
     Args:
         path: a file of one of the `SUFFIXES`.
+        form: what a user says of a delimited file; of no matter for others.
 
     Raises:
         BadInput: the file is missing or damaged, or has no columns; the message has the line.
@@ -96,16 +100,16 @@ def read(path: Path) -> TextColumns:
     kind = delimited.kind(path)
     if kind in ARROW_SUFFIXES:
         return _arrow(path)
-    return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path)
+    return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path, form)
 
 
-def _delimited(path: Path) -> TextColumns:
-    table = delimited.read(path)
+def _delimited(path: Path, form: DelimitedFormat) -> TextColumns:
+    table = delimited.read(path, form)
     columns = _fast(table)
     if columns is None:
         columns = _slow(table)
     named = dict(zip(table.header, map(_trimmed, columns)))
-    return TextColumns(path, table.header, named, len(columns[0]), table.notes)
+    return TextColumns(path, table.header, named, len(columns[0]), table.notes, form)
 
 
 def _slow(table: delimited.Delimited) -> list:
@@ -126,11 +130,17 @@ def _fast(table: delimited.Delimited) -> list | None:
 
     dialect = table.dialect
     first = next(delimited_records.records(table.path, dialect))
-    if dialect.blanks or first.first != dialect.skip + 1 or any("\n" in name for name in first.fields):
+    if dialect.blanks or not dialect.delimiter.isascii() or dialect.delimiter == BLANKS:
+        return None
+    if first.first != dialect.skip + 1 or any("\n" in name for name in first.fields):
+        return None
+    if len(first.fields) < len(table.header):
         return None
     names = [str(number) for number in range(len(first.fields))]
     options = {
-        "read_options": csv.ReadOptions(skip_rows=dialect.skip + 1, column_names=names),
+        "read_options": csv.ReadOptions(
+            skip_rows=dialect.skip + dialect.has_header, column_names=names, encoding=dialect.encoding
+        ),
         "parse_options": csv.ParseOptions(
             delimiter=dialect.delimiter,
             quote_char='"' if dialect.quoted else False,

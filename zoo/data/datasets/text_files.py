@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data.datasets import class_labels, delimited, json_records
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
 
 # Kinds that are read and written; more are read, see `is_supported`.
@@ -35,6 +36,7 @@ def read(
     *,
     drop_unlabelled: bool = False,
     notes: list[str] | None = None,
+    form: DelimitedFormat = FOUND,
 ) -> list[Row]:
     """Reads a file in its order; empty lines are skipped.
 
@@ -45,6 +47,7 @@ def read(
         pair_column: name of the column of second texts; empty where each example is one text.
         drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
         notes: list that gets a line for each assumption made while reading.
+        form: what a user says of a delimited file; of no matter for others.
 
     Raises:
         BadInput: the file is missing or malformed, or a label is missing; the message has the file and the line.
@@ -52,7 +55,7 @@ def read(
     notes = [] if notes is None else notes
     columns = _columns(text_column, label_column, pair_column)
     if delimited.is_supported(path):
-        rows = _delimited(path, columns, notes)
+        rows = _delimited(path, columns, notes, form)
     elif delimited.kind(path) in json_records.SUFFIXES:
         rows = _json(path, columns, notes)
     else:
@@ -92,8 +95,8 @@ def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: l
     return kept
 
 
-def _delimited(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
-    source = delimited.read(path)
+def _delimited(path: Path, columns: list["_Column"], notes: list[str], form: DelimitedFormat) -> Iterator[Row]:
+    source = delimited.read(path, form)
     indices = {column.field: source.column(column.name, column.flag) for column in columns}
     for line, fields in source.rows():
         row = {"label": ""} | {field: fields[index] for field, index in indices.items()}

@@ -12,6 +12,7 @@ from zoo import files
 from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
 from zoo.data.datasets import extra_examples, image_folders, images, tables, text_columns
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Columns, Splits
 from zoo.errors import BadInput
@@ -29,6 +30,7 @@ def evaluate(
     dataset: str,
     label_column: str | None = None,
     weight_column: str | None = None,
+    form: DelimitedFormat | None = None,
 ) -> dict[str, float]:
     """Evaluates a classifier of arrays.
 
@@ -40,6 +42,7 @@ def evaluate(
             stderr. It may lack classes of the model.
         label_column: label column of a table; None for the run's.
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
+        form: how a delimited file is written; None: as the run's own.
 
     Returns:
         `examples`, `loss` (cross-entropy) and the metrics of a final `evaluation_report.classifier`, weighted where the
@@ -49,7 +52,7 @@ def evaluate(
     Raises:
         BadInput: the data set is not found, not understood, or does not fit the model.
     """
-    parts = _examples(dataset, run, predictor, label_column, weight_column)
+    parts = _examples(dataset, run, predictor, label_column, weight_column, form)
     try:
         outcomes = [_outcomes(predictor, columns) for columns in parts]
     except BadInput as error:
@@ -69,13 +72,14 @@ def evaluate_values(
     dataset: str,
     label_column: str | None = None,
     weight_column: str | None = None,
+    form: DelimitedFormat | None = None,
 ) -> dict[str, float]:
     """Evaluates a regression of arrays; arguments and errors as in `evaluate`.
 
     Returns:
         `examples`, and the metrics of `zoo.metrics.regression` with their 95 % intervals; each example counts once.
     """
-    parts = _examples(dataset, run, predictor, label_column, weight_column)
+    parts = _examples(dataset, run, predictor, label_column, weight_column, form)
     true = np.concatenate([columns["y"] for columns in parts])
     try:
         predicted = np.concatenate([predictor.values(columns["x"]) for columns in parts])
@@ -102,6 +106,7 @@ def _examples(
     predictor: ArrayClassifier | ArrayRegressor,
     label_column: str | None,
     weight_column: str | None,
+    form: DelimitedFormat | None,
 ) -> list[Columns]:
     """The parts of a data set to evaluate on, their labels as indices of the model's classes, or values."""
     config, values = run.config, predictor.task == "regression"
@@ -122,11 +127,14 @@ def _examples(
     schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights, columns=predictor.columns)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not path.exists():
-        options = run_data.own_options(run) if own else {}
+        options = run_data.own_options(run) if own else {"form": form or FOUND}
         parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
     else:
+        form = form or predictor.file_format
         split = run.config.get("split", "random") if text_columns.is_table(path) else "random"
-        parts = _of_file(path, tables.TableOptions(*columns, values=values, split=split), schema, run, predictor)
+        parts = _of_file(
+            path, tables.TableOptions(*columns, values=values, split=split, form=form), schema, run, predictor
+        )
     for note in schema.notes:
         print(f"zoo: {note}", file=sys.stderr)
     return parts

@@ -1,14 +1,18 @@
 """Evaluation of a finished run on examples that it was not trained on, for every task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from zoo import files
 from zoo import workdir as folders
+from zoo.data.datasets import delimited, delimited_format
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
 from zoo.predict.evaluation import arrays, tags, texts
 from zoo.predict.predictors.loading import load
+from zoo.predict.predictors.predictor import Predictor
 
 
 class _Evaluation(NamedTuple):
@@ -39,6 +43,7 @@ def evaluate(
     weight_column: str | None = None,
     fix_tags: bool = False,
     drop_unlabelled: bool = False,
+    file_flags: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Evaluates a run's model.
 
@@ -52,6 +57,7 @@ def evaluate(
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
         fix_tags: whether to accept entity tags of a CoNLL file that break their scheme, for a run on tags.
         drop_unlabelled: whether to leave out examples of such a file whose label is missing; else they are refused.
+        file_flags: how such a file is written, arguments of `delimited_format.of_flags`; else as the run's own.
 
     Returns:
         Metrics by name, those of `arrays.evaluate`, `texts.evaluate` or `tags.evaluate`.
@@ -80,5 +86,17 @@ def evaluate(
             raise BadInput(f"{files.absolute(workdir) / folders.RUN} names no data set; expected one with --dataset")
     if fix_tags and "fix_tags" not in kind.columns:
         raise BadInput(f"{workdir} holds no tagger: expected no --fix_tags")
+    form = _form(predictor, dataset if dataset != run.config.get("dataset") else None, file_flags)
     flags = columns | {"weight_column": weight_column, "fix_tags": fix_tags, "drop_unlabelled": drop_unlabelled}
-    return kind.evaluate(predictor, run, dataset, **{name: flags[name] for name in kind.columns})
+    columns = {name: flags[name] for name in kind.columns}
+    return kind.evaluate(predictor, run, dataset, **columns, **({"form": form} if form else {}))
+
+
+def _form(predictor: Predictor, dataset: str | None, flags: Mapping[str, Any]) -> DelimitedFormat | None:
+    """How the file of another data set is written, where flags say so."""
+    if not flags:
+        return None
+    form = delimited_format.of_flags(**flags, base=getattr(predictor, "file_format", FOUND))
+    is_delimited = dataset is not None and predictor.task != "tagging" and delimited.is_supported(Path(dataset))
+    delimited_format.check(f"--dataset={dataset}" if dataset else "the run's own data set", [*flags], is_delimited)
+    return form

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.data.datasets import column_kinds, extra_examples, images, tagging, text_classification
+from zoo.data.datasets import column_kinds, delimited_format, extra_examples, images, tagging, text_classification
+from zoo.data.datasets.delimited_format import DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
@@ -20,6 +21,7 @@ def run_texts(run: Run, more: bool = True) -> TextDataset:
     config = run.config
     names = ("text_column", "label_column", "pair_column", "drop_unlabelled")
     flags = {name: config[name] for name in names if config.get(name)} | run_files(run)
+    flags["form"] = file_format(run)
     values = config.get("task") == "regression"
     dataset = text_classification.load(config.get("dataset", ""), values=values, fold=run_fold(run), **flags)
     if not more or not config.get("more_file"):
@@ -38,6 +40,12 @@ def run_fold(run: Run) -> Fold | None:
 def run_files(run: Run) -> dict[str, str]:
     """Paths of the run's own training, validation and test file, those that it has, by their flags."""
     return {name: str(run.path(name)) for name in ("train_file", "eval_file", "test_file") if run.config.get(name)}
+
+
+def file_format(run: Run) -> DelimitedFormat:
+    """How the delimited files of a run are written, as far as its flags said so."""
+    flags = ("encoding", "delimiter", "no_header", "columns")
+    return delimited_format.of_flags(**{name: run.config[name] for name in flags if run.config.get(name)})
 
 
 def as_examples(predictor: Predictor, data: Texts) -> list[Example]:
@@ -66,6 +74,7 @@ def own_options(run: Run) -> dict[str, Any]:
     others: dict[str, Any] = {name: str(run.path(name)) for name in ("eval_file", "test_file") if run.config.get(name)}
     others |= {"image_options": ImageOptions.of_run(run.config), "fold": run_fold(run)}
     names = ("ignore_columns", "drop_unlabelled", "split")
+    others["form"] = file_format(run)
     return others | {name: run.config[name] for name in names if run.config.get(name)}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo import errors, files
 from zoo.data.datasets import text_classification, text_files
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.text_splits import Texts, normalized_key
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
@@ -27,6 +28,7 @@ def evaluate(
     label_column: str | None = None,
     pair_column: str | None = None,
     drop_unlabelled: bool = False,
+    form: DelimitedFormat | None = None,
 ) -> dict[str, float]:
     """Evaluates a text classifier or a text regression.
 
@@ -39,6 +41,7 @@ def evaluate(
         label_column: label column of that file; None for the run's.
         pair_column: column of the second texts in that file, for a run on pairs; None for the run's.
         drop_unlabelled: whether to leave out examples of that file whose label is missing, as the run may have done.
+        form: how that file is written; None: as the run's own.
 
     Returns:
         `examples`, `loss` (cross-entropy), and the metrics of a final `evaluation_report.classifier`: accuracy, F1 and
@@ -63,7 +66,7 @@ def evaluate(
         (pair_column or predictor.pair_column) if predictor.pair_column else "",
     )
     drop = drop_unlabelled or bool(config.get("drop_unlabelled"))
-    data = _other(dataset, columns, predictor.classes, drop)
+    data = _other(dataset, columns, predictor.classes, drop, form or predictor.file_format)
     try:
         own = run_texts(run)
     except BadInput:
@@ -76,7 +79,13 @@ def evaluate(
     return {**_metrics(predictor, left), "left_out": int((~new).sum())}
 
 
-def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...], drop_unlabelled: bool) -> Texts:
+def _other(
+    dataset: str,
+    columns: tuple[str, str, str],
+    classes: tuple[str, ...],
+    drop_unlabelled: bool,
+    form: DelimitedFormat,
+) -> Texts:
     path = files.absolute(dataset)
     if dataset in text_classification.NAMES:
         if columns[2] or not classes:
@@ -90,11 +99,15 @@ def _other(dataset: str, columns: tuple[str, str, str], classes: tuple[str, ...]
             f"--dataset is {dataset!r}: "
             + errors.nearest(dataset, text_classification.NAMES, f"a file of your own: {text_files.EXPECTED}")
         )
-    return of_file(path, columns, classes, drop_unlabelled)
+    return of_file(path, columns, classes, drop_unlabelled, form)
 
 
 def of_file(
-    path: Path, columns: tuple[str, str, str], classes: tuple[str, ...], drop_unlabelled: bool = False
+    path: Path,
+    columns: tuple[str, str, str],
+    classes: tuple[str, ...],
+    drop_unlabelled: bool = False,
+    form: DelimitedFormat = FOUND,
 ) -> Texts:
     """Labelled texts of a file; what was assumed while reading it is printed on stderr.
 
@@ -103,12 +116,13 @@ def of_file(
         columns: names of the columns of texts, labels and second texts; the last is empty for single texts.
         classes: class names of the model; empty for a regression.
         drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
+        form: how a delimited file is written, as far as it is known.
 
     Raises:
         BadInput: the file is not understood, is empty, or has a class unknown to the model.
     """
     notes: list[str] = []
-    rows = text_files.read(path, *columns, drop_unlabelled=drop_unlabelled, notes=notes)
+    rows = text_files.read(path, *columns, drop_unlabelled=drop_unlabelled, notes=notes, form=form)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
     if not rows:

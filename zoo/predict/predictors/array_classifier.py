@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import decisions
 from zoo.metrics.decisions import Decision
@@ -32,6 +33,7 @@ class ArrayClassifier:
         shape: shape of one example.
         dtype: dtype of the examples; uint8 for raw pixels of 0 to 255, float32 for features.
         resize: how image files of any size are read, as the training read them; None: only those of the input's size.
+        file_format: how the delimited files of the training were written, as far as flags said so.
         decision: how probabilities become a class; None: the most probable one.
         lite: LiteRT version for single examples, or None.
     """
@@ -54,6 +56,7 @@ class ArrayClassifier:
         self.shape = tuple(model.input_shape[1:])
         self.dtype = np.dtype(model.inputs[0].dtype)
         self.resize: str | None = None
+        self.file_format = FOUND
         self.lite: Lite | None = None
         self.decision: Decision | None = None
         # Any number of rows, so that it is traced once. TensorFlow takes all functions of one line of code for one
@@ -105,9 +108,10 @@ class ArrayClassifier:
         array_inputs.check_shape(examples, self.shape)
         return array_inputs.numbers(examples, self.dtype, 0, may_lack=self.columns is not None)
 
-    def read(self, path: str | Path) -> np.ndarray:
-        """The examples of a file; see `array_inputs.read`."""
-        return array_inputs.read(path, self.shape, self.dtype, self.features, self.columns, self.resize)
+    def read(self, path: str | Path, form: DelimitedFormat | None = None) -> np.ndarray:
+        """The examples of a file; `form`: how it is written, None as the training's. See `array_inputs.read`."""
+        form = form or self.file_format
+        return array_inputs.read(path, self.shape, self.dtype, self.features, self.columns, self.resize, form)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[array_inputs.InputLine]:
         """The examples of a stream; see `array_inputs.lines`."""
@@ -116,7 +120,7 @@ class ArrayClassifier:
     def with_model(self, model: keras.Model, classes: tuple[str, ...]) -> "ArrayClassifier":
         """See `Classifier`."""
         other = ArrayClassifier(model, classes, self.largest, self.features, self.columns)
-        other.resize = self.resize
+        other.resize, other.file_format = self.resize, self.file_format
         other.decision = self.decision if classes == self.classes else None
         return other
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.data.datasets import column_schema, image_files, text_columns
 from zoo.data.datasets.column_schema import TableSchema
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
@@ -32,6 +33,7 @@ def read(
     features: Sequence[str] = (),
     columns: TableSchema | None = None,
     resize: str | None = None,
+    form: DelimitedFormat = FOUND,
 ) -> np.ndarray:
     """Reads the examples of one file.
 
@@ -44,6 +46,7 @@ def read(
             the table must have one column per number of an example.
         columns: what the table's columns are; None where all are complete numbers.
         resize: how an image of another size gets that of `shape`; None: it is refused. See `image_files.Shape`.
+        form: how delimited files are written, as far as it is known.
 
     Returns:
         `[examples, *shape]` of that dtype.
@@ -53,7 +56,7 @@ def read(
     """
     path = Path(path)
     if text_columns.is_table(path):
-        return _table(path, shape, dtype, features, columns)
+        return _table(path, shape, dtype, features, columns, form)
     if image_files.is_image(path) and resize in image_files.RESIZE and shape[2:] in ((), (1,), (3,)):
         target = image_files.Shape(*shape[:2], channels=3 if shape[2:] == (3,) else 1, resize=resize)
         return numbers(image_files.read(path, target).pixels.reshape(1, *shape), dtype)
@@ -184,12 +187,17 @@ def _npz(path: Path) -> np.ndarray:
 
 
 def _table(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype, features: Sequence[str], columns: TableSchema | None
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    features: Sequence[str],
+    columns: TableSchema | None,
+    form: DelimitedFormat,
 ) -> np.ndarray:
     """All rows or none, as of the other files: where one is bad, the numbers of the answers would no longer fit."""
     if len(shape) != 1:
         raise BadInput(f"{path}: is a table, expected examples of shape {shape}; give a .npy or .npz file")
-    table = text_columns.read(path)
+    table = text_columns.read(path, form)
     if columns is not None:
         return column_schema.encoded(table, columns)
     if not features and len(table.header) != shape[0]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from zoo import workdir as folders
+from zoo.data.datasets import delimited_format
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.errors import BadInput
 from zoo.model_info import ModelInfo, missing_fields
@@ -27,6 +28,7 @@ class ArrayRegressor:
         self.network, self.centre, self.scale = network, centre, scale
         self.model, self.read, self.lines = network.model, network.read, network.lines
         self.features, self.columns, self.shape = network.features, network.columns, network.shape
+        self.file_format = network.file_format
 
     def predict(self, examples: np.ndarray, top: int = 1) -> list[float]:
         """The value of each example; see `values` and `Predictor`."""
@@ -54,4 +56,5 @@ def load(workdir: Path, info: ModelInfo, model: keras.Model, columns: TableSchem
     if model.output_shape[-1] != 1:
         raise BadInput(f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs; expected 1 of a regression")
     network = ArrayClassifier(model, ("value",), 0.0, info.features, columns)
+    network.file_format = delimited_format.of_model(info.file_format)
     return ArrayRegressor(network, info.centre, info.scale)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import workdir as folders
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
 from zoo.errors import BadInput
@@ -115,9 +116,9 @@ class FillMask:
         order = 1 + (-probabilities[1:]).argsort(kind="stable")[:top]
         return [Guess(self._tokenizer.decode([id]), float(probabilities[id])) for id in order.tolist()]
 
-    def read(self, path: str | Path, text_column: str | None = None) -> list[str]:
+    def read(self, path: str | Path, text_column: str | None = None, form: DelimitedFormat = FOUND) -> list[str]:
         """The texts of a file; see `text_inputs.read`."""
-        return text_inputs.read(path, text_column or self.text_column)
+        return text_inputs.read(path, text_column or self.text_column, form=form)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""

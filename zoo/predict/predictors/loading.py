@@ -6,6 +6,7 @@ import keras
 
 from zoo import files
 from zoo import workdir as folders
+from zoo.data.datasets import delimited_format
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.errors import BadInput
 from zoo.metrics.decisions import Decision
@@ -62,6 +63,7 @@ def _classifier(workdir: Path, info: ModelInfo, model: keras.Model, runtime: str
     else:
         predictor = ArrayClassifier(model, classes, info.largest, info.features, _columns(workdir, info))
         predictor.resize = info.resize
+        predictor.file_format = delimited_format.of_model(info.file_format)
     if info.decision is not None:
         predictor.decision = Decision.from_json(info.decision, len(classes))
     predictor.lite = litert.lite(model, workdir / folders.MODEL, runtime, segments=info.pair)

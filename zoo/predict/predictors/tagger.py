@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo import workdir as folders
 from zoo.data.datasets import tag_schemes
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.text import word_alignment, word_features, word_splitting
 from zoo.data.text.special_tokens import SpecialTokens
 from zoo.data.text.tokenizer import Tokenizer
@@ -138,9 +139,15 @@ class Tagger:
             tags[owner] += row
         return tags
 
-    def read(self, path: str | Path, text_column: str | None = None, token_column: int | None = None) -> list[Sentence]:
+    def read(
+        self,
+        path: str | Path,
+        text_column: str | None = None,
+        token_column: int | None = None,
+        form: DelimitedFormat = FOUND,
+    ) -> list[Sentence]:
         """The texts or sentences of a file; see `tagger_inputs.read`."""
-        return tagger_inputs.read(path, text_column or self.text_column, token_column, self.token_column)
+        return tagger_inputs.read(path, text_column or self.text_column, token_column, self.token_column, form)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts or sentences of a stream; see `tagger_inputs.lines`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data.datasets import conll, delimited, json_records, text_files
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
 from zoo.predict.predictors import text_inputs
 from zoo.predict.predictors.array_inputs import InputLine, one_line
@@ -29,7 +30,9 @@ class Words(NamedTuple):
 Sentence = str | Words
 
 
-def read(path: str | Path, text_column: str, token_column: int | None, of_run: int) -> list[Sentence]:
+def read(
+    path: str | Path, text_column: str, token_column: int | None, of_run: int, form: DelimitedFormat = FOUND
+) -> list[Sentence]:
     """Reads the sentences of one file, in its order.
 
     Args:
@@ -38,6 +41,7 @@ def read(path: str | Path, text_column: str, token_column: int | None, of_run: i
         text_column: name of the text column, in files of several columns.
         token_column: number of the token column of a CoNLL file, whatever the file's name; None to go by the name.
         of_run: number of the token column in the files of the run, used where `token_column` is None.
+        form: how delimited files are written, as far as it is known.
 
     Raises:
         BadInput: names the file, the line, what is wrong and what was expected.
@@ -46,7 +50,7 @@ def read(path: str | Path, text_column: str, token_column: int | None, of_run: i
     if token_column is not None or not text_files.is_supported(path):
         return _conll(path, token_column, of_run)
     if delimited.kind(path) not in json_records.SUFFIXES:
-        return list(text_inputs.read(path, text_column))
+        return list(text_inputs.read(path, text_column, form=form))
     return [_sentence(f"{path} line {line}", value, text_column) for line, value in json_records.read(path)]
 
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from zoo import workdir as folders
+from zoo.data.datasets import delimited, delimited_format
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.text import encoding, special_tokens
 from zoo.data.text import tokenizer as tokenizers
 from zoo.data.text.special_tokens import SpecialTokens
@@ -35,6 +37,7 @@ class TextClassifier:
         text_column: column of the texts in a file of several columns.
         frame: ids of [CLS] and [SEP] around a text; None for a model without them.
         pair_column: column of the second texts in a file of pairs; empty where the model reads single texts.
+        file_format: how the delimited files of the training were written, as far as flags said so.
         decision: how probabilities become a class; None: the most probable one.
     """
 
@@ -55,6 +58,7 @@ class TextClassifier:
         self.max_length, self.cut, self.text_column = max_length, cut, text_column
         self.frame, self.pair_column = frame, pair_column
         self.decision: Decision | None = None
+        self.file_format = FOUND
         # Padding costs an LSTM next to nothing; the positions of an encoder may end at its longest row.
         self._forward = CompiledForward(model, max_length, exactly=frame is not None)
 
@@ -107,10 +111,20 @@ class TextClassifier:
         """The padded length of a text of `length` tokens; see `CompiledForward.width`."""
         return self._forward.width(length)
 
-    def read(self, path: str | Path, text_column: str | None = None, pair_column: str | None = None) -> list[Example]:
-        """The texts of a file; see `text_inputs.read`."""
+    def read(
+        self,
+        path: str | Path,
+        text_column: str | None = None,
+        pair_column: str | None = None,
+        form: DelimitedFormat | None = None,
+    ) -> list[Example]:
+        """The texts of a file; what is None is as in the training. See `text_inputs.read`."""
         pair_column = (pair_column or self.pair_column) if self.pair_column else ""
-        return text_inputs.read(path, text_column or self.text_column, pair_column)
+        if form is None:
+            # A .txt has a text per line, however the training file was written.
+            is_lines = delimited.kind(Path(path)) == ".txt"
+            form = DelimitedFormat(self.file_format.encoding) if is_lines else self.file_format
+        return text_inputs.read(path, text_column or self.text_column, pair_column, form)
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""
@@ -131,6 +145,7 @@ class TextClassifier:
         """See `Classifier`."""
         reading = self.tokenizer, self.max_length, self.cut, self.text_column, self.frame, self.pair_column
         other = TextClassifier(model, classes, *reading)
+        other.file_format = self.file_format
         other.decision = self.decision if classes == self.classes else None
         return other
 
@@ -149,7 +164,7 @@ class TextRegressor:
     def __init__(self, network: TextClassifier, centre: float, scale: float):
         self.network, self.centre, self.scale = network, centre, scale
         self.model, self.pair_column = network.model, network.pair_column
-        self.read, self.lines = network.read, network.lines
+        self.read, self.lines, self.file_format = network.read, network.lines, network.file_format
 
     def predict(self, texts: Sequence[Example], top: int = 1) -> list[float]:
         """The value of each text; see `values` and `Predictor`."""
@@ -181,7 +196,9 @@ def load(workdir: Path, info: ModelInfo, model: keras.Model, classes: tuple[str,
         special_tokens.check_room(max_length, 5)
     else:
         pair_column = ""
-    return TextClassifier(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column)
+    predictor = TextClassifier(model, classes, tokenizer, max_length, cut, text_column, frame, pair_column)
+    predictor.file_format = delimited_format.of_model(info.file_format)
+    return predictor
 
 
 def load_values(workdir: Path, info: ModelInfo, model: keras.Model) -> TextRegressor:

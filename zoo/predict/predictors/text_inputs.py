@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.datasets import delimited, delimited_records, text_files
+from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
 from zoo.predict.predictors.array_inputs import InputLine, json_id, one_line
 
@@ -15,13 +16,15 @@ _OF_PAIRS = '{"text": "...", "pair": "..."}'
 Example = str | tuple[str, str]
 
 
-def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
+def read(path: str | Path, column: str, pair_column: str = "", form: DelimitedFormat = FOUND) -> list[Example]:
     """Reads the texts of one file, in its order.
 
     Args:
-        path: a .txt with a text per line (an empty line is an empty text), or a file that `text_files.read` reads.
+        path: a .txt with a text per line (an empty line is an empty text), unless `form` says that it has columns; or
+            a file that `text_files.read` reads.
         column: name of the text column, in files of several columns.
         pair_column: name of the column of second texts; empty for single texts. A .txt cannot hold pairs.
+        form: how delimited files are written, as far as it is known.
 
     Raises:
         BadInput: names the file, the line, what is wrong and what was expected.
@@ -32,15 +35,17 @@ def read(path: str | Path, column: str, pair_column: str = "") -> list[Example]:
             f"{path}: unknown kind of file for a run on texts; expected {text_files.EXPECTED}, --text, or - for lines "
             "on stdin"
         )
-    if delimited.kind(path) != ".txt":
+    if delimited.kind(path) != ".txt" or form.delimiter or not form.has_header:
         notes: list[str] = []
-        rows = text_files.read(path, column, None, pair_column, notes=notes)
+        rows = text_files.read(path, column, None, pair_column, notes=notes, form=form)
         for note in notes:
             print(f"zoo: {note}", file=sys.stderr)
         return [(row.text, row.pair) if pair_column else row.text for row in rows]
     if pair_column:
         raise BadInput(f"{path} has single texts, the run judges pairs; expected .csv, .tsv, .jsonl or .json")
-    return [line.removesuffix("\n").removesuffix("\r") for _, line in delimited_records.lines(path)]
+    return [
+        line.removesuffix("\n").removesuffix("\r") for _, line in delimited_records.lines(path, encoding=form.encoding)
+    ]
 
 
 def lines(stream: Iterable[bytes], pairs: bool = False) -> Iterator[InputLine]:
