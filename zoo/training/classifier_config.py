@@ -12,6 +12,15 @@ from zoo.metrics import cost_matrix, decisions
 from zoo.metrics.decisions import Goal
 from zoo.models import class_imbalance
 
+# Flags on classes, with the value of one that is unset.
+_CLASS_FLAGS = (
+    ("imbalance", "none"),
+    ("cost", ""),
+    ("threshold_for", ""),
+    ("positive_class", ""),
+    ("find_label_errors", False),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierFlags:
@@ -48,6 +57,14 @@ class ClassifierFlags:
         "", "The class that --threshold_for is about. Empty: the second one.", may_change=True, before=""
     )
 
+    find_label_errors: bool = setting(
+        False,
+        "Cross-validate (--folds, 5 where it is not set) and list the labels that are probably wrong in "
+        "label_errors.csv (docs/label_errors.md).",
+        may_change=True,
+        before=False,
+    )
+
     def best_metric(self, otherwise: str = "loss") -> str:
         """The `metric` of a run that sets none; `otherwise`: without --imbalance."""
         return otherwise if self.imbalance == "none" else "f1_macro"
@@ -58,7 +75,7 @@ class ClassifierFlags:
         Raises:
             BadInput: one of them is set.
         """
-        for name, unset in (("imbalance", "none"), ("cost", ""), ("threshold_for", ""), ("positive_class", "")):
+        for name, unset in _CLASS_FLAGS:
             value = getattr(self, name)
             if value != unset:
                 raise BadInput(f"--{name}={value} with {flag}: it is for classes; leave it out")

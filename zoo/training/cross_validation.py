@@ -17,7 +17,7 @@ from zoo import files, strict_json
 from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics import classification, evaluation_report, regression
-from zoo.training import fold_flags, several_runs, test_predictions
+from zoo.training import doubtful_labels, fold_flags, several_runs, test_predictions
 from zoo.training.several_runs import Member, Metrics, Summary
 
 SUMMARY = "folds.json"
@@ -33,6 +33,11 @@ def is_asked(config: Any) -> bool:
     return fold_flags.is_asked(config)
 
 
+def with_folds(config: Any) -> Any:
+    """The config with the folds that its other flags need; see `fold_flags.with_folds`."""
+    return fold_flags.with_folds(config)
+
+
 def run(one: Callable[[Any, Path], Metrics], config: Any, workdir: str | Path) -> Metrics:
     """Runs all folds, those that are finished excepted, and summarizes them.
 
@@ -42,14 +47,15 @@ def run(one: Callable[[Any, Path], Metrics], config: Any, workdir: str | Path) -
         workdir: gets a folder `fold_K` for each run, predictions.csv of all examples, and folds.json.
 
     Returns:
-        `folds`; means over the folds of the test metrics with `_low` and `_high`; pooled metrics as `pooled/NAME`.
+        `folds`; means over the folds of the test metrics with `_low` and `_high`; pooled metrics as `pooled/NAME`; with
+        `--find_label_errors` the number of `label_errors`.
 
     Raises:
         ZooError: a run failed or was stopped. The same call goes on from there.
     """
     workdir = files.absolute(workdir)
     members = [
-        Member(f"fold_{number}", f"fold {number} of {config.folds}", config.replace(fold=number))
+        Member(f"fold_{number}", f"fold {number} of {config.folds}", _of_fold(config, number))
         for number in range(1, config.folds + 1)
     ]
     with folders.owned(workdir):
@@ -60,10 +66,24 @@ def run(one: Callable[[Any, Path], Metrics], config: Any, workdir: str | Path) -
         joined = join(tables, workdir)
         test_predictions.write(workdir / test_predictions.NAME, joined)
         of_metrics = several_runs.summaries(results, _TEST)
-        pooled = pooled_metrics(joined, info.get("classes") or ())
+        classes = info.get("classes") or ()
+        pooled = pooled_metrics(joined, classes)
+        lines = [report(config.folds, of_metrics, pooled)]
+        result = {"folds": config.folds} | several_runs.flat(of_metrics) | _tagged(pooled)
+        if getattr(config, "find_label_errors", False):
+            given = labels(joined, classes)
+            found = doubtful_labels.write(workdir, joined, given, probabilities(joined), config)
+            lines.append(doubtful_labels.report(found, classes, workdir / doubtful_labels.NAME, given))
+            result["label_errors"] = len(found.rows)
         _write_summary(workdir, config.folds, of_metrics, pooled)
-    print(report(config.folds, of_metrics, pooled), file=sys.stderr, flush=True)
-    return {"folds": config.folds} | several_runs.flat(of_metrics) | _tagged(pooled)
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    return result
+
+
+def _of_fold(config: Any, number: int) -> Any:
+    """The config of one fold alone."""
+    alone = {"find_label_errors": False} if hasattr(config, "find_label_errors") else {}
+    return config.replace(fold=number, **alone)
 
 
 def join(tables: Sequence[Mapping[str, list[str]]], workdir: Path) -> Table:

@@ -33,6 +33,21 @@ class FoldFlags:
         return Fold(self.fold, self.folds) if self.fold else None
 
 
+# Folds that a search for label errors has where --folds is not set.
+_FOLDS = 5
+
+
+def with_folds(config: Any) -> Any:
+    """The config with the folds that --find_label_errors needs."""
+    if not getattr(config, "find_label_errors", False) or not isinstance(config, FoldFlags):
+        return config
+    if config.fold:
+        raise BadInput(f"--find_label_errors with --fold={config.fold}: it needs all folds; leave --fold out")
+    if getattr(config, "task", "") == "regression":
+        raise BadInput("--find_label_errors=True with --task=regression: it is for classes; leave it out")
+    return config if config.folds else config.replace(folds=_FOLDS)
+
+
 def is_asked(config: Any) -> bool:
     """Whether a config asks for all folds.
 

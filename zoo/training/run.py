@@ -53,6 +53,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
     Raises:
         ZooError: one line of text with an exit code; the kinds are in `zoo.errors`.
     """
+    config = cross_validation.with_folds(config)
     if cross_validation.is_asked(config):
         return cross_validation.run(functools.partial(run, build), config, workdir)
     workdir = files.absolute(workdir)

@@ -175,7 +175,7 @@ def _folded(path: Path, options: tables.TableOptions, schema: tables.ModelSchema
     names = options.label_column, options.weight_column, dataclasses.replace(schema, notes=[])
     own = {name: value for name, value in run_data.own_options(run).items() if name not in ("eval_file", "test_file")}
     try:
-        return images.load(str(path), *names, values=options.values, **own)
+        return images.load(str(path), *names, values=options.values, **own | {"form": options.form})
     except BadInput:
         # It has too few examples for the folds, or no column of groups: it is another file.
         return None
