@@ -37,7 +37,8 @@ class RegressorConfig(TableConfig):
 
     dataset: str = setting(
         images.DIABETES,
-        f"{images.DIABETES}, a table (.csv, .tsv, .parquet, .arrow, .jsonl), a .npz, or a folder of x.npy and y.npy.",
+        f"{images.DIABETES}, a table (.csv, .tsv, .parquet, .arrow, .jsonl; several: 'part-*.csv'), a .npz, "
+        "or a folder of x.npy and y.npy.",
         alias="train_file",
     )
     label_column: str = setting("label", "Column of a table with the values to predict.")

@@ -1,5 +1,6 @@
 """Durable, atomic file writes, reads of bounded size, and paths as users type them."""
 
+import glob
 import json
 import os
 import stat
@@ -26,6 +27,47 @@ def flush(path: Path) -> None:
 def absolute(path: str | Path) -> Path:
     """The absolute path of a path as a user types it: relative to the current folder, with ~ expanded."""
     return Path(path).expanduser().absolute()
+
+
+def absolute_list(names: str | Path, folder: str | Path = ".") -> Path:
+    """The absolute path of a file as a user types it, or of several with commas between them; see `listed`.
+
+    Args:
+        names: a path, or paths and patterns with commas between them.
+        folder: what they are relative to.
+    """
+    whole = Path(folder, Path(names).expanduser()).absolute()
+    if "," not in str(names) or whole.exists() or glob.glob(str(whole)):
+        return whole
+    parts = [Path(folder, Path(part.strip()).expanduser()).absolute() for part in str(names).split(",")]
+    return Path(",".join(map(str, parts)))
+
+
+def listed(path: Path) -> list[Path]:
+    """The files that a path names: itself where it exists, else those of its parts between commas.
+
+    A part that is no file may be a pattern such as `part-*.csv`, whose files come in the order of their names. A part
+    that is neither stays as it is, so that whoever reads it says that it is missing.
+
+    Raises:
+        BadInput: no file matches a pattern, or a file is named twice.
+    """
+    if path.exists():
+        return [path]
+    found: list[Path] = []
+    whole = sorted(glob.glob(str(path)))
+    for part in [str(path)] if whole or "," not in str(path) else str(path).split(","):
+        if os.path.exists(part) or not any(sign in part for sign in "*?["):
+            found.append(Path(part))
+            continue
+        names = sorted(glob.glob(part))
+        if not names:
+            raise BadInput(f"{part}: no file matches; expected a pattern such as part-*.csv, in quotes")
+        found += map(Path, names)
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise BadInput(f"{path} has {twice[0]} twice; expected different files")
+    return found
 
 
 @contextmanager

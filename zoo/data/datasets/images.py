@@ -63,7 +63,7 @@ def load(
     Raises:
         BadInput: the data set or file is missing or malformed.
     """
-    path = files.absolute(name)
+    path = files.absolute_list(name)
     delimited_format.check(
         f"--dataset={name}", form.flags, name not in (*NAMES, DIABETES) and delimited.is_supported(path)
     )
@@ -90,7 +90,7 @@ def load(
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
         names = label_column, weight_column, ignored
         options = tables.TableOptions(*names, drop_unlabelled, columns, values, split, fold, form)
-        paths = [files.absolute(each) if each else None for each in (eval_file, test_file)]
+        paths = [files.absolute_list(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:
         own = "a table (.csv, .tsv, .parquet, .arrow, .jsonl) or a .npz of your own, or a folder of images"
@@ -126,9 +126,9 @@ def _without_origins(loaded: Splits) -> Splits:
 def _folded(loaded: Splits, fold: Fold, name: str) -> Splits:
     """The parts of the run that tests on a fold, of examples that are all in the training split."""
     parts = folds.cut(loaded.train, fold, loaded.classes, name)
-    path, values = files.absolute(name), parts[-1][ORIGIN]
+    path, values = files.absolute_list(name), parts[-1][ORIGIN]
     kind = "file" if values.dtype.kind == "U" else "index"
-    if name not in (*NAMES, DIABETES) and path.is_file() and text_columns.is_table(path):
+    if name not in (*NAMES, DIABETES) and not path.is_dir() and text_columns.is_table(path):
         kind = text_columns.origin_kind(path)
     note = folds.described(fold, *(len(part["y"]) for part in parts))
     made = dataclasses.replace(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo import files
 from zoo.data import splits
 from zoo.data.datasets import array_labels, labelled_tables, text_columns
 from zoo.data.datasets.column_schema import TableSchema
@@ -87,8 +88,9 @@ def _raw(schema: ModelSchema) -> TableSchema | None:
 
 def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, Columns | None, ModelSchema]:
     """The examples of a file, those of its own test split if it has one, and how files of the same kind are read."""
-    if not path.exists():
-        raise BadInput(f"--dataset {path}: no such file")
+    missing = [each for each in files.listed(path) if not each.exists()]
+    if missing:
+        raise BadInput(f"--dataset {missing[0]}: no such file")
     if not is_supported(path):
         raise BadInput(
             f"--dataset {path}: unknown kind of file; expected a .csv, .tsv, .parquet, .arrow, .jsonl or .npz, "

@@ -76,10 +76,10 @@ def load(
     for flag, name in (("eval_file", eval_file), ("test_file", test_file)):
         if name and not train_file:
             raise BadInput(f"--{flag} is {name!r} without --train_file: expected both, or the latter alone")
-    source = files.absolute(train_file) if train_file else f"--dataset={dataset}"
+    source = files.absolute_list(train_file) if train_file else f"--dataset={dataset}"
     delimited_format.check(source, form.flags, bool(train_file) and delimited.is_supported(source))
     if train_file:
-        paths = [files.absolute(name) if name else None for name in (train_file, eval_file, test_file)]
+        paths = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
         form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form)
         splits = _files(*paths, form_of, fold)
         source = str(paths[0])
@@ -214,7 +214,7 @@ def _files(
             raise BadInput(doubt)
         notes.append(f"WARNING: {doubt}")
     if fold:
-        made = text_splits.cut_fold(examples, fold, classes, str(train_file), "line")
+        made = text_splits.cut_fold(examples, fold, classes, str(train_file), _origin_kind(train_file))
         return dataclasses.replace(made, notes=(*notes, *made.notes))
     given = {}
     for name, path in (("validation", eval_file), ("test", test_file)):
@@ -229,6 +229,11 @@ def _files(
     *cut, train = text_splits.cut(examples, *[_SHARE] * len(missing))
     given |= dict(zip(missing, cut))
     return TextDataset(train, given["validation"], given["test"], classes, [], tuple(notes))
+
+
+def _origin_kind(path: Path) -> str:
+    """What `Texts.lines` are of one file, or of several."""
+    return "line" if len(files.listed(path)) == 1 else "row"
 
 
 def _held_out(
@@ -259,19 +264,16 @@ def labelled(
     if classes:
         labels = class_labels.indices([row.label for row in rows], classes)
         for row in (rows[index] for index in np.flatnonzero(labels < 0)[:1]):
-            raise BadInput(
-                f"{source} line {row.line}: {columns[1]!r} {class_labels.unknown(row.label, classes, owner)}"
-            )
+            raise BadInput(f"{row.place(source)}: {columns[1]!r} {class_labels.unknown(row.label, classes, owner)}")
     else:
         labels = np.array([_number(row, source, columns[1]) for row in rows], np.float32)
-    lines = np.array([row.line for row in rows], int)
+    is_one = not any(row.file for row in rows)
+    lines = np.array([row.line for row in rows], int) if is_one else np.arange(1, len(rows) + 1)
     if not columns[2]:
         return Texts([row.text for row in rows], labels, lines)
     for row in rows:
         if PAIR_SEPARATOR in row.text + row.pair:
-            raise BadInput(
-                f"{source} line {row.line} has the sign {PAIR_SEPARATOR}, which joins pairs here; take it out"
-            )
+            raise BadInput(f"{row.place(source)} has the sign {PAIR_SEPARATOR}, which joins pairs here; take it out")
     return Texts([f"{row.text}{PAIR_SEPARATOR}{row.pair}" for row in rows], labels, lines)
 
 
@@ -281,7 +283,7 @@ def _number(row: text_files.Row, source: str, column: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(np.float32(value)):
-        raise BadInput(f"{source} line {row.line}: {column!r} is {row.label!r}; expected a number")
+        raise BadInput(f"{row.place(source)}: {column!r} is {row.label!r}; expected a number")
     return value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import files
 from zoo.data.datasets import delimited, delimited_records, json_records
 from zoo.data.datasets.delimited_format import BLANKS, FOUND, DelimitedFormat
 from zoo.data.splits import Origins, shortened
@@ -20,6 +21,7 @@ from zoo.errors import BadInput
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
 JSON_SUFFIXES = json_records.SUFFIXES
 SUFFIXES = (*delimited.SUFFIXES, *ARROW_SUFFIXES, *JSON_SUFFIXES)
+_SAME = "expected the same columns in all files"
 _SCALAR = "expected a number, a text or a boolean"
 # Rows that are Python objects at once.
 _BLOCK = 1 << 14
@@ -36,6 +38,7 @@ class TextColumns:
         rows: number of rows.
         notes: what was assumed while reading, to be reported.
         form: what a user says of a delimited file.
+        parts: the tables, without columns, that this one joins; empty where it is one file.
     """
 
     path: Path | None
@@ -44,11 +47,16 @@ class TextColumns:
     rows: int
     notes: list[str]
     form: DelimitedFormat = FOUND
+    parts: tuple["TextColumns", ...] = ()
 
     def place(self, row: int) -> str:
         """Where a row is in the file, for messages: its line, or its number from 1 where there are no lines."""
         if self.path is None:
             return "the example"
+        for part in self.parts:
+            if row < part.rows:
+                return part.place(row)
+            row -= part.rows
         if delimited.kind(self.path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES):
             return f"{self.path} row {row + 1}"
         table = delimited.read(self.path, self.form)
@@ -76,25 +84,53 @@ class TextColumns:
 
 
 def origin_kind(path: Path) -> str:
-    """What tells the place of a row in a file: "line" or "row"."""
-    return "row" if delimited.kind(path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES) else "line"
+    """What tells the place of a row in a file, or in several: "line" or "row"."""
+    return "row" if len(files.listed(path)) > 1 or delimited.kind(path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES) else "line"
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path has one of the `SUFFIXES`, in any case, perhaps with .gz after it."""
-    return delimited.kind(path) in SUFFIXES
+    """Whether a path, or each of several, has one of the `SUFFIXES`, in any case, perhaps with .gz after it."""
+    return all(delimited.kind(each) in SUFFIXES for each in files.listed(path))
 
 
 def read(path: Path, form: DelimitedFormat = FOUND) -> TextColumns:
     """Reads a table.
 
     Args:
-        path: a file of one of the `SUFFIXES`.
+        path: a file of one of the `SUFFIXES`, or several as for `files.listed`, whose rows follow one another.
         form: what a user says of a delimited file; of no matter for others.
 
     Raises:
-        BadInput: the file is missing or damaged, or has no columns; the message has the line.
+        BadInput: a file is missing or damaged, has no columns, or others than the first; the message has the file and
+            the line.
     """
+    paths = files.listed(path)
+    if len(paths) > 1:
+        return _joined(path, [_read(each, form) for each in paths])
+    return _read(paths[0], form)
+
+
+def _joined(path: Path, tables: list[TextColumns]) -> TextColumns:
+    """The rows of several files, one after the other; their columns may be in another order."""
+    import pyarrow as pa
+
+    first = tables[0]
+    for table in tables[1:]:
+        lacking = [name for name in first.header if name not in table.columns]
+        if lacking:
+            raise BadInput(f"{table.path} lacks the column {lacking[0]!r}, which {first.path} has; {_SAME}")
+        more = [name for name in table.header if name not in first.columns]
+        if more:
+            raise BadInput(f"{table.path} has the column {more[0]!r}, which {first.path} lacks; {_SAME}")
+    columns = {}
+    for name in first.header:
+        chunks = [chunk for table in tables for chunk in table.columns.pop(name).chunks]
+        columns[name] = pa.chunked_array(chunks, pa.string())
+    rows, notes = sum(table.rows for table in tables), [note for table in tables for note in table.notes]
+    return TextColumns(path, first.header, columns, rows, notes, first.form, tuple(tables))
+
+
+def _read(path: Path, form: DelimitedFormat) -> TextColumns:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a table ({', '.join(SUFFIXES)})")
     kind = delimited.kind(path)

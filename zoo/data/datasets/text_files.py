@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo import files
 from zoo.data.datasets import class_labels, delimited, json_records
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
@@ -15,17 +16,23 @@ EXPECTED = ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it"
 
 
 class Row(NamedTuple):
-    """An example of a file, with its first line number."""
+    """An example of a file, with its first line number, and the file where it is one of several."""
 
     line: int
     text: str
     label: str
     pair: str = ""
+    file: Path | None = None
+
+    def place(self, source: str) -> str:
+        """Where it is, for messages: its line in its file, where it is one of several, or else in `source`."""
+        return f"{self.file or source} line {self.line}"
 
 
 def is_supported(path: Path) -> bool:
     """Whether a path is of a kind that `read` reads; a file need not exist."""
-    return delimited.is_supported(path) or delimited.kind(path) in json_records.SUFFIXES
+    kinds = (*delimited.SUFFIXES, *json_records.SUFFIXES)
+    return all(delimited.kind(each) in kinds for each in files.listed(path))
 
 
 def read(
@@ -41,7 +48,8 @@ def read(
     """Reads a file in its order; empty lines are skipped.
 
     Args:
-        path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, or a .json with a list of objects.
+        path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, or a .json with a list of objects;
+            or several, as for `files.listed`.
         text_column: name of the column of texts, which may be empty.
         label_column: name of the column of classes; None to read texts only.
         pair_column: name of the column of second texts; empty where each example is one text.
@@ -54,6 +62,12 @@ def read(
     """
     notes = [] if notes is None else notes
     columns = _columns(text_column, label_column, pair_column)
+    paths = files.listed(path)
+    if len(paths) > 1:
+        each = (text_column, label_column, pair_column)
+        parts = ((one, read(one, *each, drop_unlabelled=drop_unlabelled, notes=notes, form=form)) for one in paths)
+        return [row._replace(file=one) for one, rows in parts for row in rows]
+    path = paths[0]
     if delimited.is_supported(path):
         rows = _delimited(path, columns, notes, form)
     elif delimited.kind(path) in json_records.SUFFIXES:

@@ -111,7 +111,7 @@ def _examples(
     """The parts of a data set to evaluate on, their labels as indices of the model's classes, or values."""
     config, values = run.config, predictor.task == "regression"
     own = dataset == config.get("dataset")
-    path = run.path("dataset") if own else files.absolute(dataset)
+    path = run.path("dataset") if own else files.absolute_list(dataset)
     named = (images.DIABETES,) if values else images.NAMES
     if dataset in named or not text_columns.is_table(path):
         for name, column in (("label_column", label_column), ("weight_column", weight_column)):
@@ -126,7 +126,7 @@ def _examples(
     run_weights = config.get("weight_column", "") if weight_column is None else ""
     schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights, columns=predictor.columns)
     columns = label_column or config.get("label_column", "label"), weight_column or ""
-    if own or not path.exists():
+    if own or not all(each.exists() for each in files.listed(path)):
         options = run_data.own_options(run) if own else {"form": form or FOUND}
         parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
     else:

@@ -97,6 +97,8 @@ def _form(predictor: Predictor, dataset: str | None, flags: Mapping[str, Any]) -
     if not flags:
         return None
     form = delimited_format.of_flags(**flags, base=getattr(predictor, "file_format", FOUND))
-    is_delimited = dataset is not None and predictor.task != "tagging" and delimited.is_supported(Path(dataset))
+    is_delimited = (
+        dataset is not None and predictor.task != "tagging" and delimited.is_supported(files.absolute_list(dataset))
+    )
     delimited_format.check(f"--dataset={dataset}" if dataset else "the run's own data set", [*flags], is_delimited)
     return form

@@ -86,7 +86,7 @@ def _other(
     drop_unlabelled: bool,
     form: DelimitedFormat,
 ) -> Texts:
-    path = files.absolute(dataset)
+    path = files.absolute_list(dataset)
     if dataset in text_classification.NAMES:
         if columns[2] or not classes:
             kind = "pairs" if columns[2] else "values"
@@ -94,7 +94,7 @@ def _other(
         data = text_classification.load(dataset)
         _check_classes(f"--dataset {dataset}", data.classes, classes)
         return data.test
-    if not text_files.is_supported(path) and not path.exists():
+    if not path.exists() and not text_files.is_supported(path):
         raise BadInput(
             f"--dataset is {dataset!r}: "
             + errors.nearest(dataset, text_classification.NAMES, f"a file of your own: {text_files.EXPECTED}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from zoo import files
 from zoo import workdir as folders
 from zoo.data.datasets import delimited, delimited_format
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
@@ -120,11 +121,13 @@ class TextClassifier:
     ) -> list[Example]:
         """The texts of a file; what is None is as in the training. See `text_inputs.read`."""
         pair_column = (pair_column or self.pair_column) if self.pair_column else ""
-        if form is None:
+        examples: list[Example] = []
+        for each in files.listed(Path(path)):
             # A .txt has a text per line, however the training file was written.
-            is_lines = delimited.kind(Path(path)) == ".txt"
-            form = DelimitedFormat(self.file_format.encoding) if is_lines else self.file_format
-        return text_inputs.read(path, text_column or self.text_column, pair_column, form)
+            is_lines = delimited.kind(each) == ".txt"
+            own = DelimitedFormat(self.file_format.encoding) if is_lines else self.file_format
+            examples += text_inputs.read(each, text_column or self.text_column, pair_column, form or own)
+        return examples
 
     def lines(self, stream: Iterable[bytes]) -> Iterator[InputLine]:
         """The texts of a stream; see `text_inputs.lines`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo import files
 from zoo.data.datasets import delimited, delimited_records, text_files
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
@@ -21,7 +22,7 @@ def read(path: str | Path, column: str, pair_column: str = "", form: DelimitedFo
 
     Args:
         path: a .txt with a text per line (an empty line is an empty text), unless `form` says that it has columns; or
-            a file that `text_files.read` reads.
+            a file that `text_files.read` reads; or several, as for `files.listed`.
         column: name of the text column, in files of several columns.
         pair_column: name of the column of second texts; empty for single texts. A .txt cannot hold pairs.
         form: how delimited files are written, as far as it is known.
@@ -30,6 +31,9 @@ def read(path: str | Path, column: str, pair_column: str = "", form: DelimitedFo
         BadInput: names the file, the line, what is wrong and what was expected.
     """
     path = Path(path)
+    paths = files.listed(path)
+    if len(paths) > 1:
+        return [example for each in paths for example in read(each, column, pair_column, form)]
     if not text_files.is_supported(path):
         raise BadInput(
             f"{path}: unknown kind of file for a run on texts; expected {text_files.EXPECTED}, --text, or - for lines "
