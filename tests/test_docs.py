@@ -28,6 +28,7 @@ from experiments import (
     language_model,
     lstm_sentiment,
     mlp_classifier,
+    mlp_multilabel,
     mlp_regressor,
 )
 from zoo import config
@@ -43,6 +44,7 @@ PAGES = {name: ROOT / name for name in ABOVE} | {path.name: path for path in sor
 CONFIGS = {
     "cnn_classifier": (cnn_classifier.build, cnn_classifier.CnnConfig),
     "mlp_classifier": (mlp_classifier.build, mlp_classifier.MlpConfig),
+    "mlp_multilabel": (mlp_multilabel.build, mlp_multilabel.MultilabelConfig),
     "mlp_regressor": (mlp_regressor.build, mlp_regressor.RegressorConfig),
     "lstm_sentiment": (lstm_sentiment.build, lstm_sentiment.LstmConfig),
     "bert_pretrain": (bert_pretrain.build, bert_pretrain.PretrainConfig),

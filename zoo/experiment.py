@@ -14,6 +14,7 @@ from zoo.engine.updates import Update
 from zoo.keras_task import parts as keras_parts
 from zoo.metrics.decisions import Goal
 from zoo.metrics.evaluation_report import ComputeMetrics
+from zoo.metrics.label_thresholds import LabelGoal
 from zoo.models.logits_mixture import LogitsMixture
 from zoo.tensorboard.own_summaries import OnLog
 from zoo.tensorboard.views import ProjectorPoints, Visualize
@@ -104,7 +105,7 @@ class Experiment(NamedTuple):
     model_info: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
     tuned: TunedShare | None = None
-    decision: Goal | None = None
+    decision: Goal | LabelGoal | None = None
     baseline: Callable[[], Mapping[str, float]] | None = None
     conclusion: Callable[[Mapping[str, float]], Sequence[str]] | None = None
     notes: Sequence[str] = ()

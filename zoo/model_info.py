@@ -18,10 +18,11 @@ class ModelInfo:
     """The content of model.json; a field is None where the file lacks it or has a value of the wrong type.
 
     Attributes:
-        task: "classification", "regression", "tagging", "pretraining" or "language_model".
+        task: "classification", "multi_label", "regression", "tagging", "pretraining" or "language_model".
         input: "text" for models of texts.
-        classes: class names in the order of the labels.
-        decision: how probabilities become a class, fields of `zoo.metrics.decisions.Decision`.
+        classes: class names in the order of the labels, or names of the labels.
+        decision: how probabilities become a class, fields of `zoo.metrics.decisions.Decision`; or labels, of
+            `zoo.metrics.label_thresholds.LabelThresholds`.
         largest: largest pixel value of the training data; 0 for features of any scale.
         features: column names of the training table.
         columns: `TableSchema.as_json` of a table whose columns are not all complete numbers.

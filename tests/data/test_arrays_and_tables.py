@@ -191,7 +191,7 @@ Y = np.arange(40) % 4
         ({"x": X, "y": Y + 0.5}, "has fractions such as 0.5: this looks like regression; expected whole numbers"),
         ({"x": X, "y": np.where(Y == 2, np.nan, Y)}, "y[2] is nan, a missing label"),
         ({"x": X, "y": np.array(["a", "", "b", "c"])[Y]}, "y[1] is '', a missing label; expected a class"),
-        ({"x": X, "y": np.ones((40, 2), int)}, "y[0] has 2 classes: several labels per example are not read"),
+        ({"x": X, "y": np.ones((40, 2), int)}, "y[0] has 2 classes: several labels per example (multi-label) are for"),
         ({"x": X, "y": np.eye(4)[Y] * 0.5}, "with other numbers than 0 and 1; expected class ids or names"),
         (
             {"x": X, "y": np.arange(40) ** 2},

@@ -19,6 +19,7 @@ from experiments import (
     language_model,
     lstm_sentiment,
     mlp_classifier,
+    mlp_multilabel,
     mlp_regressor,
 )
 from zoo import config
@@ -31,6 +32,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "CUDA_VISI
 CONFIGS = {
     cnn_classifier: cnn_classifier.CnnConfig,
     mlp_classifier: mlp_classifier.MlpConfig,
+    mlp_multilabel: mlp_multilabel.MultilabelConfig,
     mlp_regressor: mlp_regressor.RegressorConfig,
     lstm_sentiment: lstm_sentiment.LstmConfig,
     bert_pretrain: bert_pretrain.PretrainConfig,

@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.names import escaped
 from zoo.predict.calibration.prediction_intervals import Interval
+from zoo.predict.predictors.array_multi_label import ArrayMultiLabel, Label
 from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.predict.predictors.fill_mask import FillMask, Guess
 from zoo.predict.predictors.mask_predict import Filled, MaskPredict
@@ -47,6 +48,11 @@ def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Form
     candidates = [{"class": name, "probability": probability} for name, probability in ranked]
     columns = [f"{escaped(name)}\t{probability:.4f}" for name, probability in ranked]
     return Formatted(candidates[0] if top == 1 else {**candidates[0], "top": candidates}, columns)
+
+
+def _labels(predictor: ArrayMultiLabel, labels: list[Label], top: int) -> Formatted:
+    columns = [f"{escaped(each.label)}\t{each.probability:.4f}" for each in labels]
+    return Formatted({"labels": [each._asdict() for each in labels]}, columns or ["no label"])
 
 
 def _value(predictor: TextRegressor | ArrayRegressor, value: float | Interval, top: int) -> Formatted:
@@ -96,4 +102,10 @@ def _gaps(gaps: Sequence[Sequence[Guess]]) -> Formatted:
     return Formatted({"gaps": [[guess._asdict() for guess in guesses] for guesses in gaps]}, columns)
 
 
-_FORMATS = {"classification": _classes, "regression": _value, "tagging": _tags, "pretraining": _filled}
+_FORMATS = {
+    "classification": _classes,
+    "multi_label": _labels,
+    "regression": _value,
+    "tagging": _tags,
+    "pretraining": _filled,
+}

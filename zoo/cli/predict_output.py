@@ -142,6 +142,8 @@ def check(predictor: Predictor, workdir: str, flags: Any) -> None:
                 raise BadInput(f"--{name} is for taggers; {workdir} holds another model: leave the flag out")
     if flags.conll and (flags.json or "-" in flags.files):
         raise BadInput("--conll prints lines of words, --json and the lines of - are JSON: expected one of the two")
+    if flags.top > 1 and predictor.task not in RANKED:
+        raise BadInput(f"--top is for classes and gaps; {workdir} holds another model: leave the flag out")
     if not predictor.reads_text:
         for name in ("text", "pair", "text_column", "pair_column", "explain", "html"):
             if getattr(flags, name):
@@ -157,5 +159,3 @@ def check(predictor: Predictor, workdir: str, flags: Any) -> None:
         raise BadInput(
             f"--{name} is for classifiers of single texts; {workdir} holds another model: leave the flag out"
         )
-    if flags.top > 1 and predictor.task not in RANKED:
-        raise BadInput(f"--top is for classes and gaps; {workdir} holds another model: leave the flag out")

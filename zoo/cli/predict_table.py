@@ -38,8 +38,8 @@ def check(arguments: argparse.Namespace) -> Path:
 def write(out: Path, predictor: Any, file: str, columns: dict[str, Any]) -> None:
     """Writes the columns of a table that the model does not read, and the predictions.
 
-    A class has the columns `prediction` and `probability CLASS` for each class; a value `prediction`, and with
-    intervals `low` and `high`.
+    A class has the columns `prediction` and `probability CLASS` for each class; of several labels each has `predicted
+    LABEL`, 1 or 0, and `probability LABEL`; a value has `prediction`, and with intervals `low` and `high`.
 
     Args:
         out: the .csv to write.
@@ -50,7 +50,7 @@ def write(out: Path, predictor: Any, file: str, columns: dict[str, Any]) -> None
     Raises:
         BadInput: the model is of another task, the table cannot be read, or the file cannot be written.
     """
-    if predictor.task not in ("classification", "regression"):
+    if predictor.task not in ("classification", "multi_label", "regression"):
         raise BadInput(f"--out is for classifiers and regressions; the run is a model for {predictor.task}")
     examples = predictor.read(file, **columns)
     names = [value for name, value in columns.items() if name != "form"]
@@ -86,5 +86,8 @@ def _answers(predictor: Any, examples: Any) -> tuple[list[str], list[list[Any]]]
         return ["prediction"], [[value] for value in predictor.values(examples).tolist()]
     probabilities = np.asarray(predictor.probabilities(examples))
     decided = predictor.decide(probabilities)
+    if predictor.task == "multi_label":
+        header = [f"{what} {name}" for what in ("predicted", "probability") for name in predictor.classes]
+        return header, np.concatenate([decided.astype(object) * 1, probabilities.astype(object)], axis=1).tolist()
     header = ["prediction", *(f"probability {name}" for name in predictor.classes)]
     return header, [[predictor.classes[label], *row] for label, row in zip(decided.tolist(), probabilities.tolist())]

@@ -47,7 +47,9 @@ def cut(columns: Mapping[str, np.ndarray], fold: Fold, classes: Sequence[str], s
         raise BadInput(f"--folds={fold.count}: {source} is read from disk as needed; expected data that fit in memory")
     columns = dict(columns)
     groups = linked(columns["x"], columns.pop(splits.SPLIT, None))
-    part = parts(groups, strata(columns["y"], classes), fold, classes, source)
+    # A label that a fold's run would not learn from is a warning of that run.
+    named = classes if columns["y"].ndim == 1 else ()
+    part = parts(groups, strata(columns["y"], classes), fold, named, source)
     return [{name: column[part == each] for name, column in columns.items()} for each in (TRAIN, VALIDATION, TEST)]
 
 
@@ -84,7 +86,13 @@ def numbered(keys: Sequence[Hashable]) -> np.ndarray:
 
 
 def strata(y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """What is spread evenly over the folds, int `[examples]`: the classes, or tenths of the values."""
+    """What is spread evenly over the folds, int `[examples]`: the classes, or tenths of the values.
+
+    Of several labels `[examples, labels]` the rarest that an example has, as the others are spread by their number.
+    """
+    if np.ndim(y) == 2:
+        rarest = np.argsort(y.sum(axis=0), kind="stable")
+        return np.where(y.any(axis=1), np.argmax(y[:, rarest] > 0, axis=1), len(rarest))
     if classes:
         return np.asarray(y, int)
     ranks = np.argsort(np.argsort(y, kind="stable"), kind="stable")

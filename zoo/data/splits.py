@@ -36,11 +36,11 @@ class Splits:
     """Train, validation and test split of a data set with classes, or with values to predict.
 
     Attributes:
-        train: columns `x` `[examples, ...]`, `y` int32 (classes) or float32 (values) `[examples]`, and perhaps
-            `weight` float32 `[examples]`.
+        train: columns `x` `[examples, ...]`, `y` int32 (classes) or float32 (values) `[examples]`, or of several labels
+            float32 0 or 1 `[examples, labels]`, and perhaps `weight` float32 `[examples]`.
         validation: columns for monitoring and model selection.
         test: columns to be evaluated once, at the end.
-        classes: class names in the order of the labels; empty where there are values.
+        classes: class names in the order of the labels, or names of the labels; empty where there are values.
         scale: largest value of `x` where it is an intensity from 0; 0 for features of any scale.
         notes: changes made to the data, to be reported.
         features: column names of a table, in the order of `x`; empty where the columns have no names.
@@ -234,20 +234,26 @@ def missing_classes(splits: Splits) -> tuple[str, ...]:
     if not splits.classes:
         return ()
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
-    counts = {name: np.bincount(part["y"], minlength=len(splits.classes)) for name, part in parts.items()}
+    word = "label" if splits.train["y"].ndim == 2 else "class"
+    counts = {name: _counts(part["y"], len(splits.classes)) for name, part in parts.items()}
     warnings = []
     for name, count in counts.items():
         missing = [repr(splits.classes[label]) for label in np.flatnonzero(count == 0)]
         if missing:
-            warnings.append(f"WARNING: no {name} examples of the {_plural('class', missing)} {shortened(missing)}")
+            warnings.append(f"WARNING: no {name} examples of the {_plural(word, missing)} {shortened(missing)}")
     single = [repr(splits.classes[label]) for label in np.flatnonzero(sum(counts.values()) == 1)]
     if single:
-        warnings.append(f"WARNING: one example only of the {_plural('class', single)} {shortened(single)}")
+        warnings.append(f"WARNING: one example only of the {_plural(word, single)} {shortened(single)}")
     return tuple(warnings)
 
 
+def _counts(y: np.ndarray, classes: int) -> np.ndarray:
+    """Number of examples of each class or label."""
+    return y.sum(axis=0).astype(np.int64) if y.ndim == 2 else np.bincount(y, minlength=classes)
+
+
 def _plural(word: str, names: Sequence[str]) -> str:
-    return f"{word}es" if len(names) > 1 else word
+    return word if len(names) == 1 else f"{word}es" if word.endswith("s") else f"{word}s"
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -261,6 +261,11 @@ def answers(about, logits, feed):
             two = np.array([0.0, row[0]]) if len(row) == 1 else row
             probabilities = np.exp(two - two.max()) / np.exp(two - two.max()).sum()
             answer["probabilities"] = dict(zip(about["classes"], np.round(probabilities.astype(float), 6).tolist()))
+        elif about["task"] == "multi_label":
+            probabilities = 1.0 / (1.0 + np.exp(-row.astype(float)))
+            pairs = list(zip(about["classes"], probabilities, about["thresholds"]))
+            answer["probabilities"] = {name: round(float(each), 6) for name, each, _ in pairs}
+            answer["labels"] = [name for name, each, threshold in pairs if np.float32(each) >= threshold]
         elif about["task"] == "regression":
             answer["value"] = float(row[0]) * about["scale"] + about["centre"]
         elif about["task"] == "tagging":

@@ -14,6 +14,7 @@ from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.text.tokenizer import PADDING, Tokenizer
 from zoo.data.text.tokenizer import load as load_tokenizer
 from zoo.errors import BadInput
+from zoo.metrics.label_thresholds import PLAIN
 from zoo.model_info import ModelInfo, read_model_info
 from zoo.models.keras_only import plain
 from zoo.models.word_logits import WordLogits
@@ -29,6 +30,7 @@ _MEANINGS = {
 }
 _LOGITS = {
     "classification": "softmax over the last axis gives the probabilities of the classes",
+    "multi_label": "sigmoid gives the probability of each label",
     "regression": "the value is logit * scale + centre",
     "tagging": "of each token; softmax over the last axis gives the probabilities of the tags",
     "pretraining": "of each place; softmax over the last axis gives the probabilities of the ids",
@@ -96,6 +98,9 @@ def _signature(info: ModelInfo, network: keras.Model, tokenizer: Tokenizer | Non
         "outputs": [{"name": "logits", "dtype": "float32", "shape": _shape(logits), "is": meaning}],
         "precision": "float32",
     }
+    if task == "multi_label":
+        rule = info.decision or {}
+        signature["thresholds"] = list(rule.get("thresholds") or [PLAIN] * len(info.classes))
     if info.features:
         signature["table"] = _table(info)
     if tokenizer is not None:

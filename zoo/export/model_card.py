@@ -45,6 +45,8 @@ def text(signature: dict[str, Any], needs: str) -> str:
 
 
 def _example_arguments(signature: dict[str, Any]) -> str:
+    if "table" in signature:
+        return "table.csv    # with the columns of the training table"
     if "text" not in signature:
         return f"examples.npy    # [n, {', '.join(map(str, signature['inputs'][0]['shape'][1:]))}]"
     if signature["text"]["pair"]:

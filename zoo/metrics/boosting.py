@@ -16,6 +16,8 @@ _MOST_SECONDS = 30.0
 _TREE, _TREE_COLUMN, _TREE_NUMBER, _TREES = 2e-3, 7e-5, 1.5e-8, 100
 # scikit-learn reads at most 255 categories of a column, and stops early from 10,001 examples on.
 _MOST_CATEGORIES, _STOPS_EARLY = 255, 10_000
+# Logit of a label that no example has.
+_IMPROBABLE = -5.0
 
 
 def values(data: Splits) -> np.ndarray:
@@ -42,12 +44,32 @@ def classes(data: Splits) -> np.ndarray:
     return _fit_predict(model, data, x, y, weights)
 
 
+def label_logits(data: Splits) -> np.ndarray:
+    """Logits of each label by a histogram gradient boosting of its own, for the test split: `[examples, labels]`."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x, y, weights = _learned(data)
+    result = np.empty(data.test["y"].shape)
+    for label in range(y.shape[1]):
+        positive = y[:, label] > 0
+        count = int(positive.sum())
+        if count in (0, len(y)):
+            result[:, label] = _IMPROBABLE if count == 0 else -_IMPROBABLE
+            continue
+        stops = len(y) > _STOPS_EARLY and min(count, len(y) - count) > 1
+        model = HistGradientBoostingClassifier(
+            categorical_features=_are_categories(data), early_stopping=stops, random_state=0
+        )
+        result[:, label] = _fit_predict(model, data, x, positive, weights, "decision_function")
+    return result
+
+
 def too_long(data: Splits, outputs: int) -> str:
     """Why boosting is left out, where a fit would take more than half a minute on one core; else nothing.
 
     Args:
         data: the splits.
-        outputs: number of classes; 2 are one output.
+        outputs: number of classes; 2 are one output. Of labels as many, and 3 at least.
     """
     numbers, columns = data.train["x"].size, data.train["x"].shape[1]
     trees = _TREES * (1 if outputs <= 2 else outputs)
@@ -63,12 +85,12 @@ def _learned(data: Splits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, y, np.concatenate([part.get("weight", np.ones(len(part["y"]))) for part in parts])
 
 
-def _fit_predict(model, data: Splits, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _fit_predict(model, data: Splits, x, y, weights, method: str = "predict") -> np.ndarray:
     is_category = _are_categories(data)
     # Its threads spin where cores are shared, which takes many times longer than one thread.
     with threadpoolctl.threadpool_limits(1):
         model.fit(_known(x, is_category), y, sample_weight=weights)
-        return model.predict(_known(data.test["x"], is_category))
+        return getattr(model, method)(_known(data.test["x"], is_category))
 
 
 def _are_categories(data: Splits) -> list[bool]:

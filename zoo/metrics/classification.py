@@ -19,7 +19,7 @@ _BINS = 15
 _CHUNK = 1 << 14
 
 
-class _Ranking(NamedTuple):
+class Ranking(NamedTuple):
     """The examples by descending score of one class."""
 
     order: np.ndarray  # [examples]
@@ -35,7 +35,7 @@ class _Predictions(NamedTuple):
     gaps: np.ndarray  # correct - confidence
     losses: np.ndarray  # cross-entropy in nats
     weights: np.ndarray
-    rankings: list[_Ranking]
+    rankings: list[Ranking]
     classes: tuple[str, ...]
 
 
@@ -182,7 +182,7 @@ def _predictions(
         gaps=(predicted == labels) - confidence,
         losses=-np.log(np.clip(of_label, epsilon, 1 - epsilon)),
         weights=weights,
-        rankings=[_ranking(probabilities[:, k], labels == k) for k in ranked],
+        rankings=[ranking(probabilities[:, k], labels == k) for k in ranked],
         classes=classes,
     )
 
@@ -216,10 +216,11 @@ def _check_values(probabilities: np.ndarray, labels: np.ndarray, weights: np.nda
         raise ValueError("weights are negative, not finite or all 0")
 
 
-def _ranking(scores: np.ndarray, positive: np.ndarray) -> _Ranking:
+def ranking(scores: np.ndarray, positive: np.ndarray) -> Ranking:
+    """The examples by descending score `[examples]`; `positive` is 1 where an example is of the class."""
     order = np.argsort(-scores, kind="stable")
     changes = np.flatnonzero(np.diff(scores[order])) + 1
-    return _Ranking(order, positive[order].astype(np.float64), np.concatenate([[0], changes]))
+    return Ranking(order, positive[order].astype(np.float64), np.concatenate([[0], changes]))
 
 
 def _draws(examples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -235,9 +236,9 @@ def _metrics(predictions: _Predictions, weights: np.ndarray) -> dict[str, np.nda
     """Each metric for each row of weights `[resamples, examples]`: `[resamples]`, NaN where it is undefined."""
     total = weights.sum(axis=1)
     matrices = _matrices(predictions, weights)
-    curves = np.array([_curves(ranking, weights) for ranking in predictions.rankings])  # [rankings, 2, resamples]
+    areas = np.array([curves(each, weights) for each in predictions.rankings])  # [rankings, 2, resamples]
     result = matrix_metrics(matrices, predictions.classes)
-    result["auc"], result["average_precision"] = mean_of_defined(curves)
+    result["auc"], result["average_precision"] = mean_of_defined(areas)
     result["ece"] = ratio(np.abs(sums(predictions.bins, weights * predictions.gaps, _BINS)).sum(axis=1), total)
     # einsum, not @: BLAS threads would wait for each other on a busy machine, and sum in an order of their own.
     result["log_loss"] = ratio(np.einsum("re,e->r", weights, predictions.losses), total)
@@ -277,7 +278,7 @@ def matrix_metrics(matrices: np.ndarray, classes: tuple[str, ...]) -> dict[str, 
     return result
 
 
-def _curves(ranking: _Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def curves(ranking: Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision of one class against the rest, each `[resamples]`."""
     ordered = weights[:, ranking.order]
     positive = ordered * ranking.positive

@@ -6,7 +6,9 @@ import numpy as np
 
 from zoo import names
 from zoo.metrics import classification, confusion, decisions
+from zoo.metrics import multi_label as label_metrics
 from zoo.metrics import regression as values
+from zoo.metrics.label_thresholds import LabelThresholds
 from zoo.metrics.logits import class_probabilities
 
 Arrays = Mapping[str, np.ndarray]
@@ -47,9 +49,13 @@ def classifier(classes: Sequence[str]) -> ComputeMetrics:
 
 
 def of_decisions(
-    rule: decisions.Decision, logits: np.ndarray, columns: Arrays, classes: Sequence[str]
+    rule: decisions.Decision | LabelThresholds, logits: np.ndarray, columns: Arrays, classes: Sequence[str]
 ) -> dict[str, float]:
-    """Metrics of a rule's decisions, see `decisions.metrics`; arguments as in `classifier`."""
+    """Metrics of decisions, see `decisions.metrics` and `multi_label.decided`; arguments as in `classifier`."""
+    if isinstance(rule, LabelThresholds):
+        count, thresholds = _resamples(len(columns["y"]), len(classes)), np.array(rule.values)
+        options = {"weights": columns.get("weight"), "resamples": count}
+        return label_metrics.decided(logits, columns["y"], names.keys(classes), thresholds, **options)
     count = _resamples(len(columns["y"]), 2)
     return decisions.metrics(rule, logits, columns["y"], classes, columns.get("weight"), resamples=count)
 
@@ -57,6 +63,20 @@ def of_decisions(
 def _resamples(examples: int, classes: int) -> int:
     curves = 1 if classes == 2 else classes
     return min(max(_MOST_WORK // (examples * curves), _RESAMPLES[0]), _RESAMPLES[1])
+
+
+def multi_label(labels: Sequence[str]) -> ComputeMetrics:
+    """Metrics of the output `logits` and the column `y`, both `[examples, labels]`: all of `multi_label.metrics`.
+
+    The final evaluation adds intervals, as in `classifier`.
+    """
+    keys = names.keys(labels)
+
+    def compute(means, outputs, columns, final: bool) -> dict[str, float]:
+        count = _resamples(len(columns["y"]), len(keys)) if final else 0
+        return label_metrics.metrics(outputs["logits"], columns["y"], keys, columns.get("weight"), resamples=count)
+
+    return compute
 
 
 def regression(scale: float = 1.0, centre: float = 0.0) -> ComputeMetrics:
@@ -129,6 +149,10 @@ def lows(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 def brief(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics for one line: without intervals, single classes, macro and weighted averages."""
+    """The metrics for one line: without intervals, single classes, averages and what needs no model."""
     ends = (_LOW, _HIGH, "_macro", "_weighted")
-    return {name: value for name, value in metrics.items() if "/" not in name and not name.endswith(ends)}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if "/" not in name and not name.endswith(ends) and not name.startswith("trivial_")
+    }

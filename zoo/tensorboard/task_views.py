@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import special
 
 from zoo import names
 from zoo.metrics import confusion
@@ -59,6 +60,35 @@ def classifier(classes: Sequence[str], *, texts: Texts | None = None, images: Im
                 ]
                 view.texts[tag] = table(("true", "predicted", "probability", "text"), cells)
         return view
+
+    return visualize
+
+
+def multi_label(labels: Sequence[str], texts: Texts) -> Visualize:
+    """Precision-recall curves, and the examples with the most wrong labels, from `logits` and `y` `[examples, labels]`.
+
+    Args:
+        labels: names of the labels.
+        texts: `texts(columns, rows)` returns the texts of some examples.
+    """
+    shown = [names.escaped(str(name)) for name in labels]
+
+    def said(has: np.ndarray) -> str:
+        return ", ".join(shown[label] for label in np.flatnonzero(has)) or "none"
+
+    def visualize(outputs: Arrays, columns: Arrays) -> EvaluationView:
+        probabilities, true = special.expit(np.asarray(outputs["logits"], np.float64)), columns["y"] > 0
+        predicted = probabilities >= 0.5
+        wrong = (predicted != true).sum(axis=1)
+        worst = _worst(wrong.astype(float), wrong > 0)
+        cells = [
+            (said(true[i]), said(predicted[i]), text) for i, text in zip(worst, texts(columns, worst), strict=True)
+        ]
+        curves = {
+            f"precision_recall/{name}": PrecisionRecallInputs(true[:, k], probabilities[:, k], columns.get("weight"))
+            for k, name in enumerate(names.keys(labels)[:_CURVES])
+        }
+        return EvaluationView(curves=curves, texts={"worst_errors": table(("true", "predicted", "text"), cells)})
 
     return visualize
 

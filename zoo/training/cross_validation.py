@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from zoo import files, strict_json
 from zoo import workdir as folders
@@ -67,7 +68,9 @@ def run(one: Callable[[Any, Path], Metrics], config: Any, workdir: str | Path) -
         test_predictions.write(workdir / test_predictions.NAME, joined)
         of_metrics = several_runs.summaries(results, _TEST)
         classes = info.get("classes") or ()
-        pooled = pooled_metrics(joined, classes)
+        pooled = (
+            pooled_labels(joined, classes) if info.get("task") == "multi_label" else pooled_metrics(joined, classes)
+        )
         lines = [report(config.folds, of_metrics, pooled)]
         result = {"folds": config.folds} | several_runs.flat(of_metrics) | _tagged(pooled)
         if getattr(config, "find_label_errors", False):
@@ -137,6 +140,16 @@ def pooled_metrics(table: Mapping[str, Sequence], classes: Sequence[str]) -> Met
         columns["weight"] = np.array(list(map(float, table["weight"])))
     logits = np.log(np.maximum(probabilities(table), _LEAST))
     return dict(evaluation_report.classifier(classes)({}, {"logits": logits}, columns, True))
+
+
+def pooled_labels(table: Mapping[str, Sequence], names: Sequence[str]) -> Metrics:
+    """The metrics of all examples of a multi-label classifier together; arguments as in `pooled_metrics`."""
+    of_true = [values for name, values in table.items() if name.startswith(test_predictions.TRUE)]
+    columns = {"y": np.array([list(map(float, values)) for values in of_true[: len(names)]]).T}
+    if "weight" in table:
+        columns["weight"] = np.array(list(map(float, table["weight"])))
+    logits = special.logit(np.clip(probabilities(table), _LEAST, 1.0 - np.finfo(np.float64).epsneg))
+    return dict(evaluation_report.multi_label(names)({}, {"logits": logits}, columns, True))
 
 
 def report(folds: int, of_metrics: Mapping[str, Summary], pooled: Metrics) -> str:

@@ -1,12 +1,13 @@
 """The decision rule that is tuned on the validation split after training, for `--cost` and `--threshold_for`."""
 
 from zoo.errors import BadInput
-from zoo.metrics import decisions
+from zoo.metrics import decisions, label_thresholds
 from zoo.metrics.decisions import Decision
+from zoo.metrics.label_thresholds import LabelGoal, LabelThresholds
 from zoo.training.context import RunContext
 
 
-def tune(context: RunContext) -> Decision | None:
+def tune(context: RunContext) -> Decision | LabelThresholds | None:
     """Tunes the rule on the first validation set, with the weights that the model has now, and says what it is.
 
     Returns:
@@ -24,6 +25,7 @@ def tune(context: RunContext) -> Decision | None:
     outputs = context.engine.evaluate_with_outputs(batches)[1]
     if "logits" not in outputs:
         raise BadInput("forward returns no zoo.terms.Output named 'logits', which Experiment(decision=...) needs")
-    rule, text = decisions.tune(goal, outputs["logits"], batches.columns["y"], batches.columns.get("weight"))
+    tuned = label_thresholds.tune if isinstance(goal, LabelGoal) else decisions.tune
+    rule, text = tuned(goal, outputs["logits"], batches.columns["y"], batches.columns.get("weight"))
     context.reporter.progress.say(text)
     return rule

@@ -8,6 +8,7 @@ import numpy as np
 from zoo.config import Config, setting
 from zoo.data.datasets import class_labels, column_kinds, images
 from zoo.data.datasets.image_folders import ImageOptions
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.splits import Splits
 from zoo.models import table_encoding, tabular
 from zoo.training.delimited_flags import DelimitedFlags
@@ -41,13 +42,20 @@ class TableConfig(DelimitedFlags, FoldFlags, Config):
     drop_unlabelled: bool = setting(False, class_labels.DROP_UNLABELLED_HELP, before=False)
 
 
-def load(config: TableConfig, *, values: bool = False, image_options: ImageOptions | None = None) -> Splits:
+def load(
+    config: TableConfig,
+    *,
+    values: bool = False,
+    image_options: ImageOptions | None = None,
+    labels: LabelSets | None = None,
+) -> Splits:
     """The data that a config names.
 
     Args:
         config: config of the run, with a `dataset`.
         values: whether `y` are numbers to predict, float32 `[examples]`, instead of classes.
         image_options: how the images of a folder are read.
+        labels: how a table says which of several labels an example has; None: an example has one class or value.
 
     Raises:
         BadInput: the data are missing or malformed, as in `images.load`.
@@ -66,6 +74,7 @@ def load(config: TableConfig, *, values: bool = False, image_options: ImageOptio
         image_options=image_options,
         fold=config.tested_fold(),
         form=config.file_format(),
+        labels=labels,
     )
 
 

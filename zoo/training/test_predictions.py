@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from zoo import files
 from zoo.data.splits import Origins
@@ -16,7 +17,7 @@ from zoo.metrics.logits import class_probabilities
 from zoo.names import escaped, keys
 
 NAME = "predictions.csv"
-PROBABILITY = "probability "
+PROBABILITY, TRUE = "probability ", "true "
 
 
 def of_classes(
@@ -40,6 +41,31 @@ def of_classes(
         result |= _weight(columns)
         # Two classes may look alike; columns have names of their own.
         return result | {f"{PROBABILITY}{name}": probabilities[:, k].tolist() for k, name in enumerate(keys(classes))}
+
+    return table
+
+
+def of_labels(origins: Origins | None, labels: Sequence[str]) -> Predictions | None:
+    """An `Experiment.predictions` of a multi-label classifier: each label's true value, 1 or 0, and its probability.
+
+    Before them stand the names of the true labels and of the predicted ones, from a probability of 0.5 on.
+
+    Args:
+        origins: where the test examples come from; without it there is no table.
+        labels: names of the labels.
+    """
+    if origins is None:
+        return None
+
+    def table(outputs, columns) -> dict[str, Sequence[Any]]:
+        probabilities = special.expit(np.asarray(outputs["logits"], np.float64))  # [examples, labels]
+        true = np.asarray(columns["y"]) > 0
+        result = _start(origins, None)
+        for name, has in (("label", true), ("prediction", probabilities >= 0.5)):
+            result[name] = ["|".join(labels[k] for k in np.flatnonzero(row)) for row in has]
+        result |= _weight(columns)
+        result |= {f"{TRUE}{name}": true[:, k].astype(int).tolist() for k, name in enumerate(keys(labels))}
+        return result | {f"{PROBABILITY}{name}": probabilities[:, k].tolist() for k, name in enumerate(keys(labels))}
 
     return table
 

@@ -122,7 +122,7 @@ def _from_one_hot(y: np.ndarray, source: str) -> np.ndarray:
     if (count != 1).any():
         row = int(np.argmax(count != 1))
         raise BadInput(
-            f"{source}[{row}] has {count[row]} classes: several labels per example are not read (multi-label); "
-            f"{_EXPECTED}"
+            f"{source}[{row}] has {count[row]} classes: several labels per example (multi-label) are for "
+            f"experiments.mlp_multilabel; {_EXPECTED}"
         )
     return is_hot.argmax(axis=1).astype(np.int64)

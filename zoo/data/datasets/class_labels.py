@@ -180,8 +180,9 @@ def _combinations(names: Sequence[str]) -> list[str]:
         if combined and "" not in users:
             return [
                 f"{len(combined):,} of {len(names):,} classes are combinations with {separator!r}, like "
-                f"{quoted(combined[0])}: this looks like several labels per example (multi-label); each combination is "
-                "trained as a class of its own"
+                f"{quoted(combined[0])}: this looks like several labels per example (multi-label), for tables "
+                f"experiments.mlp_multilabel --label_separator={separator!r}; each combination is trained as a class "
+                "of its own"
             ]
     return []
 

@@ -13,6 +13,7 @@ from zoo.data.datasets import delimited, delimited_format, image_folders, tables
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.folds import Fold
 from zoo.data.splits import ORIGIN, Columns, Splits
 from zoo.errors import BadInput
@@ -39,6 +40,7 @@ def load(
     image_options: ImageOptions | None = None,
     fold: Fold | None = None,
     form: DelimitedFormat = FOUND,
+    labels: LabelSets | None = None,
 ) -> Splits:
     """Loads a data set by name, or your own from a file.
 
@@ -59,6 +61,7 @@ def load(
         image_options: how the images of a folder are read.
         fold: the fold to test on, in a cross-validation; a test split that the data set has of its own is left out.
         form: what a user says of delimited files.
+        labels: how a table says which of several labels an example has; None: an example has one class, or a value.
 
     Raises:
         BadInput: the data set or file is missing or malformed.
@@ -74,6 +77,10 @@ def load(
         raise BadInput(f"--split={split}: --dataset={name} has a split of its own; expected a table")
     if values and name in NAMES:
         raise BadInput(f"--dataset={name} has classes: expected values to predict, in a table or a .npz")
+    if labels is not None and (name in NAMES or image_folders.is_image_folder(path)):
+        raise BadInput(
+            f"--dataset={name} has one class for each example: expected a table or a .npz with several labels"
+        )
     if name in NAMES or (values and name == DIABETES):
         loaders = {"mnist_5k": _mnist_5k, "digits": _digits, DIABETES: _diabetes}
         loaded = _tfds(name) if name in _TFDS else loaders[name]()
@@ -89,7 +96,7 @@ def load(
     elif tables.is_supported(path):
         ignored = tuple(column.strip() for column in ignore_columns.split(",") if column.strip())
         names = label_column, weight_column, ignored
-        options = tables.TableOptions(*names, drop_unlabelled, columns, values, split, fold, form)
+        options = tables.TableOptions(*names, drop_unlabelled, columns, values, split, fold, form, labels)
         paths = [files.absolute_list(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.datasets import class_labels, column_kinds, column_schema, number_fields, table_columns, text_columns
+from zoo.data.datasets import (
+    class_labels,
+    column_kinds,
+    column_schema,
+    label_sets,
+    number_fields,
+    table_columns,
+    text_columns,
+)
 from zoo.data.datasets.column_kinds import NO_OPTIONS, ColumnOptions
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.datasets.text_columns import TextColumns
 from zoo.data.folds import Fold
 from zoo.data.splits import ORIGIN, SPLIT, Columns, shortened
@@ -50,6 +59,7 @@ class TableOptions:
         split: by what the rows are split; see `split_column`.
         fold: the fold to test on, in a cross-validation: the rows are returned with their lines and not split.
         form: what a user says of delimited files.
+        labels: how the table says which of several labels an example has, instead of `label_column`; None: one class.
     """
 
     label_column: str = "label"
@@ -61,6 +71,7 @@ class TableOptions:
     split: str = "random"
     fold: Fold | None = None
     form: DelimitedFormat = FOUND
+    labels: LabelSets | None = None
 
 
 def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Columns, ModelSchema]:
@@ -72,8 +83,8 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
         options: names of columns.
 
     Returns:
-        Columns `x`, `y` (int32 classes, or float32 values) and perhaps `weight`, and the schema by which another table
-        of the same kind is read.
+        Columns `x`, `y` (int32 classes, float32 values, or float32 `[examples, labels]` of 0 and 1) and perhaps
+        `weight`, and the schema by which another table of the same kind is read.
 
     Raises:
         BadInput: the file is malformed; the message has the line and the column.
@@ -83,20 +94,26 @@ def read(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[Column
         raise BadInput(
             f"{path} is empty: expected {'a header and ' if options.form.has_header else ''}at least one row"
         )
-    label_column, weight_column = _label_and_weight(table, schema, options)
-    columns = _schema_of(table, label_column, weight_column, schema, options)
+    label_columns, weight_column = _label_and_weight(table, schema, options)
+    columns = _schema_of(table, label_columns, weight_column, schema, options)
     weight = _weight_values(table, weight_column) if weight_column else None
     notes.extend(note for note in table.notes if note not in notes)
-    labels = table.texts(label_column)
-    has_label = _has_label(table, labels, label_column, schema, options, notes)
-    values = _values(table, label_column, has_label, options.columns.decimal) if options.values else None
+    classes, values, label_column = schema.classes, None, label_columns[0]
+    if options.labels is not None:
+        sets = dataclasses.replace(options.labels, columns=label_columns)
+        classes, values, has_label = label_sets.read(table, sets, classes, notes, options.drop_unlabelled)
+        # Rows with the same labels are of one class for what looks at the order of the file.
+        labels, values = [row.tobytes() for row in values], values[has_label]
+    else:
+        labels = table.texts(label_column)
+        has_label = _has_label(table, labels, label_column, schema, options, notes)
+        values = _values(table, label_column, has_label, options.columns.decimal) if options.values else None
     split_keys = _split_keys(table, options) if options.split != "random" else None
     origins = table.origins() if options.fold else None
     x = column_schema.encoded(table, columns, release=True)
     if not has_label.all():
         x, labels = x[has_label], [label for label, has in zip(labels, has_label) if has]
         weight = None if weight is None else weight[has_label]
-    classes = schema.classes
     if not classes and not options.values:
         classes = _classes(labels, f"{path}, column {label_column!r}", notes)
     if not (schema.classes or schema.features):
@@ -198,17 +215,17 @@ def weights(path: Path, values: np.ndarray) -> np.ndarray:
 
 
 def _schema_of(
-    table: TextColumns, label_column: str, weight_column: str, schema: ModelSchema, options: TableOptions
+    table: TextColumns, label_columns: tuple[str, ...], weight_column: str, schema: ModelSchema, options: TableOptions
 ) -> TableSchema:
     """The columns that the model expects, or else those that the file has."""
     if schema.classes or schema.features:
         expected = schema.columns or column_schema.plain(schema.features)
-        _check_features(table, expected.names, label_column, weight_column, schema)
+        _check_features(table, expected.names, label_columns, weight_column, schema)
         if expected.names:
             return expected
-        others = table_columns.features(table, (label_column, weight_column), options.ignored, schema.notes)
+        others = table_columns.features(table, (*label_columns, weight_column), options.ignored, schema.notes)
         return column_schema.plain(others)
-    taken = [label_column, weight_column]
+    taken = [*label_columns, weight_column]
     kind, column = split_column(options.split)
     if kind == "group":
         # Else the model could learn the groups by heart.
@@ -226,26 +243,31 @@ def _schema_of(
     return column_kinds.infer(table, names, dataclasses.replace(given, **asked), schema.notes)
 
 
-def _label_and_weight(table: TextColumns, schema: ModelSchema, options: TableOptions) -> tuple[str, str]:
-    """Names of the label column and the weight column, as the file has them."""
-    label = table.column(options.label_column, "label_column")
+def _label_and_weight(table: TextColumns, schema: ModelSchema, options: TableOptions) -> tuple[tuple[str, ...], str]:
+    """Names of the label columns, one or several, and of the weight column, as the file has them."""
+    given = (options.label_column,) if options.labels is None else options.labels.columns
+    labels = tuple(table.column(name, "label_column") for name in given)
     weight = options.weight_column
     if not weight and schema.weight_column:
         weight = _default_weight_column(table, schema)
-    return label, table.column(weight, "weight_column") if weight else ""
+    return labels, table.column(weight, "weight_column") if weight else ""
 
 
 def _check_features(
-    table: TextColumns, features: tuple[str, ...], label_column: str, weight_column: str, schema: ModelSchema
+    table: TextColumns,
+    features: tuple[str, ...],
+    label_columns: tuple[str, ...],
+    weight_column: str,
+    schema: ModelSchema,
 ) -> None:
     """Reports how the columns of another file are read by a model."""
-    others = [name for name in table.header if name not in (label_column, weight_column)]
+    others = [name for name in table.header if name not in (*label_columns, weight_column)]
     if not features:
         schema.notes.append(
             f"{table.path}: the run has no names of its columns, so these are taken in their order: {shortened(others)}"
         )
         return
-    for name, flag in ((label_column, "label_column"), (weight_column, "weight_column")):
+    for name, flag in (*((name, "label_column") for name in label_columns), (weight_column, "weight_column")):
         if name in features:
             raise BadInput(f"--{flag} is {name!r}, which the model reads as a feature; expected another column")
     known = {*features, schema.weight_column}

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo import files
 from zoo.data import splits
-from zoo.data.datasets import array_labels, labelled_tables, text_columns
+from zoo.data.datasets import array_labels, label_sets, labelled_tables, text_columns
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
 from zoo.data.datasets.labelled_tables import class_indices as class_indices
@@ -102,18 +102,25 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
     if options.split != "random":
         raise BadInput(f"--split={options.split}: {path} has no columns with names; expected a table")
     arrays = _npy_folder(path) if path.is_dir() else _npz(path)
-    columns, labels = _columns(path, arrays, "", options.values)
+    is_set = options.labels is not None
+    columns, labels = _columns(path, arrays, "", options.values, is_set=is_set)
     classes = ()
-    if not options.values:
+    if is_set:
+        classes, labels = label_sets.of_array(labels, f"{path}: y", schema.classes)
+    elif not options.values:
         classes = schema.classes or array_labels.classes(labels, str(path), schema.notes)
         labels = array_labels.indices(labels, classes, str(path), bool(schema.classes))
     columns["y"] = labels
     test = None
     if "x_test" in arrays:
-        test, labels = _columns(path, arrays, "_test", options.values)
+        test, labels = _columns(path, arrays, "_test", options.values, is_set=is_set)
         source = f"{path}: test"
         is_known = bool(schema.classes)
-        test["y"] = labels if options.values else array_labels.indices(labels, classes, source, is_known)
+        if is_set:
+            labels = label_sets.of_array(labels, f"{path}: y_test", classes)[1]
+        elif not options.values:
+            labels = array_labels.indices(labels, classes, source, is_known)
+        test["y"] = labels
         _check_alike(path, "x_test", test, columns)
     return columns, test, dataclasses.replace(schema, classes=classes)
 
@@ -211,9 +218,14 @@ def _npy_folder(path: Path) -> dict[str, np.ndarray]:
 
 
 def _columns(
-    path: Path, arrays: dict[str, np.ndarray], suffix: str, values: bool = False, may_lack: bool = False
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    suffix: str,
+    values: bool = False,
+    may_lack: bool = False,
+    is_set: bool = False,
 ) -> tuple[Columns, np.ndarray]:
-    """The columns but `y`, and the labels as they are stored, or values as float32."""
+    """The columns but `y`, and the labels as they are stored, or values as float32; `is_set`: `y` unchecked."""
     missing = [name for name in (f"x{suffix}", f"y{suffix}") if name not in arrays]
     if missing:
         # In a folder each array is a file.
@@ -224,7 +236,7 @@ def _columns(
     if x.dtype.kind not in "fiub" or x.ndim < 2:
         raise BadInput(f"{path}: x{suffix} is {x.dtype}{list(x.shape)}; expected numbers [examples, ...]")
     source = f"{path}: y{suffix}"
-    labels = array_labels.values(y, source) if values else array_labels.plain(y, source)
+    labels = y if is_set else array_labels.values(y, source) if values else array_labels.plain(y, source)
     if isinstance(x, np.memmap) and x.dtype not in (np.uint8, np.float32):
         raise BadInput(f"{path}: x{suffix}.npy is {x.dtype}; expected float32 or uint8, which need no copy in memory")
     columns = {"x": x if x.dtype == np.uint8 else _floats(x)}

@@ -11,7 +11,7 @@ import numpy as np
 from zoo import files
 from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
-from zoo.data.datasets import extra_examples, image_folders, images, tables, text_columns
+from zoo.data.datasets import extra_examples, image_folders, images, label_sets, tables, text_columns
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Columns, Splits
@@ -20,6 +20,7 @@ from zoo.metrics import evaluation_report, regression
 from zoo.metrics.logits import cross_entropies
 from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.array_classifier import ArrayClassifier
+from zoo.predict.predictors.array_multi_label import ArrayMultiLabel
 from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.workdir import Run
 
@@ -88,6 +89,44 @@ def evaluate_values(
     return {"examples": len(true), **regression.evaluate(predicted, true, final=True)}
 
 
+def evaluate_labels(
+    predictor: ArrayMultiLabel,
+    run: Run,
+    dataset: str,
+    label_column: str | None = None,
+    weight_column: str | None = None,
+    drop_unlabelled: bool = False,
+    form: DelimitedFormat | None = None,
+) -> dict[str, float]:
+    """Evaluates a multi-label classifier of arrays; errors as in `evaluate`.
+
+    Args:
+        predictor: predictor of the run.
+        run: record of the run.
+        dataset: a file, as in `evaluate`.
+        label_column: as in the training: a column for each label, in the model's order, or the one with names.
+        weight_column: weight column of a table, as in `evaluate`.
+        drop_unlabelled: whether rows of a table without labels are left out instead of refused.
+        form: how a delimited file is written; None: as the run's own.
+
+    Returns:
+        `examples`, `loss` (mean cross-entropy) and the metrics of `zoo.metrics.multi_label` with their 95 % intervals;
+        where thresholds were tuned also those of their decisions, as `NAME_decided`.
+    """
+    parts = _examples(dataset, run, predictor, label_column, weight_column, form, drop_unlabelled)
+    try:
+        logits = np.concatenate([predictor.logits(columns["x"]) for columns in parts])
+    except BadInput as error:
+        raise BadInput(f"--dataset {dataset}: {error}") from None
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("y", "weight") if name in parts[0]}
+    if not len(logits) or not columns.get("weight", np.ones(1)).any():
+        raise BadInput(f"--dataset {dataset}: there is no example, or all weights are 0; expected one that counts")
+    metrics = evaluation_report.multi_label(predictor.classes)({}, {"logits": logits}, columns, True)
+    if predictor.decision is not None:
+        metrics |= evaluation_report.of_decisions(predictor.decision, logits, columns, predictor.classes)
+    return {"examples": len(logits), "loss": metrics["log_loss"], **metrics}
+
+
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % confidence interval of the success rate in independent trials (Wilson, 1927)."""
     share, extra = successes / trials, _Z**2 / trials
@@ -103,16 +142,19 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 def _examples(
     dataset: str,
     run: Run,
-    predictor: ArrayClassifier | ArrayRegressor,
+    predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel,
     label_column: str | None,
     weight_column: str | None,
     form: DelimitedFormat | None,
+    drop_unlabelled: bool = False,
 ) -> list[Columns]:
-    """The parts of a data set to evaluate on, their labels as indices of the model's classes, or values."""
+    """The parts of a data set to evaluate on, their labels as indices of the model's classes, sets, or values."""
     config, values = run.config, predictor.task == "regression"
     own = dataset == config.get("dataset")
     path = run.path("dataset") if own else files.absolute_list(dataset)
-    named = (images.DIABETES,) if values else images.NAMES
+    labels = _label_sets(run, label_column) if predictor.task == "multi_label" else None
+    # What has several labels has no name.
+    named = (images.DIABETES,) if values else images.NAMES if labels is None else ()
     if dataset in named or not text_columns.is_table(path):
         for name, column in (("label_column", label_column), ("weight_column", weight_column)):
             if column is not None:
@@ -128,16 +170,27 @@ def _examples(
     columns = label_column or config.get("label_column", "label"), weight_column or ""
     if own or not all(each.exists() for each in files.listed(path)):
         options = run_data.own_options(run) if own else {"form": form or FOUND}
-        parts = [images.load(str(path) if own else dataset, *columns, schema, values=values, **options).test]
+        if drop_unlabelled:
+            options["drop_unlabelled"] = True
+        source = str(path) if own else dataset
+        parts = [images.load(source, *columns, schema, values=values, labels=labels, **options).test]
     else:
         form = form or predictor.file_format
         split = run.config.get("split", "random") if text_columns.is_table(path) else "random"
-        parts = _of_file(
-            path, tables.TableOptions(*columns, values=values, split=split, form=form), schema, run, predictor
+        options = tables.TableOptions(
+            *columns, drop_unlabelled=drop_unlabelled, values=values, split=split, form=form, labels=labels
         )
+        parts = _of_file(path, options, schema, run, predictor)
     for note in schema.notes:
         print(f"zoo: {note}", file=sys.stderr)
     return parts
+
+
+def _label_sets(run: Run, label_column: str | None) -> label_sets.LabelSets:
+    """How a table says which labels an example has: as in the run's training."""
+    config = run.config
+    column = label_column or config.get("label_column", "label")
+    return label_sets.from_flags(column, config.get("label_separator", ""), bool(config.get("empty_is_none")))
 
 
 def _of_file(
@@ -145,7 +198,7 @@ def _of_file(
     options: tables.TableOptions,
     schema: tables.ModelSchema,
     run: Run,
-    predictor: ArrayClassifier | ArrayRegressor,
+    predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel,
 ) -> list[Columns]:
     try:
         if image_folders.is_image_folder(path):
@@ -175,22 +228,24 @@ def _folded(path: Path, options: tables.TableOptions, schema: tables.ModelSchema
     names = options.label_column, options.weight_column, dataclasses.replace(schema, notes=[])
     own = {name: value for name, value in run_data.own_options(run).items() if name not in ("eval_file", "test_file")}
     try:
-        return images.load(str(path), *names, values=options.values, **own | {"form": options.form})
+        return images.load(
+            str(path), *names, values=options.values, labels=options.labels, **own | {"form": options.form}
+        )
     except BadInput:
         # It has too few examples for the folds, or no column of groups: it is another file.
         return None
 
 
-def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor) -> ImageOptions:
+def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel) -> ImageOptions:
     """How a folder of images is read for a model: in the shape of its input."""
-    if predictor.task == "regression" or not predictor.takes_images:
+    if predictor.task != "classification" or not predictor.takes_images:
         raise BadInput(f"the model takes examples of {predictor.shape}, not images; expected a file of such examples")
     channels = 3 if predictor.shape[2:] == (3,) else 1
     own = ImageOptions.of_run(run.config)
     return own._replace(size=predictor.shape[:2], channels=channels, resize=predictor.resize or own.resize)
 
 
-def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor) -> bool:
+def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel) -> bool:
     """Whether this is the run's data set by content, under whatever path or name."""
     if run.config.get("more_file"):
         try:
@@ -203,7 +258,7 @@ def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | Array
     columns, balance = loaded.train, None
     if predictor.task == "regression":
         columns = columns | {"y": (columns["y"] - predictor.centre) / predictor.scale}
-    else:
+    elif predictor.task == "classification":
         balance = class_balance.sampled(run.config.get("imbalance", "none"), columns["y"])
     batches = Batches(columns, run.config.get("batch_size", 1), run.config.get("seed"), balance=balance)
     return batches.fingerprint() == run.identity.get("training data")

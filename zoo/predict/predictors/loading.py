@@ -11,7 +11,15 @@ from zoo.data.datasets.column_schema import TableSchema
 from zoo.errors import BadInput
 from zoo.metrics.decisions import Decision
 from zoo.model_info import ModelInfo, missing_classes, missing_fields, read_model_info
-from zoo.predict.predictors import array_inputs, array_regressor, fill_mask, litert, tagger, text_classifier
+from zoo.predict.predictors import (
+    array_inputs,
+    array_multi_label,
+    array_regressor,
+    fill_mask,
+    litert,
+    tagger,
+    text_classifier,
+)
 from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.predictor import Classifier, Predictor
 
@@ -43,6 +51,9 @@ def load(workdir: str | Path, runtime: str = "auto") -> Predictor:
         if info.input == "text":
             return text_classifier.load_values(workdir, info, model)
         return array_regressor.load(workdir, info, model, _columns(workdir, info))
+    if task == "multi_label":
+        model = read_model(workdir / folders.MODEL)
+        return array_multi_label.load(workdir, info, model, _columns(workdir, info))
     if task in _LOADERS:
         return _LOADERS[task](workdir, info, read_model(workdir / folders.MODEL))
     if task != "classification":
