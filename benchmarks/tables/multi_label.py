@@ -3,8 +3,8 @@
     python -m benchmarks.tables.multi_label --out=runs/multi_label
 
 The tables are for development: scikit-learn's `make_multilabel_classification` (counts of words in documents of
-several topics), and synthetic ones: tags of restaurants with categories, dates and missing values, labels that follow
-from other labels, and forty rare labels. Each seed has a split of its own. The figures are means of the seeds of micro
+several topics), and synthetic ones: tags of restaurants with categories, dates and missing values, and labels that
+follow from other labels. Each seed has a split of its own. The figures are means of the seeds of micro
 F1 and of macro average precision in %, and the network's lead with the 95 % Student interval over the seeds. Both
 baselines are those of every run (`zoo.metrics.label_comparison`). Results are kept in `--out` and not computed again.
 """
@@ -47,7 +47,6 @@ def tables() -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
         yield _table(f"topics_{rows}", pd.DataFrame(x).add_prefix("word"), y)
     yield _table("restaurants_1500", *_restaurants(np.random.default_rng(0), 1500))
     yield _table("chain_3000", *_chain(np.random.default_rng(1), 3000))
-    yield _table("rare_5000", *_rare(np.random.default_rng(2), 5000))
 
 
 def _table(name: str, features: pd.DataFrame, y: np.ndarray) -> tuple[str, pd.DataFrame, list[str]]:
@@ -94,15 +93,6 @@ def _chain(draw: np.random.Generator, rows: int) -> tuple[pd.DataFrame, np.ndarr
         y[:, label] = score + 0.5 * draw.logistic(size=rows) > 0
         before = y[:, label] - 0.5
     return pd.DataFrame(x).add_prefix("x"), y
-
-
-def _rare(draw: np.random.Generator, rows: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Forty labels that 1 to 10 % of the examples have, of a mixture of five hidden quantities."""
-    hidden = draw.normal(size=(rows, 5))
-    x = np.tanh(hidden @ draw.normal(size=(5, 25))) + 0.3 * draw.normal(size=(rows, 25))
-    scores = hidden @ draw.normal(size=(5, 40)) + draw.logistic(size=(rows, 40)) * 0.5
-    thresholds = [np.quantile(scores[:, label], 1 - share) for label, share in enumerate(np.linspace(0.01, 0.1, 40))]
-    return pd.DataFrame(x).add_prefix("x"), scores > thresholds
 
 
 def outcome(name: str, table: pd.DataFrame, labels: list[str], seed: int, out: Path) -> dict[str, float]:
