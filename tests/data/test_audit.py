@@ -88,3 +88,25 @@ def test_the_command(tmp_path, capsys):
     assert command(["inspect", str(tmp_path / "t.csv"), "--label_column=lable"]) == 2
     assert "did you mean label" in capsys.readouterr().err
     assert command(["inspect", str(tmp_path / "none.csv")]) == 2
+
+
+def test_rows_that_are_nearly_those_of_the_test_file(tmp_path):
+    train = pd.DataFrame(RNG.normal(size=(ROWS, 5)), columns=list("abcde")).assign(label="x")
+    train.loc[::2, "label"] = "y"
+    test = pd.DataFrame(RNG.normal(size=(50, 5)), columns=list("abcde")).assign(label="x")
+    # Three rounded copies, one exact one.
+    test.iloc[:3] = train.iloc[:3].round(3)
+    test.iloc[3] = train.iloc[3]
+    test.to_csv(tmp_path / "test.csv", index=False)
+    found = inspected(tmp_path, train, test_file=tmp_path / "test.csv")
+    (exact, near) = [warning for warning in found.warnings if "test.csv" in warning]
+    assert exact.startswith("1 of 50 rows") and near.startswith("3 of 50 rows") and "rounded copies?" in near
+
+
+def test_rows_of_few_states_are_no_rounded_copies():
+    train, test = (RNG.integers(0, 3, (rows, 3)).astype(np.float32) for rows in (300, 80))
+    assert not audit.nearly_shared(train, test).any()
+    assert audit.nearly_shared(train, np.zeros((0, 3), np.float32)).shape == (0,)
+    lacking = RNG.normal(size=(60, 4)).astype(np.float32)
+    lacking[::3, 1] = np.nan
+    assert audit.nearly_shared(lacking, lacking[:20] * np.float32(1.00001)).sum() >= 15

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data import duplicates, splits
 from zoo.data.datasets import class_labels, column_kinds, column_schema, delimited, delimited_format, text_columns
 from zoo.data.datasets.column_kinds import ColumnOptions
 from zoo.data.datasets.column_schema import CATEGORY, NUMBER, TableSchema
@@ -23,6 +24,8 @@ from zoo.errors import BadInput
 _SAMPLE = 5000
 # Balanced accuracy, or R2 of values, of one column alone from which on it is reported.
 _GIVES_AWAY = 0.98
+# Size of the digit to which numbers are compared, beside the first digit of their column's spread.
+_DIGIT = 0.01
 # How many times the rows of the smallest class the largest one has, from which on it is reported.
 _RARE = 10.0
 
@@ -105,12 +108,12 @@ def table(
     labels = read.texts(label) if label else []
     warnings += _of_columns(read.rows, facts)
     warnings += _of_rows(read, names, labels)
-    counts, values = _labels(labels)
-    warnings += _of_labels(labels, counts)
+    counts, values = label_counts(labels)
+    warnings += label_warnings(labels, counts)
     if labels and schema.columns:
         warnings += _giving_away(column_schema.encoded(read, schema), schema, labels, bool(values))
     if test_file is not None:
-        warnings += _shared(read, text_columns.read(test_file, form), names)
+        warnings += _shared(read, text_columns.read(test_file, form), names, schema)
     return Audit(str(path), read.rows, facts, counts, values, tuple(warnings), (*read.notes, *notes))
 
 
@@ -196,8 +199,8 @@ def _keys(read: TextColumns, names: Sequence[str]) -> list[int]:
     return hashes.tolist()
 
 
-def _labels(labels: Sequence[str]) -> tuple[dict[str, int], str]:
-    """Rows by class, or the range of values."""
+def label_counts(labels: Sequence[str]) -> tuple[dict[str, int], str]:
+    """Rows by class, or the range of values: an empty dictionary or text where there are none."""
     if not labels:
         return {}, ""
     present = [label for label in labels if not class_labels.is_missing(label)]
@@ -206,7 +209,13 @@ def _labels(labels: Sequence[str]) -> tuple[dict[str, int], str]:
     return dict(collections.Counter(present).most_common()), ""
 
 
-def _of_labels(labels: Sequence[str], counts: dict[str, int]) -> list[str]:
+def label_warnings(labels: Sequence[str], counts: dict[str, int]) -> list[str]:
+    """What labels warn of: missing ones, one class alone, and rare classes.
+
+    Args:
+        labels: the label of each row; may be empty where none can be missing.
+        counts: rows by class.
+    """
     missing = sum(class_labels.is_missing(label) for label in labels)
     warnings = [f"{missing:,} rows have no label: --drop_unlabelled leaves them out"] if missing else []
     if len(counts) == 1:
@@ -255,10 +264,50 @@ def _giving_away(x: np.ndarray, schema: TableSchema, labels: Sequence[str], is_v
     return found
 
 
-def _shared(read: TextColumns, test: TextColumns, names: Sequence[str]) -> list[str]:
+def _shared(read: TextColumns, test: TextColumns, names: Sequence[str], schema: TableSchema) -> list[str]:
+    """Rows of the test file that are in the first file, or are with their numbers rounded."""
     error = text_columns.missing_columns(test, names)
     if error is not None:
         return [str(error)]
     trained = set(_keys(read, names))
-    shared = sum(key in trained for key in _keys(test, names))
-    return [f"{shared:,} of {test.rows:,} rows of {test.path} are in {read.path}, too"] if shared else []
+    equal = np.array([key in trained for key in _keys(test, names)], bool)
+    shared = int(equal.sum())
+    warnings = [f"{shared:,} of {test.rows:,} rows of {test.path} are in {read.path}, too"] if shared else []
+    try:
+        x = [column_schema.encoded(each, schema) for each in (read, test)] if schema.columns else []
+    except BadInput as problem:
+        return [*warnings, str(problem)]
+    near = int((nearly_shared(*x) & ~equal).sum()) if x else 0
+    if near:
+        warnings.append(
+            f"{near:,} of {test.rows:,} rows of {test.path} equal one of {read.path} but for the last digits of "
+            "numbers: rounded copies?"
+        )
+    return warnings
+
+
+def nearly_shared(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Which test examples equal a training example but for the last digits, beyond chance: bool `[examples]`.
+
+    Numbers are compared in hundredths of their column's spread, on two grids: one rounds up where the other does not.
+
+    Args:
+        train: `[examples, columns]`, NaN where a value is missing.
+        test: the same of the test split.
+    """
+    x = np.concatenate([train, test]).astype(np.float64)
+    size, found = len(train), np.zeros(len(test), bool)
+    if not len(train) or not len(test):
+        return found
+    known = np.where(np.isfinite(x), x, np.nan)
+    present = np.isfinite(known)
+    mean = np.where(present, known, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
+    spread = np.sqrt((np.where(present, known - mean, 0.0) ** 2).sum(axis=0) / np.maximum(present.sum(axis=0), 1))
+    unit = 10.0 ** np.floor(np.log10(np.where(spread > 0, spread, 1.0))) * _DIGIT
+    for offset in (0.0, 0.5):
+        # 0 and -0 have other bytes.
+        cells = np.where(present, np.floor(x / unit + offset), -1e30).astype(np.float32) + np.float32(0)
+        keys = splits.keys(cells)
+        trained = set(keys[:size]) & duplicates.copies(cells, keys)
+        found |= np.array([key in trained for key in keys[size:]], bool)
+    return found

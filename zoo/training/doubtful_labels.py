@@ -66,8 +66,8 @@ def report(found: LabelErrors, classes: Sequence[str], path: Path, given: np.nda
 
 def _own_columns(table: Mapping[str, Sequence], picked: np.ndarray, config: Any) -> dict[str, list]:
     """The columns of a table's file in these rows, with "column " before their names."""
-    path = files.absolute(getattr(config, "dataset", "") or "")
-    if "text" in table or not (path.is_file() and text_columns.is_table(path)):
+    path = files.absolute_list(getattr(config, "dataset", "") or "")
+    if "text" in table or not (all(each.is_file() for each in files.listed(path)) and text_columns.is_table(path)):
         return {}
     read = text_columns.read(path, config.file_format())
     kind = next(iter(table))

@@ -10,7 +10,7 @@ from zoo.errors import BadInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 RESIZE = ("crop", "pad", "stretch")
-_FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG")
 # EXIF's tag, and the orientations that swap width and height.
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _GREY = ("1", "L", "LA", "La", "I", "F")
@@ -74,7 +74,7 @@ def read_header(path: Path) -> Header:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
@@ -96,7 +96,7 @@ def read(path: Path, shape: Shape) -> Decoded:
 
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _shrink(image, shape)
             image.load()
             turned = ImageOps.exif_transpose(image)
