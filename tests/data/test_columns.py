@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zoo.data.datasets import column_kinds, column_schema, delimited, images, text_columns
+from zoo.data import audit
+from zoo.data.datasets import column_kinds, column_schema, delimited, images, labelled_tables, text_columns
 from zoo.data.datasets.column_kinds import ColumnOptions
 from zoo.data.datasets.column_schema import CATEGORY, DATE, NUMBER, TableSchema
+from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
 from zoo.errors import BadInput
 
 RNG = np.random.default_rng(0)
@@ -228,9 +230,38 @@ def test_pyarrow_reads_as_we_do(tmp_path, rows, delimiter, quoting):
         return
     fast = text_columns._fast(table)
     if fast is not None:
-        assert [column.to_pylist() for column in fast] == [column.to_pylist() for column in slow]
+        one, other = ({name: texts.to_pylist() for name, texts in each.columns().items()} for each in (fast, slow))
+        assert one == other
 
 
 def test_pyarrow_is_used(folder):
     for name in ("t.csv", "semicolons.csv", "t.tsv.gz"):
         assert text_columns._fast(delimited.read(folder / name)) is not None
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
+def test_numbers_of_a_file_have_no_decimal_mark(tmp_path, kind):
+    """--decimal is about texts: floats beside them are taken as they are, of missing ones and labels, too."""
+    frame = pd.DataFrame({"text": ["1,5", "1.234,5", "3"], "x": [1.5, None, -0.25], "n": [1, 2, 3]}).assign(y=[0.5] * 3)
+    path = tmp_path / f"t.{kind}"
+    if kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        (frame.to_parquet if kind == "parquet" else frame.to_feather)(path)
+    table = text_columns.read(path)
+    schema = column_kinds.infer(table, ["text", "x", "n"], ColumnOptions(decimal=","), [])
+    assert [column.kind for column in schema.columns] == ["number"] * 3
+    expected = [[1.5, 1.5, 1], [1234.5, np.nan, 2], [3, -0.25, 3]]
+    np.testing.assert_array_equal(column_schema.encoded(table, schema), np.array(expected, np.float32))
+    row = text_columns.of_records([{"text": "1,5", "x": 1.5, "n": None}], ("text", "x", "n"))
+    np.testing.assert_array_equal(column_schema.encoded(row, schema), np.array([[1.5, 1.5, np.nan]], np.float32))
+    facts = {fact.name: fact.range for fact in audit.table(path, "y", options=ColumnOptions(decimal=",")).columns}
+    assert facts["x"] == "-0.25 .. 0.625 .. 1.5"
+    labelled = labelled_tables.read(
+        path, ModelSchema(()), TableOptions("y", values=True, columns=ColumnOptions(decimal=","))
+    )[0]
+    assert labelled["y"].tolist() == [0.5] * 3
+    # Texts with a decimal point are still refused.
+    frame.assign(text=["1.5", "2,5", "3"]).to_parquet(tmp_path / "wrong.parquet")
+    with pytest.raises(BadInput, match=r"row 1, column 'text': '1\.5' has a decimal point"):
+        column_kinds.infer(text_columns.read(tmp_path / "wrong.parquet"), ["text"], ColumnOptions(decimal=","), [])

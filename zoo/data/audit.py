@@ -146,7 +146,7 @@ def _facts(read: TextColumns, name: str, schema: TableSchema) -> ColumnFacts:
     if column is None or kind == CATEGORY:
         shown = ", ".join(shortened([levels[i]]) for i in np.argsort(-counts, kind="stable")[:3] if counts[i])
     elif kind == NUMBER:
-        numbers = column_schema.numbers(texts, schema.decimal)[~missing]
+        numbers = column_schema.numbers(texts, read.decimal(name, schema.decimal))[~missing]
         shown, is_whole = _range(numbers), bool((numbers == np.round(numbers)).all())
     else:
         days = column_schema.dates(texts, column.format)[~missing]

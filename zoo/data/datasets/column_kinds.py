@@ -87,7 +87,7 @@ def _column(table: TextColumns, name: str, options: ColumnOptions, notes: list[s
     if missing.all():
         notes.append(f"{table.path}: left out the column {name!r}, which has no values")
         return None
-    values = column_schema.numbers(texts, options.decimal)
+    values = column_schema.numbers(texts, table.decimal(name, options.decimal))
     wrong = ~missing & ~np.isfinite(values)
     if not wrong.any():
         return Column(name, NUMBER)

@@ -219,7 +219,7 @@ def _number(text: str) -> float:
 
 def _numbers(table: TextColumns, column: Column, schema: TableSchema) -> np.ndarray:
     texts = table.columns[column.name]
-    values = numbers(texts, schema.decimal)
+    values = numbers(texts, table.decimal(column.name, schema.decimal))
     # False for NaN as well.
     wrong = ~(np.abs(values) <= _LARGEST)
     if schema.has_missing and wrong.any():

@@ -179,7 +179,7 @@ def _indices(labels: list[str], classes: Sequence[str], source: str) -> np.ndarr
 
 def _values(table: TextColumns, column: str, has_label: np.ndarray, decimal: str) -> np.ndarray:
     """The values to predict of the rows that have one, float32 `[labelled rows]`."""
-    values = column_schema.numbers(table.columns[column], decimal)
+    values = column_schema.numbers(table.columns[column], table.decimal(column, decimal))
     wrong = has_label & ~np.isfinite(values.astype(np.float32))
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -6,14 +6,15 @@ line of a mistake.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo import files
-from zoo.data.datasets import delimited, delimited_records, json_records
+from zoo.data.datasets import column_spool, delimited, delimited_records, json_records
+from zoo.data.datasets.column_spool import ColumnSpool, LazyColumns
 from zoo.data.datasets.delimited_format import BLANKS, FOUND, DelimitedFormat
 from zoo.data.splits import Origins, shortened
 from zoo.errors import BadInput
@@ -38,15 +39,17 @@ class TextColumns:
         rows: number of rows.
         notes: what was assumed while reading, to be reported.
         form: what a user says of a delimited file.
+        numbers: names of columns that are numbers in the file, whatever the decimal mark of its texts.
         parts: the tables, without columns, that this one joins; empty where it is one file.
     """
 
     path: Path | None
     header: tuple[str, ...]
-    columns: dict[str, "pyarrow.ChunkedArray"]  # noqa: F821  (imported where it is used)
+    columns: MutableMapping[str, "pyarrow.ChunkedArray"]  # noqa: F821  (imported where it is used)
     rows: int
     notes: list[str]
     form: DelimitedFormat = FOUND
+    numbers: frozenset[str] = frozenset()
     parts: tuple["TextColumns", ...] = ()
 
     def place(self, row: int) -> str:
@@ -77,6 +80,10 @@ class TextColumns:
         table = delimited.Delimited(self.path, self.header, delimited_records.Dialect(","), self.notes)
         return self.header[table.column(name, flag)]
 
+    def decimal(self, name: str, of_texts: str) -> str:
+        """The decimal mark of a column; `of_texts`: that of columns that are texts in the file."""
+        return "." if name in self.numbers else of_texts
+
     def texts(self, name: str) -> list[str]:
         """A column as a list, in which equal texts are one object."""
         levels, codes = coded(self.columns[name])
@@ -106,14 +113,12 @@ def read(path: Path, form: DelimitedFormat = FOUND) -> TextColumns:
     """
     paths = files.listed(path)
     if len(paths) > 1:
-        return _joined(path, [_read(each, form) for each in paths])
-    return _read(paths[0], form)
+        return _joined(path, [_read(each, form, column_spool.IN_MEMORY // len(paths)) for each in paths])
+    return _read(paths[0], form, column_spool.IN_MEMORY)
 
 
 def _joined(path: Path, tables: list[TextColumns]) -> TextColumns:
     """The rows of several files, one after the other; their columns may be in another order."""
-    import pyarrow as pa
-
     first = tables[0]
     for table in tables[1:]:
         lacking = [name for name in first.header if name not in table.columns]
@@ -122,44 +127,50 @@ def _joined(path: Path, tables: list[TextColumns]) -> TextColumns:
         more = [name for name in table.header if name not in first.columns]
         if more:
             raise BadInput(f"{table.path} has the column {more[0]!r}, which {first.path} lacks; {_SAME}")
-    columns = {}
-    for name in first.header:
-        chunks = [chunk for table in tables for chunk in table.columns.pop(name).chunks]
-        columns[name] = pa.chunked_array(chunks, pa.string())
+    if any(isinstance(table.columns, LazyColumns) for table in tables):
+        sources = [table.columns for table in tables]
+        columns = LazyColumns(first.header, lambda name: _concatenated([source[name] for source in sources]))
+        for table in tables:
+            table.columns = {}
+    else:
+        columns = {name: _concatenated([table.columns.pop(name) for table in tables]) for name in first.header}
+    numbers = frozenset.intersection(*(table.numbers for table in tables))
     rows, notes = sum(table.rows for table in tables), [note for table in tables for note in table.notes]
-    return TextColumns(path, first.header, columns, rows, notes, first.form, tuple(tables))
+    return TextColumns(path, first.header, columns, rows, notes, first.form, numbers, tuple(tables))
 
 
-def _read(path: Path, form: DelimitedFormat) -> TextColumns:
+def _concatenated(columns: Sequence):
+    import pyarrow as pa
+
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+
+
+def _read(path: Path, form: DelimitedFormat, in_memory: int) -> TextColumns:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a table ({', '.join(SUFFIXES)})")
     kind = delimited.kind(path)
     if kind in ARROW_SUFFIXES:
         return _arrow(path)
-    return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path, form)
+    return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path, form, in_memory)
 
 
-def _delimited(path: Path, form: DelimitedFormat) -> TextColumns:
+def _delimited(path: Path, form: DelimitedFormat, in_memory: int) -> TextColumns:
     table = delimited.read(path, form)
-    columns = _fast(table)
-    if columns is None:
-        columns = _slow(table)
-    named = dict(zip(table.header, map(_trimmed, columns)))
-    return TextColumns(path, table.header, named, len(columns[0]), table.notes, form)
+    spool = _fast(table, in_memory) or _slow(table, in_memory)
+    return TextColumns(path, table.header, spool.columns(), spool.rows, table.notes, form)
 
 
-def _slow(table: delimited.Delimited) -> list:
+def _slow(table: delimited.Delimited, in_memory: int = column_spool.IN_MEMORY) -> ColumnSpool:
     """The columns by Python's csv module; errors have their lines."""
     import pyarrow as pa
 
-    chunks: list[list] = [[] for _ in table.header]
+    spool = ColumnSpool(str(table.path), table.header, in_memory)
     for block in _blocks(fields for _, fields in table.rows()):
-        for column, fields in zip(chunks, zip(*block)):
-            column.append(pa.array(fields, pa.string()))
-    return [pa.chunked_array(column, pa.string()) for column in chunks]
+        spool.add([_trimmed_chunk(pa.array(fields, pa.string())) for fields in zip(*block)])
+    return spool
 
 
-def _fast(table: delimited.Delimited) -> list | None:
+def _fast(table: delimited.Delimited, in_memory: int = column_spool.IN_MEMORY) -> ColumnSpool | None:
     """The columns by PyArrow; None where it would read the file otherwise than `delimited`, or cannot."""
     import pyarrow as pa
     import pyarrow.csv as csv
@@ -186,35 +197,61 @@ def _fast(table: delimited.Delimited) -> list | None:
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
     }
+    spool = ColumnSpool(str(table.path), table.header, in_memory)
     try:
-        read = csv.read_csv(table.path, **options)
+        with csv.open_csv(table.path, **options) as batches:
+            empty = _collect(batches, spool, len(table.header))
     except (pa.ArrowException, OSError, ValueError):
         return None
-    rest = [read.column(number) for number in range(len(table.header), len(names))]
-    if read.num_rows and any(_has_text(column) for column in rest):
+    if empty is None:
         return None
     release_memory()
-    kept = _without_empty_end(read, table)
-    return [kept.column(number) for number in range(len(table.header))]
-
-
-def _without_empty_end(read, table: delimited.Delimited):
-    """The rows without those of empty cells at the end."""
-    size = read.num_rows
-    while size and len(table.header) > 1:
-        if any(read.column(number)[size - 1].as_py().strip() for number in range(read.num_columns)):
-            break
-        size -= 1
-    empty = read.num_rows - size
     if empty:
         table.notes.append(f"{table.path}: left out {empty:,} rows of empty cells at the end")
-    return read.slice(0, size)
+    return spool
+
+
+def _collect(batches: Iterable, spool: ColumnSpool, named: int) -> int | None:
+    """Adds batches of rows to a spool, without the rows of empty cells at the end.
+
+    Args:
+        batches: record batches of texts.
+        spool: gets the first columns, those that have names.
+        named: number of these.
+
+    Returns:
+        Number of rows of empty cells; None where a column without a name has a text.
+    """
+    # A batch waits for the next row with a text.
+    waiting: list = []
+    for batch in batches:
+        columns = [_trimmed_chunk(column) for column in batch.columns]
+        if any(_has_text(column) for column in columns[named:]):
+            return None
+        if waiting and any(_has_text(column) for column in columns):
+            for each in waiting:
+                spool.add(each)
+            waiting = []
+        waiting.append(columns[:named])
+    if not waiting:
+        return 0
+    # Of those that wait only the first may have rows with texts.
+    first, size = waiting[0], len(waiting[0][0])
+    if named == 1:
+        for each in waiting:
+            spool.add(each)
+        return 0
+    while size and not any(column[size - 1].as_py() for column in first):
+        size -= 1
+    spool.add([column.slice(0, size) for column in first])
+    return sum(len(each[0]) for each in waiting) - size
 
 
 def _has_text(column) -> bool:
+    """Whether a text of a column without blanks around its texts is not empty."""
     import pyarrow.compute as pc
 
-    return bool(pc.any(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)).as_py())
+    return bool(pc.any(pc.greater(pc.binary_length(column), 0)).as_py())
 
 
 def _arrow(path: Path) -> TextColumns:
@@ -246,7 +283,15 @@ def _of_arrow(path: Path, table, notes: list[str]) -> TextColumns:
     if twice:
         raise BadInput(f"{path} names the column {twice[0]!r} twice; expected unique names")
     columns = {name: _as_texts(path, name, column) for name, column in zip(names, table.columns)}
-    return TextColumns(path, tuple(names), columns, table.num_rows, notes)
+    numbers = frozenset(name for name, column in zip(names, table.columns) if _is_number(column.type))
+    return TextColumns(path, tuple(names), columns, table.num_rows, notes, numbers=numbers)
+
+
+def _is_number(kind) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_integer(kind)
 
 
 def _as_texts(path: Path, name: str, column):
@@ -297,7 +342,8 @@ def of_records(records: Sequence[Mapping[str, Any]], header: Sequence[str], path
         name: _trimmed(pa.chunked_array([[_text(record.get(name)) for record in records]], pa.string()))
         for name in header
     }
-    return TextColumns(path, tuple(header), columns, len(records), [])
+    texts = {name for record in records for name in header if isinstance(record.get(name), (str, bool))}
+    return TextColumns(path, tuple(header), columns, len(records), [], numbers=frozenset(header) - texts)
 
 
 def _text(value: Any) -> str:
@@ -317,14 +363,16 @@ def coded(column) -> tuple[list[str], np.ndarray]:
 
 def _trimmed(column):
     import pyarrow as pa
+
+    return pa.chunked_array([_trimmed_chunk(chunk) for chunk in column.chunks], column.type)
+
+
+def _trimmed_chunk(chunk):
     import pyarrow.compute as pc
 
     # Most chunks need no copy.
-    chunks = [
-        pc.utf8_trim_whitespace(chunk) if pc.any(pc.match_substring_regex(chunk, r"^\s|\s$")).as_py() else chunk
-        for chunk in column.chunks
-    ]
-    return pa.chunked_array(chunks, column.type)
+    has_blanks = pc.any(pc.match_substring_regex(chunk, r"^\s|\s$")).as_py()
+    return pc.utf8_trim_whitespace(chunk) if has_blanks else chunk
 
 
 def _blocks(rows: Iterator[Sequence[str]]) -> Iterator[list]:
