@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import table_memory
-from zoo.data.datasets import column_spool, images, text_columns
+from zoo.data.datasets import column_spool, delimited_columns, images, text_columns
 from zoo.data.datasets.column_spool import LazyColumns
 from zoo.errors import BadInput
 
@@ -79,7 +79,7 @@ def test_rows_of_empty_cells_at_the_end(folder, frame, monkeypatch, blank):
     text = frame.to_csv(index=False)
     path.write_text(text + cells * 3 + "1,a,2024-01-05,no,1\n" + cells * blank)
     small(monkeypatch)
-    monkeypatch.setattr(text_columns, "_BLOCK", 100)
+    monkeypatch.setattr(delimited_columns, "_BLOCK", 100)
     table = text_columns.read(path)
     assert table.rows == 3004 and table.texts("more")[-4:] == ["", "", "", "1"]
     assert table.notes[-1].endswith(f"left out {blank:,} rows of empty cells at the end")

@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoo.data import audit
-from zoo.data.datasets import column_kinds, column_schema, delimited, images, labelled_tables, text_columns
+from zoo.data.datasets import (
+    column_kinds,
+    column_schema,
+    delimited,
+    delimited_columns,
+    images,
+    labelled_tables,
+    text_columns,
+)
 from zoo.data.datasets.column_kinds import ColumnOptions
 from zoo.data.datasets.column_schema import CATEGORY, DATE, NUMBER, TableSchema
 from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
@@ -224,11 +232,11 @@ def test_pyarrow_reads_as_we_do(tmp_path, rows, delimiter, quoting):
     pd.DataFrame(rows, columns=["one", "two", "three"]).to_csv(path, index=False, sep=delimiter, quoting=quoting)
     try:
         table = delimited.read(path)
-        slow = text_columns._slow(dataclasses.replace(table, notes=[]))
+        slow = delimited_columns.slow(dataclasses.replace(table, notes=[]))
     except BadInput:
         # A table that has no one reading, such as one with delimiters in unquoted texts.
         return
-    fast = text_columns._fast(table)
+    fast = delimited_columns.fast(table)
     if fast is not None:
         one, other = ({name: texts.to_pylist() for name, texts in each.columns().items()} for each in (fast, slow))
         assert one == other
@@ -236,7 +244,7 @@ def test_pyarrow_reads_as_we_do(tmp_path, rows, delimiter, quoting):
 
 def test_pyarrow_is_used(folder):
     for name in ("t.csv", "semicolons.csv", "t.tsv.gz"):
-        assert text_columns._fast(delimited.read(folder / name)) is not None
+        assert delimited_columns.fast(delimited.read(folder / name)) is not None
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])

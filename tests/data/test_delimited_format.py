@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 
 from zoo.data import audit
-from zoo.data.datasets import delimited, delimited_format, images, text_classification, text_columns, text_files
+from zoo.data.datasets import (
+    delimited,
+    delimited_columns,
+    delimited_format,
+    images,
+    text_classification,
+    text_columns,
+    text_files,
+)
 from zoo.errors import BadInput
 
 FRAME = pd.DataFrame({"café": ["Zürich", "Ærø", "a b", "œuf"], "n": [1.5, -2.0, 3.0, 4.25], "label": ["é", "x"] * 2})
@@ -245,6 +253,6 @@ def test_the_reader_of_arrow_and_ours_agree(tmp_path):
     for encoding in ("latin-1", "utf-16"):
         path.write_bytes(frame.to_csv(index=False, header=False).encode(encoding))
         table = delimited.read(path, delimited_format.of_flags(encoding, "", True, "a,b"))
-        fast, slow = (read(table).columns() for read in (text_columns._fast, text_columns._slow))
+        fast, slow = (read(table).columns() for read in (delimited_columns.fast, delimited_columns.slow))
         assert {name: fast[name].to_pylist() for name in "ab"} == {name: slow[name].to_pylist() for name in "ab"}
         assert len(slow["a"]) == 50

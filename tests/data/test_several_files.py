@@ -136,4 +136,4 @@ def test_predictions_and_evaluations(folder, frame, tmp_path, capsys):
     assert command(["predict", str(run), several]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert command(["inspect", str(folder / "part-*.csv")]) == 0
-    assert "part-*.csv: 90 rows" in capsys.readouterr().out
+    assert "part-*.csv: 90 texts" in capsys.readouterr().out
