@@ -34,13 +34,13 @@ _STATE = ("memory_mb/process", *(f"weight_norm/{i:02d}_dense" for i in range(6))
 def cost(arguments: list[str]) -> dict[str, float]:
     """Wall time and CPU time of a run and of each kind of summary, in seconds."""
     from experiments.mlp_classifier import MlpConfig, build
-    from zoo import config as configs
+    from zoo import config_flags
     from zoo.engine.inspection import Inspection
     from zoo.training.run import run
     from zoo.training.tensorboard_writer import TensorBoardWriter
 
     values = flags.FlagValues()
-    configs.define_flags(MlpConfig, "", values)
+    config_flags.define_flags(MlpConfig, "", values)
     values(["cost", *arguments])
     spent: dict[str, list[float]] = {}
 
@@ -65,7 +65,7 @@ def cost(arguments: list[str]) -> dict[str, float]:
             return build(config)
 
     with tempfile.TemporaryDirectory() as folder, _added(whole, time.process_time):
-        run(timed_build, configs.from_flags(MlpConfig, values), folder)
+        run(timed_build, config_flags.from_flags(MlpConfig, values), folder)
     rest = [whole[0] - built[0], whole[1] - built[1]]
     parts = {name: both for name, both in spent.items() if name not in ("run", "build")}
     figures = {"run_seconds": rest[0], "run_processor_seconds": rest[1]}

@@ -10,6 +10,7 @@ from absl import flags
 
 from tests.helpers.small import SmallConfig
 from zoo import config as configs
+from zoo import config_flags
 from zoo.config import Config, setting
 from zoo.errors import BadInput
 
@@ -25,9 +26,9 @@ class Example(Config):
 def parse(*arguments):
     """Parses a command line into an Example, with flags of its own."""
     values = flags.FlagValues()
-    configs.define_flags(Example, "runs/example", values)
+    config_flags.define_flags(Example, "runs/example", values)
     values(["program", *arguments])
-    return configs.from_flags(Example, values)
+    return config_flags.from_flags(Example, values)
 
 
 def test_defaults():
@@ -100,9 +101,9 @@ class Chosen(Example):
 
 def chosen(*arguments):
     values = flags.FlagValues()
-    configs.define_flags(Chosen, "runs/example", values)
+    config_flags.define_flags(Chosen, "runs/example", values)
     values(["program", *arguments])
-    return configs.from_flags(Chosen, values)
+    return config_flags.from_flags(Chosen, values)
 
 
 def test_unset_fields_are_filled_and_what_is_set_stays():

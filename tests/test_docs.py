@@ -31,7 +31,7 @@ from experiments import (
     mlp_multilabel,
     mlp_regressor,
 )
-from zoo import config
+from zoo import config_flags
 from zoo.cli import main
 from zoo.data.datasets import documents, images, running_text, tagging, text_classification
 from zoo.data.text import tokenizer
@@ -89,9 +89,9 @@ def logical_lines(text):
 def parsed_flags(name, words):
     """The config and the workdir that an experiment makes of its flags; raises what it says against them."""
     values = flags.FlagValues()
-    config.define_flags(CONFIGS[name][1], f"runs/{name}", values)
+    config_flags.define_flags(CONFIGS[name][1], f"runs/{name}", values)
     assert values(["program", *words]) == ["program"], words
-    return config.from_flags(CONFIGS[name][1], values), values.workdir
+    return config_flags.from_flags(CONFIGS[name][1], values), values.workdir
 
 
 def run_line(line, folder):

@@ -1,19 +1,26 @@
-"""Config of a run: one flat frozen dataclass per experiment, one absl flag per field."""
+"""Config of a run: one flat frozen dataclass per experiment."""
 
 import dataclasses
-import sys
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from absl import flags
 
 from zoo import flag_values
 from zoo.errors import BadInput
 from zoo.flag_values import as_text
 
-SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "slanted_triangular")
+SCHEDULES = (
+    "constant",
+    "linear",
+    "cosine",
+    "cosine_restarts",
+    "one_cycle",
+    "warmup_stable_decay",
+    "step",
+    "exponential",
+    "polynomial",
+    "inverse_sqrt",
+    "slanted_triangular",
+)
 _SMALLER_IS_BETTER = ("loss", "log_loss", "brier", "ece", "perplexity", "bits_per_byte")
 
 
@@ -75,13 +82,48 @@ class Config:
     )
     decay_steps: int = setting(0, "Step at which the schedule ends. 0: the last step of the run.", minimum=0)
     final_fraction: float = setting(
-        0.0, "Final / peak rate of the linear, cosine and polynomial schedules.", minimum=0, maximum=1
+        0.0, "Final / peak rate of the schedules that end at one, such as linear and cosine.", minimum=0, maximum=1
     )
     decay_rate: float = setting(
         0.1, "Factor of the step and exponential schedules, once per --decay_every.", minimum=0, maximum=1
     )
     decay_every: int = setting(0, "Steps per --decay_rate. 0: a third of the schedule after the warm-up.", minimum=0)
     power: float = setting(2.0, "Exponent of the polynomial schedule.", minimum=0)
+    cooldown_fraction: float = setting(
+        0.2,
+        "Share of the steps after the warm-up in which warmup_stable_decay falls; with 0.2 it is as good as a cosine "
+        "(Haegele et al., 2024).",
+        minimum=0,
+        maximum=1,
+        before=0.2,
+    )
+    cycles: int = setting(
+        4, "Falls of cosine_restarts: with --cycle_factor=2 the last one has half of the steps.", minimum=1, before=4
+    )
+    cycle_factor: float = setting(
+        2.0, "Length of a fall of cosine_restarts / that of the one before; 2 is the paper's.", minimum=1, before=2.0
+    )
+
+    # The rate falls where the validation says so
+    plateau_patience: int = setting(
+        0,
+        "Evaluations without a better --metric after which the learning rate is lowered, by whatever --schedule it is "
+        "set. 0: never.",
+        minimum=0,
+        before=0,
+    )
+    plateau_factor: float = setting(
+        0.1, "Factor of the rate on a plateau; 0.1 is that of Keras and PyTorch.", minimum=0, less_than=1, before=0.1
+    )
+    plateau_min_delta: float = setting(
+        0.0, "Change of --metric that counts as better; 0: any, as for --patience.", minimum=0, before=0.0
+    )
+    plateau_cooldown: int = setting(
+        0, "Evaluations after each change of the rate that do not count.", minimum=0, before=0
+    )
+    plateau_floor: float = setting(
+        0.0, "Factor below which the rate is not lowered. 0: none.", minimum=0, maximum=1, before=0.0
+    )
 
     # Fine-tuning, layer by layer
     layer_decay: float = setting(
@@ -100,12 +142,54 @@ class Config:
         minimum=0,
     )
     l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once per step.", minimum=0)
+    l1: float = setting(0.0, "Penalty l1 * sum(|w|) on matrices, likewise.", minimum=0, before=0.0)
+    gradient_noise: float = setting(
+        0.0,
+        "Variance of normal noise on the gradient at the first step; it falls with step^-0.55 (Neelakantan et al., "
+        "2015), which suggest 0.01, 0.3 or 1. 0: none, as most networks train well without it.",
+        minimum=0,
+        before=0.0,
+    )
+    sam: str = setting(
+        "none",
+        "Sharpness-aware minimization around the optimizer: the gradient at the worst weights nearby (Foret et al., "
+        "2021); asam: within a distance relative to each weight (Kwon et al., 2021). none, as they double a step's "
+        "time.",
+        choices=("none", "sam", "asam"),
+        before="none",
+    )
+    sam_radius: float | None = setting(None, "How far away; unset: the papers' 0.05 of sam and 0.5 of asam.", minimum=0)
     clip_norm: float = setting(0.0, "Largest global norm of the gradient. 0: no clipping.", minimum=0)
     ema: float = setting(
         0.0,
         "Decay of a moving average of the weights, used for evaluation and export. 0: no average.",
         minimum=0,
         less_than=1,
+    )
+
+    swa: float = setting(
+        0.0,
+        "Share of the steps after which the mean of all weights begins that is evaluated and exported, often 0.75 "
+        "(stochastic weight averaging, Izmailov et al., 2018); best with a rate that stays high. 0: none.",
+        minimum=0,
+        less_than=1,
+        before=0.0,
+    )
+
+    # Health
+    on_nonfinite: str = setting(
+        "halt",
+        "Where a loss or gradient is not finite: halt ends the run, whose last checkpoint is good; skip leaves the "
+        "weights as they are and goes on, up to 50 times in a row. halt, as most such numbers are mistakes.",
+        choices=("halt", "skip"),
+        before="halt",
+        may_change=True,
+    )
+    skip_spikes: float = setting(
+        0.0,
+        "Skip steps whose loss is so many standard deviations above its running mean over 100 steps, often 6. 0: none.",
+        minimum=0,
+        before=0.0,
     )
 
     batch_norm_group: int = setting(
@@ -228,6 +312,8 @@ class Config:
             raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
         if not self.steps and self.epochs == 0:
             raise BadInput("neither --steps nor --epochs is set: expected one of the two")
+        if self.ema and self.swa:
+            raise BadInput(f"--ema is {self.ema:g} and --swa is {self.swa:g}: expected one average of the weights")
         steps_range(self.profile)
 
     def replace(self, **changes) -> "Config":
@@ -264,39 +350,6 @@ class Config:
             if value is not None:
                 lines.append(f"--{field.name}={as_text(value)}")
         return "\n".join(lines) + "\n"
-
-
-def define_flags(config_class: type[Config], workdir: str, values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines an absl flag for each field, and `--workdir`, as flags of the program that runs (for `--help`)."""
-    description = "Folder of the run: checkpoints, TensorBoard, model. A stopped run continues there."
-    definitions = [_flag("workdir", str, workdir, description, ())]
-    for field, kind in _typed_fields(config_class):
-        definitions.append(
-            _flag(field.name, kind, field.default, field.metadata.get("help", ""), field.metadata.get("choices", ()))
-        )
-    for flag in definitions:
-        flags.DEFINE_flag(flag, values, module_name=sys.argv[0])
-    for field, _ in _typed_fields(config_class):
-        if field.metadata.get("alias"):
-            flags.DEFINE_alias(field.metadata["alias"], field.name, values, module_name=sys.argv[0])
-
-
-def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAGS) -> Config:
-    """Makes a config from parsed flags.
-
-    `--steps` on the command line replaces a default number of epochs, and the other way round.
-
-    Raises:
-        BadInput: a value out of its range, or two that contradict each other.
-    """
-    fields = {}
-    for field, kind in _typed_fields(config_class):
-        value = values[field.name].value
-        fields[field.name] = _whole_numbers(field.name, value) if kind is tuple and value is not None else value
-    for flag, alternative in (("steps", "epochs"), ("epochs", "steps")):
-        if values[flag].present and not values[alternative].present:
-            fields[alternative] = 0
-    return config_class(**fields)
 
 
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
@@ -336,34 +389,6 @@ def steps_range(text: str) -> tuple[int, int] | None:
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last) < 2**63):
         raise BadInput(f"--profile is {text!r}: expected FIRST:LAST, two steps like 100:110")
     return int(first), int(last)
-
-
-def _typed_fields(config_class: type[Config]):
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-        yield field, typing.get_origin(hint) or hint
-
-
-def _flag(name: str, kind: type, default: Any, description: str, choices: Sequence[str]) -> flags.Flag:
-    if kind is bool:
-        return flags.BooleanFlag(name, default, description)
-    if choices:
-        return flags.EnumFlag(name, default, description, list(choices))
-    if kind is tuple:
-        texts = None if default is None else [str(item) for item in default]
-        return flags.Flag(flags.ListParser(), flags.CsvListSerializer(","), name, texts, description)
-    parser = {int: flags.IntegerParser, float: flags.FloatParser}.get(kind, flags.ArgumentParser)()
-    return flags.Flag(parser, flags.ArgumentSerializer(), name, default, description)
-
-
-def _whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(text) for text in texts if text != "")
-    except ValueError:
-        raise BadInput(f"--{name} is {','.join(texts)!r}: expected whole numbers with commas, like 64,64") from None
 
 
 def _plain(value: Any) -> Any:

@@ -129,7 +129,7 @@ def bits(shape: tf.Tensor | tuple[int, ...], key: tuple[tf.Tensor, tf.Tensor], f
 
     Args:
         shape: `[batch, ...]`.
-        key: from `scope_key` or `seed_key`.
+        key: from `scope_key`, `stream_key` or `seed_key`.
         first_row: index of row 0 in the global batch.
 
     Returns:
@@ -152,7 +152,7 @@ def uniform(shape, key, first_row=0) -> tf.Tensor:
 
 def scope_key(scope: Scope) -> tuple[tf.Tensor, tf.Tensor]:
     """The key of the next random draw in a scope."""
-    return _key(scope.seed, tf.cast(scope.step, tf.int32), scope.next_stream())
+    return stream_key(scope.seed, tf.cast(scope.step, tf.int32), scope.next_stream())
 
 
 def seed_key(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -160,7 +160,8 @@ def seed_key(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return mix(_uint(seed[0]) + _constant(1)), mix(_uint(seed[1]) ^ mix(_uint(seed[0])))
 
 
-def _key(seed: int, step: tf.Tensor, stream: int) -> tuple[tf.Tensor, tf.Tensor]:
+def stream_key(seed: int, step: tf.Tensor, stream: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The key of a stream of random bits; layers have the streams from 1 on, in the order of their draws."""
     low, high = _constant(seed), _constant(seed >> 32)
     start = mix(mix(low + _constant(0x3C6EF372)) ^ high)
     stepped = mix(start + _uint(step) * _constant(0x9E3779B9))

@@ -26,7 +26,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import zoo
 from benchmarks.tables import data
 from experiments import mlp_classifier
-from zoo import config as configs
+from zoo import config_flags
 from zoo.data.datasets import images
 from zoo.metrics import linear_baselines
 
@@ -85,9 +85,9 @@ def summary(name: str, outcomes: Sequence[dict[str, list[bool]]]) -> dict:
 
 def _config(arguments: Sequence[str]) -> mlp_classifier.MlpConfig:
     values = absl_flags.FlagValues()
-    configs.define_flags(mlp_classifier.MlpConfig, "", values)
+    config_flags.define_flags(mlp_classifier.MlpConfig, "", values)
     values([sys.argv[0], *arguments])
-    return configs.from_flags(mlp_classifier.MlpConfig, values)
+    return config_flags.from_flags(mlp_classifier.MlpConfig, values)
 
 
 def _line(row: dict) -> str:

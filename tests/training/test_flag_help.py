@@ -22,7 +22,7 @@ from experiments import (
     mlp_multilabel,
     mlp_regressor,
 )
-from zoo import config
+from zoo import config_flags
 from zoo.cli import main
 from zoo.errors import BadInput
 from zoo.training import flag_help
@@ -222,9 +222,9 @@ def test_help_names_every_flag_with_its_default(module, monkeypatch):
 
 def test_a_second_name_of_a_flag():
     values = flags.FlagValues()
-    config.define_flags(bert_finetune.FinetuneConfig, "runs/it", values)
+    config_flags.define_flags(bert_finetune.FinetuneConfig, "runs/it", values)
     values(["program", "--max_length=64"])
-    found = config.from_flags(bert_finetune.FinetuneConfig, values)
+    found = config_flags.from_flags(bert_finetune.FinetuneConfig, values)
     assert found.context == 64 and "--context=64" in found.flags()
     with pytest.raises(BadInput):
         found.replace(context=0)

@@ -6,7 +6,7 @@ import re
 import pytest
 from absl import flags
 
-from zoo import config as configs
+from zoo import config_flags
 from zoo.config import Config, setting
 from zoo.errors import BadInput
 from zoo.training import flag_parsing
@@ -68,7 +68,7 @@ def test_a_bad_flag_file_is_one_line(content, said, tmp_path, monkeypatch, capsy
     elif content != "missing":
         (tmp_path / "flags.txt").write_bytes(content)
     values = flags.FlagValues()
-    configs.define_flags(Example, "run", values)
+    config_flags.define_flags(Example, "run", values)
     monkeypatch.setattr(flag_parsing.flags, "FLAGS", values)
     with pytest.raises(SystemExit) as stop:
         flag_parsing.parse(["program", "--flagfile=flags.txt"], Example)

@@ -11,8 +11,7 @@ from absl import flags
 
 import zoo
 from experiments import bert_finetune, language_model, lstm_sentiment, mlp_classifier
-from zoo import config as configs
-from zoo import workdir
+from zoo import config_flags, workdir
 from zoo.cli.main import main as command
 from zoo.errors import BadInput
 from zoo.predict.evaluation import run_data
@@ -44,9 +43,9 @@ def recorded(tmp_path, monkeypatch):
 def own_config(name, workdir):
     """The config that the run's own flags.txt gives."""
     values = flags.FlagValues()
-    configs.define_flags(EXPERIMENTS[name][1], str(workdir), values)
+    config_flags.define_flags(EXPERIMENTS[name][1], str(workdir), values)
     values(["experiment", *(workdir / "flags.txt").read_text().split("\n")])
-    return configs.from_flags(EXPERIMENTS[name][1], values)
+    return config_flags.from_flags(EXPERIMENTS[name][1], values)
 
 
 def same(result, expected):

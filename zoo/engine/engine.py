@@ -18,6 +18,8 @@ from zoo.engine import (
     keras_layers,
     loss_scaling,
     model_check,
+    rate_level,
+    skipping,
     slice_pass,
     slicing,
     updates,
@@ -29,7 +31,7 @@ from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty
 from zoo.engine.scalars import means
 from zoo.engine.state import AVERAGE, array, assign, copies, named
-from zoo.engine.task import BatchLosses, ForwardFn, MicroBatch, ReplicaBatch, StepFunctions, Task
+from zoo.engine.task import BatchLosses, ForwardFn, MicroBatch, ReplicaBatch, Sharpness, StepFunctions, Task
 from zoo.errors import BadInput
 
 _OUTPUT = "output/"
@@ -49,8 +51,13 @@ class Engine:
         penalty: penalty on the weights from `regularization.penalty`, or None.
         seed: seed of all noise.
         accumulate: micro-batches per step.
+        sharpness: where the gradient is taken, see `zoo.engine.sharpness`; None: at the weights.
         clip_norm: largest global norm of the gradient; 0 does not clip.
-        average_decay: decay of the moving average of the weights; 0 keeps no average.
+        average_decay: decay of the moving average of the weights; 0 keeps none.
+        average_start: updates before a plain mean of all weights begins, instead of a moving average; None: none.
+        gradient_noise: variance of noise on the gradient at the first step, see `zoo.engine.gradient_noise`.
+        level: factor of the groups' learning rates, see `zoo.engine.rate_level`, or None.
+        skips: which steps leave the weights as they are, see `zoo.engine.skipping`; None: none.
         batch_norm_group: rows per group of Keras' batch normalisation; 0 for
             `keras_layers.batch_normalization_group`.
         compile: what XLA compiles as one program. `loop`: a whole call (one replica only); `step`: the forward and
@@ -79,8 +86,13 @@ class Engine:
         penalty: Penalty | None = None,
         seed: int = 0,
         accumulate: int = 1,
+        sharpness: Sharpness | None = None,
         clip_norm: float = 0.0,
         average_decay: float = 0.0,
+        average_start: int | None = None,
+        gradient_noise: float = 0.0,
+        level: tf.Variable | None = None,
+        skips: skipping.Rule | None = None,
         batch_norm_group: int = 0,
         compile: str = "auto",
         is_default: bool = True,
@@ -92,6 +104,7 @@ class Engine:
         self.strategy = strategy
         self.model = model
         self.groups = groups
+        self.rate_level = level
         self.replicas = strategy.num_replicas_in_sync
         self.steps_per_loop = steps_per_loop
         # Lines for the user: what the checks of `forward` and the compilation found.
@@ -102,7 +115,7 @@ class Engine:
         self.cut = slicing.cut(self.replicas, accumulate, side_by_side, exact, slices)
         keras_layers.install()
         model_check.check(model)
-        averages = copies(strategy, model) if average_decay else []
+        averages = copies(strategy, model) if average_decay or average_start is not None else []
         # The whole run's, for evaluations and what is read between two steps.
         self.task = Task(
             model=model,
@@ -113,10 +126,14 @@ class Engine:
             batch_losses=batch_losses,
             groups=groups,
             penalty=penalty,
+            sharpness=sharpness,
             clip_norm=clip_norm,
             averages=averages,
             average_decay=average_decay,
+            average_start=average_start,
+            gradient_noise=gradient_noise,
             loss_scale=loss_scaling.make(strategy) if _is_mixed_float16(model) else None,
+            skipping=skips,
             seed=seed,
             split=self.cut.slices > 1,
             has_dead_rows=False,
@@ -128,6 +145,11 @@ class Engine:
         )
         if several and self.task.loss_scale is not None:
             raise BadInput("--precision=float16 scales one loss, and a step has several updates: expected bfloat16")
+        if skips is not None and (several or batch_losses or self.task.loss_scale is not None):
+            raise BadInput(
+                "--on_nonfinite=skip and --skip_spikes are for steps with one update and losses by example, not for "
+                "float16, which skips what is not finite itself: leave them out"
+            )
         self.tasks = updates.tasks(self.task, several)
         self.turns = updates.turns(several)
         self._checked: set[bool] = set()
@@ -186,6 +208,10 @@ class Engine:
             variables |= {f"optimizer/{group.name}/{i:04d}": v for i, v in enumerate(group.optimizer.variables)}
         if self.task.loss_scale is not None:
             variables |= {f"loss_scale/{name}": v for name, v in self.task.loss_scale._asdict().items()}
+        if self.task.skipping is not None:
+            variables |= {f"{skipping.PREFIX}{name}": v for name, v in self.task.skipping.variables.items()}
+        if self.rate_level is not None:
+            variables[rate_level.NAME] = self.rate_level
         averages = zip(trained, self.task.averages, strict=False)
         return variables | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
 
@@ -199,7 +225,11 @@ class Engine:
         Raises:
             BadInput: lists missing, unexpected and mis-shaped names; then nothing was changed.
         """
-        assign(self.variables(), state)
+        own = self.variables()
+        # A run may be resumed with another --on_nonfinite.
+        state = {name: value for name, value in state.items() if name in own or not name.startswith(skipping.PREFIX)}
+        new = {name for name in own if name.startswith(skipping.PREFIX)} - state.keys()
+        assign({name: variable for name, variable in own.items() if name not in new}, state)
 
     def load_model(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets the model's variables only, from the `model/` part of a state."""

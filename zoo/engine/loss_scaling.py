@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from zoo.engine import skipping
+
 # As in Keras' LossScaleOptimizer and PyTorch's GradScaler. A step's losses are summed here, not averaged, so large
 # batches halve the scale in their first steps.
 _FIRST, _GOOD_STEPS = 2.0**15, 2000
@@ -63,12 +65,7 @@ def apply_if_finite(
     """
     is_finite = tf.math.is_finite(norm)
     scale = tf.convert_to_tensor(state.scale)
-    # An update under a condition is not possible: optimizers talk to the other replicas.
-    before = [tf.convert_to_tensor(variable) for variable in variables]
-    with tf.control_dependencies(before):
-        apply()
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(tf.where(is_finite, tf.convert_to_tensor(variable), value))
+    skipping.take_back(is_finite, variables, apply)
     good = tf.convert_to_tensor(state.good_steps) + 1.0
     grows = good >= _GOOD_STEPS
     state.scale.assign(tf.where(is_finite, tf.where(grows, 2.0 * scale, scale), 0.5 * scale))

@@ -32,20 +32,21 @@ def decayed(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.trainable_variables if len(v.shape) >= 2 and id(v) not in exempt]
 
 
-def penalty(model: keras.Model, l2: float) -> Penalty | None:
-    """The penalty as a function to trace: `l2 * sum(w^2)` plus the layers' own Keras regularizers.
+def penalty(model: keras.Model, l2: float, l1: float = 0.0) -> Penalty | None:
+    """The penalty as a function to trace: `l2 * sum(w^2) + l1 * sum(|w|)` plus the layers' own Keras regularizers.
 
     Returns:
         None if there is nothing to add.
     """
-    shrunk = decayed(model) if l2 else []
+    shrunk = decayed(model) if l2 or l1 else []
     regularized = [variable for variable in model.trainable_variables if getattr(variable, "regularizer", None)]
     if not shrunk and not regularized:
         return None
 
     def value() -> tf.Tensor:
-        squares = [l2 * tf.reduce_sum(tf.square(variable.value)) for variable in shrunk]
-        penalties = squares + [variable.regularizer(variable.value) for variable in regularized]
+        squares = [l2 * tf.reduce_sum(tf.square(variable.value)) for variable in shrunk] if l2 else []
+        sizes = [l1 * tf.reduce_sum(tf.abs(variable.value)) for variable in shrunk] if l1 else []
+        penalties = squares + sizes + [variable.regularizer(variable.value) for variable in regularized]
         return tf.add_n([tf.cast(each, tf.float32) for each in penalties])
 
     return value

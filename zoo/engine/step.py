@@ -3,8 +3,9 @@
 The order is the same on any hardware:
 
     for each micro-batch: tape -> terms -> sums of losses, weights and gradients on this replica
+    (--sam: all-reduce, then once more at the worst weights nearby)
     all-reduce the sums -> divide by the global weight -> add the penalty once -> norm and finite check -> clip
-    -> schedule -> optimizer of each group (decoupled decay in it) -> moving average
+    -> schedule -> optimizer of each group (decoupled decay in it) -> moving average (taken back if it is skipped)
 
 Nothing is divided before the reduction, so a replica may hold any number of the examples, also none.
 """
@@ -14,7 +15,16 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from zoo import randomness
-from zoo.engine import batch_losses, loss_scaling, private_apis, reduction, regularization
+from zoo.engine import (
+    batch_losses,
+    gradient_noise,
+    loss_scaling,
+    private_apis,
+    reduction,
+    regularization,
+    sharpness,
+    skipping,
+)
 from zoo.engine.optimizers import Group
 from zoo.engine.task import LocalSums, ReplicaBatch, StepFunctions, Task, Values, values_of
 from zoo.terms import WeightedSum
@@ -55,6 +65,8 @@ def train(
         locals = [compute(tf.constant(part)) for part in range(share.slices)]
     else:
         locals = [reduction.over_slices(compute, share)]
+    if task.sharpness is not None:
+        locals = [sharpness.second_pass(task, parts, share, step, reduction.added(locals), values, scales)]
     sums, scalars = parts.update(locals, measure)
     return sums | batch_sums, scalars
 
@@ -67,7 +79,7 @@ def update(
     if task.penalty is not None:
         scalars["penalty"], extra = regularization.gradients(task.penalty, values_of(task.variables))
     gradients = global_gradients(task, total, extra)
-    if task.clip_norm or task.loss_scale is not None:
+    if task.clip_norm or task.loss_scale is not None or task.skipping is not None:
         norm = global_norm(gradients)
     else:
         # The norm would add a tenth to an MLP's step. A gradient that is not finite shows in the next loss, and the
@@ -78,17 +90,29 @@ def update(
         # Not min(1, clip / norm): 0 / 0 must not come from a gradient of 0, and NaN must stay NaN to be seen.
         scale = task.clip_norm / tf.maximum(norm, task.clip_norm)
         gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
+    if task.gradient_noise:
+        gradients = gradient_noise.added(gradients, task.gradient_noise, task.seed, iterations(task))
     scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
 
     def apply() -> None:
         _apply(task, gradients)
         _follow(task, total.statistics)
 
-    if task.loss_scale is None:
-        apply()
-    else:
+    sums = total.sums
+    if task.loss_scale is not None:
         scalars |= loss_scaling.apply_if_finite(task.loss_scale, norm, _changed(task), apply)
-    return total.sums, scalars
+    elif task.skipping is not None:
+        loss = tf.add_n([mean_of(sums[name]) for name in task.losses if name in sums])
+        scalars |= skipping.apply_if_good(task.skipping, loss, norm, _changed(task), apply)
+        sums = skipping.without_non_finite(sums) if task.skipping.non_finite else sums
+    else:
+        apply()
+    return sums, scalars
+
+
+def mean_of(total: WeightedSum) -> tf.Tensor:
+    """The mean of a term from its sums; 0 where all weights are 0."""
+    return tf.cast(total.numerator, tf.float32) * tf.math.reciprocal_no_nan(tf.cast(total.weight, tf.float32))
 
 
 def _unscaled(task: Task, total: LocalSums) -> LocalSums:
@@ -163,11 +187,20 @@ def _apply(task: Task, gradients: list[tf.Tensor]) -> None:
         mine = [by_variable[id(variable)] for variable in group.variables]
         group.optimizer.apply([gradient * share for gradient in mine] if share != 1.0 else mine, group.variables)
     if task.averages:
-        step = tf.cast(task.groups[0].optimizer.iterations.value, tf.float32)
-        # A short memory at first, or the random initial weights would count for 1 / (1 - decay) steps.
-        decay = tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
+        step = tf.cast(iterations(task), tf.float32)
+        if task.average_start is None:
+            # A short memory at first, or the random initial weights would count for 1 / (1 - decay) steps.
+            rate = 1.0 - tf.minimum(task.average_decay, (1.0 + step) / (10.0 + step))
+        else:
+            # The mean of all weights since then: Izmailov et al., "Averaging weights leads to wider optima", 2018.
+            rate = 1.0 / tf.maximum(step - task.average_start, 1.0)
         for average, value in zip(task.averages, values_of(task.model.trainable_variables), strict=True):
-            average.assign_add(tf.cast(1.0 - decay, average.dtype) * (value - average))
+            average.assign_add(tf.cast(rate, average.dtype) * (value - average))
+
+
+def iterations(task: Task) -> tf.Tensor:
+    """The updates that the optimizer has made."""
+    return tf.convert_to_tensor(task.groups[0].optimizer.iterations.value)
 
 
 def _follow(task: Task, statistics: list[WeightedSum]) -> None:

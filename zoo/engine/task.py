@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from zoo.engine import added_losses, loss_scaling, regularization, slicing
+from zoo.engine import added_losses, loss_scaling, regularization, skipping, slicing
 from zoo.engine.optimizers import Group
 from zoo.terms import Output, Term, WeightedSum
 
@@ -15,6 +15,18 @@ ForwardFn = Callable[[keras.Model, Batch, bool], dict[str, Term | Output]]
 # `batch_losses(outputs, weights) -> terms`, see `Experiment`.
 BatchLosses = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, Term]]
 Values = list[tf.Tensor]
+
+
+class Sharpness(NamedTuple):
+    """Where the gradient is taken, see `zoo.engine.sharpness`.
+
+    Attributes:
+        radius: how far from the weights.
+        adaptive: whether distances are relative to the size of each weight.
+    """
+
+    radius: float
+    adaptive: bool
 
 
 class Task(NamedTuple):
@@ -30,10 +42,15 @@ class Task(NamedTuple):
     batch_losses: BatchLosses | None
     groups: Sequence[Group]
     penalty: regularization.Penalty | None
+    sharpness: Sharpness | None
     clip_norm: float
     averages: Sequence[tf.Variable]
     average_decay: float
+    # Updates before a plain mean of the weights begins; None for one with the decay.
+    average_start: int | None
+    gradient_noise: float
     loss_scale: loss_scaling.LossScale | None
+    skipping: skipping.Rule | None
     seed: int
     split: bool
     has_dead_rows: bool

@@ -9,12 +9,13 @@ from zoo import errors
 from zoo import workdir as folders
 from zoo.engine import added_losses, checkpoints, health
 from zoo.engine.scalars import means
-from zoo.engine.state import averaged
+from zoo.engine.state import array, averaged
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import evaluation_report
 from zoo.metrics.decisions import Decision
-from zoo.training import experiment_check, test_predictions
+from zoo.training import diagnosis, experiment_check, test_predictions
 from zoo.training.context import RunContext
+from zoo.training.plateau import lowered
 from zoo.training.run_state import LogWindow, RunState
 from zoo.training.signals import Interrupt, Request
 from zoo.training.weights import exchanged
@@ -44,6 +45,11 @@ def evaluate_if_due(context: RunContext, state: RunState) -> None:
                 _report(context, state, name, evaluate(context, state, name, batches))
         if _keeps_best(context) or context.config.patience:
             state.best.update(state.step, _metric_of(context, state), context.config.larger_is_better)
+        if _is_multiple(state.step, context.eval_every):
+            _extend_curve(context, state)
+        # Not at the end of a run between two evaluations, or a longer run would have another rate from there on.
+        if context.config.plateau_patience and _is_multiple(state.step, context.eval_every):
+            _lower_rate_on_plateau(context, state)
     state.done["eval"] = state.step
     if context.is_out_of_patience(state):
         # Before the checkpoint that remembers it, or a resumed run would log it once more.
@@ -124,6 +130,8 @@ def train(context: RunContext, state: RunState, steps: int) -> None:
     context.pace.update(steps, time.perf_counter() - started)
     context.clock.examples += batches.examples_in(step, steps)
     state.window.add(scalars, steps)
+    for line in health.skipped(step, scalars):
+        context.reporter.tell(step, line)
     health.check(step, scalars, state.saved_step)
     state.step += steps
     state.is_whole = True
@@ -235,6 +243,34 @@ def _averaged_weights(context: RunContext):
     if not context.engine.task.averages:
         return contextlib.nullcontext()
     return exchanged(context.engine, averaged(context.engine.state()))
+
+
+def _lower_rate_on_plateau(context: RunContext, state: RunState) -> None:
+    """Lowers the learning rate of the next steps where the metric has stopped improving."""
+    config, plateau, level = context.config, state.plateau, context.engine.rate_level
+    if not plateau.is_over(_metric_of(context, state), config):
+        return
+    before = float(array(level))
+    after = lowered(before, config)
+    if after == before:
+        return
+    level.assign(after)
+    plateau.restart(config)
+    context.reporter.tell(
+        state.step,
+        f"from step {state.step:,} on {after:g} times the learning rate of the schedule: {config.metric} has not "
+        f"become better than {plateau.value:.4g} for {config.plateau_patience} "
+        f"evaluation{'s' if config.plateau_patience > 1 else ''}",
+    )
+
+
+def _extend_curve(context: RunContext, state: RunState) -> None:
+    """Remembers the losses of training and of the first validation set."""
+    metrics = with_loss(context, state.window.metrics()) if state.window.values else {}
+    train = metrics.get("loss", state.metrics.get("train/loss"))
+    validation = state.metrics.get(f"{next(iter(context.experiment.evals))}/loss")
+    if train is not None and validation is not None:
+        state.curve = diagnosis.added(state.curve, diagnosis.Point(state.step, train, validation))
 
 
 def _tell_early_stop(context: RunContext, state: RunState) -> None:

@@ -41,7 +41,8 @@ _NUMBER = re.compile(r"_\d+$")
 _SHELL_SIGNALS = 128
 # Fields of the config that the compiled optimizer has instead, and those that fit sets.
 _COMPILED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "decay_steps", "decay_rate")
-_COMPILED += ("final_fraction", "decay_every", "power", "layer_decay", "unfreeze_every", "weight_decay")
+_COMPILED += ("final_fraction", "decay_every", "power", "cooldown_fraction", "cycles", "cycle_factor", "layer_decay")
+_COMPILED += ("unfreeze_every", "weight_decay")
 _OWN = ("steps", "epochs", "batch_size", "eval_every", "compiled")
 
 
@@ -178,8 +179,10 @@ def _train(wanted: _Wanted, config: FitConfig, folder: Path) -> keras.callbacks.
     replicas = devices.strategy(config.strategy, config.cpu_devices).num_replicas_in_sync
     schedule = steering.schedule(data.steps)
     training = fit_model.Training(model, schedule, replicas)
+    # As Keras' callbacks that set it add it to the logs.
+    shows_rate = schedule is not None or bool(config.plateau_patience)
     params = {"epochs": wanted.epochs.stop, "steps": data.steps, "verbose": wanted.verbose}
-    calls = Callbacks(log, model, steering.watchers, params, training.sync, schedule is not None)
+    calls = Callbacks(log, model, steering.watchers, params, training.sync, shows_rate)
 
     def build(config: FitConfig) -> Experiment:
         saved_step = checkpoints.newest_step(folder / folders.CHECKPOINTS)

@@ -13,8 +13,6 @@ from zoo.errors import BadInput
 from zoo.keras_task.task import KerasTask
 
 _REFUSED = {
-    "ReduceLROnPlateau": "lowers the rate by what it sees, which the engine does not do: compile the optimizer with a "
-    "schedule of keras.optimizers.schedules, or use LearningRateScheduler",
     "BackupAndRestore": "keeps its own copies: give workdir=..., where a run that was stopped goes on bit for bit",
     "TensorBoard": "is always on: give workdir=..., and look at it with `zoo tensorboard FOLDER`",
     "SwapEMAWeights": "exchanges the weights: use ema=0.999, whose average is evaluated and kept at the end",
@@ -84,6 +82,7 @@ def sort(
         BadInput: a callback does what the engine would not repeat; names the flag to use.
     """
     flags: dict[str, Any] = {}
+    plateau: dict[str, Any] = {}
     watchers, rates, stopping = [], (), None
     for callback in [] if callbacks is None else keras.tree.flatten(callbacks):
         if not isinstance(callback, keras.callbacks.Callback):
@@ -98,6 +97,8 @@ def sort(
         if type(callback) is keras.callbacks.EarlyStopping:
             flags |= _early_stopping(callback, has_validation)
             stopping = callback
+        elif type(callback) is keras.callbacks.ReduceLROnPlateau:
+            plateau = _plateau(callback, has_validation, model.optimizer)
         elif type(callback) is keras.callbacks.LearningRateScheduler:
             rates = _rates(callback, model.optimizer, epochs)
         else:
@@ -107,7 +108,8 @@ def sort(
                     "one call: use save_freq='epoch', or workdir=... and checkpoint_every=..."
                 )
             watchers.append(callback)
-    return Steering(flags, watchers, rates, stopping)
+    _check_pair(flags, plateau, rates)
+    return Steering({**plateau, **flags}, watchers, rates, stopping)
 
 
 def recall_best(watchers: Sequence[keras.callbacks.Callback], logs: Sequence[dict[str, float]]) -> None:
@@ -118,15 +120,49 @@ def recall_best(watchers: Sequence[keras.callbacks.Callback], logs: Sequence[dic
             callback.best = {"min": min, "max": max}[callback.mode](values)
 
 
+def _check_pair(stopping: dict[str, Any], plateau: dict[str, Any], rates: tuple[float, ...]) -> None:
+    """Refuses a plateau beside what contradicts it."""
+    if plateau and rates:
+        raise BadInput("ReduceLROnPlateau beside LearningRateScheduler, which sets the rate again: expected one only")
+    for name in ("metric", "metric_mode"):
+        if plateau and stopping and stopping[name] != plateau[name]:
+            raise BadInput(
+                f"EarlyStopping watches {stopping['metric']} ({stopping['metric_mode']}), ReduceLROnPlateau "
+                f"{plateau['metric']} ({plateau['metric_mode']}): the engine has one metric; expected the same of both"
+            )
+
+
+def _plateau(
+    callback: keras.callbacks.ReduceLROnPlateau, has_validation: bool, optimizer: keras.optimizers.Optimizer
+) -> dict[str, Any]:
+    _check_monitor(callback, has_validation)
+    if not isinstance(private_apis.learning_rate(optimizer), keras.Variable):
+        raise BadInput("ReduceLROnPlateau: the optimizer has a schedule already; compile it with a number")
+    rate = float(optimizer.learning_rate.numpy())
+    return {
+        "metric": callback.monitor.removeprefix("val_"),
+        "metric_mode": callback.mode,
+        "plateau_patience": max(1, callback.patience),
+        "plateau_factor": callback.factor,
+        "plateau_min_delta": callback.min_delta,
+        "plateau_cooldown": callback.cooldown,
+        "plateau_floor": min(1.0, callback.min_lr / rate) if rate else 0.0,
+    }
+
+
+def _check_monitor(callback: keras.callbacks.Callback, has_validation: bool) -> None:
+    if not callback.monitor.startswith("val_") or not has_validation:
+        raise BadInput(
+            f"{type(callback).__name__}(monitor={callback.monitor!r}): the engine looks at the validation data, whose "
+            "weights are those of one step: expected a monitor 'val_...', and validation_data or validation_split"
+        )
+
+
 def _early_stopping(callback: keras.callbacks.EarlyStopping, has_validation: bool) -> dict[str, Any]:
     for name in ("min_delta", "baseline", "start_from_epoch"):
         if getattr(callback, name):
             raise BadInput(f"EarlyStopping({name}=...) has no flag in the engine: leave it out; patience=... is a flag")
-    if not callback.monitor.startswith("val_") or not has_validation:
-        raise BadInput(
-            f"EarlyStopping(monitor={callback.monitor!r}): the engine stops by the validation data, whose weights are "
-            "those of one step: expected a monitor 'val_...', and validation_data or validation_split"
-        )
+    _check_monitor(callback, has_validation)
     return {
         "metric": callback.monitor.removeprefix("val_"),
         "metric_mode": callback.mode,

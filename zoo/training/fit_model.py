@@ -9,6 +9,7 @@ import keras
 from zoo import workdir as folders
 from zoo.config import Config
 from zoo.engine import checkpoints, private_apis
+from zoo.engine.rate_level import LeveledRate
 from zoo.engine.state import array, averaged
 from zoo.errors import BadInput
 from zoo.keras_task import parts, task
@@ -94,13 +95,21 @@ class Training:
     def finish(self, folder: Path, config: Config, result: Mapping[str, float]) -> None:
         """Gives the user's model the weights that the run exports: the last, the best or their average."""
         self.sync()
-        if not config.exports_best and not config.ema:
+        self._keep_rate()
+        if not (config.exports_best or config.ema or config.swa):
             return
         step = int(result["best/step"]) if config.exports_best else int(result["step"])
         checkpoint, _ = checkpoints.restore(folder / folders.CHECKPOINTS, step)
         for name, value in averaged(checkpoint.state).items():
             # A copy's names may differ, in the same order: model/NUMBER/PATH.
             self._model.weights[int(name.split("/")[1])].assign(value)
+
+    def _keep_rate(self) -> None:
+        """Gives the user's optimizer the rate that a plateau has left, as Keras would."""
+        rate = private_apis.learning_rate(self._optimizer)
+        is_constant = isinstance(private_apis.learning_rate(self._model.optimizer), keras.Variable)
+        if isinstance(rate, LeveledRate) and is_constant:
+            self._model.optimizer.learning_rate = float(rate(0))
 
 
 def _copy(model: keras.Model, examples: Examples) -> keras.Model:

@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags
 
 from zoo import config as configs
-from zoo import failures, flag_values, strict_json
+from zoo import config_flags, failures, flag_values, strict_json
 from zoo.errors import BadInput, ZooError, unforeseen
 from zoo.names import escaped
 from zoo.training import flag_help, flag_parsing, signals
@@ -31,7 +31,7 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
         workdir: default of `--workdir`.
     """
     failures.complete_streams()
-    configs.define_flags(config_class, workdir)
+    config_flags.define_flags(config_class, workdir)
     flags.DEFINE_boolean("traceback", False, flag_help.TRACEBACK)
 
     def entry(arguments: list[str]) -> int:
@@ -41,7 +41,7 @@ def main(build: Callable[[Any], Any], config_class: type[configs.Config], workdi
         if len(arguments) > 1:
             raise BadInput(f"argument {arguments[1]!r} is not a flag: expected --name=value")
         flag_values.check("workdir", flags.FLAGS.workdir, {})
-        _print(strict_json.dumps(run(build, configs.from_flags(config_class), flags.FLAGS.workdir)))
+        _print(strict_json.dumps(run(build, config_flags.from_flags(config_class), flags.FLAGS.workdir)))
         return 0
 
     def guarded(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from zoo import files, strict_json
 from zoo import workdir as folders
 from zoo.metrics import confusion, evaluation_report
 from zoo.metrics.decisions import Decision
-from zoo.training import actions, decision, network_share, weights
+from zoo.training import actions, decision, diagnosis, network_share, weights
 from zoo.training.context import RunContext
 from zoo.training.run_state import RunState
 
@@ -32,6 +32,8 @@ def finish(context: RunContext, state: RunState) -> dict[str, float]:
             result |= context.experiment.baseline()
             _write(context, result)
         _print_tests(context, state, result)
+        if fit := diagnosis.words(state.curve, context.config):
+            context.reporter.tell(state.step, f"the run {fit}")
         if context.experiment.conclusion is not None:
             for line in context.experiment.conclusion(result):
                 context.reporter.progress.say(line)

@@ -12,7 +12,17 @@ import keras
 from zoo import config as configs
 from zoo import files
 from zoo import workdir as folders
-from zoo.engine import checkpoints, devices, optimizers, regularization, schedules, updates
+from zoo.engine import (
+    checkpoints,
+    devices,
+    optimizers,
+    rate_level,
+    regularization,
+    schedules,
+    sharpness,
+    skipping,
+    updates,
+)
 from zoo.engine.engine import Engine
 from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
@@ -134,6 +144,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
     config = experiment.config or config
     with strategy.scope():
         groups = optimizers.groups(experiment.model, _optimizer(config, experiment, total))
+        level = rate_level.attach(groups) if config.plateau_patience else None
     return Engine(
         strategy,
         experiment.model,
@@ -142,11 +153,16 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         groups,
         batch_losses=experiment.batch_losses,
         several=experiment.updates,
-        penalty=regularization.penalty(experiment.model, config.l2),
+        penalty=regularization.penalty(experiment.model, config.l2, config.l1),
         seed=config.seed,
         accumulate=config.accumulate,
+        sharpness=sharpness.make(config.sam, config.sam_radius),
         clip_norm=config.clip_norm,
         average_decay=config.ema,
+        average_start=math.floor(config.swa * total) if config.swa else None,
+        gradient_noise=config.gradient_noise,
+        level=level,
+        skips=skipping.make(strategy, config.on_nonfinite == "skip", config.skip_spikes),
         batch_norm_group=config.batch_norm_group,
         compile=(experiment.compile if config.compile == "auto" else config.compile),
         is_default=config.compile == "auto",
@@ -186,6 +202,9 @@ def schedule(config: configs.Config, total: int) -> schedules.Schedule:
         decay_rate=config.decay_rate,
         decay_every=config.decay_every,
         power=config.power,
+        cooldown_fraction=config.cooldown_fraction,
+        cycles=config.cycles,
+        cycle_factor=config.cycle_factor,
     )
 
 
@@ -200,6 +219,8 @@ def _identity(config: configs.Config, experiment: Experiment, total: int) -> dic
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
     if config.schedule not in ("constant", "inverse_sqrt") or (config.warmup_fraction and not config.warmup_steps):
         identity["schedule's length"] = config.decay_steps or total
+    if config.swa:
+        identity["steps"] = total
     return identity
 
 
@@ -211,6 +232,8 @@ def _check_names(config: configs.Config, experiment: Experiment) -> None:
     if (config.export == "best" or config.patience) and not experiment.evals:
         asked = f"--patience={config.patience}" if config.patience else "--export=best"
         raise BadInput(f"{asked}: the experiment has no data set to choose the best weights by")
+    if config.plateau_patience and not experiment.evals:
+        raise BadInput(f"--plateau_patience={config.plateau_patience}: the experiment has no data set to evaluate")
 
 
 def _newest_checkpoint(

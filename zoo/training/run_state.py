@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from zoo.engine.scalars import ratios
+from zoo.training.diagnosis import Point
+from zoo.training.plateau import Plateau
 
 
 @dataclasses.dataclass
@@ -75,6 +77,8 @@ class RunState:
         window: scalars since the last log.
         metrics: the latest metrics, `DATASET/METRIC`.
         best: best value of the metric.
+        plateau: what `--plateau_patience` remembers.
+        curve: training and validation loss at the evaluations so far.
         is_whole: whether the variables are those of `step`; not while the engine changes them or a save fails.
         done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
         is_stopped: whether `on_log` has ended the run.
@@ -85,6 +89,8 @@ class RunState:
     window: LogWindow = dataclasses.field(default_factory=LogWindow)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     best: BestMetric = dataclasses.field(default_factory=BestMetric)
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
+    curve: list[Point] = dataclasses.field(default_factory=list)
     is_whole: bool = True
     done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
     is_stopped: bool = False
@@ -93,8 +99,10 @@ class RunState:
     def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
         """The state that a checkpoint of this step recorded."""
         window, best = LogWindow(dict(record["window"])), BestMetric(**record["best"])
-        stopped = bool(record.get("stopped", False))
-        return cls(step, step, window, dict(record["metrics"]), best, done=dict(record["done"]), is_stopped=stopped)
+        plateau, stopped = Plateau(**record.get("plateau", {})), bool(record.get("stopped", False))
+        metrics, done = dict(record["metrics"]), dict(record["done"])
+        curve = [Point(*point) for point in record.get("curve", [])]
+        return cls(step, step, window, metrics, best, plateau, curve, done=done, is_stopped=stopped)
 
     @classmethod
     def problem(cls, record: Mapping[str, Any]) -> str | None:
@@ -103,6 +111,8 @@ class RunState:
             state = cls.from_record(0, record)
             numbers = [*state.window.values.values(), *state.metrics.values(), *(state.done[key] for key in cls().done)]
             numbers += [state.best.value, state.best.step, state.best.since] if record["best"] else []
+            numbers += dataclasses.astuple(state.plateau) if record.get("plateau") else []
+            numbers += [number for point in state.curve for number in point]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return f"its record is not as expected ({type(error).__name__}: {error})"
         is_good = all(isinstance(number, (int, float)) for number in numbers)
@@ -112,9 +122,17 @@ class RunState:
         """What a checkpoint keeps, as JSON has it."""
         best = self.best.record()
         record = {"window": self.window.values, "metrics": self.metrics, "best": best, "done": self.done}
+        if self.plateau.value is not None:
+            record["plateau"] = dataclasses.asdict(self.plateau)
+        if self.curve:
+            record["curve"] = self.curve
         return record | ({"stopped": True} if self.is_stopped else {})
 
 
 def _is_momentary(name: str) -> bool:
     is_norm = name.rpartition("/")[2] == "gradient_norm"
-    return is_norm or name in ("loss_scale", "skipped_steps") or name.partition("/")[0] == "learning_rate"
+    return (
+        is_norm
+        or name in ("loss_scale", "skipped_steps", "skipped_in_a_row")
+        or name.partition("/")[0] == "learning_rate"
+    )
