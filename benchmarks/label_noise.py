@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results = [outcome(options, file, seed, changes, name == PLAIN) for changes in ROWS[name]]
             found[name].append(100 * max(results, key=lambda each: each["eval/accuracy"])["test/accuracy"])
             if name == PLAIN:
-                found[LINEAR].append(100 * results[0]["test/linear_accuracy"])
+                found[LINEAR].append(100 * results[0]["test/baseline_accuracy"])
             print(f"seed {seed}, {name}: {found[name][-1]:.2f}", flush=True)
     print("\n".join(table(found)))
 
