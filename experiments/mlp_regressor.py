@@ -16,23 +16,22 @@ import tensorflow as tf
 
 import zoo
 from zoo import Batches, Experiment, Term, setting
-from zoo.config import SCHEDULES
 from zoo.data.datasets import images
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, value_baselines
-from zoo.models import mlp, tabular
+from zoo.models import tabular
 from zoo.names import escaped
 from zoo.tensorboard import task_views
 from zoo.terms import Output
 from zoo.training import table_data, test_predictions
-from zoo.training.table_data import TableConfig
+from zoo.training.table_recipe import TableRecipe
 
 LOSSES = ("mse", "mae", "huber")
 
 
 @dataclasses.dataclass(frozen=True)
-class RegressorConfig(TableConfig):
+class RegressorConfig(TableRecipe):
     """Config of the run and the network; what is unset is the recipe of docs/tables.md."""
 
     dataset: str = setting(
@@ -48,35 +47,7 @@ class RegressorConfig(TableConfig):
         "deviation, mae beyond.",
         choices=LOSSES,
     )
-    epochs: float | None = setting(
-        None, "Passes over the training data. 0: from --steps. Unset: 600 to 4,000 steps.", minimum=0, may_change=True
-    )
-    batch_size: int | None = setting(
-        None, "Examples per step, over all devices. Unset: 32 to 128, fewer for small tables.", minimum=1
-    )
-    optimizer: str | None = setting(None, "Unset: adamw.")
-    learning_rate: float | None = setting(None, "Peak rate. Unset: 0.002.", minimum=0)
-    schedule: str | None = setting(None, "Learning-rate schedule after the warm-up. Unset: cosine.", choices=SCHEDULES)
-    warmup_fraction: float | None = setting(
-        None,
-        "Fraction of the schedule's steps that warm up, unless --warmup_steps is set. Unset: 0.05.",
-        minimum=0,
-        less_than=1,
-    )
-    patience: int | None = setting(
-        None,
-        "Evaluations without a better --metric before the run stops early; 0: never. Unset: 15.",
-        minimum=0,
-        may_change=True,
-    )
-    eval_every: int | None = setting(
-        None, "Steps between two evaluations. 0: every epoch. Unset: sixty a run.", minimum=0, may_change=True
-    )
-    hidden: tuple[int, ...] = setting((64, 64), "Widths of the hidden layers.", minimum=1)
-    members: int = setting(8, "Networks side by side, whose mean answers.", minimum=1)
-    bins: int = setting(8, "Pieces of a column's encoding between quantiles.", minimum=0, maximum=256)
     dropout: float = setting(0.1, "Dropout rate after each hidden layer.", minimum=0, less_than=1)
-    norm: str = setting("none", "Normalisation before each activation.", choices=mlp.NORMS)
     baseline: bool = setting(
         True, "Also fit ridge regression and gradient boosting to the same split; seconds.", may_change=True
     )
