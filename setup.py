@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 TENSORFLOW = "2.21.0"
 # Each writes or runs one of the formats of `zoo export`.
 EXPORT = ["ai-edge-litert>=2.3,<3", "onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"]
+EXCEL = ["python-calamine>=0.9,<0.10"]  # reads .xlsx
 GRAIN = ["grain>=0.2.18,<0.3"]  # datasets for `zoo.fit`
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"]
 
@@ -63,12 +64,15 @@ setup(
             "playwright>=1.50,<2",  # TensorBoard's tabs, with a Chromium that is there
             *EXPORT,
             *GRAIN,
+            *EXCEL,
+            "openpyxl>=3.1,<4",  # writes .xlsx
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
         # Subjects of `benchmarks.conformance`; it brings tensorflow-text, which has no wheels for Windows.
         "conformance": ["keras-hub>=0.32,<0.33"],
         "docs": DOCS,
         "export": EXPORT,
+        "excel": EXCEL,
         "grain": GRAIN,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },

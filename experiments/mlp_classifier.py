@@ -94,9 +94,8 @@ class MlpConfig(ClassifierFlags, ImageFlags, TableConfig):
     )
     dataset: str = setting(
         "mnist_5k",
-        f"One of {', '.join(images.NAMES)}, a table (.csv, .tsv, .parquet, .arrow, .jsonl; several: 'part-*.csv'), "
-        "a .npz, a folder of class "
-        "folders with images, or a folder of x.npy and y.npy.",
+        f"One of {', '.join(images.NAMES)}, a table (.csv, .tsv, .parquet, .arrow, .xlsx, .jsonl; several: "
+        "'part-*.csv'), a .npz, a folder of class folders with images, or a folder of x.npy and y.npy.",
         alias="train_file",
     )
     more_file: str = setting(

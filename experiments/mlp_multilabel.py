@@ -38,8 +38,8 @@ class MultilabelConfig(TableRecipe):
 
     dataset: str = setting(
         "",
-        "A table (.csv, .tsv, .parquet, .arrow, .jsonl; several: 'part-*.csv'), a .npz, or a folder of x.npy and "
-        "y.npy; y is 0 or 1, [examples, labels].",
+        "A table (.csv, .tsv, .parquet, .arrow, .xlsx, .jsonl; several: 'part-*.csv'), a .npz, or a folder of x.npy "
+        "and y.npy; y is 0 or 1, [examples, labels].",
         alias="train_file",
     )
     label_column: str = setting(

@@ -36,7 +36,7 @@ class RegressorConfig(TableRecipe):
 
     dataset: str = setting(
         images.DIABETES,
-        f"{images.DIABETES}, a table (.csv, .tsv, .parquet, .arrow, .jsonl; several: 'part-*.csv'), a .npz, "
+        f"{images.DIABETES}, a table (.csv, .tsv, .parquet, .arrow, .xlsx, .jsonl; several: 'part-*.csv'), a .npz, "
         "or a folder of x.npy and y.npy.",
         alias="train_file",
     )

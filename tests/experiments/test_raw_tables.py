@@ -1,5 +1,6 @@
 """A raw table from the file to the exported model: mixed columns, missing values, unseen categories."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -43,6 +44,7 @@ def run(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     frame.to_csv(folder / "t.csv", index=False)
     frame.to_parquet(folder / "t.parquet")
+    frame.to_excel(folder / "t.xlsx", index=False)
     frame.drop(columns="label").replace({"Oslo": "Lima"}).to_csv(folder / "new.csv", index=False)
     zoo.run(build, MlpConfig(dataset=str(folder / "t.csv"), epochs=0, steps=150), folder / "run")
     return folder
@@ -67,6 +69,23 @@ def test_parquet_is_csv_in_every_prediction(run):
     zoo.run(build, MlpConfig(dataset=str(run / "t.parquet"), epochs=0, steps=150), run / "of_parquet")
     other = zoo.load(run / "of_parquet")
     np.testing.assert_array_equal(one, other.probabilities(other.read(run / "t.csv")))
+
+
+def test_excel_is_csv_in_every_prediction(run, capsys):
+    config = MlpConfig(dataset=str(run / "t.xlsx"), test_file=str(run / "t.xlsx"), epochs=0, steps=20, baseline=False)
+    zoo.run(build, config, run / "of_excel")
+    same = dataclasses.replace(config, dataset=str(run / "t.parquet"), test_file=str(run / "t.parquet"))
+    zoo.run(build, same, run / "of_same")
+    one, other = (zoo.load(run / name) for name in ("of_excel", "of_same"))
+    expected = one.probabilities(one.read(run / "t.xlsx"))
+    np.testing.assert_array_equal(expected, other.probabilities(other.read(run / "t.csv")))
+    out = run / "of_excel.csv"
+    assert command(["predict", str(run / "of_excel"), str(run / "t.xlsx"), f"--out={out}"]) == 0
+    np.testing.assert_allclose(pd.read_csv(out)[["probability no", "probability yes"]], expected, rtol=1e-6)
+    capsys.readouterr()
+    assert command(["evaluate", str(run / "of_excel"), f"--dataset={run / 't.xlsx'}"]) == 0
+    read = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert read["examples"] == ROWS
 
 
 def test_rows_as_json(run, frame):

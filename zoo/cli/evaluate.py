@@ -16,9 +16,9 @@ def add(verbs: Any) -> None:
         "--dataset",
         metavar="NAME_OR_FILE",
         help="another data set (default: the test split of the run's own): the test split of a named one, or all of a "
-        ".npz, .csv or .tsv file or a folder of x.npy and y.npy, which may lack some of the classes; for a run on "
-        "texts a .csv, .tsv, .txt, .jsonl or .json (also .gz), and for a tagger a CoNLL file, without the run's "
-        "training and validation examples",
+        ".npz, .csv, .tsv, .parquet or .xlsx file or a folder of x.npy and y.npy, which may lack some of the classes; "
+        "for a run on texts a .csv, .tsv, .txt, .jsonl, .json (also .gz), .parquet or .xlsx, and for a tagger a CoNLL "
+        "file, without the run's training and validation examples",
     )
     columns = {"text_column": "texts", "pair_column": "second texts", "label_column": "classes"}
     for name, content in columns.items():

@@ -30,8 +30,8 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "file",
         metavar="FILE",
-        help="a .csv, .tsv, .txt, .parquet, .arrow, .feather, .jsonl or .json file, or several: 'part-*.csv'; or a "
-        "folder of class folders with images",
+        help="a .csv, .tsv, .txt, .parquet, .arrow, .feather, .xlsx, .jsonl or .json file, or several: "
+        "'part-*.csv'; or a folder of class folders with images",
     )
     verb.add_argument(
         "--label_column", metavar="NAME", default="", help="column of the classes or values (default: label)"

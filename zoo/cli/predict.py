@@ -22,11 +22,12 @@ def add(verbs: Any) -> None:
         "files",
         metavar="FILE",
         nargs="*",
-        help="a .npy or .npz file with one example or a stack of examples, a .png or .jpg image, a .csv or .tsv with "
-        "the columns of the training table (others are ignored), or - to read stdin, line by line: "
-        'a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one per '
-        'line, a .csv, .tsv or .jsonl, or - for lines of text or {"text": "...", "pair": "...", "id": ...}. For a '
-        'tagger also {"words": [...]} in a .jsonl or in lines, and a CoNLL file, which is one of any other name',
+        help="a .npy or .npz file with one example or a stack of examples, a .png or .jpg image, a .csv, .tsv, "
+        ".parquet or .xlsx with the columns of the training table (others are ignored), or - to read stdin, line by "
+        'line: a JSON list or {"x": [...], "id": ...} in, one JSON object out. For a run on texts: a .txt with one per '
+        'line, a .csv, .tsv, .jsonl, .parquet or .xlsx, or - for lines of text or {"text": "...", "pair": "...", '
+        '"id": ...}. For a tagger also {"words": [...]} in a .jsonl or in lines, and a CoNLL file, which is one of any '
+        "other name",
     )
     verb.add_argument(
         "--text", metavar="TEXT", action="append", default=[], help="a text, for a run on texts; may be repeated"

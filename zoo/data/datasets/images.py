@@ -100,7 +100,7 @@ def load(
         paths = [files.absolute_list(each) if each else None for each in (eval_file, test_file)]
         loaded = tables.load(tables.Files(path, *paths), options, schema)
     else:
-        own = "a table (.csv, .tsv, .parquet, .arrow, .jsonl) or a .npz of your own, or a folder of images"
+        own = "a table (.csv, .tsv, .parquet, .arrow, .xlsx, .jsonl) or a .npz of your own, or a folder of images"
         raise BadInput(f"--dataset is {name!r}: {errors.nearest(name, NAMES, own)}")
     loaded = splits.check(loaded if fold is None else _folded(loaded, fold, name), name)
     # Memory-mapped files may be too large to hash at every start; their owner is responsible for the split.

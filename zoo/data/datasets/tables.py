@@ -93,7 +93,7 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
         raise BadInput(f"--dataset {missing[0]}: no such file")
     if not is_supported(path):
         raise BadInput(
-            f"--dataset {path}: unknown kind of file; expected a .csv, .tsv, .parquet, .arrow, .jsonl or .npz, "
+            f"--dataset {path}: unknown kind of file; expected a .csv, .tsv, .parquet, .arrow, .xlsx, .jsonl or .npz, "
             "or a folder of x.npy and y.npy"
         )
     if text_columns.is_table(path) and not path.is_dir():

@@ -233,7 +233,7 @@ def _files(
 
 def _origin_kind(path: Path) -> str:
     """What `Texts.lines` are of one file, or of several."""
-    return "line" if len(files.listed(path)) == 1 else "row"
+    return text_files.unit(path) if len(files.listed(path)) == 1 else "row"
 
 
 def _held_out(

@@ -1,4 +1,4 @@
-"""Tables as columns of texts, whatever file they come from: .csv and its kind, Parquet, Arrow, JSON lines.
+"""Tables as columns of texts, whatever file they come from: .csv and its kind, Parquet, Arrow, Excel, JSON lines.
 
 One form for all of them, so that the same table gives the same model and the same predictions from any file. PyArrow
 reads Parquet and Arrow files, and delimited files where it can; `delimited` reads those where it cannot, and finds the
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zoo import files
-from zoo.data.datasets import column_spool, delimited, delimited_columns, delimited_records, json_records
+from zoo.data.datasets import column_spool, delimited, delimited_columns, delimited_records, excel, json_records
 from zoo.data.datasets.column_spool import LazyColumns
 from zoo.data.datasets.delimited_columns import release_memory as release_memory
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
@@ -22,7 +22,9 @@ from zoo.errors import BadInput
 
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
 JSON_SUFFIXES = json_records.SUFFIXES
-SUFFIXES = (*delimited.SUFFIXES, *ARROW_SUFFIXES, *JSON_SUFFIXES)
+SUFFIXES = (*delimited.SUFFIXES, *ARROW_SUFFIXES, *excel.SUFFIXES, *JSON_SUFFIXES)
+# Their values have types.
+TYPED_SUFFIXES = (*ARROW_SUFFIXES, *excel.SUFFIXES)
 _SAME = "expected the same columns in all files"
 _SCALAR = "expected a number, a text or a boolean"
 
@@ -40,6 +42,7 @@ class TextColumns:
         form: what a user says of a delimited file.
         numbers: names of columns that are numbers in the file, whatever the decimal mark of its texts.
         parts: the tables, without columns, that this one joins; empty where it is one file.
+        first_row: number of the first row: 1, but in a sheet of Excel the one that is beside it there.
     """
 
     path: Path | None
@@ -50,6 +53,7 @@ class TextColumns:
     form: DelimitedFormat = FOUND
     numbers: frozenset[str] = frozenset()
     parts: tuple["TextColumns", ...] = ()
+    first_row: int = 1
 
     def place(self, row: int) -> str:
         """Where a row is in the file, for messages: its line, or its number from 1 where there are no lines."""
@@ -59,8 +63,8 @@ class TextColumns:
             if row < part.rows:
                 return part.place(row)
             row -= part.rows
-        if delimited.kind(self.path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES):
-            return f"{self.path} row {row + 1}"
+        if delimited.kind(self.path) in (*TYPED_SUFFIXES, *JSON_SUFFIXES):
+            return f"{self.path} row {row + self.first_row}"
         table = delimited.read(self.path, self.form)
         for number, (line, _) in enumerate(table.rows()):
             if number == row:
@@ -70,7 +74,7 @@ class TextColumns:
     def origins(self) -> Origins:
         """Where each row is in the file: its line, or its number from 1 where there are no lines."""
         if self.path is None or origin_kind(self.path) == "row":
-            return Origins("row", np.arange(1, self.rows + 1))
+            return Origins("row", np.arange(self.rows) + self.first_row)
         lines = np.array([line for line, _ in delimited.read(self.path, self.form).rows()], int)
         return Origins("line", lines[: self.rows])
 
@@ -91,7 +95,7 @@ class TextColumns:
 
 def origin_kind(path: Path) -> str:
     """What tells the place of a row in a file, or in several: "line" or "row"."""
-    return "row" if len(files.listed(path)) > 1 or delimited.kind(path) in (*ARROW_SUFFIXES, *JSON_SUFFIXES) else "line"
+    return "row" if len(files.listed(path)) > 1 or delimited.kind(path) in (*TYPED_SUFFIXES, *JSON_SUFFIXES) else "line"
 
 
 def is_table(path: Path) -> bool:
@@ -150,6 +154,9 @@ def _read(path: Path, form: DelimitedFormat, in_memory: int) -> TextColumns:
     kind = delimited.kind(path)
     if kind in ARROW_SUFFIXES:
         return _arrow(path)
+    if kind in excel.SUFFIXES:
+        sheet = excel.read(path)
+        return dataclasses.replace(_of_arrow(path, sheet.table, sheet.notes), first_row=sheet.first_row)
     return _json_lines(path) if kind in JSON_SUFFIXES else _delimited(path, form, in_memory)
 
 

@@ -1,4 +1,4 @@
-"""Text files of labelled examples: delimited or JSON, each example with its first line number."""
+"""Files of labelled texts: delimited, JSON or a table with types, each example with its first line or row number."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import files
-from zoo.data.datasets import class_labels, delimited, json_records
+from zoo.data.datasets import class_labels, delimited, json_records, text_columns
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
 
 # Kinds that are read and written; more are read, see `is_supported`.
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-EXPECTED = ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it"
+EXPECTED = ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it, or .parquet, .arrow or .xlsx"
 
 
 class Row(NamedTuple):
-    """An example of a file, with its first line number, and the file where it is one of several."""
+    """An example of a file, with its first line or row number, and the file where it is one of several."""
 
     line: int
     text: str
@@ -26,12 +26,17 @@ class Row(NamedTuple):
 
     def place(self, source: str) -> str:
         """Where it is, for messages: its line in its file, where it is one of several, or else in `source`."""
-        return f"{self.file or source} line {self.line}"
+        return f"{self.file or source} {unit(Path(self.file or source))} {self.line}"
+
+
+def unit(path: Path) -> str:
+    """What `Row.line` counts in a file: "line", or "row" where there are no lines."""
+    return "row" if delimited.kind(path) in text_columns.TYPED_SUFFIXES else "line"
 
 
 def is_supported(path: Path) -> bool:
     """Whether a path is of a kind that `read` reads; a file need not exist."""
-    kinds = (*delimited.SUFFIXES, *json_records.SUFFIXES)
+    kinds = (*delimited.SUFFIXES, *json_records.SUFFIXES, *text_columns.TYPED_SUFFIXES)
     return all(delimited.kind(each) in kinds for each in files.listed(path))
 
 
@@ -48,8 +53,8 @@ def read(
     """Reads a file in its order; empty lines are skipped.
 
     Args:
-        path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, or a .json with a list of objects;
-            or several, as for `files.listed`.
+        path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, a .json with a list of objects,
+            or a Parquet, Arrow or Excel file; or several, as for `files.listed`.
         text_column: name of the column of texts, which may be empty.
         label_column: name of the column of classes; None to read texts only.
         pair_column: name of the column of second texts; empty where each example is one text.
@@ -72,6 +77,8 @@ def read(
         rows = _delimited(path, columns, notes, form)
     elif delimited.kind(path) in json_records.SUFFIXES:
         rows = _json(path, columns, notes)
+    elif delimited.kind(path) in text_columns.TYPED_SUFFIXES:
+        rows = _typed(path, columns, notes)
     else:
         raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {EXPECTED}")
     return list(rows) if label_column is None else _labelled(path, rows, label_column, drop_unlabelled, notes)
@@ -103,7 +110,7 @@ def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: l
         elif drop:
             dropped += 1
         else:
-            raise BadInput(class_labels.missing_message(f"{path} line {row.line}", column, row.label))
+            raise BadInput(class_labels.missing_message(row.place(str(path)), column, row.label))
     if dropped:
         notes.append(class_labels.dropped_note(str(path), dropped))
     return kept
@@ -116,6 +123,15 @@ def _delimited(path: Path, columns: list["_Column"], notes: list[str], form: Del
         row = {"label": ""} | {field: fields[index] for field, index in indices.items()}
         yield Row(line, **row | {"label": row["label"].strip()})
     notes += source.notes
+
+
+def _typed(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
+    table = text_columns.read(path)
+    names = {column.field: table.column(column.name, column.flag) for column in columns}
+    fields = {field: table.texts(name) for field, name in names.items()}
+    for number, values in enumerate(zip(*fields.values()), table.first_row):
+        yield Row(number, **{"label": ""} | dict(zip(fields, values)))
+    notes += table.notes
 
 
 def _json(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
