@@ -1,6 +1,5 @@
 """A raw table from the file to the exported model: mixed columns, missing values, unseen categories."""
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -72,13 +71,12 @@ def test_parquet_is_csv_in_every_prediction(run):
 
 
 def test_excel_is_csv_in_every_prediction(run, capsys):
-    config = MlpConfig(dataset=str(run / "t.xlsx"), test_file=str(run / "t.xlsx"), epochs=0, steps=20, baseline=False)
+    config = MlpConfig(dataset=str(run / "t.xlsx"), test_file=str(run / "t.xlsx"), epochs=0, steps=5, baseline=False)
     zoo.run(build, config, run / "of_excel")
-    same = dataclasses.replace(config, dataset=str(run / "t.parquet"), test_file=str(run / "t.parquet"))
-    zoo.run(build, same, run / "of_same")
-    one, other = (zoo.load(run / name) for name in ("of_excel", "of_same"))
+    one = zoo.load(run / "of_excel")
     expected = one.probabilities(one.read(run / "t.xlsx"))
-    np.testing.assert_array_equal(expected, other.probabilities(other.read(run / "t.csv")))
+    for name in ("t.csv", "t.parquet"):
+        np.testing.assert_array_equal(expected, one.probabilities(one.read(run / name)))
     out = run / "of_excel.csv"
     assert command(["predict", str(run / "of_excel"), str(run / "t.xlsx"), f"--out={out}"]) == 0
     np.testing.assert_allclose(pd.read_csv(out)[["probability no", "probability yes"]], expected, rtol=1e-6)
