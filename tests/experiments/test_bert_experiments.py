@@ -16,7 +16,7 @@ from experiments.bert_tag import TagConfig
 from tests.helpers.bert_folders import TINY
 from tests.helpers.small import furthest
 from tests.training.test_resume import as_if_killed, final_state
-from zoo.data.datasets import tagging, text_classification
+from zoo.data.datasets import tagging, text_classification, text_splits
 from zoo.engine import devices
 from zoo.errors import BadInput
 from zoo.models.hugging_face import folder as pretrained
@@ -328,7 +328,7 @@ def test_a_share_of_the_labels(folder):
     """A smaller share is a part of a larger one, and has each class."""
     given = {"train_file": str(folder / "reviews.csv"), "text_column": "review", "label_column": "mood"}
     whole = text_classification.load("", **given)
-    parts = [text_classification.subsample(whole, share, seed=3).train for share in (0.001, 0.1, 0.5, 1.0)]
+    parts = [text_splits.subsample(whole, share, seed=3).train for share in (0.001, 0.1, 0.5, 1.0)]
     for small, large in itertools.pairwise(parts):
         assert set(small.texts) < set(large.texts)
     assert [len(part.texts) for part in parts[1:]] == [-(-len(whole.train.texts) * n // 10) for n in (1, 5, 10)]

@@ -28,7 +28,7 @@ import numpy as np
 from zoo import files
 from zoo import workdir as folders
 from zoo.data import splits
-from zoo.data.datasets import images, text_classification, text_files
+from zoo.data.datasets import images, text_classification, text_files, text_splits
 from zoo.data.datasets.text_splits import normalized_key
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
 from zoo.errors import BadInput
@@ -247,7 +247,7 @@ def _run_data(predictor: Classifier, run: folders.Run, workdir: Path) -> _RunDat
         # Pseudo-labels of an earlier round are not part of it: their texts may be labelled again.
         dataset, config = run_data.run_texts(run, more=False), run.config
         if config.get("share", 1.0) != 1.0:
-            dataset = text_classification.subsample(dataset, config["share"], config["seed"])
+            dataset = text_splits.subsample(dataset, config["share"], config["seed"])
     except BadInput as error:
         raise BadInput(f"{workdir}: the run's own examples must be left out, but cannot be read: {error}") from None
     judged = {normalized_key(text) for part in (dataset.validation, dataset.test) for text in part.texts}

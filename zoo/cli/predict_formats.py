@@ -7,10 +7,10 @@ import numpy as np
 
 from zoo.names import escaped
 from zoo.predict.calibration.prediction_intervals import Interval
-from zoo.predict.predictors.array_multi_label import ArrayMultiLabel, Label
 from zoo.predict.predictors.array_regressor import ArrayRegressor
 from zoo.predict.predictors.fill_mask import FillMask, Guess
 from zoo.predict.predictors.mask_predict import Filled, MaskPredict
+from zoo.predict.predictors.multi_label import Label, MultiLabel
 from zoo.predict.predictors.predictor import Classifier, Predictor
 from zoo.predict.predictors.printable import visible
 from zoo.predict.predictors.tagger import Tagged, Tagger
@@ -50,7 +50,7 @@ def _classes(predictor: Classifier, probabilities: np.ndarray, top: int) -> Form
     return Formatted(candidates[0] if top == 1 else {**candidates[0], "top": candidates}, columns)
 
 
-def _labels(predictor: ArrayMultiLabel, labels: list[Label], top: int) -> Formatted:
+def _labels(predictor: MultiLabel, labels: list[Label], top: int) -> Formatted:
     columns = [f"{escaped(each.label)}\t{each.probability:.4f}" for each in labels]
     return Formatted({"labels": [each._asdict() for each in labels]}, columns or ["no label"])
 

@@ -163,6 +163,25 @@ class Batches:
         return padded.reshape(-1, self.batch_size)  # [steps, batch_size]
 
 
+def bucketed(
+    columns: Mapping[str, np.ndarray], batch_size: int, seed: int | None, balance: np.ndarray | None = None
+) -> Batches:
+    """Batches of tokenized texts of similar length.
+
+    Args:
+        columns: `tokens` `[examples, time]`, `length` `[examples]` and any others; those with a time axis are cut, too,
+            but not the labels `y`.
+        batch_size: see `Batches`; so are `seed` and `balance`.
+        seed: seed of the shuffled order, or None.
+        balance: class of each example, or None.
+    """
+    lengths, columns = columns["length"], {name: column for name, column in columns.items() if name != "length"}
+    # No wider than the column: the position table may end there.
+    widths = sorted({min(width, columns["tokens"].shape[1]) for width in bucketing.widths(lengths)})
+    sequences = [name for name, column in columns.items() if column.ndim >= 2 and name != "y"]
+    return Batches(columns, batch_size, seed, lengths, widths, sequences, balance)
+
+
 def _hashed(column: np.ndarray) -> Iterable[np.ndarray]:
     """The parts of a column that its hash depends on."""
     if spool.is_spooled(column):

@@ -18,7 +18,7 @@ _STRENGTHS = (0.01, 0.1)
 _START_STRENGTHS = (0.003, 0.03, 0.3)
 # Logit of a class without examples.
 _IMPROBABLE = -5.0
-_TEXT_STRENGTHS = (1.0, 3.0, 10.0)
+TEXT_STRENGTHS = (1.0, 3.0, 10.0)
 
 
 def linear_predictions(data: Splits) -> np.ndarray:
@@ -124,11 +124,17 @@ def tfidf_predictions(reviews: TextDataset) -> np.ndarray:
     with threadpoolctl.threadpool_limits(1):
         models = [
             OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
-            for strength in _TEXT_STRENGTHS
+            for strength in TEXT_STRENGTHS
         ]
     validation_features = vectorizer.transform(validation.texts)
     best = max(models, key=lambda model: model.score(validation_features, validation.labels))
     return best.predict(vectorizer.transform(reviews.test.texts))
+
+
+def vectorized(texts: TextDataset):
+    """TF-IDF features of training, validation and test texts, sparse `[texts, features]` each; errors as in `tfidf`."""
+    vectorizer, features = _vectorized(texts.train.texts)
+    return features, vectorizer.transform(texts.validation.texts), vectorizer.transform(texts.test.texts)
 
 
 def ridge(reviews: TextDataset) -> dict[str, float]:
@@ -144,7 +150,7 @@ def ridge(reviews: TextDataset) -> dict[str, float]:
 
     train, validation, test = reviews.train, reviews.validation, reviews.test
     vectorizer, features = _vectorized(train.texts)
-    models = [Ridge(alpha=1 / strength).fit(features, train.labels) for strength in _TEXT_STRENGTHS]
+    models = [Ridge(alpha=1 / strength).fit(features, train.labels) for strength in TEXT_STRENGTHS]
     validation_features = vectorizer.transform(validation.texts)
     best = max(models, key=lambda model: model.score(validation_features, validation.labels))
     scores = regression.scores(best.predict(vectorizer.transform(test.texts)), test.labels)

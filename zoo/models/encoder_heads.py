@@ -25,6 +25,7 @@ def classifier(
     pooling: str = "first",
     dropout: float = 0.1,
     ngrams: NgramLogits | None = None,
+    several_labels: bool = False,
 ) -> keras.Model:
     """Classifier of texts, or of pairs in two segments: logits float32 `[batch, classes]`, `[batch, 1]` for two.
 
@@ -34,12 +35,13 @@ def classifier(
         pooling: the "first" token's output through a Dense layer with tanh (Devlin et al., 2019), or the "mean" of all.
         dropout: dropout rate before the last layer.
         ngrams: a layer whose logits are mixed with the encoder's, see `with_ngrams`; None: none.
+        several_labels: whether a text may have several of the classes, each with a logit of its own.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: expected one of {', '.join(POOLINGS)}")
     pooled = embedder(encoder).output if pooling == "mean" else _pooler(encoder)
     pooled = Dropout(dropout, name="head_dropout")(pooled) if dropout else pooled
-    logits = _dense(1 if classes <= 2 else classes, "head", dtype="float32")(pooled)
+    logits = _dense(1 if classes <= 2 and not several_labels else classes, "head", dtype="float32")(pooled)
     if ngrams is not None:
         logits = with_ngrams(logits, ngrams(encoder.inputs[0]))
     return keras.Model(encoder.input, logits)

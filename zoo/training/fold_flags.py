@@ -43,8 +43,9 @@ def with_folds(config: Any) -> Any:
         return config
     if config.fold:
         raise BadInput(f"--find_label_errors with --fold={config.fold}: it needs all folds; leave --fold out")
-    if getattr(config, "task", "") == "regression":
-        raise BadInput("--find_label_errors=True with --task=regression: it is for classes; leave it out")
+    task = getattr(config, "task", "classification")
+    if task != "classification":
+        raise BadInput(f"--find_label_errors=True with --task={task}: it is for classes; leave it out")
     return config if config.folds else config.replace(folds=_FOLDS)
 
 

@@ -59,6 +59,18 @@ def of_classifier(model: keras.Model, imbalance: ClassImbalance = class_imbalanc
     return TunedShare(layer, losses, "weighted cross-entropy")
 
 
+def of_labels(model: keras.Model) -> TunedShare | None:
+    """The share in a multi-label classifier with the labels `y` `[examples, labels]`; None as in `of_classifier`."""
+    layer = next((layer for layer in model.layers if isinstance(layer, LogitsMixture)), None)
+    if layer is None:
+        return None
+
+    def losses(logits: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        return (np.logaddexp(0.0, logits) - columns["y"] * logits).mean(axis=1)
+
+    return TunedShare(layer, losses)
+
+
 def choose(network: np.ndarray, linear: np.ndarray, columns, tuned: TunedShare) -> Choice:
     """Chooses the share by the loss of validation examples.
 

@@ -74,9 +74,9 @@ def fit(
 
     Args:
         tokens: int32 `[texts, time]`, padded with 0 at the end.
-        labels: int32 `[texts]`.
+        labels: int32 `[texts]`; of several labels 0 or 1, `[texts, labels]`, which are fitted one by one.
         vocabulary: number of ids, 0 for padding included.
-        classes: number of classes; two have one logit, that of class 1.
+        classes: number of classes; two have one logit, that of class 1. Several labels have one each.
         order: largest n of the n-grams; 2 for words, 3 for characters.
         excluded: ids that are no words, such as those of [CLS] and [SEP].
         spellings: the token of each id, None for one that is no word: tokens of the first model share weights with
@@ -117,9 +117,23 @@ class _Features(NamedTuple):
 def _fit(
     tokens: np.ndarray, labels: np.ndarray, classes: int, maker: _Features, spellings: Sequence[str | None] | None
 ) -> caches.Arrays:
-    outputs = 1 if classes == 2 else classes
+    outputs = 1 if classes == 2 and labels.ndim == 1 else classes
     buckets, least = _buckets(maker.of(tokens, _BUCKETS[-1]), maker.vocabulary, outputs)
     features = maker.of(tokens, buckets)
+    if labels.ndim == 1:
+        return _fitted(features, labels, outputs, least, spellings)
+    parts = [_fitted(features, labels[:, label].astype(np.int32), 1, least, spellings) for label in range(outputs)]
+    tables = np.stack([each["table"] for each in parts])  # [labels, features, 4]
+    # The values of the first model do not depend on the labels; a label without weights has them, too.
+    weights = [tables[:, :, column].T for column in (1, 2, 3)]
+    bias = np.concatenate([each["bias"] for each in parts])
+    return {"table": np.concatenate([tables[:, :, 0].max(axis=0)[:, None], *weights], axis=1), "bias": bias}
+
+
+def _fitted(
+    features: Any, labels: np.ndarray, outputs: int, least: int, spellings: Sequence[str | None] | None
+) -> caches.Arrays:
+    """The table and the bias of both models, see `NgramWeights`."""
     texts, size = features.shape
     counts = np.asarray(features.sum(axis=0)).ravel()  # [features]
     used = np.flatnonzero(counts >= least)

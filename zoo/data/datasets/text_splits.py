@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ class Texts(NamedTuple):
 
     Attributes:
         texts: one for each example.
-        labels: int32 for classes, float32 for values, `[examples]`.
+        labels: int32 for classes, float32 for values, `[examples]`; of several labels float32 `[examples, labels]`.
         lines: where the examples come from, int `[examples]`; None where it does not matter.
     """
 
@@ -104,7 +105,9 @@ def cut_fold(texts: Texts, fold: Fold, classes: tuple[str, ...], source: str, ki
         BadInput: there are too few texts, or too few of a class.
     """
     groups = folds.numbered([normalized_key(text.split(PAIR_SEPARATOR)[0]) for text in texts.texts])
-    part = folds.parts(groups, folds.strata(texts.labels, classes), fold, classes, source)
+    # A label that a fold's run would not learn from is a warning of that run.
+    named = classes if texts.labels.ndim == 1 else ()
+    part = folds.parts(groups, folds.strata(texts.labels, classes), fold, named, source)
     train, validation, test = (select(texts, part == each) for each in (folds.TRAIN, folds.VALIDATION, folds.TEST))
     note = folds.described(fold, len(train.texts), len(validation.texts), len(test.texts))
     return TextDataset(train, validation, test, classes, [], (note,), Origins(kind, test.lines))
@@ -145,8 +148,33 @@ def check(dataset: TextDataset, source: str) -> TextDataset:
             raise BadInput(f"{source}: no texts left for {name}; expected more texts, and different ones")
     if not dataset.classes:
         return dataset
+    if dataset.train.labels.ndim == 2:
+        counts = dataset.train.labels.sum(axis=0)
+        missing = [class_labels.quoted(name) for name, count in zip(dataset.classes, counts) if not count]
+        note = f"WARNING: no training text has the label {', '.join(missing[:10])}"
+        return dataclasses.replace(dataset, notes=(*dataset.notes, note)) if missing else dataset
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     if not counts.all():
         name = class_labels.quoted(dataset.classes[int(np.argmin(counts))])
         raise BadInput(f"{source}: no training text of class {name} after the split; expected more of each class")
     return dataset
+
+
+def subsample(dataset: TextDataset, share: float, seed: int) -> TextDataset:
+    """A fraction of the training texts, at least one of each class; a smaller fraction is a subset of a larger one.
+
+    Raises:
+        BadInput: the share is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise BadInput(f"--share is {share:g}: expected more than 0, and 1 at most")
+    labels = dataset.train.labels
+    order = np.random.default_rng(seed).permutation(len(labels))
+    firsts = [
+        order[labels[order, label] > 0 if labels.ndim == 2 else labels[order] == label][:1]
+        for label in range(len(dataset.classes))
+    ]
+    kept = np.zeros(len(labels), bool)
+    kept[np.concatenate([order[: math.ceil(share * len(labels))], *firsts])] = True
+    note = f"learning from {int(kept.sum()):,} of {len(kept):,} training texts"
+    return dataclasses.replace(dataset, train=select(dataset.train, kept), notes=(*dataset.notes, note))

@@ -20,8 +20,8 @@ from zoo.metrics import evaluation_report, regression
 from zoo.metrics.logits import cross_entropies
 from zoo.predict.evaluation import run_data
 from zoo.predict.predictors.array_classifier import ArrayClassifier
-from zoo.predict.predictors.array_multi_label import ArrayMultiLabel
 from zoo.predict.predictors.array_regressor import ArrayRegressor
+from zoo.predict.predictors.multi_label import MultiLabel
 from zoo.workdir import Run
 
 
@@ -90,7 +90,7 @@ def evaluate_values(
 
 
 def evaluate_labels(
-    predictor: ArrayMultiLabel,
+    predictor: MultiLabel,
     run: Run,
     dataset: str,
     label_column: str | None = None,
@@ -142,7 +142,7 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 def _examples(
     dataset: str,
     run: Run,
-    predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel,
+    predictor: ArrayClassifier | ArrayRegressor | MultiLabel,
     label_column: str | None,
     weight_column: str | None,
     form: DelimitedFormat | None,
@@ -198,7 +198,7 @@ def _of_file(
     options: tables.TableOptions,
     schema: tables.ModelSchema,
     run: Run,
-    predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel,
+    predictor: ArrayClassifier | ArrayRegressor | MultiLabel,
 ) -> list[Columns]:
     try:
         if image_folders.is_image_folder(path):
@@ -236,7 +236,7 @@ def _folded(path: Path, options: tables.TableOptions, schema: tables.ModelSchema
         return None
 
 
-def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel) -> ImageOptions:
+def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor | MultiLabel) -> ImageOptions:
     """How a folder of images is read for a model: in the shape of its input."""
     if predictor.task != "classification" or not predictor.takes_images:
         raise BadInput(f"the model takes examples of {predictor.shape}, not images; expected a file of such examples")
@@ -245,7 +245,7 @@ def _options_of_model(run: Run, predictor: ArrayClassifier | ArrayRegressor | Ar
     return own._replace(size=predictor.shape[:2], channels=channels, resize=predictor.resize or own.resize)
 
 
-def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor | ArrayMultiLabel) -> bool:
+def _was_trained_on(loaded: Splits, run: Run, predictor: ArrayClassifier | ArrayRegressor | MultiLabel) -> bool:
     """Whether this is the run's data set by content, under whatever path or name."""
     if run.config.get("more_file"):
         try:

@@ -30,6 +30,7 @@ _EVALUATIONS = {
     ("regression", True): _TEXTS,
     ("regression", False): _Evaluation(arrays.evaluate_values, ("label_column", "weight_column")),
     ("multi_label", False): _Evaluation(arrays.evaluate_labels, ("label_column", "weight_column", "drop_unlabelled")),
+    ("multi_label", True): _TEXTS,
     ("tagging", True): _Evaluation(tags.evaluate, ("fix_tags",)),
     ("pretraining", True): _Evaluation(None),
 }

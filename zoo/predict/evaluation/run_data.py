@@ -3,9 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.data.datasets import column_kinds, delimited_format, extra_examples, images, tagging, text_classification
+from zoo.data.datasets import (
+    column_kinds,
+    delimited_format,
+    extra_examples,
+    images,
+    label_sets,
+    tagging,
+    text_classification,
+)
 from zoo.data.datasets.delimited_format import DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.datasets.tagging import TaggingDataset
 from zoo.data.datasets.text_splits import TextDataset, Texts
 from zoo.data.folds import Fold
@@ -23,12 +32,22 @@ def run_texts(run: Run, more: bool = True) -> TextDataset:
     flags = {name: config[name] for name in names if config.get(name)} | run_files(run)
     flags["form"] = file_format(run)
     values = config.get("task") == "regression"
+    flags["labels"] = run_label_sets(run)
     dataset = text_classification.load(config.get("dataset", ""), values=values, fold=run_fold(run), **flags)
     if not more or not config.get("more_file"):
         return dataset
     columns = (config.get(f"{name}_column", "") for name in ("text", "label", "pair"))
     drop = bool(config.get("drop_unlabelled"))
     return extra_examples.texts(dataset, str(run.path("more_file")), *columns, drop_unlabelled=drop)
+
+
+def run_label_sets(run: Run, label_column: str | None = None) -> LabelSets | None:
+    """How files say which labels a text has, as the run's own do but for the column; None for another task."""
+    config = run.config
+    if config.get("task") != "multi_label":
+        return None
+    column = label_column or config.get("label_column", "label")
+    return label_sets.from_flags(column, config.get("label_separator", ""), bool(config.get("empty_is_none")))
 
 
 def run_fold(run: Run) -> Fold | None:

@@ -8,12 +8,14 @@ import numpy as np
 from zoo import errors, files
 from zoo.data.datasets import text_classification, text_files
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
+from zoo.data.datasets.label_sets import LabelSets
 from zoo.data.datasets.text_splits import Texts, normalized_key
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report
 from zoo.metrics.logits import two_class_logits
-from zoo.predict.evaluation.run_data import as_examples, run_texts
+from zoo.predict.evaluation.run_data import as_examples, run_label_sets, run_texts
+from zoo.predict.predictors.multi_label import MultiLabel
 from zoo.predict.predictors.predictor import Predictor
 from zoo.predict.predictors.text_classifier import TextClassifier, TextRegressor
 from zoo.predict.predictors.text_inputs import Example
@@ -66,7 +68,8 @@ def evaluate(
         (pair_column or predictor.pair_column) if predictor.pair_column else "",
     )
     drop = drop_unlabelled or bool(config.get("drop_unlabelled"))
-    data = _other(dataset, columns, predictor.classes, drop, form or predictor.file_format)
+    labels = run_label_sets(run, label_column)
+    data = _other(dataset, columns, predictor.classes, drop, form or predictor.file_format, labels)
     try:
         own = run_texts(run)
     except BadInput:
@@ -85,11 +88,12 @@ def _other(
     classes: tuple[str, ...],
     drop_unlabelled: bool,
     form: DelimitedFormat,
+    labels: LabelSets | None,
 ) -> Texts:
     path = files.absolute_list(dataset)
     if dataset in text_classification.NAMES:
-        if columns[2] or not classes:
-            kind = "pairs" if columns[2] else "values"
+        if columns[2] or not classes or labels is not None:
+            kind = "pairs" if columns[2] else "several labels" if classes else "values"
             raise BadInput(f"--dataset {dataset} is classes of texts, the run is on {kind}; expected a file of these")
         data = text_classification.load(dataset)
         _check_classes(f"--dataset {dataset}", data.classes, classes)
@@ -99,7 +103,7 @@ def _other(
             f"--dataset is {dataset!r}: "
             + errors.nearest(dataset, text_classification.NAMES, f"a file of your own: {text_files.EXPECTED}")
         )
-    return of_file(path, columns, classes, drop_unlabelled, form)
+    return of_file(path, columns, classes, drop_unlabelled, form, labels)
 
 
 def of_file(
@@ -108,6 +112,7 @@ def of_file(
     classes: tuple[str, ...],
     drop_unlabelled: bool = False,
     form: DelimitedFormat = FOUND,
+    labels: LabelSets | None = None,
 ) -> Texts:
     """Labelled texts of a file; what was assumed while reading it is printed on stderr.
 
@@ -117,11 +122,17 @@ def of_file(
         classes: class names of the model; empty for a regression.
         drop_unlabelled: whether to leave out examples whose label is missing; else they are refused.
         form: how a delimited file is written, as far as it is known.
+        labels: how the file says which of several labels a text has; None: one class or value.
 
     Raises:
         BadInput: the file is not understood, is empty, or has a class unknown to the model.
     """
     notes: list[str] = []
+    if labels is not None:
+        found, _ = text_classification.label_sets_of(path, columns, labels, classes, drop_unlabelled, notes, form)
+        for note in notes:
+            print(f"zoo: {note}", file=sys.stderr)
+        return found
     rows = text_files.read(path, *columns, drop_unlabelled=drop_unlabelled, notes=notes, form=form)
     for note in notes:
         print(f"zoo: {note}", file=sys.stderr)
@@ -162,4 +173,13 @@ def _classification(predictor: TextClassifier, texts: list[Example], labels: np.
     return losses, metrics
 
 
-_MEASURES = {"regression": _regression, "classification": _classification}
+def _labels(predictor: MultiLabel, texts: list[Example], labels: np.ndarray) -> tuple[np.ndarray, dict]:
+    """Loss per text, `[texts]`, and the metrics."""
+    logits = predictor.logits(texts).astype(np.float64)
+    metrics = evaluation_report.multi_label(predictor.classes)({}, {"logits": logits}, {"y": labels}, True)
+    if predictor.decision is not None:
+        metrics |= evaluation_report.of_decisions(predictor.decision, logits, {"y": labels}, predictor.classes)
+    return (np.logaddexp(0.0, logits) - labels * logits).mean(axis=1), metrics
+
+
+_MEASURES = {"regression": _regression, "classification": _classification, "multi_label": _labels}

@@ -13,10 +13,10 @@ from zoo.metrics.decisions import Decision
 from zoo.model_info import ModelInfo, missing_classes, missing_fields, read_model_info
 from zoo.predict.predictors import (
     array_inputs,
-    array_multi_label,
     array_regressor,
     fill_mask,
     litert,
+    multi_label,
     tagger,
     text_classifier,
 )
@@ -53,7 +53,7 @@ def load(workdir: str | Path, runtime: str = "auto") -> Predictor:
         return array_regressor.load(workdir, info, model, _columns(workdir, info))
     if task == "multi_label":
         model = read_model(workdir / folders.MODEL)
-        return array_multi_label.load(workdir, info, model, _columns(workdir, info))
+        return multi_label.load(workdir, info, model, _columns(workdir, info))
     if task in _LOADERS:
         return _LOADERS[task](workdir, info, read_model(workdir / folders.MODEL))
     if task != "classification":

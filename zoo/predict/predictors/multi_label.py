@@ -1,7 +1,7 @@
-"""Multi-label classification of arrays: which labels a row of a table has."""
+"""Multi-label classification: which labels a row of a table, or a text, has."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ from zoo.errors import BadInput
 from zoo.metrics import label_thresholds
 from zoo.metrics.label_thresholds import LabelThresholds
 from zoo.model_info import ModelInfo
+from zoo.predict.predictors import text_classifier
 from zoo.predict.predictors.array_classifier import ArrayClassifier
 
 
@@ -24,29 +25,31 @@ class Label(NamedTuple):
     probability: float
 
 
-class ArrayMultiLabel:
-    """A multi-label classifier of examples of one shape.
+class MultiLabel:
+    """A multi-label classifier.
 
     Attributes:
-        network: from examples to a logit for each label.
+        network: from examples to a logit for each label; an `ArrayClassifier` or a `TextClassifier`.
         classes: names of the labels.
         decision: tuned thresholds; None: 0.5 for each label.
     """
 
-    task, reads_text, pair_column = "multi_label", False, ""
+    task = "multi_label"
 
-    def __init__(self, network: ArrayClassifier, decision: LabelThresholds | None = None):
+    def __init__(self, network: Any, decision: LabelThresholds | None = None):
         self.network, self.decision, self.classes = network, decision, network.classes
         self.model, self.read, self.lines = network.model, network.read, network.lines
-        self.features, self.columns, self.shape = network.features, network.columns, network.shape
+        self.reads_text, self.pair_column = network.reads_text, network.pair_column
         self.logits, self.file_format = network.logits, network.file_format
+        if not self.reads_text:
+            self.features, self.columns, self.shape = network.features, network.columns, network.shape
 
     @property
     def thresholds(self) -> np.ndarray:
         """Probability of each label from which on it is predicted, float64 `[labels]`."""
         return np.array(self.decision.values if self.decision else [label_thresholds.PLAIN] * len(self.classes))
 
-    def predict(self, examples: np.ndarray, top: int = 1) -> list[list[Label]]:
+    def predict(self, examples: Any, top: int = 1) -> list[list[Label]]:
         """The labels of each example, the most probable first; see `probabilities` and `Predictor`."""
         probabilities = self.probabilities(examples)
         answers = []
@@ -55,8 +58,8 @@ class ArrayMultiLabel:
             answers.append([Label(self.classes[label], float(row[label])) for label in ranked])
         return answers
 
-    def probabilities(self, examples: np.ndarray) -> np.ndarray:
-        """The probability of each label, float32 `[examples, labels]`; see `ArrayClassifier.logits`."""
+    def probabilities(self, examples: Any) -> np.ndarray:
+        """The probability of each label, float32 `[examples, labels]`; see `logits` of the network."""
         return special.expit(self.logits(examples).astype(np.float64)).astype(np.float32)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
@@ -64,14 +67,14 @@ class ArrayMultiLabel:
         return np.asarray(probabilities) >= self.thresholds
 
 
-def load(workdir: Path, info: ModelInfo, model: keras.Model, columns: TableSchema | None) -> ArrayMultiLabel:
+def load(workdir: Path, info: ModelInfo, model: keras.Model, columns: TableSchema | None) -> MultiLabel:
     """Loads the multi-label classifier of a run.
 
     Args:
         workdir: folder of the run.
         info: content of its model.json.
         model: its model.
-        columns: what the table's columns are; None where all are complete numbers.
+        columns: what the table's columns are; None where all are complete numbers, and for texts.
 
     Raises:
         BadInput: the model does not have an output for each label, or the thresholds do not fit.
@@ -82,7 +85,10 @@ def load(workdir: Path, info: ModelInfo, model: keras.Model, columns: TableSchem
             f"{workdir}: {folders.MODEL} has {model.output_shape[-1]} outputs, {folders.ABOUT} has {len(labels)} "
             "labels; expected the two files of one run"
         )
-    network = ArrayClassifier(model, labels, 0.0, info.features, columns)
-    network.file_format = delimited_format.of_model(info.file_format)
+    if info.input == "text":
+        network = text_classifier.load(workdir, info, model, labels)
+    else:
+        network = ArrayClassifier(model, labels, 0.0, info.features, columns)
+        network.file_format = delimited_format.of_model(info.file_format)
     decision = None if info.decision is None else LabelThresholds.from_json(info.decision, len(labels))
-    return ArrayMultiLabel(network, decision)
+    return MultiLabel(network, decision)
