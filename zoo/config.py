@@ -65,6 +65,15 @@ class Config:
     seed: int = setting(
         0, "Seed of the examples' order, the initial weights and all noise.", minimum=0, maximum=2**32 - 1
     )
+    seeds: int = setting(
+        1,
+        "Runs with so many seeds from --seed on, one after the other, and the mean of their test metrics with its 95 % "
+        "interval (docs/training.md); 3 to 5 are common. 1: one run.",
+        minimum=1,
+        maximum=1000,
+        may_change=True,
+        before=1,
+    )
     steps: int = setting(0, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
     epochs: float = setting(0.0, "Passes over the training data. 0: from --steps.", minimum=0, may_change=True)
     batch_size: int = setting(128, "Examples per step, over all devices; 128 is common for small models.", minimum=1)

@@ -99,7 +99,7 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
     """
     path, has_checkpoints = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
     if (workdir / RUNS).exists():
-        raise BadInput(f"--workdir {workdir} belongs to several runs (--folds); choose another --workdir")
+        raise BadInput(f"--workdir {workdir} belongs to several runs (--folds, --seeds); choose another --workdir")
     saved = _saved(workdir)
     if saved is None:
         if has_checkpoints:

@@ -282,6 +282,10 @@ def _check_flags(flags: Mapping[str, Any]) -> None:
                 "precision has no effect on a model that is made already: call "
                 "keras.config.set_dtype_policy('mixed_bfloat16') before you make it"
             )
+        if name == "seeds":
+            raise BadInput(
+                "seeds is not an argument of fit: a model has one set of initial weights; call fit once for each"
+            )
         if name not in known or name in _OWN:
             raise BadInput(f"fit has no argument {name!r}: {nearest(name, [*known, *_ARGUMENTS])}")
     strategy = flags.get("strategy", "auto")

@@ -36,6 +36,7 @@ from zoo.training import (
     recorded_slices,
     rescue,
     result,
+    several_seeds,
     signals,
     weights,
 )
@@ -58,12 +59,14 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
 
     Returns:
         The final metrics: `step`, `train/loss`, `eval/loss`, `test/...`; with `--folds` those of
-        `cross_validation.run`.
+        `cross_validation.run`, with `--seeds` those of `several_seeds.run`.
 
     Raises:
         ZooError: one line of text with an exit code; the kinds are in `zoo.errors`.
     """
     config = cross_validation.with_folds(config)
+    if several_seeds.is_asked(config):
+        return several_seeds.run(functools.partial(run, build), config, workdir)
     if cross_validation.is_asked(config):
         return cross_validation.run(functools.partial(run, build), config, workdir)
     workdir = files.absolute(workdir)

@@ -1,8 +1,9 @@
 """Several runs of one experiment in one folder, one after the other: recorded, resumed, summarized.
 
 Each run has a folder of its own in the workdir and is what it would be alone, bit for bit. Finished runs are noted in
-runs.json and not started again; one that was stopped goes on from its checkpoint. All share the process: a start of
-TensorFlow takes 8 s, and a run does not depend on those before it.
+runs.json and not started again, unless a flag that may change has changed (more steps); one that was stopped goes on
+from its checkpoint. All share the process: a start of TensorFlow takes 8 s, and a run does not depend on those before
+it.
 """
 
 import os
@@ -70,10 +71,10 @@ def run(
         BadInput: the folder has other runs.
         ZooError: a run has failed or was stopped; the earlier ones are kept.
     """
-    results = _recorded(workdir, config)
+    results, settings = _recorded(workdir, config)
     for number, member in enumerate(members):
-        folder = workdir / member.name
-        if member.name in results and (folder / folders.RESULT).is_file():
+        folder, wanted = workdir / member.name, configs.as_dict(member.config)
+        if member.name in results and settings.get(member.name) == wanted and (folder / folders.RESULT).is_file():
             _say(f"{member.title}: finished before, {folder}")
             continue
         _say(f"{member.title}: {folder}")
@@ -83,8 +84,8 @@ def run(
             error.add_note(f"that was {member.title}; {number} finished before it are kept")
             raise
         _release()
-        results[member.name] = result
-        _record(workdir, config, results)
+        results[member.name], settings[member.name] = result, wanted
+        _record(workdir, config, results, settings)
     return [results[member.name] for member in members]
 
 
@@ -96,7 +97,7 @@ def start(workdir: Path, config: configs.Config) -> None:
     """
     if (workdir / folders.RUN).exists():
         raise BadInput(f"--workdir {workdir} belongs to a single run; choose another --workdir")
-    _record(workdir, config, _recorded(workdir, config))
+    _record(workdir, config, *_recorded(workdir, config))
     files.write(workdir / folders.FLAGS, config.flags() + f"--workdir={workdir}\n")
 
 
@@ -145,25 +146,32 @@ def _ends(result: Mapping[str, float]) -> set[str]:
     return {end for low, _ in evaluation_report.lows(result) for end in (low, f"{low.removesuffix('_low')}_high")}
 
 
-def _recorded(workdir: Path, config: configs.Config) -> dict[str, Metrics]:
-    """The results of the runs that are finished, by name."""
+def _recorded(workdir: Path, config: configs.Config) -> tuple[dict[str, Metrics], dict[str, dict]]:
+    """The results of the runs that are finished, and the configs that they had, both by name."""
     path = workdir / folders.RUNS
     try:
         saved = files.read_json(path)
         wrong = configs.differences(saved["config"], config)
-        results = dict(saved["results"])
+        results, settings = dict(saved["results"]), dict(saved.get("configs", {}))
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read ({error}); restore it or choose another --workdir") from None
     if wrong:
         raise BadInput(f"--workdir {workdir} belongs to other runs: {'; '.join(wrong)}; choose another --workdir")
-    return results
+    return results, settings
 
 
-def _record(workdir: Path, config: configs.Config, results: Mapping[str, Metrics]) -> None:
+def _record(
+    workdir: Path, config: configs.Config, results: Mapping[str, Metrics], settings: Mapping[str, dict]
+) -> None:
     # The current folder, because a path in the config is kept as it was typed.
-    record = {"config": configs.as_dict(config), "folder": os.getcwd(), "results": dict(results)}
+    record = {
+        "config": configs.as_dict(config),
+        "folder": os.getcwd(),
+        "results": dict(results),
+        "configs": dict(settings),
+    }
     files.write(workdir / folders.RUNS, strict_json.dumps(record, indent=1) + "\n")
 
 
