@@ -52,11 +52,11 @@ def add(verbs: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from zoo.data.datasets import delimited_format
+    from zoo.data.datasets import delimited_format, saved_datasets
 
     path, test = Path(arguments.file), Path(arguments.test_file) if arguments.test_file else None
     form = delimited_format.of_flags(**file_flags.given(arguments))
-    if path.is_dir():
+    if path.is_dir() and not saved_datasets.is_saved(path):
         found, text = _images(path, test, arguments), _image_text
     elif _has_texts(path, arguments, form):
         from zoo.data import text_audit
@@ -84,7 +84,7 @@ def _has_texts(path: Path, arguments: argparse.Namespace, form: "DelimitedFormat
     from zoo.data import text_audit
     from zoo.data.datasets import delimited
 
-    if flags or not all(each.is_file() for each in files.listed(path)):
+    if flags or not all(each.exists() for each in files.listed(path)):
         return False
     return delimited.match("text", text_audit.header(path, form)) is not None
 

@@ -71,7 +71,7 @@ def header(path: Path, form: DelimitedFormat = FOUND) -> list[str]:
     if delimited.kind(path) in json_records.SUFFIXES:
         _, first = next(iter(json_records.read(path)), (0, None))
         return list(first) if isinstance(first, dict) else []
-    if delimited.kind(path) in text_columns.TYPED_SUFFIXES:
+    if text_columns.is_typed(path):
         return list(text_columns.read(path).header)
     return []
 
@@ -131,7 +131,7 @@ def _read(path: Path, text_column: str, label_column: str, notes: list[str], for
         labelled = text_files.read(path, text_column, label_column, drop_unlabelled=True, notes=said, form=form)
         label_of = {(row.file, row.line): row.label for row in labelled}
         rows = [row._replace(label=label_of.get((row.file, row.line), "")) for row in rows]
-    if path.is_file() and text_files.unit(path) == "row":
+    if path.exists() and text_files.unit(path) == "row":
         # Else its rows would be called lines.
         rows = [row._replace(file=path) for row in rows]
     notes += [note for note in dict.fromkeys(said) if note not in notes and "without a label" not in note]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo.data.datasets import image_files
+from zoo.data.datasets import image_files, saved_datasets
 from zoo.data.splits import shortened
 from zoo.errors import BadInput
 
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
 
 def is_image_folder(path: Path) -> bool:
     """Whether a path is a folder that holds images or folders, and no .npy files."""
-    if not path.is_dir():
+    if not path.is_dir() or saved_datasets.is_saved(path):
         return False
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     if any(entry.suffix == ".npy" for entry in entries):

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo import files
 from zoo.data import splits
-from zoo.data.datasets import array_labels, label_sets, labelled_tables, text_columns
+from zoo.data.datasets import array_labels, label_sets, labelled_tables, saved_datasets, text_columns
 from zoo.data.datasets.column_schema import TableSchema
 from zoo.data.datasets.labelled_tables import ModelSchema, TableOptions
 from zoo.data.datasets.labelled_tables import class_indices as class_indices
@@ -40,6 +40,7 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
     """Loads and splits a user's file: 10 % validation and 10 % test, drawn with a fixed seed, where they have no file.
 
     A .npz or a folder has `x`, `y`, perhaps `weight`, and perhaps `x_test`, `y_test`, which become the test split.
+    So do the splits of a folder that Hugging Face's `datasets` saved, where no file is given for them.
 
     Args:
         paths: the files or the folder.
@@ -54,9 +55,14 @@ def load(paths: Files, options: TableOptions, schema: ModelSchema | None = None)
     Raises:
         BadInput: a file is missing, empty or malformed; the message has the line or the array's name.
     """
+    splits_given = saved_datasets.folders(paths.train)
+    validation, test_path = paths.validation or splits_given.validation, paths.test or splits_given.test
+    paths = Files(splits_given.train, validation, test_path)
     expected = ModelSchema(()) if schema is None else schema
     columns, test, own = _examples(paths.train, expected, options)
     if options.fold is not None:
+        if splits_given.others:
+            own.notes.append(saved_datasets.LEFT_OUT)
         return _whole(paths.train, columns, test is not None, own)
     others = {}
     for name, path in (("validation", paths.validation), ("test", paths.test)):
@@ -94,9 +100,9 @@ def _examples(path: Path, schema: ModelSchema, options: TableOptions) -> tuple[C
     if not is_supported(path):
         raise BadInput(
             f"--dataset {path}: unknown kind of file; expected a .csv, .tsv, .parquet, .arrow, .xlsx, .jsonl or .npz, "
-            "or a folder of x.npy and y.npy"
+            "a folder of x.npy and y.npy, or one that Hugging Face's datasets saved"
         )
-    if text_columns.is_table(path) and not path.is_dir():
+    if text_columns.is_table(path) and (saved_datasets.is_saved(path) or not path.is_dir()):
         columns, schema = labelled_tables.read(path, schema, options)
         return columns, None, schema
     if options.split != "random":

@@ -15,6 +15,7 @@ from zoo.data.datasets import (
     class_labels,
     delimited,
     delimited_format,
+    saved_datasets,
     sst2_phrases,
     text_files,
     text_label_sets,
@@ -59,8 +60,9 @@ def load(
 
     Args:
         dataset: one of `NAMES`; ignored with a `train_file`.
-        train_file: a file that `text_files.read` reads; a tenth of it becomes the validation split if there is no
-            `eval_file`, and a tenth the test split if there is no `test_file`.
+        train_file: a file that `text_files.read` reads, or a folder of splits (`saved_datasets`); a tenth
+            of it becomes the validation split if there is no `eval_file` and no such split, and a tenth the test split
+            if there is no `test_file` and no such split.
         eval_file: such a file of validation examples.
         test_file: such a file of test examples.
         text_column: name of the text column.
@@ -85,7 +87,13 @@ def load(
     if train_file:
         paths = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
         form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form, labels)
+        own = saved_datasets.folders(files.absolute_list(train_file))
+        given = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
+        paths = [own.train, given[1] or own.validation, given[2] or own.test]
+        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form)
         splits = _files(*paths, form_of, fold)
+        if fold and own.others:
+            splits = dataclasses.replace(splits, notes=(*splits.notes, saved_datasets.LEFT_OUT))
         source = str(paths[0])
     elif pair_column or values or labels is not None:
         setting = f"--pair_column={pair_column}" if pair_column else "regression" if values else "several labels"

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from zoo import files
-from zoo.data.datasets import column_spool, delimited, delimited_columns, delimited_records, excel, json_records
+from zoo.data.datasets import (
+    column_spool,
+    delimited,
+    delimited_columns,
+    delimited_records,
+    excel,
+    json_records,
+    saved_datasets,
+)
 from zoo.data.datasets.column_spool import LazyColumns
 from zoo.data.datasets.delimited_columns import release_memory as release_memory
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
@@ -63,7 +71,7 @@ class TextColumns:
             if row < part.rows:
                 return part.place(row)
             row -= part.rows
-        if delimited.kind(self.path) in (*TYPED_SUFFIXES, *JSON_SUFFIXES):
+        if origin_kind(self.path) == "row":
             return f"{self.path} row {row + self.first_row}"
         table = delimited.read(self.path, self.form)
         for number, (line, _) in enumerate(table.rows()):
@@ -95,12 +103,21 @@ class TextColumns:
 
 def origin_kind(path: Path) -> str:
     """What tells the place of a row in a file, or in several: "line" or "row"."""
-    return "row" if len(files.listed(path)) > 1 or delimited.kind(path) in (*TYPED_SUFFIXES, *JSON_SUFFIXES) else "line"
+    is_row = len(files.listed(path)) > 1 or is_typed(path) or delimited.kind(path) in JSON_SUFFIXES
+    return "row" if is_row else "line"
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path, or each of several, has one of the `SUFFIXES`, in any case, perhaps with .gz after it."""
-    return all(delimited.kind(each) in SUFFIXES for each in files.listed(path))
+    """Whether a path, or each of several, is what `read` reads; a file need not exist.
+
+    A file has one of the `SUFFIXES`, in any case, perhaps with .gz after it; a folder is one of `saved_datasets`.
+    """
+    return all(saved_datasets.is_saved(each) or delimited.kind(each) in SUFFIXES for each in files.listed(path))
+
+
+def is_typed(path: Path) -> bool:
+    """Whether a path is of a kind whose values have types: Parquet, Arrow, Excel, or a folder of `saved_datasets`."""
+    return delimited.kind(path) in TYPED_SUFFIXES or saved_datasets.is_saved(path)
 
 
 def read(path: Path, form: DelimitedFormat = FOUND) -> TextColumns:
@@ -149,6 +166,8 @@ def _concatenated(columns: Sequence):
 
 
 def _read(path: Path, form: DelimitedFormat, in_memory: int) -> TextColumns:
+    if saved_datasets.is_saved(path):
+        return _of_arrow(path, saved_datasets.read(path), [])
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a table ({', '.join(SUFFIXES)})")
     kind = delimited.kind(path)

@@ -12,7 +12,10 @@ from zoo.errors import BadInput
 
 # Kinds that are read and written; more are read, see `is_supported`.
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-EXPECTED = ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it, or .parquet, .arrow or .xlsx"
+EXPECTED = (
+    ".csv, .tsv, .txt, .jsonl or .json, perhaps with .gz after it, .parquet, .arrow, .xlsx, or a folder that "
+    "Hugging Face's datasets saved"
+)
 
 
 class Row(NamedTuple):
@@ -31,13 +34,13 @@ class Row(NamedTuple):
 
 def unit(path: Path) -> str:
     """What `Row.line` counts in a file: "line", or "row" where there are no lines."""
-    return "row" if delimited.kind(path) in text_columns.TYPED_SUFFIXES else "line"
+    return "row" if text_columns.is_typed(path) else "line"
 
 
 def is_supported(path: Path) -> bool:
     """Whether a path is of a kind that `read` reads; a file need not exist."""
-    kinds = (*delimited.SUFFIXES, *json_records.SUFFIXES, *text_columns.TYPED_SUFFIXES)
-    return all(delimited.kind(each) in kinds for each in files.listed(path))
+    kinds = (*delimited.SUFFIXES, *json_records.SUFFIXES)
+    return all(delimited.kind(each) in kinds or text_columns.is_typed(each) for each in files.listed(path))
 
 
 def read(
@@ -56,7 +59,7 @@ def read(
 
     Args:
         path: a .csv, .tsv or .txt with a header, a .jsonl with one object per line, a .json with a list of objects,
-            or a Parquet, Arrow or Excel file; or several, as for `files.listed`.
+            a Parquet, Arrow or Excel file, or a folder of `saved_datasets`; or several, as for `files.listed`.
         text_column: name of the column of texts, which may be empty.
         label_column: name of the column of classes; None to read texts only.
         pair_column: name of the column of second texts; empty where each example is one text.
@@ -83,6 +86,8 @@ def read(
     elif delimited.kind(path) in json_records.SUFFIXES:
         rows = _json(path, columns, notes, separator)
     elif delimited.kind(path) in text_columns.TYPED_SUFFIXES:
+        rows = _json(path, columns, notes)
+    elif text_columns.is_typed(path):
         rows = _typed(path, columns, notes)
     else:
         raise BadInput(f"{path} ends in {path.suffix!r}: expected one of {EXPECTED}")
