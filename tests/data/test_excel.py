@@ -75,6 +75,21 @@ def test_it_is_the_table_of_parquet_bit_for_bit(folder):
             np.testing.assert_array_equal(column, getattr(other, part)[name])
 
 
+def test_splits_of_ones_own(folder, frame, tmp_path):
+    for name, rows in (("dev", frame.iloc[:15]), ("test", frame.iloc[15:30])):
+        rows.to_excel(tmp_path / f"{name}.xlsx", index=False)
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+    one, other = (
+        images.load(
+            str(folder / f"t.{kind}"), eval_file=str(tmp_path / f"dev.{kind}"), test_file=str(tmp_path / f"test.{kind}")
+        )
+        for kind in ("xlsx", "parquet")
+    )
+    assert [len(part["y"]) for part in (one.train, one.validation, one.test)] == [30, 15, 15]
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(one, part)["x"], getattr(other, part)["x"])
+
+
 def test_the_audit_is_that_of_parquet(folder):
     one, other = (audit.table(folder / name, "label", None) for name in ("t.xlsx", "t.parquet"))
     assert one.columns == other.columns and one.labels == other.labels and one.rows == ROWS
