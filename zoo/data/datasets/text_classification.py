@@ -85,12 +85,10 @@ def load(
     source = files.absolute_list(train_file) if train_file else f"--dataset={dataset}"
     delimited_format.check(source, form.flags, bool(train_file) and delimited.is_supported(source))
     if train_file:
-        paths = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
-        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form, labels)
         own = saved_datasets.folders(files.absolute_list(train_file))
         given = [files.absolute_list(name) if name else None for name in (train_file, eval_file, test_file)]
         paths = [own.train, given[1] or own.validation, given[2] or own.test]
-        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form)
+        form_of = _Format((text_column, label_column, pair_column), values, drop_unlabelled, form, labels)
         splits = _files(*paths, form_of, fold)
         if fold and own.others:
             splits = dataclasses.replace(splits, notes=(*splits.notes, saved_datasets.LEFT_OUT))

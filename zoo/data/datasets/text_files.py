@@ -85,8 +85,6 @@ def read(
         rows = _delimited(path, columns, notes, form)
     elif delimited.kind(path) in json_records.SUFFIXES:
         rows = _json(path, columns, notes, separator)
-    elif delimited.kind(path) in text_columns.TYPED_SUFFIXES:
-        rows = _json(path, columns, notes)
     elif text_columns.is_typed(path):
         rows = _typed(path, columns, notes)
     else:
