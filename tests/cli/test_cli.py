@@ -310,13 +310,13 @@ def test_labels_and_weights_of_a_table_may_be_called_otherwise(weighted, tmp_pat
         (known, "--weight_column=w"): "has no column 'w'",
         (known, "--weight_column=a"): "--weight_column is 'a', which the model reads as a feature",
         (tmp_path / "x.npz", "--label_column=answer"): "--label_column is for tables",
-        (tmp_path / "x.xlsx",): "expected one of",
+        (tmp_path / "x.docx",): "expected one of",
     }
     for (dataset, *flags), says in cases.items():
         code, out, err = run(capsys, "evaluate", weighted, "--dataset", dataset, *flags)
         assert (code, out, len(err)) == (2, [], 1) and says in err[0], err
-    (tmp_path / "x.xlsx").write_bytes(b"PK")
-    code, out, err = run(capsys, "evaluate", weighted, "--dataset", tmp_path / "x.xlsx")
+    (tmp_path / "x.docx").write_bytes(b"PK")
+    code, out, err = run(capsys, "evaluate", weighted, "--dataset", tmp_path / "x.docx")
     assert code == 2 and "unknown kind of file; expected a .csv, .tsv, .parquet" in err[0]
 
 
