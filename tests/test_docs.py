@@ -198,7 +198,7 @@ def check_value(name, value):
         # Unset: the experiment's recipe chooses it.
         return
     if name == "dataset" and value not in DATASETS:
-        assert re.search(r"\.(csv|npz)$|folder$", value), f"--dataset={value}"
+        assert re.search(r"\.(csv|npz|xlsx)$|folder$", value), f"--dataset={value}"
     if name == "optimizer":
         assert value in optimizers.NAMES, value
     if name == "tokenizer":
