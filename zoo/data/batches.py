@@ -171,7 +171,7 @@ def bucketed(
     Args:
         columns: `tokens` `[examples, time]`, `length` `[examples]` and any others; those with a time axis are cut, too,
             but not the labels `y`.
-        batch_size: see `Batches`; so are `seed` and `balance`.
+        batch_size: examples per batch.
         seed: seed of the shuffled order, or None.
         balance: class of each example, or None.
     """

@@ -44,7 +44,7 @@ class Summary(NamedTuple):
         mean: the mean.
         low: lower end of the 95 % interval of the mean by Student's t.
         high: upper end.
-        values: of each run, in order.
+        values: the metric of each run, in order.
     """
 
     mean: float

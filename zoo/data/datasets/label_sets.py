@@ -35,8 +35,8 @@ def from_flags(label_column: str, separator: str = "", empty_is_none: bool = Fal
 
     Args:
         label_column: names with commas between them, or a single name where there is a separator.
-        separator: see `LabelSets`.
-        empty_is_none: see `LabelSets`.
+        separator: text between the labels of a cell; empty: a column for each label.
+        empty_is_none: whether an empty cell says that there is no label.
 
     Raises:
         BadInput: the flags do not fit each other.

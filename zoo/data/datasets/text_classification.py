@@ -261,7 +261,7 @@ def label_sets_of(
         form: how a delimited file is written, as far as it is known.
 
     Raises:
-        BadInput: see `text_label_sets.read`; or there are too few examples.
+        BadInput: the file is malformed, a label is unknown, or there are too few examples.
     """
     both = columns[0], columns[2]
     flags = {"drop_unlabelled": drop_unlabelled, "notes": notes, "form": form}
