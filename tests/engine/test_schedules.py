@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.config import SCHEDULES
 from zoo.engine import schedules
 from zoo.errors import BadInput
 
@@ -116,3 +117,8 @@ def test_group_factor():
 def test_refused(name, options, said):
     with pytest.raises(BadInput, match=said):
         rates(name, **options)
+
+
+def test_flag_has_every_schedule():
+    """The engine knows no flag, so the names stand in both."""
+    assert SCHEDULES == schedules.NAMES
