@@ -26,7 +26,9 @@ _CLASSES = 20
 def add(verbs: Any) -> None:
     """`zoo inspect FILE`."""
     about = "Say what is in a table, in texts or in a folder of images before anything learns from it."
-    verb = verbs.add_parser("inspect", help=about, description=f"{about} Nothing is written or changed.")
+    # `zoo --help` fits on one screen.
+    brief = "Say what is in a table, in texts or in images beforehand."
+    verb = verbs.add_parser("inspect", help=brief, description=f"{about} Nothing is written or changed.")
     verb.add_argument(
         "file",
         metavar="FILE",

@@ -11,6 +11,7 @@ from typing import Any
 import zoo
 from zoo import failures
 from zoo.cli import (
+    compare,
     completion,
     evaluate,
     export,
@@ -80,6 +81,7 @@ def _parser() -> tuple[Parser, Any]:
     export.add(verbs)
     search.add(verbs)
     summarize.add(verbs)
+    compare.add(verbs)
     tensorboard.add(verbs)
     completion.add(verbs, parser)
     return parser, verbs

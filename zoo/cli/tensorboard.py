@@ -57,13 +57,17 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def named(runs: Sequence[str]) -> dict[str, Path]:
+def named(runs: Sequence[str], several: bool = False) -> dict[str, Path]:
     """A unique name for each run: its folder's, with the folders above it where names repeat.
+
+    Args:
+        runs: folders of runs.
+        several: whether a folder of `--seeds` counts as a run.
 
     Raises:
         BadInput: a folder is not a run.
     """
-    paths = list(dict.fromkeys(_run_folder(run) for run in runs))
+    paths = list(dict.fromkeys(_run_folder(run, several) for run in runs))
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["_".join(part.strip("/") for part in path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):
@@ -71,13 +75,13 @@ def named(runs: Sequence[str]) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def _run_folder(run: str) -> Path:
+def _run_folder(run: str, several: bool) -> Path:
     from zoo import workdir as folders
 
     path = Path(run).expanduser().resolve()
     if not path.is_dir():
         raise BadInput(f"{run} is not a folder: expected the --workdir of a run")
-    if not (path / folders.RUN).is_file():
+    if not (path / folders.RUN).is_file() and not (several and (path / folders.RUNS).is_file()):
         inside = sorted(file.parent.name for file in path.glob(f"*/{folders.RUN}"))
         hint = f"; did you mean {run.rstrip('/')}/{inside[0]}?" if inside else ""
         raise BadInput(f"{run} is not a run, it has no {folders.RUN}: expected the --workdir of a run{hint}")

@@ -12,6 +12,9 @@ import numpy as np
 
 from zoo.metrics.confusion import aligned
 
+# Each metric `[rows]` from how often each example counts, `[rows, examples]`; NaN where it is undefined.
+OfCounts = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
 LOW, HIGH = "_low", "_high"
 # Equal-width bins of the confidence, as in Guo et al. (2017).
 _BINS = 15
@@ -110,13 +113,20 @@ def intervals(
     Raises:
         ValueError: the arguments do not fit (see `classification`); no resamples; `level` not between 0 and 1.
     """
+    compute = of_counts(probabilities, labels, classes, weights)
+    return bootstrap(compute, len(labels), resamples, seed, level)
+
+
+def of_counts(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], weights: np.ndarray | None = None
+) -> OfCounts:
+    """The metrics as a function of how often each example counts; arguments and errors as in `classification`."""
     predictions = _predictions(probabilities, labels, classes, weights)
-    compute = lambda counts: _metrics(predictions, counts * predictions.weights)  # noqa: E731
-    return bootstrap(compute, len(predictions.weights), resamples, seed, level)
+    return lambda counts: _metrics(predictions, counts * predictions.weights)
 
 
 def bootstrap(
-    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], examples: int, resamples: int, seed: int, level: float
+    compute: OfCounts, examples: int, resamples: int, seed: int, level: float
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of any metrics, see `intervals`.
 
@@ -133,16 +143,20 @@ def bootstrap(
     """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"{resamples} resamples at level {level}: expected 1 or more, and 0 < level < 1")
-    chunks = [compute(counts) for counts in _draws(examples, resamples, seed)]
     tails = (1 - level) / 2, (1 + level) / 2
     result = {}
-    for name in chunks[0]:
-        values = np.concatenate([chunk[name] for chunk in chunks])
+    for name, values in resampled(compute, examples, resamples, seed).items():
         values = values[~np.isnan(values)]
         if len(values):
             low, high = np.quantile(values, tails)
             result[name] = float(low), float(high)
     return result
+
+
+def resampled(compute: OfCounts, examples: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Each metric in each resample, float64 `[resamples]`; arguments as in `bootstrap`."""
+    chunks = [compute(counts) for counts in _draws(examples, resamples, seed)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:

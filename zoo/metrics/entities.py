@@ -77,8 +77,13 @@ def intervals(
 
     A resample without a type, true or predicted, is left out of the intervals of this type.
     """
+    return classification.bootstrap(of_counts(true, predicted, scheme), len(true), resamples, seed, level)
+
+
+def of_counts(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2) -> classification.OfCounts:
+    """The metrics as a function of how often each sentence counts; arguments as in `scores`."""
     counts = _counts(true, predicted, scheme)
-    return classification.bootstrap(lambda weights: _metrics(counts, weights), len(true), resamples, seed, level)
+    return lambda weights: _metrics(counts, weights)
 
 
 def evaluate(true: Tags, predicted: Tags, scheme: str = tag_schemes.IOB2, final: bool = False) -> dict[str, float]:

@@ -38,7 +38,7 @@ def classifier(classes: Sequence[str]) -> ComputeMetrics:
         metrics = classification.classification(*arguments)
         if not final:
             return metrics
-        intervals = classification.intervals(*arguments, resamples=_resamples(len(columns["y"]), len(classes)))
+        intervals = classification.intervals(*arguments, resamples=resamples(len(columns["y"]), len(classes)))
         metrics = classification.with_intervals(metrics, intervals)
         for label, row in zip(classes, classification.confusion(*arguments).tolist(), strict=True):
             cells = zip(classes, row, strict=True)
@@ -53,14 +53,15 @@ def of_decisions(
 ) -> dict[str, float]:
     """Metrics of decisions, see `decisions.metrics` and `multi_label.decided`; arguments as in `classifier`."""
     if isinstance(rule, LabelThresholds):
-        count, thresholds = _resamples(len(columns["y"]), len(classes)), np.array(rule.values)
+        count, thresholds = resamples(len(columns["y"]), len(classes)), np.array(rule.values)
         options = {"weights": columns.get("weight"), "resamples": count}
         return label_metrics.decided(logits, columns["y"], names.keys(classes), thresholds, **options)
-    count = _resamples(len(columns["y"]), 2)
+    count = resamples(len(columns["y"]), 2)
     return decisions.metrics(rule, logits, columns["y"], classes, columns.get("weight"), resamples=count)
 
 
-def _resamples(examples: int, classes: int) -> int:
+def resamples(examples: int, classes: int) -> int:
+    """How many resamples of a bootstrap take some seconds at most, 200 to 1,000."""
     curves = 1 if classes == 2 else classes
     return min(max(_MOST_WORK // (examples * curves), _RESAMPLES[0]), _RESAMPLES[1])
 
@@ -73,7 +74,7 @@ def multi_label(labels: Sequence[str]) -> ComputeMetrics:
     keys = names.keys(labels)
 
     def compute(means, outputs, columns, final: bool) -> dict[str, float]:
-        count = _resamples(len(columns["y"]), len(keys)) if final else 0
+        count = resamples(len(columns["y"]), len(keys)) if final else 0
         return label_metrics.metrics(outputs["logits"], columns["y"], keys, columns.get("weight"), resamples=count)
 
     return compute

@@ -93,15 +93,21 @@ def leads(
         weights: `[examples]`, or None.
         resamples: number of resamples.
     """
-    both = [_answers(logits, labels, weights, 0.5) for logits in (one, other)]
+    both = [of_counts(logits, labels, weights) for logits in (one, other)]
 
     def compute(counts: np.ndarray) -> dict[str, np.ndarray]:
-        first, second = (_metrics(each, counts * each.weights, ()) for each in both)
+        first, second = (each(counts) for each in both)
         return {name: first[name] - second[name] for name in ("f1_micro", "average_precision")}
 
     values = compute(np.ones((1, len(labels))))
     ends = classification.bootstrap(compute, len(labels), resamples, 0, 0.95)
     return {name: (float(values[name][0]), *ends[name]) for name in ends}
+
+
+def of_counts(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> classification.OfCounts:
+    """The metrics, but for those of single labels, as a function of how often each example counts; see `metrics`."""
+    answers = _answers(logits, labels, weights, 0.5)
+    return lambda counts: _metrics(answers, counts * answers.weights, ())
 
 
 def _answers(logits, labels, weights, thresholds) -> _Answers:

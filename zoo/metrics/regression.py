@@ -32,10 +32,16 @@ def scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
 def evaluate(predicted: np.ndarray, true: np.ndarray, final: bool = False) -> dict[str, float]:
     """The metrics of `scores`, and if `final` their 95 % intervals: `mse_low`, `mse_high`."""
     metrics = scores(predicted, true)
-    return classification.with_intervals(metrics, _intervals(predicted, true, list(metrics))) if final else metrics
+    if not final:
+        return metrics
+    intervals = classification.bootstrap(of_counts(predicted, true), len(true), 1000, 0, 0.95)
+    return classification.with_intervals(metrics, intervals)
 
 
-def _intervals(predicted: np.ndarray, true: np.ndarray, names: list[str]) -> dict[str, tuple[float, float]]:
+def of_counts(predicted: np.ndarray, true: np.ndarray) -> classification.OfCounts:
+    """The metrics as a function of how often each example is drawn, `[rows, examples]`; arguments as in `scores`."""
+    names = list(scores(predicted, true))
+
     def compute(counts: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
         for row in counts:
@@ -43,7 +49,7 @@ def _intervals(predicted: np.ndarray, true: np.ndarray, names: list[str]) -> dic
             rows.append(scores(predicted[indices], true[indices]))
         return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
-    return classification.bootstrap(compute, len(true), 1000, 0, 0.95)
+    return compute
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

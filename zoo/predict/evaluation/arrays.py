@@ -127,6 +127,18 @@ def evaluate_labels(
     return {"examples": len(logits), "loss": metrics["log_loss"], **metrics}
 
 
+def own_test(predictor: ArrayClassifier | ArrayRegressor | MultiLabel, run: Run) -> Columns:
+    """The test split of the run's own data set, labels as in `evaluate`, `evaluate_values` or `evaluate_labels`.
+
+    Raises:
+        BadInput: the run names no data set, or it can no longer be read.
+    """
+    if not run.config.get("dataset"):
+        raise BadInput("the run names no data set; its test split is unknown")
+    (columns,) = _examples(run.config["dataset"], run, predictor, None, None, None)
+    return columns
+
+
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % confidence interval of the success rate in independent trials (Wilson, 1927)."""
     share, extra = successes / trials, _Z**2 / trials
