@@ -4,6 +4,7 @@ A run does not keep these, so the exported model answers its own test split once
 exact test, all other metrics and weighted examples by a paired bootstrap.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +65,15 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
     available = [name for name in first.measured.values if all(name in each for each in values.values())]
     names = comparison.chosen(available, metrics)
 
+    @functools.cache
+    def bootstrap(run: str, other: str) -> dict[str, Difference]:
+        return paired_tests.bootstrap(kept[run].measured, kept[other].measured)
+
     def difference(run: str, other: str, metric: str) -> Difference | None:
-        one, two = kept[run], kept[other]
-        if metric == "accuracy" and one.answers.correct is not None:
-            return paired_tests.accuracy(one.answers.correct, two.answers.correct)
-        return paired_tests.bootstrap(one.measured, two.measured).get(metric)
+        one, two = kept[run].answers.correct, kept[other].answers.correct
+        if metric == "accuracy" and one is not None and two is not None:
+            return paired_tests.accuracy(one, two)
+        return bootstrap(run, other).get(metric)
 
     table = {
         metric: {run: Value(values[run][metric], *each.measured.interval(metric)) for run, each in kept.items()}
