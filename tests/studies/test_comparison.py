@@ -14,7 +14,7 @@ from experiments.mlp_classifier import MlpConfig
 from experiments.mlp_regressor import RegressorConfig
 from zoo.cli import main
 from zoo.data.datasets import images
-from zoo.studies import comparison
+from zoo.studies import pairs
 
 ROWS = 400
 
@@ -157,6 +157,6 @@ def test_what_cannot_be_compared_is_one_line(folder, capsys, tmp_path):
 
 
 def test_the_usual_metrics_or_all_that_need_a_model():
-    assert comparison.chosen(["auc", "accuracy", "f1/yes", "ece"], ()) == ["accuracy", "auc"]
-    assert comparison.chosen(["loss", "majority_share", "trivial_mse"], ()) == ["loss"]
-    assert comparison.chosen(["auc", "f1/yes"], ["f1/yes", "f1/yes"]) == ["f1/yes"]
+    assert pairs.chosen(["auc", "accuracy", "f1/yes", "ece"], ()) == ["accuracy", "auc"]
+    assert pairs.chosen(["loss", "majority_share", "trivial_mse"], ()) == ["loss"]
+    assert pairs.chosen(["auc", "f1/yes"], ["f1/yes", "f1/yes"]) == ["f1/yes"]

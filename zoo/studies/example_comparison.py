@@ -20,8 +20,8 @@ from zoo.metrics.paired_tests import Difference, Measured
 from zoo.names import keys
 from zoo.predict.evaluation import arrays, run_data
 from zoo.predict.predictors.loading import load
-from zoo.studies import comparison
-from zoo.studies.comparison import Comparison, Value
+from zoo.studies import pairs
+from zoo.studies.pairs import Comparison, Value
 from zoo.workdir import Run
 
 
@@ -63,7 +63,7 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
         kept[name] = _Kept(answers, paired_tests.measure(answers.compute, len(answers.labels), count))
     values, first = {run: each.measured.values for run, each in kept.items()}, kept[next(iter(runs))]
     available = [name for name in first.measured.values if all(name in each for each in values.values())]
-    names = comparison.chosen(available, metrics)
+    names = pairs.chosen(available, metrics)
 
     @functools.cache
     def bootstrap(run: str, other: str) -> dict[str, Difference]:
@@ -83,7 +83,7 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
     if "accuracy" in names and first.answers.correct is not None:
         notes = ["p of accuracy: McNemar's exact test; of other metrics: paired bootstrap over the examples"]
     unit = f"{len(first.answers.labels):,} test {'sentences' if first.answers.task[0] == 'tagging' else 'examples'}"
-    return Comparison(unit, table, comparison.pairs(list(runs), names, difference), notes)
+    return Comparison(unit, table, pairs.of_runs(list(runs), names, difference), notes)
 
 
 def _answers(name: str, path: Path) -> _Answers:

@@ -12,8 +12,8 @@ from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, paired_tests
 from zoo.metrics.paired_tests import Difference
-from zoo.studies import comparison
-from zoo.studies.comparison import Comparison, Value
+from zoo.studies import pairs
+from zoo.studies.pairs import Comparison, Value
 from zoo.workdir import Run
 
 _TEST = "test/"
@@ -36,7 +36,7 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
     first = results[next(iter(runs))][common[0]]
     everywhere = [m for m in first if all(m in each[seed] for each in results.values() for seed in common)]
     ends = {end for low, _ in evaluation_report.lows(first) for end in (low, f"{low.removesuffix('_low')}_high")}
-    names = comparison.chosen([name for name in everywhere if name not in ends], metrics)
+    names = pairs.chosen([name for name in everywhere if name not in ends], metrics)
     values = {run: {m: [each[seed][m] for seed in common] for m in names} for run, each in results.items()}
 
     def difference(run: str, other: str, metric: str) -> Difference:
@@ -48,7 +48,7 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
         if left := sorted(set(each) - set(common)):
             notes.append(f"left out of {name}: seed {', '.join(map(str, left))}, which not all runs have")
     seeds = ", ".join(map(str, common))
-    return Comparison(f"{len(common)} seeds ({seeds})", table, comparison.pairs(list(runs), names, difference), notes)
+    return Comparison(f"{len(common)} seeds ({seeds})", table, pairs.of_runs(list(runs), names, difference), notes)
 
 
 def _student(values: Sequence[float]) -> Value:
