@@ -189,10 +189,26 @@ class Config:
     on_nonfinite: str = setting(
         "halt",
         "Where a loss or gradient is not finite: halt ends the run, whose last checkpoint is good; skip leaves the "
-        "weights as they are and goes on, up to 50 times in a row. halt, as most such numbers are mistakes.",
-        choices=("halt", "skip"),
+        "weights as they are and goes on, up to 50 times in a row; rollback goes back to the last checkpoint of every "
+        "--checkpoint_every steps, leaves the batch out and lowers the rate. halt, as most such numbers are mistakes.",
+        choices=("halt", "skip", "rollback"),
         before="halt",
         may_change=True,
+    )
+    rollbacks: int = setting(
+        5,
+        "Most rollbacks of a run, before it halts; 5 halvings take a rate that is 30 times too high.",
+        minimum=1,
+        maximum=1000,
+        may_change=True,
+        before=5,
+    )
+    rollback_factor: float = setting(
+        0.5,
+        "Factor of the learning rate from each rollback on; half is enough where a rate is just too high.",
+        minimum=0,
+        maximum=1,
+        before=0.5,
     )
     skip_spikes: float = setting(
         0.0,

@@ -22,9 +22,18 @@ class BadInput(ZooError):
 
 
 class NonFinite(ZooError):
-    """The loss or a gradient became infinite or not a number."""
+    """The loss or a gradient became infinite or not a number.
+
+    Args:
+        message: the line to print.
+        step: step of the run in which it was; None where that is not known.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, step: int | None = None):
+        super().__init__(message)
+        self.step = step
 
 
 class DamagedCheckpoints(ZooError):

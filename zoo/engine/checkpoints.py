@@ -8,7 +8,7 @@ checkpoints/step-00001200/state.safetensors   all variables by name
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,8 +122,8 @@ def clean(folder: Path) -> list[str]:
     return lines
 
 
-def prune(folder: Path, step: int, keep: int, also: int | None = None) -> list[str]:
-    """Removes the checkpoints before `step` but the newest `keep`, that of `step` included, and that of step `also`.
+def prune(folder: Path, step: int, keep: int, also: Collection[int | None] = ()) -> list[str]:
+    """Removes the checkpoints before `step` but the newest `keep`, that of `step` included, and those of steps `also`.
 
     Later ones are damaged or another run's, or the run would have resumed from them: they take no good one's place.
 
@@ -132,7 +132,7 @@ def prune(folder: Path, step: int, keep: int, also: int | None = None) -> list[s
     """
     lines = []
     for path in [path for path in _all(folder)[0] if _step(path) <= step][keep:]:
-        if _step(path) == also:
+        if _step(path) in also:
             continue
         # Renamed first: a kill in the middle of the removal must not leave a torn checkpoint.
         doomed = path.with_name(f".partial-{path.name}")
@@ -142,6 +142,23 @@ def prune(folder: Path, step: int, keep: int, also: int | None = None) -> list[s
         except OSError as error:
             lines.append(f"{path.name}: an old one, cannot be removed ({error.strerror}); the run goes on")
     return lines
+
+
+def remove_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints after a step that the run goes back to, the newest first.
+
+    Raises:
+        BadInput: one cannot be removed: a resumed run would take it for its own.
+    """
+    for path in _all(folder)[0]:
+        if _step(path) <= step:
+            return
+        doomed = path.with_name(f".partial-{path.name}")
+        try:
+            path.rename(doomed)
+            _remove(doomed)
+        except OSError as error:
+            raise BadInput(f"{path} is to be removed, as the run goes back, and cannot be: {error.strerror}") from error
 
 
 def _read(path: Path) -> tuple[Checkpoint | None, str | None]:

@@ -58,6 +58,7 @@ class Engine:
         gradient_noise: variance of noise on the gradient at the first step, see `zoo.engine.gradient_noise`.
         level: factor of the groups' learning rates, see `zoo.engine.rate_level`, or None.
         skips: which steps leave the weights as they are, see `zoo.engine.skipping`; None: none.
+        measures_all: whether the gradient's norm is computed in each step, and so the first that is not finite known.
         batch_norm_group: rows per group of Keras' batch normalisation; 0 for
             `keras_layers.batch_normalization_group`.
         compile: what XLA compiles as one program. `loop`: a whole call (one replica only); `step`: the forward and
@@ -93,6 +94,7 @@ class Engine:
         gradient_noise: float = 0.0,
         level: tf.Variable | None = None,
         skips: skipping.Rule | None = None,
+        measures_all: bool = False,
         batch_norm_group: int = 0,
         compile: str = "auto",
         is_default: bool = True,
@@ -105,6 +107,7 @@ class Engine:
         self.model = model
         self.groups = groups
         self.rate_level = level
+        self._measures_all = measures_all
         self.replicas = strategy.num_replicas_in_sync
         self.steps_per_loop = steps_per_loop
         # Lines for the user: what the checks of `forward` and the compilation found.
@@ -227,8 +230,8 @@ class Engine:
         """
         own = self.variables()
         # A run may be resumed with another --on_nonfinite.
-        state = {name: value for name, value in state.items() if name in own or not name.startswith(skipping.PREFIX)}
-        new = {name for name in own if name.startswith(skipping.PREFIX)} - state.keys()
+        state = {name: value for name, value in state.items() if name in own or not _is_optional(name, value)}
+        new = {name for name in own if name.startswith(skipping.PREFIX) or name == rate_level.NAME} - state.keys()
         assign({name: variable for name, variable in own.items() if name not in new}, state)
 
     def load_model(self, state: Mapping[str, np.ndarray]) -> None:
@@ -338,7 +341,7 @@ class Engine:
             return tf.stack([*named.values(), *scalars.values()]), outputs
 
         def body(offset, table, kept):
-            last = tf.equal(offset, steps - 1)
+            last = tf.constant(True) if self._measures_all else tf.equal(offset, steps - 1)
             result = self.strategy.run(replica, args=(index[offset], width_numbers[offset], first_step + offset, last))
             # Reduced and gathered already: the same on every replica.
             scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
@@ -410,6 +413,11 @@ class Engine:
         with tf.device("/CPU:0" if self.replicas > 1 else None):
             batch = _gathered(columns, tf.where(index >= 0, index, row[0]))
         return MicroBatch(batch, tf.cast(index >= 0, tf.float32), first)
+
+
+def _is_optional(name: str, value: np.ndarray) -> bool:
+    """Whether a state's variable may be left out by an engine that has none of that name."""
+    return name.startswith(skipping.PREFIX) or (name == rate_level.NAME and value == 1.0)
 
 
 def _is_mixed_float16(model: keras.Model) -> bool:

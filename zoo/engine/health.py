@@ -35,7 +35,8 @@ def check(first_step: int, scalars: Mapping[str, np.ndarray], last_good: int | N
     kept = f"the checkpoint of step {last_good} is kept" if last_good is not None else "no checkpoint was written yet"
     raise NonFinite(
         f"{' and '.join(names)} not finite in steps {first_step + first} to {last}; {kept}; "
-        "try a lower --learning_rate, --warmup_steps or --clip_norm=1"
+        "try a lower --learning_rate, --warmup_steps or --clip_norm=1",
+        first_step + first,
     )
 
 

@@ -46,12 +46,16 @@ class History:
         self._log = _log_lines(read(workdir), resumed_at)
         # Events of step 0 (config, graph) are written again at each start before the first checkpoint.
         last = resumed_at or -1
-        for folder in (workdir, *(workdir / run for run in runs)):
-            if _paths(folder):
-                cut(folder, last)
+        self._cut(runs, last)
         for run in final:
             for path in _paths(workdir / run):
                 path.unlink()
+
+    def go_back(self, runs: Sequence[str], step: int) -> None:
+        """Removes the events after a step from which the run goes on once more; the lines of its log stay."""
+        self.close()
+        self._log = _log_lines(read(self._workdir), step)
+        self._cut(runs, step)
 
     def scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve of a run."""
@@ -103,6 +107,11 @@ class History:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+
+    def _cut(self, runs: Sequence[str], last: int) -> None:
+        for folder in (self._workdir, *(self._workdir / run for run in runs)):
+            if _paths(folder):
+                cut(folder, last)
 
     def _write(self, run: str, step: int, values: Sequence[Summary.Value]) -> None:
         if values:

@@ -27,6 +27,8 @@ def log_if_due(context: RunContext, state: RunState) -> None:
     if not state.step or state.done["log"] == state.step or not due:
         return
     metrics = with_loss(context, state.window.metrics())
+    if context.anchor_every:
+        metrics |= {"rollbacks": state.left_out.rollbacks, "left_out_batches": len(state.left_out.batches)}
     metrics["parameter_norm"] = context.reporter.writer.state(state.step)
     metrics["examples_per_second"] = context.clock.rate()
     state.window = LogWindow()
@@ -60,14 +62,18 @@ def evaluate_if_due(context: RunContext, state: RunState) -> None:
 def histograms_if_due(context: RunContext, state: RunState) -> None:
     """Writes the distributions of weights and gradients, every --histograms steps."""
     if state.step and state.done["histograms"] != state.step and _is_multiple(state.step, context.config.histograms):
-        context.reporter.writer.histograms(state.step)
+        context.reporter.writer.histograms(state.step, state.left_out.batch(state.step))
         state.done["histograms"] = state.step
 
 
 def save_if_due(context: RunContext, state: RunState) -> None:
-    """Saves a checkpoint every --checkpoint_every steps, where the metric is the best so far, and at the end."""
+    """Saves a checkpoint every --checkpoint_every steps, where the metric is the best so far, and at the end.
+
+    A run that may go back saves its start, too.
+    """
     due = _is_multiple(state.step, context.config.checkpoint_every)
-    if state.step and (due or state.best.step == state.step or context.is_done(state)):
+    due = due or state.best.step == state.step or context.is_done(state)
+    if (state.step and due) or context.is_anchor(state.step):
         save(context, state)
 
 
@@ -83,12 +89,15 @@ def write_checkpoint(context: RunContext, state: RunState) -> None:
     """Writes a checkpoint of this step where this is the process that writes files; needs no other worker."""
     variables = context.engine.state()
     health.check_state(state.step, variables, state.saved_step)
+    if context.is_anchor(state.step):
+        state.left_out.anchor = state.step
     state.is_whole = False
     if context.is_chief:
         context.reporter.writer.flush()
         checkpoints.save(context.checkpoints, state.step, variables, state.record(), context.run_id)
         folders.remember_save(context.workdir)
-        for line in checkpoints.prune(context.checkpoints, state.step, context.config.keep, state.best.step):
+        also = {state.best.step, state.left_out.anchor}
+        for line in checkpoints.prune(context.checkpoints, state.step, context.config.keep, also):
             context.reporter.tell_once(state.step, f"checkpoint {line}")
     state.is_whole = True
 
@@ -96,7 +105,7 @@ def write_checkpoint(context: RunContext, state: RunState) -> None:
 def agree(context: RunContext, state: RunState, interrupt: Interrupt) -> Request:
     """What signals asked of any worker, and how many steps the next call takes: as many as the first worker's pace."""
     signal, wants_save, interrupt.wants_save = interrupt.signal, interrupt.wants_save, False
-    steps = min(context.steps_until_due(state.step), context.pace.steps)
+    steps = min(context.steps_until_due(state), context.pace.steps)
     rows = context.workers.gather([signal, wants_save, steps])  # [workers, 3]
     signalled = next((place for place, number in enumerate(rows[:, 0]) if number), None)
     by = "" if signalled is None else context.workers.name(signalled)
@@ -122,13 +131,13 @@ def answer_signals(context: RunContext, state: RunState, request: Request) -> No
 def train(context: RunContext, state: RunState, steps: int) -> None:
     """One call of the engine of as many steps."""
     engine, batches, step = context.engine, context.experiment.train, state.step
-    started = time.perf_counter()
+    batch, started = state.left_out.batch(step), time.perf_counter()
     with context.reporter.writer.profiled(step), context.clock:
         state.is_whole = False
-        scalars = engine.train(batches, step, steps)
+        scalars = engine.train(batches, batch, steps)
     _tell_notes(context, state)
     context.pace.update(steps, time.perf_counter() - started)
-    context.clock.examples += batches.examples_in(step, steps)
+    context.clock.examples += batches.examples_in(batch, steps)
     state.window.add(scalars, steps)
     for line in health.skipped(step, scalars):
         context.reporter.tell(step, line)

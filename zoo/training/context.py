@@ -49,6 +49,12 @@ class Reporter:
             # A rate of each layer is a curve, not a word.
             self.progress.line(step, dataset, evaluation_report.brief(metrics))
 
+    def go_back(self, step: int, message: str) -> None:
+        """Reports that the run goes back to a step, and removes what was written after it."""
+        self.progress.go_back(step)
+        self.writer.go_back(step)
+        self.tell(step, message)
+
     def close(self) -> None:
         self.progress.close()
         self.writer.close()
@@ -111,6 +117,15 @@ class RunContext:
         """Steps between evaluations: --eval_every, else an epoch."""
         return self.config.eval_every or self.experiment.train.steps_per_epoch
 
+    @property
+    def anchor_every(self) -> int:
+        """Steps between the checkpoints that a rollback goes back to; 0 without rollbacks."""
+        return (self.config.checkpoint_every or self.eval_every) if self.config.on_nonfinite == "rollback" else 0
+
+    def is_anchor(self, step: int) -> bool:
+        """Whether a rollback may go back to this step: always the same ones, however often a run is stopped."""
+        return bool(self.anchor_every) and step % self.anchor_every == 0
+
     def is_out_of_patience(self, state: RunState) -> bool:
         """Whether the metric has not improved for --patience evaluations (early stopping)."""
         return bool(self.config.patience) and state.best.since >= self.config.patience
@@ -119,9 +134,9 @@ class RunContext:
         """Whether the run has all its steps, or stops early."""
         return state.step == self.total_steps or state.is_stopped or self.is_out_of_patience(state)
 
-    def steps_until_due(self, step: int) -> int:
-        """Steps until the next log, evaluation, checkpoint, histogram, edge of a profile, or the end."""
-        config = self.config
-        periods = [config.log_every, self.eval_every, config.checkpoint_every, config.histograms]
-        waits = [self.total_steps - step, self.reporter.writer.until_profile(step)]
+    def steps_until_due(self, state: RunState) -> int:
+        """Steps until the next log, evaluation, checkpoint, histogram, edge of a profile, missing batch, or the end."""
+        config, step = self.config, state.step
+        periods = [config.log_every, self.eval_every, config.checkpoint_every, config.histograms, self.anchor_every]
+        waits = [self.total_steps - step, self.reporter.writer.until_profile(step), state.left_out.steps_until(step)]
         return min([wait for wait in waits if wait] + [every - step % every for every in periods if every])

@@ -286,6 +286,8 @@ def _check_flags(flags: Mapping[str, Any]) -> None:
             raise BadInput(
                 "seeds is not an argument of fit: a model has one set of initial weights; call fit once for each"
             )
+        if name == "on_nonfinite" and flags[name] == "rollback":
+            raise BadInput("on_nonfinite='rollback' goes back, and Keras' callbacks cannot; use 'skip', or zoo.run")
         if name not in known or name in _OWN:
             raise BadInput(f"fit has no argument {name!r}: {nearest(name, [*known, *_ARGUMENTS])}")
     strategy = flags.get("strategy", "auto")

@@ -30,6 +30,12 @@ class Progress:
                 self._bar.set_postfix_str(f"loss {loss:.4f}, {examples_per_second:,.0f} examples/s", refresh=False)
                 self._bar.update(steps)
 
+    def go_back(self, step: int) -> None:
+        """Sets the bar back to a step."""
+        if self._bar is not None:
+            with self._reachable():
+                self._bar.update(step - self._bar.n)
+
     def line(self, step: int, run: str, metrics: Mapping[str, float]) -> None:
         """Prints the metrics of a step in one line."""
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

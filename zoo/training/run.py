@@ -36,6 +36,7 @@ from zoo.training import (
     recorded_slices,
     rescue,
     result,
+    rollback,
     several_seeds,
     signals,
     weights,
@@ -100,6 +101,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         context = _context(config, experiment, engine, workers, workdir, run_id, total, is_chief, checkpoint)
         stack.callback(context.reporter.close)
         state = weights.restore(context, checkpoint, problems)
+        rollback.begin(context, state)
         workers.compare({**identity, "--workdir's newest checkpoint": state.step, "--workdir's run.json": run_id})
         if is_chief:
             # Only now: a run that is refused above has written nothing.
@@ -120,16 +122,18 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
 def _loop(context: RunContext, state: RunState, interrupt: signals.Interrupt) -> None:
     """All steps that are left."""
     while True:
-        # What is due at this step comes first: a resumed run may still have it before it.
-        actions.log_if_due(context, state)
-        actions.evaluate_if_due(context, state)
-        actions.histograms_if_due(context, state)
-        actions.save_if_due(context, state)
+        with rollback.guarded(context, state):
+            # What is due at this step comes first: a resumed run may still have it before it.
+            actions.log_if_due(context, state)
+            actions.evaluate_if_due(context, state)
+            actions.histograms_if_due(context, state)
+            actions.save_if_due(context, state)
         request = actions.agree(context, state, interrupt)
         actions.answer_signals(context, state, request)
         if context.is_done(state):
             return
-        actions.train(context, state, request.steps)
+        with rollback.guarded(context, state):
+            actions.train(context, state, request.steps)
 
 
 def total_steps(config: configs.Config, experiment: Experiment) -> int:
@@ -147,7 +151,8 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
     config = experiment.config or config
     with strategy.scope():
         groups = optimizers.groups(experiment.model, _optimizer(config, experiment, total))
-        level = rate_level.attach(groups) if config.plateau_patience else None
+        lowers_rate = config.plateau_patience or config.on_nonfinite == "rollback"
+        level = rate_level.attach(groups) if lowers_rate else None
     return Engine(
         strategy,
         experiment.model,
@@ -166,6 +171,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         gradient_noise=config.gradient_noise,
         level=level,
         skips=skipping.make(strategy, config.on_nonfinite == "skip", config.skip_spikes),
+        measures_all=config.on_nonfinite == "rollback",
         batch_norm_group=config.batch_norm_group,
         compile=(experiment.compile if config.compile == "auto" else config.compile),
         is_default=config.compile == "auto",
@@ -250,12 +256,19 @@ def _newest_checkpoint(
         raise BadInput(f"--steps is {total}: this run has done {checkpoint.step} already; expected that or more")
     if checkpoint is not None and config.exports_best and _has_lost_its_best(checkpoint):
         raise BadInput("--export=best: this run has kept no best checkpoint so far; expected it from the first step on")
+    if checkpoint is not None and config.on_nonfinite != "rollback" and _has_gone_back(checkpoint):
+        raise BadInput(f"--on_nonfinite={config.on_nonfinite}: this run has gone back already; expected rollback")
     return checkpoint, cleaned + problems
 
 
 def _has_lost_its_best(checkpoint: checkpoints.Checkpoint) -> bool:
     """Whether there were evaluations, and none of them was remembered as the best."""
     return bool(checkpoint.record["done"]["eval"]) and not checkpoint.record["best"]
+
+
+def _has_gone_back(checkpoint: checkpoints.Checkpoint) -> bool:
+    """Whether the run has left batches out and lowered its rate, which only a run that may go back goes on with."""
+    return RunState.from_record(checkpoint.step, checkpoint.record).left_out.rollbacks > 0
 
 
 def _context(

@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.engine.scalars import ratios
 from zoo.training.diagnosis import Point
+from zoo.training.left_out import LeftOut
 from zoo.training.plateau import Plateau
 
 
@@ -82,6 +83,7 @@ class RunState:
         is_whole: whether the variables are those of `step`; not while the engine changes them or a save fails.
         done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
         is_stopped: whether `on_log` has ended the run.
+        left_out: the batches that rollbacks have left out.
     """
 
     step: int = 0
@@ -94,6 +96,7 @@ class RunState:
     is_whole: bool = True
     done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
     is_stopped: bool = False
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
 
     @classmethod
     def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
@@ -102,7 +105,8 @@ class RunState:
         plateau, stopped = Plateau(**record.get("plateau", {})), bool(record.get("stopped", False))
         metrics, done = dict(record["metrics"]), dict(record["done"])
         curve = [Point(*point) for point in record.get("curve", [])]
-        return cls(step, step, window, metrics, best, plateau, curve, done=done, is_stopped=stopped)
+        left_out = LeftOut.from_record(record.get("left_out", {}))
+        return cls(step, step, window, metrics, best, plateau, curve, done=done, is_stopped=stopped, left_out=left_out)
 
     @classmethod
     def problem(cls, record: Mapping[str, Any]) -> str | None:
@@ -113,6 +117,7 @@ class RunState:
             numbers += [state.best.value, state.best.step, state.best.since] if record["best"] else []
             numbers += dataclasses.astuple(state.plateau) if record.get("plateau") else []
             numbers += [number for point in state.curve for number in point]
+            numbers += [*state.left_out.batches, state.left_out.rollbacks, state.left_out.anchor or 0]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return f"its record is not as expected ({type(error).__name__}: {error})"
         is_good = all(isinstance(number, (int, float)) for number in numbers)
@@ -126,6 +131,8 @@ class RunState:
             record["plateau"] = dataclasses.asdict(self.plateau)
         if self.curve:
             record["curve"] = self.curve
+        if self.left_out.anchor is not None:
+            record["left_out"] = dataclasses.asdict(self.left_out)
         return record | ({"stopped": True} if self.is_stopped else {})
 
 

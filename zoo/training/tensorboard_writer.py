@@ -69,6 +69,11 @@ class TensorBoardWriter:
         else:
             self._history.happened(step, what)
 
+    def go_back(self, step: int) -> None:
+        """Removes the points after a step that the run goes back to."""
+        if self._history is not None:
+            self._history.go_back(["train", *self._experiment.evals], step)
+
     def scalars(self, run: str, step: int, metrics: Mapping[str, float]) -> None:
         """Adds points to the curves of a run, without bounds of intervals and cells of the confusion matrix."""
         if self._history is not None:
@@ -110,11 +115,16 @@ class TensorBoardWriter:
         if due[self._config.show]:
             self._history.view(run, step, self._experiment.visualize(outputs, columns))
 
-    def histograms(self, step: int) -> None:
-        """Writes histograms of the weights and of the next step's gradient, and the gradient norm of each layer."""
+    def histograms(self, step: int, batch: int) -> None:
+        """Writes histograms of the weights and of the next step's gradient, and the gradient norm of each layer.
+
+        Args:
+            step: current step.
+            batch: number of the batch that the next step reads.
+        """
         if self._history is None:
             return
-        gradients = self._inspection.gradients(self._experiment.train, step)
+        gradients = self._inspection.gradients(self._experiment.train, batch)
         arrays = {f"weights/{name}": value for name, value in self._inspection.weights().items()}
         arrays |= {f"gradients/{name}": value for name, value in gradients.items()}
         # A gradient that is not finite has no histogram; the engine reports it.
