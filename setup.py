@@ -9,6 +9,7 @@ TENSORFLOW = "2.21.0"
 EXPORT = ["ai-edge-litert>=2.3,<3", "onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"]
 EXCEL = ["python-calamine>=0.9,<0.10"]  # reads .xlsx
 GRAIN = ["grain>=0.2.18,<0.3"]  # datasets for `zoo.fit`
+SWEEP = ["optuna>=5.0,<6"]  # `zoo sweep`: samplers, pruners, storage
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0,<2"]
 
 setup(
@@ -65,6 +66,7 @@ setup(
             *EXPORT,
             *GRAIN,
             *EXCEL,
+            *SWEEP,
             "openpyxl>=3.1,<4",  # writes .xlsx
         ],
         "bench": ["torch==2.13.0", "jax>=0.8", "optax>=0.2.5", "psutil>=5.9"],
@@ -74,6 +76,7 @@ setup(
         "export": EXPORT,
         "excel": EXCEL,
         "grain": GRAIN,
+        "sweep": SWEEP,
         "notebooks": ["jupyterlab>=4.2,<5", "ipykernel>=6.29", "jupytext>=1.19,<2"],
     },
     entry_points={"console_scripts": ["zoo = zoo.cli.main:main"]},

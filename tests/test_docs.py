@@ -234,7 +234,9 @@ def check(line):
         return "comment"
     if words[0] == "zoo":
         if words[1:] != ["--help"]:
-            main._parsed(words[1:])
+            arguments = main._parsed(words[1:])
+            if arguments.command == "sweep" and arguments.experiment.startswith("experiments."):
+                check_experiment(arguments.experiment.partition(".")[2], arguments.flags)
         return "zoo"
     if words[:2] == ["python", "-m"]:
         package, _, name = words[2].partition(".")

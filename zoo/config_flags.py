@@ -46,6 +46,11 @@ def from_flags(config_class: type[Config], values: flags.FlagValues = flags.FLAG
     return config_class(**fields)
 
 
+def kinds(config_class: type[Config]) -> dict[str, type]:
+    """The type of each flag by its name: int, float, bool, str or tuple."""
+    return {field.name: kind for field, kind in _typed_fields(config_class)}
+
+
 def _typed_fields(config_class: type[Config]):
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):

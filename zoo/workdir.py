@@ -27,6 +27,9 @@ FLAGS = "flags.txt"
 RUN = "run.json"
 # In the folder of several runs, see `zoo.training.several_runs`.
 RUNS = "runs.json"
+# In the folder of a sweep, see `zoo.studies.sweep`: its trials, and TensorBoard's table of them.
+SWEEP = "sweep.json"
+SWEEP_TABLE = "tensorboard"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,21 @@ def owned(workdir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_owned(workdir: Path) -> bool:
+    """Whether a process trains in the folder, see `owned`."""
+    try:
+        descriptor = os.open(workdir / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) -> bool:
     """Compares a run with the record in its folder; writes nothing.
 
@@ -100,6 +118,8 @@ def compare(workdir: Path, config: configs.Config, identity: Mapping[str, Any]) 
     path, has_checkpoints = workdir / RUN, any((workdir / CHECKPOINTS).glob("step-*"))
     if (workdir / RUNS).exists():
         raise BadInput(f"--workdir {workdir} belongs to several runs (--folds, --seeds); choose another --workdir")
+    if (workdir / SWEEP).exists():
+        raise BadInput(f"--workdir {workdir} belongs to a sweep; choose another --workdir")
     saved = _saved(workdir)
     if saved is None:
         if has_checkpoints:

@@ -25,10 +25,11 @@ def add(verbs: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from zoo import workdir as folders
     from zoo.cli import tensorboard
     from zoo.studies import comparison
 
-    runs = tensorboard.named(arguments.runs, several=True)
+    runs = tensorboard.named(arguments.runs, folders.RUN, folders.RUNS)
     if len(runs) < 2:
         raise BadInput(f"{arguments.runs[0]} alone has nothing to be compared with: expected two runs or more")
     names = [name.strip() for name in (arguments.metric or "").split(",") if name.strip()]

@@ -22,6 +22,7 @@ from zoo.cli import (
     score,
     search,
     summarize,
+    sweep,
     tensorboard,
 )
 from zoo.cli.parser import Parser
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser, verbs = _parser()
     parser.require_verb(argv, tuple(verbs.choices))
+    if sweep.is_asked(argv):
+        return sweep.parsed(parser, argv)
     arguments, rest = parser.parse_known_args(argv)
     # argparse takes an optional list from one place only: in `WORKDIR --json FILE` it does not take FILE.
     if rest and ("files" not in arguments or any(word.startswith("-") and word != "-" for word in rest)):
@@ -66,7 +69,9 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> tuple[Parser, Any]:
     """The parser and its subparsers."""
-    parser = Parser(prog="zoo")
+    # Without a line for --help itself, so that the help has 24 lines.
+    parser = Parser(prog="zoo", add_help=False)
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     version = f"zoo {zoo.__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="print the version and exit")
     # In the title, as a description would need two lines more than a screen has.
@@ -81,6 +86,7 @@ def _parser() -> tuple[Parser, Any]:
     export.add(verbs)
     search.add(verbs)
     summarize.add(verbs)
+    sweep.add(verbs)
     compare.add(verbs)
     tensorboard.add(verbs)
     completion.add(verbs, parser)

@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
     """`zoo tensorboard RUN... [--port N]`."""
     about = "Show curves, images and texts of runs in the browser."
     verb = verbs.add_parser("tensorboard", help=about, description=f"{about} Several runs are shown side by side.")
-    verb.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, finished or not")
+    verb.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, finished or not, or of a sweep")
     verb.add_argument(
         "--port",
         metavar="N",
@@ -33,7 +33,9 @@ def add(verbs: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    runs = named(arguments.runs)
+    from zoo import workdir as folders
+
+    runs = named(arguments.runs, folders.RUN, folders.SWEEP)
     if arguments.port:
         _check_free(arguments.port)
     # Hides TensorFlow's start-up notices, which a user cannot act on.
@@ -45,10 +47,14 @@ def _run(arguments: argparse.Namespace) -> int:
     # Links instead of --logdir_spec, which would hide the projector and the profiles and turn the fast reader off.
     with tempfile.TemporaryDirectory(prefix="zoo-tensorboard-") as folder:
         for name, path in runs.items():
-            (Path(folder) / name).symlink_to(path, target_is_directory=True)
+            is_sweep = (path / folders.SWEEP).is_file()
+            (Path(folder) / name).symlink_to(path / folders.SWEEP_TABLE if is_sweep else path, target_is_directory=True)
             print(f"{name}: {path}", file=sys.stderr)
             _link_profiles(Path(folder) / "profiles" / name, path)
-        run_comparison.write(Path(folder) / _COMPARISON, runs)
+        # A sweep has columns of its own.
+        single = {name: path for name, path in runs.items() if (path / folders.RUN).is_file()}
+        if single:
+            run_comparison.write(Path(folder) / _COMPARISON, single)
         board = program.TensorBoard(plugins=default.get_plugins())
         flags = ["--logdir", folder, "--host", _HOST, "--samples_per_plugin", _SAMPLES, "--window_title", "zoo"]
         board.configure(["", *flags, *([] if arguments.port is None else ["--port", str(arguments.port)])])
@@ -57,17 +63,17 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def named(runs: Sequence[str], several: bool = False) -> dict[str, Path]:
+def named(runs: Sequence[str], *kinds: str) -> dict[str, Path]:
     """A unique name for each run: its folder's, with the folders above it where names repeat.
 
     Args:
         runs: folders of runs.
-        several: whether a folder of `--seeds` counts as a run.
+        *kinds: files one of which such a folder has; none: run.json.
 
     Raises:
         BadInput: a folder is not a run.
     """
-    paths = list(dict.fromkeys(_run_folder(run, several) for run in runs))
+    paths = list(dict.fromkeys(_run_folder(run, kinds) for run in runs))
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["_".join(part.strip("/") for part in path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):
@@ -75,13 +81,13 @@ def named(runs: Sequence[str], several: bool = False) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def _run_folder(run: str, several: bool) -> Path:
+def _run_folder(run: str, kinds: Sequence[str]) -> Path:
     from zoo import workdir as folders
 
     path = Path(run).expanduser().resolve()
     if not path.is_dir():
         raise BadInput(f"{run} is not a folder: expected the --workdir of a run")
-    if not (path / folders.RUN).is_file() and not (several and (path / folders.RUNS).is_file()):
+    if not any((path / kind).is_file() for kind in kinds or (folders.RUN,)):
         inside = sorted(file.parent.name for file in path.glob(f"*/{folders.RUN}"))
         hint = f"; did you mean {run.rstrip('/')}/{inside[0]}?" if inside else ""
         raise BadInput(f"{run} is not a run, it has no {folders.RUN}: expected the --workdir of a run{hint}")

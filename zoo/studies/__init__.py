@@ -1,5 +1,5 @@
-"""Several runs together: paired comparisons.
+"""Several runs together: sweeps over hyperparameters, paired comparisons.
 
 May import training and predict.
-Start at comparison.py.
+Start at sweep.py and comparison.py.
 """
