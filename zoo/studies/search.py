@@ -121,7 +121,8 @@ class Search:
         # A resumed trial may evaluate once more what it reported before.
         if evaluation not in known:
             trial.report(value, evaluation)
-        return trial.should_prune()
+        # Of some pruners it is NumPy's bool, which JSON does not have.
+        return bool(trial.should_prune())
 
     def _sampler_of(self, number: int) -> "optuna.samplers.BaseSampler":
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])

@@ -123,15 +123,18 @@ def write_table(folder: Path, summary: Summary) -> None:
     """Adds the trials that are over to TensorBoard's HParams tab."""
     from zoo.tensorboard import sweep_table
 
+    over = [each for each in summary.trials if each.is_over]
+    names = list(over[0].params)
+    # A column is of one kind, also where some values of a list of numbers are single numbers.
+    is_number = {name: not any(isinstance(_typed(each.params[name]), str) for each in summary.trials) for name in names}
     sessions = [
         sweep_table.Session(
             each.folder,
-            {name: _typed(value) for name, value in each.params.items()},
+            {name: float(each.params[name]) if is_number[name] else each.params[name] for name in names},
             each.mean if each.values else None,
             each.seconds,
         )
-        for each in summary.trials
-        if each.is_over
+        for each in over
     ]
     sweep_table.write(folder, sessions, summary.metric)
 
