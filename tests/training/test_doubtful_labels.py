@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import zoo
-from experiments import bert_finetune, mlp_classifier
+from experiments import bert_finetune, lstm_sentiment, mlp_classifier
 from experiments.bert_finetune import FinetuneConfig
 from experiments.mlp_classifier import MlpConfig
+from tests.helpers import pictures
 from zoo.engine.engine import Engine
 from zoo.errors import BadInput
 from zoo.metrics import label_errors
 from zoo.training import doubtful_labels
+from zoo.training.lstm_config import LstmConfig
 
 RNG = np.random.default_rng(1)
 ROWS, WRONG = 240, (7, 40, 41, 99)
@@ -101,6 +103,42 @@ def test_a_file_that_changed_since_is_refused(found, table, tmp_path):
             zoo.run(mlp_classifier.build, config(table[0], find_label_errors=True), found[0])
     finally:
         table[0].write_text(text)
+
+
+def listed(folder):
+    with (folder / "label_errors.csv").open(newline="", encoding="utf8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_images_in_the_wrong_folder_are_found_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    images = pictures.folder(tmp_path / "own", 24, shape=(6, 6), suffixes=(".png",))
+    wrong = {"bright/dark_one.png": images / "dark" / "3.png", "dark/bright_one.png": images / "bright" / "8.png"}
+    for name, path in wrong.items():
+        path.rename(images / name)
+    options = {"hidden": (8,), "epochs": 0, "steps": 60, "batch_size": 16, "learning_rate": 0.01, "compile": "none"}
+    options |= {"graph": False, "show": "none", "baseline": False, "folds": 2}
+    settings = MlpConfig(dataset=str(images), find_label_errors=True, **options)
+    zoo.run(mlp_classifier.build, settings, tmp_path / "run")
+    rows = {row["file"].removeprefix(f"{images}/"): row for row in listed(tmp_path / "run")}
+    assert rows.keys() == wrong.keys()
+    assert all(row["label"] == name.split("/")[0] != row["suggested_label"] for name, row in rows.items())
+
+
+def test_texts_with_the_wrong_label_are_found_with_what_they_say(tmp_path):
+    path, wrong = tmp_path / "texts.csv", (5, 18)
+    words = [("bad", "good")[place % 2] for place in range(60)]
+    texts = [f"{word} film, number {place}" for place, word in enumerate(words)]
+    with path.open("w", newline="", encoding="utf8") as file:
+        given = [{"bad": "good", "good": "bad"}[word] if place in wrong else word for place, word in enumerate(words)]
+        csv.writer(file).writerows([("text", "label"), *zip(texts, given)])
+    options = {"recipe": "plain", "epochs": 0, "steps": 40, "width": 8, "units": 8, "vocabulary": 80, "max_length": 12}
+    options |= {"learning_rate": 0.02, "batch_size": 15, "compile": "none", "graph": False, "show": "none"}
+    settings = LstmConfig(train_file=str(path), folds=2, find_label_errors=True, baseline=False, **options)
+    zoo.run(lstm_sentiment.build, settings, tmp_path / "run")
+    rows = {int(row["line"]) - 2: row for row in listed(tmp_path / "run")}
+    assert rows.keys() == set(wrong)
+    assert all(row["text"] == texts[place] and row["suggested_label"] == words[place] for place, row in rows.items())
 
 
 def test_refusals(table, tmp_path):
