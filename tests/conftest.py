@@ -11,6 +11,9 @@ from pathlib import Path
 import hypothesis
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+# Programs here run for a few steps, and LLVM's optimization would take most of a test that compiles. XLA's own passes
+# run as ever, and `--all` leaves LLVM as users have it.
+_UNOPTIMIZED = "--xla_backend_optimization_level=0"
 
 # Seconds of each file on one core; written by `--record_seconds`. Files that are not in it are taken for short.
 _SECONDS_FILE = Path(__file__).with_name("seconds.json")
@@ -34,6 +37,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: a case whose neighbours cover the same; runs with --all.")
+    # Workers and processes of tests inherit it.
+    if not config.getoption("all") and _UNOPTIMIZED not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_UNOPTIMIZED}".strip()
     # The process that only hands out tests needs no TensorFlow.
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         _start_tensorflow()

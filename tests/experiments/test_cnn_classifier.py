@@ -23,7 +23,7 @@ from zoo.models.image_augmentation import Augmentation
 from zoo.predict.evaluation.evaluate import evaluate
 from zoo.training.run import make_engine, total_steps
 
-QUIET = {"show": "none", "graph": False}
+QUIET = {"show": "none", "graph": False, "compile": "none"}
 AUGMENTATIONS = {
     "flip, shift": {"flip": True, "shift": 0.2},
     "crop, cutout": {"crop": 0.3, "cutout": 0.5},

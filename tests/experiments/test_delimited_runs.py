@@ -38,14 +38,23 @@ def run(tmp_path_factory):
     lines = "\n".join(f"{a}   {b} {c}".replace(".", ",") for a, b, c in frame.itertuples(index=False))
     (folder / "t.txt").write_text(lines + "\n", encoding="latin-1")
     config = mlp_classifier.MlpConfig(
-        dataset=str(folder / "t.txt"), decimal=",", epochs=0, steps=40, baseline=False, members=2, **TABLE
+        dataset=str(folder / "t.txt"),
+        decimal=",",
+        epochs=0,
+        steps=40,
+        compile="none",
+        baseline=False,
+        members=2,
+        **TABLE,
     )
     zoo.run(mlp_classifier.build, config, folder / "run")
     return folder
 
 
 def test_the_run_is_that_of_a_plain_file(run):
-    config = mlp_classifier.MlpConfig(dataset=str(run / "plain.csv"), epochs=0, steps=40, baseline=False, members=2)
+    config = mlp_classifier.MlpConfig(
+        dataset=str(run / "plain.csv"), epochs=0, steps=40, compile="none", baseline=False, members=2
+    )
     zoo.run(mlp_classifier.build, config, run / "of_plain")
     one, other = (json.loads((run / name / "result.json").read_text()) for name in ("run", "of_plain"))
     assert one["test/loss"] == other["test/loss"]

@@ -67,7 +67,16 @@ def folder(tmp_path_factory):
 def config_of(folder, **options):
     options = {"dataset": str(folder / "columns.csv"), "label_column": ",".join(NAMES)} | options
     return MultilabelConfig(
-        **{"epochs": 0, "steps": 60, "ignore_columns": "w", "show": "none", "hidden": (16,), "graph": False} | options
+        **{
+            "epochs": 0,
+            "steps": 60,
+            "ignore_columns": "w",
+            "show": "none",
+            "hidden": (16,),
+            "graph": False,
+            "compile": "none",
+        }
+        | options
     )
 
 

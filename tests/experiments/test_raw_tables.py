@@ -45,7 +45,7 @@ def run(frame, tmp_path_factory):
     frame.to_parquet(folder / "t.parquet")
     frame.to_excel(folder / "t.xlsx", index=False)
     frame.drop(columns="label").replace({"Oslo": "Lima"}).to_csv(folder / "new.csv", index=False)
-    zoo.run(build, MlpConfig(dataset=str(folder / "t.csv"), epochs=0, steps=150), folder / "run")
+    zoo.run(build, MlpConfig(dataset=str(folder / "t.csv"), epochs=0, steps=150, compile="none"), folder / "run")
     return folder
 
 
@@ -65,13 +65,13 @@ def test_parquet_is_csv_in_every_prediction(run):
     predictor = zoo.load(run / "run")
     one, other = (predictor.probabilities(predictor.read(run / f"t.{kind}")) for kind in ("csv", "parquet"))
     np.testing.assert_array_equal(one, other)
-    zoo.run(build, MlpConfig(dataset=str(run / "t.parquet"), epochs=0, steps=150), run / "of_parquet")
+    zoo.run(build, MlpConfig(dataset=str(run / "t.parquet"), epochs=0, steps=150, compile="none"), run / "of_parquet")
     other = zoo.load(run / "of_parquet")
     np.testing.assert_array_equal(one, other.probabilities(other.read(run / "t.csv")))
 
 
 def test_excel_is_csv_in_every_prediction(run, capsys):
-    config = MlpConfig(dataset=str(run / "t.xlsx"), epochs=0, steps=5, baseline=False)
+    config = MlpConfig(dataset=str(run / "t.xlsx"), epochs=0, steps=5, compile="none", baseline=False)
     zoo.run(build, config, run / "of_excel")
     one = zoo.load(run / "of_excel")
     expected = one.probabilities(one.read(run / "t.xlsx"))
@@ -134,13 +134,17 @@ def test_adaptation_and_feedback(run, frame, capsys):
     assert len(said.out.splitlines()) == ROWS and "no batch normalisation or last dense layer of" in said.err
     assert command(["feedback", str(run / "run"), str(run / "later.csv"), f"--out={run / 'more.npz'}"]) == 0
     assert np.isnan(np.load(run / "more.npz")["x"]).any()
-    config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, more_file=str(run / "more.npz"), baseline=False)
+    config = MlpConfig(
+        dataset=str(run / "t.csv"), epochs=0, steps=20, compile="none", more_file=str(run / "more.npz"), baseline=False
+    )
     assert np.isfinite(zoo.run(build, config, run / "with_more")["test/loss"])
 
 
 def test_the_validation_split_is_found_again(run):
     """Which `zoo predict --refine` and --abstain_risk read; with the columns that the run read."""
-    config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, ignore_columns="day", baseline=False)
+    config = MlpConfig(
+        dataset=str(run / "t.csv"), epochs=0, steps=20, compile="none", ignore_columns="day", baseline=False
+    )
     result = zoo.run(build, config, run / "ignoring")
     source = held_out.load(run / "ignoring", zoo.load(run / "ignoring"))
     assert source.examples.shape == (30, 3)
@@ -150,7 +154,9 @@ def test_the_validation_split_is_found_again(run):
 @pytest.mark.parametrize("recipe", ["plain", "table"])
 def test_the_same_run_on_two_devices_and_in_parts(run, recipe):
     """Missing values do not make a run depend on its devices."""
-    config = MlpConfig(dataset=str(run / "t.csv"), epochs=0, steps=20, recipe=recipe, batch_size=64, baseline=False)
+    config = MlpConfig(
+        dataset=str(run / "t.csv"), epochs=0, steps=20, compile="none", recipe=recipe, batch_size=64, baseline=False
+    )
     one = zoo.run(build, config, run / f"{recipe}_one")
     parts = zoo.run(build, config.replace(accumulate=2), run / f"{recipe}_parts")
     assert np.isfinite(one["test/loss"]) and abs(one["test/loss"] - parts["test/loss"]) < 1e-4

@@ -15,7 +15,7 @@ from zoo.engine.engine import Engine
 
 CONFIG = SmallConfig(
     epochs=0, steps=12, dropout=0.3, optimizer="adamw", ema=0.9, clip_norm=0.5, log_every=3, eval_every=4,
-    checkpoint_every=2, weighted=True, steps_per_loop=2,
+    checkpoint_every=2, weighted=True, steps_per_loop=2, compile="auto",
 )  # fmt: skip
 
 

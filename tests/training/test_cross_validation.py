@@ -207,7 +207,14 @@ def test_flags_that_contradict_folds_are_refused_before_anything_is_written(tabl
 
 def test_values_are_pooled_in_their_own_units(table, tmp_path):
     settings = RegressorConfig(
-        dataset=str(table), label_column="value", ignore_columns="label,patient", folds=2, epochs=0, steps=30, members=2
+        dataset=str(table),
+        label_column="value",
+        ignore_columns="label,patient",
+        folds=2,
+        epochs=0,
+        steps=30,
+        members=2,
+        compile="none",
     )
     result = zoo.run(mlp_regressor.build, settings, tmp_path)
     rows = rows_of(tmp_path / "predictions.csv")
@@ -223,7 +230,7 @@ def test_texts_stand_beside_their_predictions(tmp_path):
     texts = [f'{"good" if place % 2 else "bad"} film {place}, "{"很好" * (place % 3)}"' for place in range(40)]
     with path.open("w", newline="", encoding="utf8") as file:
         csv.writer(file).writerows([("text", "label"), *((text, text.split()[0]) for text in texts)])
-    small = {"epochs": 0, "steps": 4, "width": 4, "units": 4, "vocabulary": 80}
+    small = {"epochs": 0, "steps": 4, "width": 4, "units": 4, "vocabulary": 80, "compile": "none"}
     settings = LstmConfig(train_file=str(path), recipe="plain", folds=2, fold=1, baseline=False, **small)
     zoo.run(lstm_sentiment.build, settings, tmp_path / "run")
     rows = rows_of(tmp_path / "run" / "test" / "predictions.csv")

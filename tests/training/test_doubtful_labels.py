@@ -39,7 +39,15 @@ def table(tmp_path_factory):
 
 
 def config(table, **changes):
-    options = {"recipe": "plain", "epochs": 0, "steps": 60, "batch_size": 32, "learning_rate": 0.01, "graph": False}
+    options = {
+        "recipe": "plain",
+        "epochs": 0,
+        "steps": 60,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "graph": False,
+        "compile": "none",
+    }
     return MlpConfig(dataset=str(table), **{**options, "show": "none", "baseline": False, "folds": 2, **changes})
 
 
