@@ -56,13 +56,13 @@ def test_steps_are_those_of_the_papers(kind, radius):
 def test_any_devices_and_micro_batches(kind, replicas, accumulate):
     """With noise, clipping, penalties, averages and weights; batches of 13 and one of 3."""
     config = SmallConfig(
-        sam=kind, sam_radius=0.5, optimizer="adamw", weight_decay=0.1, dropout=0.3, clip_norm=0.5, l2=0.01, ema=0.9,
+        sam=kind, sam_radius=0.5, optimizer="momentum", weight_decay=0.1, dropout=0.3, clip_norm=0.5, l2=0.01, ema=0.9,
         label_smoothing=0.1, weighted=True, norm="layer", compile="none",
     )  # fmt: skip
     whole, _ = train(config)
     parts, _ = train(config.replace(accumulate=accumulate), replicas)
-    # Adam divides by the size of gradients, which magnifies the rounding of two passes.
-    assert furthest(whole, parts) < 3e-5
+    # Not Adam: it divides by the size of gradients, and makes of the rounding of a gradient near 0 what it likes.
+    assert furthest(whole, parts) < 1e-6
 
 
 def test_exact_runs_are_the_same_bits():
