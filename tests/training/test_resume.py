@@ -200,8 +200,10 @@ def damage_record(path):
     manifest.write(path, 5)
 
 
-DAMAGES = [damage_torn, damage_truncated, damage_flipped, damage_missing, damage_manifest]
-DAMAGES += [damage_by_a_copy, damage_record]
+DAMAGES = [damage_truncated, damage_missing, damage_record]
+# Found by the same comparison of checksums as the first.
+ALIKE = [damage_torn, damage_flipped, damage_manifest, damage_by_a_copy]
+DAMAGES += [pytest.param(damage, marks=pytest.mark.thorough) for damage in ALIKE]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
