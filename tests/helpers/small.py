@@ -24,7 +24,9 @@ class SmallConfig(Config):
     label_smoothing: float = setting(0.0, "Share.", minimum=0, less_than=1)
     weighted: bool = setting(False, "Weigh the examples.")
     norm: str = setting("", "layer, batch or none.")
-    compile: str = setting("none", "XLA would take most of the time of so few steps; tests of it ask for it.")
+    compile: str = setting(
+        "none", "XLA would take most of the time of so few steps; tests of it ask for it.", may_change=True
+    )
 
 
 def data(examples: int, weighted: bool = False) -> dict[str, np.ndarray]:
