@@ -12,7 +12,7 @@ from zoo import Batches, Experiment, Term
 from zoo.engine.inspection import Inspection
 from zoo.errors import BadInput
 
-CONFIG = SmallConfig(epochs=0, steps=2)
+CONFIG = SmallConfig(epochs=0, steps=2, compile="auto")
 
 
 def as_string(x):
