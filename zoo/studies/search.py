@@ -44,6 +44,9 @@ class Search:
         pruner: one of `PRUNERS`.
         seed: seed of the draws.
         larger_is_better: whether the best value is the largest.
+
+    Attributes:
+        dimensions: the space.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Search:
         larger_is_better: bool,
     ):
         optuna = imported()
+        self.dimensions = tuple(dimensions)
         self._optuna, self._sampler, self._seed = optuna, sampler, seed
         self._grid = grid(dimensions) if sampler == "grid" else []
         self._distributions = {each.name: _distribution(optuna, each, sampler) for each in dimensions}

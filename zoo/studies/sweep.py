@@ -127,7 +127,7 @@ class _Sweep:
                 trial = self._search.next()
             self._run(trial, most)
             self._save()
-            sweep_summary.write_table(self._workdir / folders.SWEEP_TABLE, self.summary())
+            sweep_summary.write_table(self._workdir / folders.SWEEP_TABLE, self.summary(), self._search.dimensions)
 
     def finish(self) -> Summary:
         """Measures the best trial on the test split, unless that was done before; the summary of the sweep."""

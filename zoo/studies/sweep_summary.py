@@ -1,7 +1,7 @@
 """What a sweep has found: sweep.json, and a table of its trials."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +10,7 @@ from zoo import workdir as folders
 from zoo.errors import BadInput
 from zoo.metrics.confusion import aligned
 from zoo.studies import pairs
+from zoo.studies.space import Dimension
 
 if TYPE_CHECKING:
     import optuna
@@ -119,18 +120,23 @@ def tests(result: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in result.items() if name.startswith(_TEST) and "/confusion/" not in name}
 
 
-def write_table(folder: Path, summary: Summary) -> None:
-    """Adds the trials that are over to TensorBoard's HParams tab."""
+def write_table(folder: Path, summary: Summary, dimensions: Sequence[Dimension]) -> None:
+    """Adds the trials that are over to TensorBoard's HParams tab.
+
+    Args:
+        folder: its log directory.
+        summary: the sweep.
+        dimensions: the space: a flag all of whose values are numbers has a column of numbers.
+    """
+    numbers = {each.name for each in dimensions if not any(isinstance(_typed(one), str) for one in each.choices)}
     from zoo.tensorboard import sweep_table
 
     over = [each for each in summary.trials if each.is_over]
     names = list(over[0].params)
-    # A column is of one kind, also where some values of a list of numbers are single numbers.
-    is_number = {name: not any(isinstance(_typed(each.params[name]), str) for each in summary.trials) for name in names}
     sessions = [
         sweep_table.Session(
             each.folder,
-            {name: float(each.params[name]) if is_number[name] else each.params[name] for name in names},
+            {name: float(each.params[name]) if name in numbers else each.params[name] for name in names},
             each.mean if each.values else None,
             each.seconds,
         )
