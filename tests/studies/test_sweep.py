@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from scipy import stats
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
@@ -18,6 +19,18 @@ from zoo.studies.sweep import Plan
 
 KINDS = {"learning_rate": float, "units": int, "optimizer": str}
 SPACE = "learning_rate=log:1e-4..1e-1 optimizer=adamw|sgd"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk():
+    """A sweep commits some twenty times a trial, which costs nothing beside one that trains."""
+
+    def connected(connection, _):
+        connection.execute("PRAGMA synchronous=OFF")
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", connected)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", connected)
 
 
 def loss(values):
