@@ -15,9 +15,11 @@ from zoo.engine import (
     devices,
     feed,
     forward_check,
+    gauss_newton,
     keras_layers,
     loss_scaling,
     model_check,
+    newton_cg,
     rate_level,
     skipping,
     slice_pass,
@@ -25,6 +27,7 @@ from zoo.engine import (
     updates,
     widths,
 )
+from zoo.engine import second_order as second_order_steps
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.private_apis import all_layers
@@ -52,6 +55,8 @@ class Engine:
         seed: seed of all noise.
         accumulate: micro-batches per step.
         sharpness: where the gradient is taken, see `zoo.engine.sharpness`; None: at the weights.
+        second_order: makes the steps, which the groups' optimizer then follows as it would a gradient, see
+            `zoo.engine.second_order`; None: steps are made of the gradient.
         clip_norm: largest global norm of the gradient; 0 does not clip.
         average_decay: decay of the moving average of the weights; 0 keeps none.
         average_start: updates before a plain mean of all weights begins, instead of a moving average; None: none.
@@ -88,6 +93,7 @@ class Engine:
         seed: int = 0,
         accumulate: int = 1,
         sharpness: Sharpness | None = None,
+        second_order: newton_cg.NewtonCg | None = None,
         clip_norm: float = 0.0,
         average_decay: float = 0.0,
         average_start: int | None = None,
@@ -130,6 +136,7 @@ class Engine:
             groups=groups,
             penalty=penalty,
             sharpness=sharpness,
+            second_order=second_order,
             clip_norm=clip_norm,
             averages=averages,
             average_decay=average_decay,
@@ -213,6 +220,9 @@ class Engine:
             variables |= {f"loss_scale/{name}": v for name, v in self.task.loss_scale._asdict().items()}
         if self.task.skipping is not None:
             variables |= {f"{skipping.PREFIX}{name}": v for name, v in self.task.skipping.variables.items()}
+        if self.task.second_order is not None:
+            own = self.task.second_order.variables
+            variables |= {f"{second_order_steps.PREFIX}{name}": v for name, v in own.items()}
         if self.rate_level is not None:
             variables[rate_level.NAME] = self.rate_level
         averages = zip(trained, self.task.averages, strict=False)
@@ -336,15 +346,20 @@ class Engine:
                 filled = programs[0]._replace(examine=widths.filled(programs[0].examine, specs))
                 parts = widths.all_by_width(batches, width, filled)
                 (sums, outputs), scalars = step_functions.evaluate(self.task, parts, share, step), {}
+            return stacked(sums, scalars), outputs
+
+        def stacked(sums, scalars) -> tf.Tensor:
             named = {f"{name}/{field}": value for name, both in sums.items() for field, value in both._asdict().items()}
             names[:] = [*named, *scalars]
-            return tf.stack([*named.values(), *scalars.values()]), outputs
+            return tf.stack([*named.values(), *scalars.values()])
 
         def body(offset, table, kept):
-            last = tf.constant(True) if self._measures_all else tf.equal(offset, steps - 1)
-            result = self.strategy.run(replica, args=(index[offset], width_numbers[offset], first_step + offset, last))
-            # Reduced and gathered already: the same on every replica.
-            scalars, outputs = tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
+            place = index[offset], width_numbers[offset], first_step + offset
+            if training and self.task.second_order is not None:
+                scalars, outputs = stacked(*self._second_order(batches, programs[0], columns, *place)), {}
+            else:
+                last = tf.constant(True) if self._measures_all else tf.equal(offset, steps - 1)
+                scalars, outputs = self._everywhere(replica, *place, last)
             kept = {name: array.write(offset, outputs[name]) for name, array in kept.items()}
             return offset + 1, table.write(offset, scalars), kept
 
@@ -353,6 +368,20 @@ class Engine:
         scalars = tf.unstack(table.stack(), num=len(names), axis=1)  # [steps] each
         outputs = {f"{_OUTPUT}{name}": array.stack() for name, array in kept.items()}
         return dict(zip(names, scalars, strict=True)) | outputs
+
+    def _second_order(self, batches, program, columns, row, width, step):
+        """One training step of second order, outside of the replicas."""
+
+        def place() -> tuple[StepFunctions, ReplicaBatch]:
+            share = ReplicaBatch(functools.partial(self._read, columns, row), self.cut)
+            return widths.all_by_width(batches, width, program), share
+
+        return second_order_steps.train(self.task, place, self._everywhere, step)
+
+    def _everywhere(self, function: Callable, *arguments):
+        """Runs a function on all replicas; the result is the same on each, as what it sums is reduced there."""
+        result = self.strategy.run(function, args=arguments)
+        return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
 
     def _outputs(self, batches: Batches, columns, rows: int) -> dict[str, tf.TensorSpec]:
         """Shapes and types of the task's outputs for a whole batch, by a trace that is not run."""
@@ -369,8 +398,9 @@ class Engine:
     def _parts(self, task: Task, batches: Batches, training: bool) -> StepFunctions:
         mode, has_dead_rows = self._modes.of[training], training and self.has_dead_rows(batches)
         task = task._replace(has_dead_rows=has_dead_rows, batch_rows=batches.batch_size)
-        functions = (slice_pass.weights, slice_pass.outputs, step_functions.update)
-        weights, outputs, update = (functools.partial(function, task) for function in functions)
+        chosen = step_functions.update if task.second_order is None else second_order_steps.update
+        functions = (slice_pass.weights, slice_pass.outputs, gauss_newton.product, chosen)
+        weights, outputs, product, update = (functools.partial(function, task) for function in functions)
 
         def gradients(rows: MicroBatch, *rest):
             self._note(rows, training=True)
@@ -380,6 +410,7 @@ class Engine:
             self._note(rows, training=False)
             return slice_pass.examine(task, rows, *rest)
 
+        parts = [gradients, weights, outputs, examine, product]
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         # With several replicas the update cannot be compiled: it touches variables of other devices. Nor where it must
         # be the same as there.
@@ -389,9 +420,9 @@ class Engine:
             if self.cut.is_exact:
                 # Not put in line, as TensorFlow would rewrite the operations together with those around them.
                 apart = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
-                gradients, weights, outputs, examine = map(apart, (gradients, weights, outputs, examine))
-            return StepFunctions(gradients, weights, outputs, examine, update)
-        return StepFunctions(*map(compiled, (gradients, weights, outputs, examine)), update)
+                parts = [*map(apart, parts)]
+            return StepFunctions(*parts, update)
+        return StepFunctions(*map(compiled, parts), update)
 
     def has_dead_rows(self, batches: Batches) -> bool:
         """Whether what examples of weight 0 hold could make a gradient NaN; looked for once in each data set."""

@@ -39,6 +39,8 @@ _MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "muon": lambda weight_decay=None, **options: keras.optimizers.Muon(
         weight_decay=weight_decay, adam_weight_decay=weight_decay, **options
     ),
+    # Follows the steps that `second_order` makes; their weight decay is part of the loss.
+    "newton_cg": lambda weight_decay=None, **options: _SGD(**options),
 }
 NAMES = tuple(_MAKERS)
 

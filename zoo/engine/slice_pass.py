@@ -32,10 +32,10 @@ def gradients(
         pulls: for outputs by name `[rows, ...]` the gradient of the losses over the whole batch, see `batch_losses`.
     """
     if task.has_dead_rows:
-        rows = _without_dead_rows(task, rows, values, step)
+        rows = without_dead_rows(task, rows, values, step)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        with _as(values, task) as scope:
+        with replaced(values, task) as scope:
             sums, statistics, outputs = forward(task, rows, step, training=True, added=scope.losses)
         losses = [sums[name].numerator * scales.get(name, 1.0) for name in task.losses if name in sums]
         losses += [tf.reduce_sum(tf.cast(pull * outputs[name], tf.float32)) for name, pull in pulls.items()]
@@ -47,14 +47,14 @@ def gradients(
 
 def weights(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The objective's weights alone; the model is pruned from the graph if they do not depend on it."""
-    with _as(values, task) as scope:
+    with replaced(values, task) as scope:
         sums, *_ = forward(task, rows, step, training=True, added=scope.losses)
     return {name: sums[name].weight for name in task.losses if name in sums}
 
 
 def outputs(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The outputs `[rows, ...]` of a training step."""
-    with _as(values, task) as scope:
+    with replaced(values, task) as scope:
         return forward(task, rows, step, training=True, added=scope.losses)[2]
 
 
@@ -92,9 +92,9 @@ def forward(
     return sums, [WeightedSum(statistic.numerator, statistic.weight) for statistic in scope.statistics], outputs
 
 
-def _without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
+def without_dead_rows(task: Task, rows: MicroBatch, values: Values, step: tf.Tensor) -> MicroBatch:
     """The rows without what examples of weight 0 hold; the model is pruned from the graph as in `weights`."""
-    with _as(values, task), _scope(task, rows, step, training=True):
+    with replaced(values, task), _scope(task, rows, step, training=True):
         results = forward_call.call(task.forward, task.model, rows.batch, True)
     _check_terms(task, results, training=True)
     weighed = [terms.weigh(name, results[name], rows.weights)[1] for name in task.objective if name in results]
@@ -120,7 +120,7 @@ def _scope(task: Task, rows: MicroBatch, step: tf.Tensor, training: bool):
 
 
 @contextlib.contextmanager
-def _as(values: Values, task: Task) -> Iterator[keras.StatelessScope]:
+def replaced(values: Values, task: Task) -> Iterator[keras.StatelessScope]:
     """Replaces the variables that are trained by `values` inside."""
     trained = {id(variable) for variable in task.variables}
     pairs = zip(task.variables, values, strict=True)

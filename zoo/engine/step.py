@@ -10,7 +10,7 @@ The order is the same on any hardware:
 Nothing is divided before the reduction, so a replica may hold any number of the examples, also none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -48,7 +48,7 @@ def train(
     """
     # Read once: programs that run side by side would wait for each other at the variables' locks.
     values = [tf.convert_to_tensor(value) for value in values_of(task.variables)]
-    scales = _scales(task, parts, values, share, step)
+    scales = loss_factors(task, parts, values, share, step)
     batch_sums, pulls = batch_losses.pulls(task, parts, values, share, step)
     if task.loss_scale is not None:
         scale = tf.convert_to_tensor(task.loss_scale.scale)
@@ -92,11 +92,34 @@ def update(
         gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
     if task.gradient_noise:
         gradients = gradient_noise.added(gradients, task.gradient_noise, task.seed, iterations(task))
-    scalars |= {"gradient_norm": norm, **learning_rates(task.groups)}
+    return finish(task, total, gradients, norm, scalars)
+
+
+def finish(
+    task: Task,
+    total: LocalSums,
+    gradients: list[tf.Tensor],
+    norm: tf.Tensor,
+    scalars: dict[str, tf.Tensor],
+    remember: Callable[[], None] | None = None,
+) -> tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]:
+    """Applies the update, unless the step is skipped.
+
+    Args:
+        task: what the step works on.
+        total: sums over the global batch.
+        gradients: what the optimizers get.
+        norm: scalar, norm of the gradient.
+        scalars: scalars of the step so far.
+        remember: changes further variables of this replica that belong to the update; None: none.
+    """
+    scalars = {**scalars, "gradient_norm": norm, **learning_rates(task.groups)}
 
     def apply() -> None:
         _apply(task, gradients)
         _follow(task, total.statistics)
+        if remember is not None:
+            remember()
 
     sums = total.sums
     if task.loss_scale is not None:
@@ -127,7 +150,8 @@ def _changed(task: Task) -> list[tf.Variable]:
     """This replica's copies of all variables that an update changes."""
     optimizers = [variable for group in task.groups for variable in group.optimizer.variables]
     keras_variables = [*task.model.weights, *optimizers]
-    return [private_apis.local_copy(each) for each in (*(each.value for each in keras_variables), *task.averages)]
+    own = [*task.averages, *(task.second_order.variables.values() if task.second_order is not None else ())]
+    return [private_apis.local_copy(each) for each in (*(each.value for each in keras_variables), *own)]
 
 
 def global_gradients(task: Task, total: LocalSums, extra: list[tf.Tensor] | None) -> list[tf.Tensor]:
@@ -169,7 +193,7 @@ def learning_rates(groups: Sequence[Group]) -> dict[str, tf.Tensor]:
     }
 
 
-def _scales(
+def loss_factors(
     task: Task, parts: StepFunctions, values: Values, share: ReplicaBatch, step: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """1 / global weight of each loss; needed before the tape if several losses have their own weights."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from zoo.engine import added_losses, loss_scaling, regularization, skipping, slicing
+from zoo.engine import added_losses, loss_scaling, newton_cg, regularization, skipping, slicing
 from zoo.engine.optimizers import Group
 from zoo.terms import Output, Term, WeightedSum
 
@@ -43,6 +43,7 @@ class Task(NamedTuple):
     groups: Sequence[Group]
     penalty: regularization.Penalty | None
     sharpness: Sharpness | None
+    second_order: newton_cg.NewtonCg | None
     clip_norm: float
     averages: Sequence[tf.Variable]
     average_decay: float
@@ -92,12 +93,13 @@ class LocalSums(NamedTuple):
 
 
 class StepFunctions(NamedTuple):
-    """The separately compiled functions, bound to the task: four that take a micro-batch, then the update."""
+    """The separately compiled functions, bound to the task: five that take a micro-batch, then the update."""
 
     gradients: Callable[..., LocalSums]
     weights: Callable[..., dict[str, tf.Tensor]]
     outputs: Callable[..., dict[str, tf.Tensor]]
     examine: Callable[..., tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]]
+    product: Callable[..., Values]
     update: Callable[..., tuple[dict[str, WeightedSum], dict[str, tf.Tensor]]]
 
 

@@ -19,11 +19,13 @@ from zoo.engine import (
     rate_level,
     regularization,
     schedules,
+    second_order,
     sharpness,
     skipping,
     updates,
 )
 from zoo.engine.engine import Engine
+from zoo.engine.newton_cg import NewtonCg
 from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
 from zoo.errors import BadInput
@@ -161,10 +163,11 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         groups,
         batch_losses=experiment.batch_losses,
         several=experiment.updates,
-        penalty=regularization.penalty(experiment.model, config.l2, config.l1),
+        penalty=regularization.penalty(experiment.model, config.l2 + _decay_in_the_loss(config), config.l1),
         seed=config.seed,
         accumulate=config.accumulate,
         sharpness=sharpness.make(config.sam, config.sam_radius),
+        second_order=_second_order(strategy, config, experiment),
         clip_norm=config.clip_norm,
         average_decay=config.ema,
         average_start=math.floor(config.swa * total) if config.swa else None,
@@ -197,6 +200,32 @@ def _optimizer(config: configs.Config, experiment: Experiment, total: int):
     if config.layer_decay != 1.0 or config.unfreeze_every:
         raise BadInput("--layer_decay and --unfreeze_every make groups by layer, and the updates have groups already")
     return updates.groups(experiment.updates, lambda times: make(rates.repeated(times)))
+
+
+def _second_order(strategy, config: configs.Config, experiment: Experiment) -> NewtonCg | None:
+    """What makes the steps, where the config's optimizer is one of second order."""
+    if config.optimizer not in configs.SECOND_ORDER or experiment.optimizer is not None:
+        return None
+    second_order.check(
+        experiment.model,
+        config.optimizer,
+        {
+            "several updates in a step": experiment.updates,
+            "losses over the whole batch (batch_losses)": experiment.batch_losses,
+            f"--sam={config.sam}": config.sam != "none",
+            f"--l1={config.l1:g}": config.l1,
+            f"--gradient_noise={config.gradient_noise:g}": config.gradient_noise,
+            f"--precision={config.precision}": config.precision != "float32",
+            f"--layer_decay={config.layer_decay:g}": config.layer_decay != 1.0,
+            f"--unfreeze_every={config.unfreeze_every}": config.unfreeze_every,
+        },
+    )
+    return second_order.newton(strategy, config.newton_damping, config.cg_iterations, config.cg_tolerance)
+
+
+def _decay_in_the_loss(config: configs.Config) -> float:
+    """The factor of the sum of squares whose gradient is the weight decay, for steps that minimize it."""
+    return (config.weight_decay or 0.0) / 2.0 if config.optimizer in configs.SECOND_ORDER else 0.0
 
 
 def schedule(config: configs.Config, total: int) -> schedules.Schedule:

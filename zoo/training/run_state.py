@@ -140,6 +140,6 @@ def _is_momentary(name: str) -> bool:
     is_norm = name.rpartition("/")[2] == "gradient_norm"
     return (
         is_norm
-        or name in ("loss_scale", "skipped_steps", "skipped_in_a_row")
+        or name in ("loss_scale", "skipped_steps", "skipped_in_a_row", "damping")
         or name.partition("/")[0] == "learning_rate"
     )
