@@ -21,7 +21,7 @@ SCHEDULES = (
     "inverse_sqrt",
     "slanted_triangular",
 )
-SECOND_ORDER = ("newton_cg",)
+SECOND_ORDER = ("newton_cg", "lbfgs")
 _SMALLER_IS_BETTER = ("loss", "log_loss", "brier", "ece", "perplexity", "bits_per_byte")
 
 
@@ -86,8 +86,8 @@ class Config:
     optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name lists the others.")
     learning_rate: float = setting(
         1e-3,
-        "Peak rate; 0.001 is Adam's own default. newton_cg makes steps of a length of its own and has 1, unless it is "
-        "set to another value than this default.",
+        "Peak rate; 0.001 is Adam's own default. newton_cg and lbfgs make steps of a length of their own and "
+        "have 1, unless it is set to another value than this default.",
         minimum=0,
     )
     schedule: str = setting("constant", "Learning-rate schedule after the warm-up.", choices=SCHEDULES)
@@ -119,7 +119,7 @@ class Config:
         2.0, "Length of a fall of cosine_restarts / that of the one before; 2 is the paper's.", minimum=1, before=2.0
     )
 
-    # Newton's method
+    # Second order
     newton_damping: float = setting(
         0.03,
         "Damping of the first step of newton_cg, which adapts it; with 0.03 few first steps of small networks failed.",
@@ -135,6 +135,13 @@ class Config:
         "networks needed fewer products than with 0.1, and fewer rejected steps than with 0.5.",
         minimum=0,
         before=0.3,
+    )
+    lbfgs_pairs: int = setting(
+        10,
+        "Steps that lbfgs remembers, each as 2 vectors like the weights; 10 is SciPy's, and 3 to 20 are common.",
+        minimum=1,
+        maximum=1000,
+        before=10,
     )
 
     # The rate falls where the validation says so

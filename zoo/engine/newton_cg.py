@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from zoo.engine.line_search import difference, dot, plus, times
+from zoo.engine.line_search import difference
+from zoo.engine.vectors import Proposal, choose, dot, plus, times
 
 # The rule of Nielsen (1999), in Madsen, Nielsen and Tingleff, "Methods for non-linear least squares problems", 2004,
 # equation 2.21: a ratio of 1 divides the damping by 3, each step in a row that fails multiplies it by 2, 4, 8, ...
@@ -35,21 +36,6 @@ class NewtonCg(NamedTuple):
     iterations: int
     tolerance: float
     variables: dict[str, tf.Variable]
-
-
-class Proposal(NamedTuple):
-    """A step that was tried.
-
-    Attributes:
-        direction: what plain gradient descent is to follow with the rate of the schedule; zeros where the step is
-            not to be made.
-        state: new values of the optimizer's variables, by name.
-        scalars: what is reported, by name.
-    """
-
-    direction: list[tf.Tensor]
-    state: dict[str, tf.Tensor]
-    scalars: dict[str, tf.Tensor]
 
 
 def initial(damping: float) -> dict[str, float]:
@@ -96,7 +82,7 @@ def propose(
     # False where a number is not finite, too.
     is_better = (actual < 0.0) & (ratio >= _LEAST_RATIO)
     # The optimizer descends along it.
-    direction = [tf.where(is_better, each, tf.zeros_like(each)) for each in times(-shorter, solution)]
+    direction = choose(is_better, times(-shorter, solution), [tf.zeros_like(each) for each in solution])
     scalars = {"damping": damping, "cg_iterations": iterations, "reduction_ratio": ratio, "rejected": ~is_better}
     scalars = {name: tf.cast(value, tf.float32) for name, value in scalars.items()}
     is_still = tf.equal(predicted, 0.0)

@@ -41,6 +41,7 @@ _MAKERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     ),
     # Follows the steps that `second_order` makes; their weight decay is part of the loss.
     "newton_cg": lambda weight_decay=None, **options: _SGD(**options),
+    "lbfgs": lambda weight_decay=None, **options: _SGD(**options),
 }
 NAMES = tuple(_MAKERS)
 

@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from zoo.engine import newton_cg, private_apis, reduction, slice_pass
+from zoo import memory
+from zoo.engine import lbfgs, newton_cg, private_apis, reduction, slice_pass
 from zoo.engine import step as step_functions
-from zoo.engine.newton_cg import Proposal
 from zoo.engine.task import LocalSums, ReplicaBatch, StepFunctions, Task, Values, values_of
+from zoo.engine.vectors import Proposal
 from zoo.errors import BadInput
 from zoo.models import lstm_layers
 from zoo.terms import WeightedSum
 
-KINDS = ("newton_cg",)
+KINDS = ("newton_cg", "lbfgs")
 # What the names in a checkpoint begin with.
 PREFIX = "second_order/"
+_FLOAT = 4
 _HALF = ("float16", "bfloat16")
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional, lstm_layers.Lstm)
 
@@ -72,6 +74,22 @@ def newton(strategy: tf.distribute.Strategy, damping: float, iterations: int, to
     return newton_cg.NewtonCg(iterations, tolerance, _variables(strategy, newton_cg.initial(damping)))
 
 
+def quasi_newton(strategy: tf.distribute.Strategy, model: keras.Model, pairs: int) -> lbfgs.Lbfgs:
+    """Limited-memory BFGS at the start of a run.
+
+    Raises:
+        BadInput: its memory of `pairs` steps is larger than the machine's.
+    """
+    weights = sum(int(keras.ops.size(variable)) for variable in model.trainable_variables)
+    needed, available = 2 * pairs * weights * _FLOAT, memory.total()
+    if needed > available and not tf.config.list_physical_devices("GPU"):
+        raise BadInput(
+            f"--lbfgs_pairs is {pairs}: 2 vectors for each take {memory.readable(needed)} for {weights:,} weights, and "
+            f"this machine has {memory.readable(available)}; choose fewer, or another optimizer"
+        )
+    return lbfgs.Lbfgs(_variables(strategy, lbfgs.initial(pairs, model.trainable_variables)))
+
+
 def train(
     task: Task,
     place: Callable[[], tuple[StepFunctions, ReplicaBatch]],
@@ -97,9 +115,11 @@ def train(
     def evaluate(change: Values) -> tuple[tf.Tensor, Values]:
         return everywhere(lambda *given: _at(task, *place(), step, list(given), first), *change)
 
-    proposal = newton_cg.propose(
-        task.second_order, first.state, first.loss, first.gradient, product, evaluate, first.rate, task.clip_norm
-    )
+    start = first.state, first.loss, first.gradient
+    if isinstance(task.second_order, lbfgs.Lbfgs):
+        proposal = lbfgs.propose(*start, evaluate, task.clip_norm)
+    else:
+        proposal = newton_cg.propose(task.second_order, *start, product, evaluate, first.rate, task.clip_norm)
     return everywhere(lambda: _update(task, place()[0], first, proposal))
 
 

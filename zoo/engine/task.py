@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from zoo.engine import added_losses, loss_scaling, newton_cg, regularization, skipping, slicing
+from zoo.engine import added_losses, lbfgs, loss_scaling, newton_cg, regularization, skipping, slicing
 from zoo.engine.optimizers import Group
 from zoo.terms import Output, Term, WeightedSum
 
@@ -43,7 +43,7 @@ class Task(NamedTuple):
     groups: Sequence[Group]
     penalty: regularization.Penalty | None
     sharpness: Sharpness | None
-    second_order: newton_cg.NewtonCg | None
+    second_order: newton_cg.NewtonCg | lbfgs.Lbfgs | None
     clip_norm: float
     averages: Sequence[tf.Variable]
     average_decay: float

@@ -25,6 +25,7 @@ from zoo.engine import (
     updates,
 )
 from zoo.engine.engine import Engine
+from zoo.engine.lbfgs import Lbfgs
 from zoo.engine.newton_cg import NewtonCg
 from zoo.engine.state import plain_path
 from zoo.engine.workers import Workers
@@ -202,7 +203,7 @@ def _optimizer(config: configs.Config, experiment: Experiment, total: int):
     return updates.groups(experiment.updates, lambda times: make(rates.repeated(times)))
 
 
-def _second_order(strategy, config: configs.Config, experiment: Experiment) -> NewtonCg | None:
+def _second_order(strategy, config: configs.Config, experiment: Experiment) -> NewtonCg | Lbfgs | None:
     """What makes the steps, where the config's optimizer is one of second order."""
     if config.optimizer not in configs.SECOND_ORDER or experiment.optimizer is not None:
         return None
@@ -220,6 +221,8 @@ def _second_order(strategy, config: configs.Config, experiment: Experiment) -> N
             f"--unfreeze_every={config.unfreeze_every}": config.unfreeze_every,
         },
     )
+    if config.optimizer == "lbfgs":
+        return second_order.quasi_newton(strategy, experiment.model, config.lbfgs_pairs)
     return second_order.newton(strategy, config.newton_damping, config.cg_iterations, config.cg_tolerance)
 
 

@@ -40,6 +40,10 @@ class BestMetric:
         return {} if self.value is None else dataclasses.asdict(self)
 
 
+# Scalars of a step whose mean over the steps is reported.
+_MEANS = ("penalty", "cg_iterations", "reduction_ratio", "line_search_evaluations", "step_length", "rejected")
+
+
 @dataclasses.dataclass
 class LogWindow:
     """Scalars of the steps since the last log.
@@ -63,8 +67,8 @@ class LogWindow:
     def metrics(self) -> dict[str, float]:
         """Means over the window, and the last rates and norms."""
         metrics = ratios(self.values)
-        if "penalty" in self.values:
-            metrics["penalty"] = self.values["penalty"] / max(self.values.get("steps", 1), 1)
+        steps = max(self.values.get("steps", 1), 1)
+        metrics |= {name: self.values[name] / steps for name in _MEANS if name in self.values}
         return metrics | {name: value for name, value in self.values.items() if _is_momentary(name)}
 
 
