@@ -83,6 +83,14 @@ class CnnConfig(ClassifierFlags, ImageFlags, FoldFlags, Config):
         choices=("random", "imagenet"),
     )
     dropout: float = setting(0.0, "Dropout rate before the last layer.", minimum=0, less_than=1)
+    stochastic_depth: float = setting(
+        0.0,
+        "Probability that an image skips the last residual block in training, in earlier ones proportionally less "
+        "(Huang et al., 2016). 0: none, as it is for deep networks.",
+        minimum=0,
+        less_than=1,
+        before=0.0,
+    )
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes (Szegedy et al., 2016).", minimum=0, less_than=1
     )
@@ -208,9 +216,12 @@ def _network(config: CnnConfig, data: Splits) -> keras.Model:
             raise BadInput(f"--weights={config.weights} is for networks of keras.applications: set --network as well")
         preprocessing = mlp.scaling(data.scale) if data.scale else _standardizing(x)
         shape = x.shape[1:]
+        options["stochastic_depth"] = config.stochastic_depth
         return convnet.residual_network(
             shape, classes, config.width, config.depth, preprocessing=preprocessing, **options
         )
+    if config.stochastic_depth:
+        raise BadInput("--stochastic_depth is for the residual network: --network has blocks of its own; leave it out")
     for name in ("width", "depth"):
         if getattr(config, name) is not None:
             raise BadInput(f"--{name} is {getattr(config, name)}: --network={config.network} has its own; leave it out")

@@ -90,6 +90,13 @@ class Config:
         "have 1, unless it is set to another value than this default.",
         minimum=0,
     )
+    find_lr: bool = setting(
+        False,
+        "Look for a learning rate instead of training: a range test (Smith, 2017) of 161 steps, whose curve is written "
+        "to the workdir.",
+        may_change=True,
+        before=False,
+    )
     schedule: str = setting("constant", "Learning-rate schedule after the warm-up.", choices=SCHEDULES)
     warmup_steps: int = setting(0, "Steps of linear warm-up; small models need none.", minimum=0)
     warmup_fraction: float = setting(
@@ -183,6 +190,13 @@ class Config:
     )
     l2: float = setting(0.0, "Penalty l2 * sum(w^2) on matrices, added to the loss once per step.", minimum=0)
     l1: float = setting(0.0, "Penalty l1 * sum(|w|) on matrices, likewise.", minimum=0, before=0.0)
+    l2_sp: float = setting(
+        0.0,
+        "Penalty l2_sp * sum((w - first w)^2) on matrices that --init_from has, but for the head: fine-tuning stays "
+        "near the pretrained weights (Li et al., 2018), often with 0.01. 0: none.",
+        minimum=0,
+        before=0.0,
+    )
     gradient_noise: float = setting(
         0.0,
         "Variance of normal noise on the gradient at the first step; it falls with step^-0.55 (Neelakantan et al., "

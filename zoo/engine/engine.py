@@ -32,9 +32,9 @@ from zoo.engine import second_order as second_order_steps
 from zoo.engine import step as step_functions
 from zoo.engine.optimizers import Group
 from zoo.engine.private_apis import all_layers
-from zoo.engine.regularization import Penalty
+from zoo.engine.regularization import Penalty, Start
 from zoo.engine.scalars import means
-from zoo.engine.state import AVERAGE, array, assign, copies, named
+from zoo.engine.state import AVERAGE, START, array, assign, copies, named
 from zoo.engine.task import BatchLosses, ForwardFn, MicroBatch, ReplicaBatch, Sharpness, StepFunctions, Task
 from zoo.errors import BadInput
 
@@ -53,6 +53,7 @@ class Engine:
         batch_losses: losses over all rows of a batch, see `Experiment`.
         several: the updates of a step, where there are several, in turn; the groups are theirs, from `updates.groups`.
         penalty: penalty on the weights from `regularization.penalty`, or None.
+        start: the first weights that it pulls towards, which belong to the run's state, or None.
         seed: seed of all noise.
         accumulate: micro-batches per step.
         sharpness: where the gradient is taken, see `zoo.engine.sharpness`; None: at the weights.
@@ -91,6 +92,7 @@ class Engine:
         batch_losses: BatchLosses | None = None,
         several: Sequence[updates.Update] = (),
         penalty: Penalty | None = None,
+        start: Start | None = None,
         seed: int = 0,
         accumulate: int = 1,
         sharpness: Sharpness | None = None,
@@ -115,6 +117,7 @@ class Engine:
         self.groups = groups
         self.rate_level = level
         self._measures_all = measures_all
+        self._start = start
         self.replicas = strategy.num_replicas_in_sync
         self.steps_per_loop = steps_per_loop
         # Lines for the user: what the checks of `forward` and the compilation found.
@@ -125,7 +128,7 @@ class Engine:
         self.cut = slicing.cut(self.replicas, accumulate, side_by_side, exact, slices)
         keras_layers.install()
         model_check.check(model)
-        averages = copies(strategy, model) if average_decay or average_start is not None else []
+        averages = copies(strategy, model.trainable_variables) if average_decay or average_start is not None else []
         # The whole run's, for evaluations and what is read between two steps.
         self.task = Task(
             model=model,
@@ -226,6 +229,9 @@ class Engine:
             variables |= {f"{second_order_steps.PREFIX}{name}": v for name, v in own.items()}
         if self.rate_level is not None:
             variables[rate_level.NAME] = self.rate_level
+        if self._start is not None:
+            pulled = [names[id(variable)] for variable in self._start.variables]
+            variables |= {n.replace("model/", START, 1): v for n, v in zip(pulled, self._start.values, strict=True)}
         averages = zip(trained, self.task.averages, strict=False)
         return variables | {name.replace("model/", AVERAGE, 1): average for name, average in averages}
 
@@ -251,7 +257,9 @@ class Engine:
         assign(variables, {name: value for name, value in state.items() if name.startswith("model/")})
 
     def restart_averages(self) -> None:
-        """Resets the moving averages to the model's current weights."""
+        """Resets the moving averages, and what `--l2_sp` pulls towards, to the model's current weights."""
+        if self._start is not None:
+            self._start.restart()
         for average, variable in zip(self.task.averages, self.model.trainable_variables, strict=False):
             average.assign(array(variable))
 

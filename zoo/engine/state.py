@@ -1,7 +1,7 @@
 """State of a run as arrays by name, as checkpoints store it and other runs start from."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ from zoo.errors import BadInput
 
 # Prefix of the weights' moving averages, instead of `model/`.
 AVERAGE = "average/"
+# Likewise of the first weights, that `--l2_sp` pulls towards.
+START = "start/"
 
 
 def named(model: keras.Model, of: Callable = lambda variable: variable.numpy()) -> dict[str, Any]:
@@ -57,8 +59,8 @@ def array(variable: keras.Variable | tf.Variable) -> np.ndarray:
     return (value.read_value() if hasattr(value, "read_value") else value).numpy()
 
 
-def copies(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Variable]:
-    """Variables for the moving averages of the weights.
+def copies(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]) -> list[tf.Variable]:
+    """Variables for the moving averages of weights, or their first values.
 
     Each replica has its own copy; equal updates keep them equal, so that no update needs the other replicas.
     """
@@ -70,7 +72,7 @@ def copies(strategy: tf.distribute.Strategy, model: keras.Model) -> list[tf.Vari
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-            for variable in model.trainable_variables
+            for variable in variables
         ]
 
 

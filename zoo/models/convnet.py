@@ -19,6 +19,7 @@ def residual_network(
     depth: int = 1,
     *,
     dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
     dtype: str = "uint8",
     preprocessing: keras.layers.Layer | None = None,
 ) -> keras.Model:
@@ -34,6 +35,8 @@ def residual_network(
         width: channels of the first stage.
         depth: blocks per stage.
         dropout: dropout rate before the logits.
+        stochastic_depth: probability that an image skips the convolutions of the last block in training; those of block
+            l of L have l / L of it (Huang et al., "Deep networks with stochastic depth", 2016, section 3).
         dtype: dtype of the input.
         preprocessing: first layer, on inputs of `shape`, so that the saved model takes raw pixels.
 
@@ -49,7 +52,10 @@ def residual_network(
     x = _normalized(_convolution(width, 3 if stride == 1 else 7, stride)(x))
     for stage in range(3):
         for block in range(depth):
-            x = _block(x, width * 2**stage, 2 if block == 0 else 1)  # [batch, height / 2^stage, ..., channels]
+            skipping = stochastic_depth * (depth * stage + block + 1) / (3 * depth)
+            x = _block(
+                x, width * 2**stage, 2 if block == 0 else 1, skipping
+            )  # [batch, height / 2^stage, ..., channels]
     x = keras.layers.GlobalAveragePooling2D()(x)
     if dropout:
         x = keras.layers.Dropout(dropout)(x)
@@ -57,10 +63,13 @@ def residual_network(
     return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
 
 
-def _block(x, channels: int, stride: int):
+def _block(x, channels: int, stride: int, skipping: float = 0.0):
     y = _normalized(_convolution(channels, 3, stride)(x))
     # A block is the identity at first (Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1).
     y = _normalization(gamma_initializer="zeros")(_convolution(channels, 3)(y))
+    if skipping:
+        # One draw for an image, not for each of its numbers.
+        y = keras.layers.Dropout(skipping, noise_shape=(None, 1, 1, 1))(y)
     if stride > 1 or x.shape[-1] != channels:
         x = _normalization()(_convolution(channels, 1, stride)(x))
     return keras.layers.Activation("relu")(keras.layers.Add()([x, y]))

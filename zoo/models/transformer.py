@@ -115,6 +115,7 @@ class Block(NoisyLayer):
         dropout: dropout rate of each sub-layer's output.
         attention_dropout: dropout rate of the attention probabilities.
         epsilon: epsilon of the normalisation.
+        stochastic_depth: probability that a text's row skips a sub-layer in training (Huang et al., 2016).
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Block(NoisyLayer):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         epsilon: float = 1e-12,
+        stochastic_depth: float = 0.0,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -135,7 +137,7 @@ class Block(NoisyLayer):
         self.heads, self.inner, self.activation = int(heads), int(inner), activation
         self.norm_first, self.causal = bool(norm_first), bool(causal)
         self.dropout, self.attention_dropout = float(dropout), float(attention_dropout)
-        self.epsilon = float(epsilon)
+        self.epsilon, self.stochastic_depth = float(epsilon), float(stochastic_depth)
 
     def build(self, inputs_shape, seen_shape):
         width = inputs_shape[-1]
@@ -165,10 +167,12 @@ class Block(NoisyLayer):
         """The block after the attention: its values `[batch, heads, time, depth]` to `[batch, time, width]`."""
         rate = self.dropout if training else 0.0
         attended = _product(_merged(attended), self.output_kernel, self.output_bias)  # [batch, time, width]
-        x = self._add(inputs, attended, self.attention_norm, rate)
+        skipping = self.stochastic_depth if training else 0.0
+        x = self._add(inputs, self._skipped(attended, skipping), self.attention_norm, rate)
         hidden = _product(self._pre_norm(x, self.norm), self.inner_kernel, self.inner_bias)  # [batch, time, inner]
         hidden = _activated(self.activation)(hidden)
-        return self._add(x, _product(hidden, self.outer_kernel, self.outer_bias), self.norm, rate)
+        update = self._skipped(_product(hidden, self.outer_kernel, self.outer_bias), skipping)
+        return self._add(x, update, self.norm, rate)
 
     def _pre_norm(self, x: tf.Tensor, norm: list[keras.Variable]) -> tf.Tensor:
         return _normalised(self.epsilon)(x, *norm) if self.norm_first else x
@@ -176,6 +180,10 @@ class Block(NoisyLayer):
     def _add(self, x: tf.Tensor, update: tf.Tensor, norm: list[keras.Variable], rate: float) -> tf.Tensor:
         """The residual connection: `x + dropout(update)`, normalised in a post-norm block."""
         return _residual(rate, self.epsilon)(x, update, self.noise(rate), *([] if self.norm_first else norm))
+
+    def _skipped(self, update: tf.Tensor, rate: float) -> tf.Tensor:
+        """What a sub-layer adds, 0 in the rows that skip it and scaled up in the others."""
+        return apply_dropout(update, rate, self.bits([sizes(update)[0], 1, 1])) if rate else update
 
     def _dense(self, name: str, inputs: int, outputs: int) -> list[keras.Variable]:
         small = keras.initializers.RandomNormal(stddev=0.02)
@@ -193,6 +201,7 @@ class Block(NoisyLayer):
 
     def get_config(self):
         names = ("heads", "inner", "activation", "norm_first", "causal", "dropout", "attention_dropout", "epsilon")
+        names += ("stochastic_depth",) if self.stochastic_depth else ()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -349,7 +358,9 @@ def _floats(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False, first: int = 0) -> keras.Model:
+def encoder(
+    shape: Shape, *, norm_first: bool = False, causal: bool = False, first: int = 0, stochastic_depth: float = 0.0
+) -> keras.Model:
     """The encoder: int32 tokens `[batch, time]` and, if any, segments of the same shape to `[batch, time, width]`.
 
     Args:
@@ -357,6 +368,8 @@ def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False, fir
         norm_first: whether to use pre-norm, with a final normalisation; BERT is post-norm.
         causal: whether to mask later tokens, as in a language model.
         first: number of tokens of a longer text that are read, the first ones; the output has this length. 0: all.
+        stochastic_depth: probability that a text skips the sub-layers of the last block in training; those of block l
+            of L have l / L of it, the linear decay of Huang et al., 2016, section 3.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     inputs = [tokens, keras.Input((None,), dtype="int32", name="segments")] if shape.segments else [tokens]
@@ -366,6 +379,7 @@ def encoder(shape: Shape, *, norm_first: bool = False, causal: bool = False, fir
     rates = shape.dropout, shape.attention_dropout
     for number in range(shape.layers):
         options = shape.heads, shape.inner, shape.activation, norm_first, causal
-        x, _ = Block(*options, *rates, shape.epsilon, name=f"block{number}")(x, mask)
+        skipping = stochastic_depth * (number + 1) / shape.layers
+        x, _ = Block(*options, *rates, shape.epsilon, skipping, name=f"block{number}")(x, mask)
     x = Norm(shape.epsilon, name="norm")(x) if norm_first else x
     return keras.Model(inputs if shape.segments else tokens, x, name="encoder")

@@ -56,6 +56,14 @@ class EncoderConfig(Config):
     dropout: float = setting(
         0.1, "Dropout rate, also of the attention probabilities; BERT's own.", minimum=0, less_than=1
     )
+    stochastic_depth: float = setting(
+        0.0,
+        "Probability that a text skips each sub-layer of the last block in training, of lower blocks proportionally "
+        "less (Huang et al., 2016). 0: none, as in BERT.",
+        minimum=0,
+        less_than=1,
+        before=0.0,
+    )
     tokenizer: str = setting(
         "wordpiece",
         f"One of {', '.join(tokenizer.KINDS)}, trained on the training split, or the path of your tokenizer.json; "
@@ -155,7 +163,9 @@ def make_encoder(
     config: EncoderConfig, origin: Origin | None, shape: Shape, notes: list[str], first: int = 0
 ) -> keras.Model:
     """Builds the network with random weights, that reads the `first` tokens of a text (0: all), and notes its size."""
-    encoder = transformer.encoder(shape, norm_first=_norm_first(config, origin), first=first)
+    encoder = transformer.encoder(
+        shape, norm_first=_norm_first(config, origin), first=first, stochastic_depth=config.stochastic_depth
+    )
     size = f"{shape.layers} layers, {shape.width} wide, {shape.heads} heads, {shape.vocabulary:,} tokens"
     notes.append(f"encoder: {size}: {encoder.count_params():,} parameters")
     return encoder

@@ -43,7 +43,7 @@ _SHELL_SIGNALS = 128
 _COMPILED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "decay_steps", "decay_rate")
 _COMPILED += ("final_fraction", "decay_every", "power", "cooldown_fraction", "cycles", "cycle_factor", "layer_decay")
 _COMPILED += ("unfreeze_every", "weight_decay", "newton_damping", "cg_iterations", "cg_tolerance")
-_COMPILED += ("lbfgs_pairs",)
+_COMPILED += ("lbfgs_pairs", "find_lr")
 _OWN = ("steps", "epochs", "batch_size", "eval_every", "compiled")
 
 

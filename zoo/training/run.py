@@ -35,6 +35,7 @@ from zoo.training import (
     actions,
     cross_validation,
     experiment_check,
+    find_lr,
     memory_limits,
     recorded_slices,
     rescue,
@@ -63,11 +64,13 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
 
     Returns:
         The final metrics: `step`, `train/loss`, `eval/loss`, `test/...`; with `--folds` those of
-        `cross_validation.run`, with `--seeds` those of `several_seeds.run`.
+        `cross_validation.run`, with `--seeds` those of `several_seeds.run`; with `--find_lr` only a `learning_rate`.
 
     Raises:
         ZooError: one line of text with an exit code; the kinds are in `zoo.errors`.
     """
+    if config.find_lr:
+        return find_lr.run(build, config, workdir, make_engine)
     config = cross_validation.with_folds(config)
     if several_seeds.is_asked(config):
         return several_seeds.run(functools.partial(run, build), config, workdir)
@@ -154,8 +157,10 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
     config = experiment.config or config
     with strategy.scope():
         groups = optimizers.groups(experiment.model, _optimizer(config, experiment, total))
-        lowers_rate = config.plateau_patience or config.on_nonfinite == "rollback"
-        level = rate_level.attach(groups) if lowers_rate else None
+        sets_rate = config.plateau_patience or config.on_nonfinite == "rollback" or config.find_lr
+        level = rate_level.attach(groups) if sets_rate else None
+    new_layers = {*experiment.head, *experiment.reinitialize}
+    start = regularization.start(strategy, experiment.model, config.l2_sp, new_layers)
     return Engine(
         strategy,
         experiment.model,
@@ -164,7 +169,8 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         groups,
         batch_losses=experiment.batch_losses,
         several=experiment.updates,
-        penalty=regularization.penalty(experiment.model, config.l2 + _decay_in_the_loss(config), config.l1),
+        penalty=regularization.penalty(experiment.model, config.l2 + _decay_in_the_loss(config), config.l1, start),
+        start=start,
         seed=config.seed,
         accumulate=config.accumulate,
         sharpness=sharpness.make(config.sam, config.sam_radius),
