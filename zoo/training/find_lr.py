@@ -29,8 +29,8 @@ TABLE, PICTURE = "learning_rates.csv", "learning_rates.png"
 RATES = np.geomspace(1e-7, 10.0, 161)
 # The smoothed loss is a mean over about the last 20 steps, a decade: with 10, noise looks like a fall.
 _MEMORY = 0.95
-# Its first values are means of few steps.
-_FIRST = 5
+# Its first values are means of few steps, whose noise looks like a fall.
+_FIRST = 20
 # The test ends where it is so many times the lowest one.
 _EXPLODED = 4.0
 
