@@ -80,3 +80,5 @@ def test_refused_where_there_is_no_one_rate(tmp_path):
     own = optimizers.make("sgd", 0.1, None)
     with pytest.raises(BadInput, match="optimizers of its own, which do not read --learning_rate"):
         zoo.run(lambda config: build(config)._replace(optimizer=own), CONFIG, tmp_path)
+    with pytest.raises(BadInput, match="--find_lr with --optimizer=lbfgs, whose steps have their own length"):
+        zoo.run(build, CONFIG.replace(optimizer="lbfgs"), tmp_path)

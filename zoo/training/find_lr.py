@@ -102,6 +102,10 @@ def run(
         if experiment.optimizer is not None or experiment.updates:
             raise BadInput("--find_lr: the experiment has optimizers of its own, which do not read --learning_rate")
         config = experiment.config or config
+        if config.optimizer in configs.SECOND_ORDER:
+            raise BadInput(
+                f"--find_lr with --optimizer={config.optimizer}, whose steps have their own length: the rate is 1"
+            )
         memory_limits.check_batch(config, experiment.train)
         engine = make_engine(strategy, without_schedule(config), experiment._replace(config=None), len(RATES))
         progress = Progress(len(RATES), 0)
