@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---" * (len(_COLUMNS) + 3) + "|")
     for study in options.only.split(","):
         for method in options.methods.split(","):
-            values = np.nanmean([measures(study, method, seed, options.out) for seed in range(options.seeds)], axis=0)
-            cells = [f"{value:.3f}" if 3 <= place < 6 else f"{100 * value:.1f}" for place, value in enumerate(values)]
+            found = np.array([measures(study, method, seed, options.out) for seed in range(options.seeds)])
+            cells = [_cell(column, 3 if 3 <= place < 6 else 1) for place, column in enumerate(found.T)]
             print(f"| {study} | {method} | {' | '.join(cells)} |", flush=True)
 
 
@@ -95,7 +95,17 @@ def promise(logits: np.ndarray, labels: np.ndarray, validation: int, seed: int) 
                 (wrong & is_rare).sum() / rare_answers if rare_answers else np.nan,
             ]
         )
-    return [risk, *np.nanmean(found, axis=0)]
+    return [risk, *(_mean(column) for column in np.array(found).T)]
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of those that are defined: there is no share of wrong answers where nothing is answered."""
+    return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else np.nan
+
+
+def _cell(values: np.ndarray, digits: int) -> str:
+    mean = _mean(values)
+    return "none" if np.isnan(mean) else f"{mean if digits == 3 else 100 * mean:.{digits}f}"
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
