@@ -1,0 +1,1 @@
+"""Study of optimizers, schedules and regularizers, each beside plain Adam."""
