@@ -105,9 +105,11 @@ def run_line(line, folder):
         zoo.run(CONFIGS[name][0], made, workdir)
     else:
         assert words[0] == "python", line
+        # XLA's flags are those of a user.
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        environment.pop("XLA_FLAGS", None)
         words[0] = sys.executable
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
 
 
@@ -372,8 +374,10 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     # What the theme says of MkDocs' next version is no warning of this site.
+    # XLA's flags are those of a user.
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    environment.pop("XLA_FLAGS", None)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     return folder
 
