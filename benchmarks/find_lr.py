@@ -89,6 +89,8 @@ def row(name: str, build: Any, config: Any) -> str:
         best = min(losses, key=losses.get)
         if len([each for each in losses if each > best]) == _WORSE:
             break
+    if suggested is None:
+        return f"| {name} | {best:.2g} | none | | {losses[best]:.3f} | |"
     loss = _loss(engine, experiment, start, suggested)
     times = max(best / suggested, suggested / best)
     return f"| {name} | {best:.2g} | {suggested:.2g} | {times:.1f} | {losses[best]:.3f} | {loss:.3f} |"

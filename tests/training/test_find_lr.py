@@ -1,12 +1,14 @@
 """--find_lr: a rate near the best of a grid, and a run that has lost nothing by it."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 import zoo
-from tests.helpers.small import SmallConfig, build
-from zoo import Batches
+from tests.helpers.small import SmallConfig, build, forward
+from zoo import Batches, Term
 from zoo.engine import devices, optimizers
 from zoo.errors import BadInput
 from zoo.training import find_lr
@@ -26,8 +28,7 @@ def test_the_suggestion_is_where_the_loss_falls_most():
     tested = curve(2.0 - fall + rise)
     # The smoothed loss lags behind by up to its memory, a decade.
     assert 1e-3 < tested.suggestion < 1e-2 and 0.03 < tested.rates[tested.lowest] < 0.3
-    with pytest.raises(BadInput, match="--find_lr: the loss falls at no learning rate up to 10"):
-        _ = curve(2.0 + rise + np.linspace(0, 1, len(RATES))).suggestion
+    assert curve(2.0 + rise + np.linspace(0, 1, len(RATES))).suggestion is None
 
 
 def test_smoothing_by_numpy():
@@ -72,6 +73,19 @@ def test_the_command_writes_only_its_curve(tmp_path, capsys):
     assert (tmp_path / "learning_rates.png").read_bytes()[:4] == b"\x89PNG"
     # Adam learns such a task best at 0.02 to 0.05.
     assert 0.005 < found["learning_rate"] < 0.15
+
+
+def test_a_loss_that_falls_nowhere_has_a_curve_and_no_suggestion(tmp_path):
+    def constant(model, batch, training):
+        terms = forward(model, batch, training)
+        return {"loss": Term(0.0 * terms["loss"].values + 1.0, 1.0)}
+
+    picture = re.escape(str(tmp_path / "learning_rates.png"))
+    with pytest.raises(BadInput, match=f"the loss falls at no learning rate up to 10 \\({picture}\\)"):
+        zoo.run(lambda config: build(config)._replace(forward=constant), CONFIG, tmp_path)
+    assert (tmp_path / "learning_rates.png").read_bytes()[:4] == b"\x89PNG"
+    table = np.genfromtxt(tmp_path / "learning_rates.csv", delimiter=",", names=True)
+    assert len(table) == len(RATES) and np.all(table["loss"] == 1)
 
 
 def test_refused_where_there_is_no_one_rate(tmp_path):

@@ -54,17 +54,10 @@ class RangeTest(NamedTuple):
         return int(np.argmin(self.smoothed))
 
     @property
-    def suggestion(self) -> float:
-        """The rate at which the smoothed loss falls most, over the logarithm of the rate.
-
-        Raises:
-            BadInput: it falls at no rate.
-        """
+    def suggestion(self) -> float | None:
+        """The rate at which the smoothed loss falls most, over the logarithm of the rate; None: it falls at none."""
         if self.lowest <= _FIRST:
-            last = f"{self.rates[-1]:.2g}"
-            raise BadInput(
-                f"--find_lr: the loss falls at no learning rate up to {last}; look at the data and the model"
-            )
+            return None
         slopes = np.gradient(self.smoothed, np.log(self.rates))
         return float(self.rates[_FIRST + int(np.argmin(slopes[_FIRST : self.lowest + 1]))])
 
@@ -87,7 +80,7 @@ def run(
         `learning_rate`, the suggestion.
 
     Raises:
-        BadInput: the run has no single learning rate, or the loss falls at none.
+        BadInput: the run has no single learning rate, or the loss falls at none, which the picture then shows.
     """
     if config.seeds > 1 or fold_flags.is_asked(config):
         raise BadInput("--find_lr with --seeds or all folds: a range test is of one run; leave them out")
@@ -116,6 +109,11 @@ def run(
         finally:
             progress.close()
     _write(workdir, tested)
+    if tested.suggestion is None:
+        raise BadInput(
+            f"--find_lr: the loss falls at no learning rate up to {tested.rates[-1]:.2g} ({workdir / PICTURE}); look "
+            "at the data and the model, or try rates in short runs"
+        )
     progress.say(
         f"the loss falls most at a learning rate of {tested.suggestion:.2g}, and is lowest at "
         f"{tested.rates[tested.lowest]:.2g}: {workdir / PICTURE}\n--learning_rate={tested.suggestion:.2g}"
@@ -191,10 +189,13 @@ def _write(workdir: Path, tested: RangeTest) -> None:
     axes = figure.subplots()
     axes.plot(tested.rates, tested.losses, color="tab:grey", linewidth=0.6, label="loss of a step")
     axes.plot(tested.rates, tested.smoothed, color="tab:blue", label="smoothed")
-    axes.axvline(tested.suggestion, color="tab:green", linestyle="--", label=f"{tested.suggestion:.2g}: falls most")
+    if tested.suggestion is not None:
+        label = f"{tested.suggestion:.2g}: falls most"
+        axes.axvline(tested.suggestion, color="tab:green", linestyle="--", label=label)
     # The first loss and the lowest are what is looked at, not the explosion.
-    low, high = float(tested.smoothed.min()), float(tested.smoothed[: tested.lowest + 1].max())
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.2 * (high - low), high + (high - low)))
+    low, high = float(tested.losses.min()), float(tested.smoothed[: tested.lowest + 1].max())
+    span = high - low or 1.0
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.2 * span, high + span))
     axes.legend(frameon=False, fontsize="small")
     try:
         figure.savefig(workdir / PICTURE, format="png")
