@@ -10,11 +10,12 @@ from safetensors.numpy import load_file
 import zoo
 from tests.helpers.small import SmallConfig, build
 from zoo import Batches
-from zoo.engine import checkpoints
+from zoo.engine import checkpoints, devices
 from zoo.errors import BadInput, NonFinite
 from zoo.tensorboard import event_files
 from zoo.training import actions
 from zoo.training.left_out import LeftOut
+from zoo.training.run import make_engine
 
 # 20 batches of 13; checkpoints at 0, 4, 8 and 12.
 CONFIG = SmallConfig(
@@ -126,9 +127,28 @@ def test_a_killed_run_does_the_same_again(whole, tmp_path, monkeypatch):
 
 def test_on_two_devices_the_same_bits(tmp_path):
     config = CONFIG.replace(exact=True, steps=8)
-    for devices in (1, 2):
-        zoo.run(build_bad(6), config.replace(cpu_devices=devices), tmp_path / str(devices))
+    for count in (1, 2):
+        zoo.run(build_bad(6), config.replace(cpu_devices=count), tmp_path / str(count))
     assert same(tmp_path / "1", tmp_path / "2", 8)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "newton_cg"])
+def test_second_order_goes_on_from_the_checkpoint_and_half_as_far(optimizer, tmp_path):
+    """On two devices; by hand on one: damping and pairs are the checkpoint's, too, and not those of the bad step."""
+    config = CONFIG.replace(
+        optimizer=optimizer, learning_rate=1.0, steps=8, dropout=0.0, exact=True, cpu_devices=2, keep=9
+    )
+    zoo.run(build_bad(6), config, tmp_path)
+    assert final(tmp_path, 8)[1]["left_out"] == {"batches": [6], "rollbacks": 1, "anchor": 8}
+    experiment = build_bad(6)(config)
+    engine = make_engine(devices.strategy("cpu"), config, experiment, 8)
+    engine.load(final(tmp_path, 4)[0])
+    engine.rate_level.assign(0.5)
+    engine.train(experiment.train, 4, 2)
+    engine.train(experiment.train, 7, 2)
+    state, ended = engine.state(), final(tmp_path, 8)[0]
+    assert any(name.startswith("second_order/") for name in state)
+    assert state.keys() == ended.keys() and all(np.array_equal(state[name], ended[name]) for name in state)
 
 
 def test_it_ends_where_going_back_does_not_help(tmp_path):
