@@ -192,8 +192,8 @@ class Config:
     l1: float = setting(0.0, "Penalty l1 * sum(|w|) on matrices, likewise.", minimum=0, before=0.0)
     l2_sp: float = setting(
         0.0,
-        "Penalty l2_sp * sum((w - first w)^2) on matrices that --init_from has, but for the head: fine-tuning stays "
-        "near the pretrained weights (Li et al., 2018), often with 0.01. 0: none.",
+        "Penalty l2_sp * sum((w - first w)^2) on matrices but for the head: fine-tuning stays near the first weights, "
+        "such as those of --init_from (Li et al., 2018), often with 0.01. 0: none, as random first weights are no aim.",
         minimum=0,
         before=0.0,
     )
