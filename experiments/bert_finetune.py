@@ -40,10 +40,10 @@ from zoo.data import class_balance
 from zoo.data.batches import bucketed
 from zoo.data.datasets import class_labels, extra_examples, text_classification, text_files, text_splits
 from zoo.data.datasets.text_splits import TextDataset
-from zoo.data.text import encoding, special_tokens
+from zoo.data.text import encoding, special_tokens, token_augmentation
 from zoo.errors import BadInput
 from zoo.metrics import text_comparison
-from zoo.models import class_imbalance, encoder_heads
+from zoo.models import class_imbalance, encoder_heads, r_drop
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
@@ -52,15 +52,19 @@ from zoo.training.classifier_config import ClassifierFlags
 from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.encoder_config import EncoderConfig
 from zoo.training.fold_flags import FoldFlags
+from zoo.training.regularization_flags import RDropFlags, TokenAugmentationFlags
 from zoo.training.text_labels import TextLabelFlags
 from zoo.training.text_values import Unit
 
 # Labels up to which n-grams are a default: each has linear models of its own, which take seconds.
 _MOST_LABELS = 20
+_DIVERGENCES = {"classification": r_drop.of_classes, "multi_label": r_drop.of_labels, "regression": r_drop.of_values}
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneConfig(ClassifierFlags, TextLabelFlags, DelimitedFlags, FoldFlags, EncoderConfig):
+class FinetuneConfig(
+    RDropFlags, TokenAugmentationFlags, ClassifierFlags, TextLabelFlags, DelimitedFlags, FoldFlags, EncoderConfig
+):
     """Config of the run, the encoder and the texts."""
 
     epochs: float = setting(
@@ -198,17 +202,16 @@ def build(config: FinetuneConfig) -> Experiment:
     show = task_views.decoded(tokenizer.decode)
     if values:
         task = text_values.of_values(config, dataset, unit, show)
-        task["forward"] = functools.partial(forward, values=True)
     elif config.task == "multi_label":
-        alone = encoder_heads.without_ngrams(model) if config.ngrams else None
         task = text_labels.of_labels(config, dataset, model, show)
-        task["forward"] = functools.partial(forward, alone=alone)
     else:
         task = _of_classes(config, dataset, model, batches["eval"].columns, show, imbalance)
     info = {"task": config.task, "classes": list(dataset.classes), "cut": config.cut, "pair": bool(config.pair_column)}
     info |= unit._asdict() if values else {}
     return Experiment(
         model=model,
+        forward=_regularized(config, model, imbalance, special_tokens.from_tokenizer(tokenizer)),
+        objective=("loss", *r_drop.terms(config.r_drop)),
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
@@ -225,6 +228,20 @@ def build(config: FinetuneConfig) -> Experiment:
     )
 
 
+def _regularized(config: FinetuneConfig, model: keras.Model, imbalance: ClassImbalance, special_ids):
+    """`forward` of the task, which in training changes the texts and has the passes of R-Drop."""
+    one_pass = functools.partial(
+        forward,
+        values=config.task == "regression",
+        smoothing=config.label_smoothing,
+        alone=encoder_heads.without_ngrams(model) if config.ngrams else None,
+        imbalance=imbalance,
+    )
+    divergence = _DIVERGENCES[config.task]
+    augmentation = config.token_augmentation(special_ids)
+    return token_augmentation.before(r_drop.regularized(one_pass, config.r_drop, divergence), augmentation)
+
+
 def _of_classes(
     config: FinetuneConfig,
     dataset: TextDataset,
@@ -237,9 +254,7 @@ def _of_classes(
     comparison = text_comparison.TextComparison(
         dataset, "a pretrained encoder (--init_from=minilm for English), or the linear model"
     )
-    alone = encoder_heads.without_ngrams(model) if config.ngrams else None
     return {
-        "forward": functools.partial(forward, smoothing=config.label_smoothing, alone=alone, imbalance=imbalance),
         "compute_metrics": comparison.compute_metrics,
         "visualize": task_views.classifier(dataset.classes, texts=show),
         "projector_points": feature_vectors.of_classes(model, columns, dataset.classes, inputs=_inputs, texts=show),

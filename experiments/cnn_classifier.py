@@ -12,6 +12,7 @@ logistic regression on the same split.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -26,14 +27,15 @@ from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report
 from zoo.metrics.class_comparison import ClassComparison
-from zoo.models import class_imbalance, convnet, image_augmentation, mlp
+from zoo.models import class_imbalance, convnet, image_augmentation, mlp, r_drop
 from zoo.models.class_imbalance import ClassImbalance
-from zoo.models.image_augmentation import Augmentation
+from zoo.models.image_augmentation import Augmentation, Mixed
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import test_predictions
 from zoo.training.classifier_config import ClassifierFlags, ImageFlags
 from zoo.training.fold_flags import FoldFlags
+from zoo.training.regularization_flags import RDropFlags
 
 # What --augment means for the flags that are unset.
 _AUGMENT = {
@@ -46,7 +48,7 @@ _SAMPLE = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class CnnConfig(ClassifierFlags, ImageFlags, FoldFlags, Config):
+class CnnConfig(RDropFlags, ClassifierFlags, ImageFlags, FoldFlags, Config):
     """Config of the run and the network."""
 
     epochs: float = setting(
@@ -128,22 +130,29 @@ def forward(
     label_smoothing: float = 0.0,
     imbalance: ClassImbalance = class_imbalance.PLAIN,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (a tuple)
+    alpha: float = 0.0,
 ) -> dict[str, Term | Output]:
     """Cross-entropy and accuracy, weighted by example; evaluations have the score of Brier (1950), too.
 
-    Label smoothing, `imbalance` and augmentation are for training only. The loss of a mixture of two images is that of
-    both labels by their shares; its accuracy is that of the larger share.
+    Label smoothing, `imbalance`, augmentation and R-Drop with weight `alpha` are for training only. The loss of a
+    mixture of two images is that of both labels by their shares; its accuracy is that of the larger share.
     """
+    mixed = image_augmentation.augment(batch["x"], augmentation, batch.get("weight")) if training else Mixed(batch["x"])
+    one_pass = functools.partial(_terms, mixed=mixed, label_smoothing=label_smoothing, imbalance=imbalance)
+    return r_drop.regularized(one_pass, alpha)(model, batch, training)
+
+
+def _terms(
+    model, batch, training: bool, mixed: Mixed, label_smoothing: float, imbalance: ClassImbalance
+) -> dict[str, Term | Output]:
     labels, weight = batch["y"], batch.get("weight", 1.0)
+    logits = model(mixed.x, training=training)
     if training:
-        mixed = image_augmentation.augment(batch["x"], augmentation, batch.get("weight"))
-        logits = model(mixed.x, training=True)
         loss = _loss(logits, labels, label_smoothing, imbalance)
         if mixed.partner is not None:
             other = _loss(logits, tf.gather(labels, mixed.partner), label_smoothing, imbalance)
             loss = mixed.share * loss + (1.0 - mixed.share) * other
     else:
-        logits = model(batch["x"], training=False)
         loss = _loss(logits, labels, 0.0, class_imbalance.PLAIN)
     correct = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
     outputs = {"loss": Term(loss, weight), "accuracy": Term(tf.cast(correct, tf.float32), weight)}
@@ -189,7 +198,14 @@ def build(config: CnnConfig) -> Experiment:
     about = {"task": "classification", "classes": list(data.classes), "largest": data.scale}
     return Experiment(
         model=model,
-        forward=lambda *arguments: forward(*arguments, config.label_smoothing, imbalance, augmentation),
+        forward=functools.partial(
+            forward,
+            label_smoothing=config.label_smoothing,
+            imbalance=imbalance,
+            augmentation=augmentation,
+            alpha=config.r_drop,
+        ),
+        objective=("loss", *r_drop.terms(config.r_drop)),
         train=Batches(
             data.train, config.batch_size, config.seed, balance=class_balance.sampled(config.imbalance, labels)
         ),

@@ -39,10 +39,10 @@ from zoo import workdir as folders
 from zoo.data import bucketing, class_balance
 from zoo.data.datasets import extra_examples, text_classification
 from zoo.data.datasets.text_splits import TextDataset
-from zoo.data.text import encoding, tokenizer
+from zoo.data.text import encoding, token_augmentation, tokenizer
 from zoo.errors import BadInput
 from zoo.metrics import text_comparison
-from zoo.models import class_imbalance, lstm, sampled_softmax
+from zoo.models import class_imbalance, lstm, r_drop, sampled_softmax
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
@@ -151,7 +151,7 @@ def build(config: LstmConfig) -> Experiment:
         train=batches["train"],
         evals={"eval": batches["eval"]},
         tests={"test": batches["test"]},
-        objective=("loss", "activation") if any(_penalties(config)) else ("loss",),
+        objective=_objective(config),
         head=lstm.HEAD,
         compile=compile,
         files={folders.TOKENIZER: words.to_json()},
@@ -219,14 +219,11 @@ def _of_classes(
     )
     show, classes = task_views.decoded(words.decode), dataset.classes
     length = config.ngram_tokens if config.ngrams else config.max_length
+    one_pass = functools.partial(
+        forward, network=network, penalties=_penalties(config), has_ngrams=bool(config.ngrams), imbalance=imbalance
+    )
     return {
-        "forward": functools.partial(
-            forward,
-            network=network,
-            penalties=_penalties(config),
-            has_ngrams=bool(config.ngrams),
-            imbalance=imbalance,
-        ),
+        "forward": token_augmentation.before(r_drop.regularized(one_pass, config.r_drop), config.token_augmentation()),
         "compute_metrics": comparison.compute_metrics,
         "visualize": task_views.classifier(classes, texts=show),
         "projector_points": feature_vectors.of_classes(
@@ -248,6 +245,10 @@ def _of_classes(
         "baseline": comparison.metrics if config.baseline else None,
         "conclusion": comparison.conclusion if config.baseline else None,
     }
+
+
+def _objective(config: LstmConfig) -> tuple[str, ...]:
+    return ("loss", *(("activation",) if any(_penalties(config)) else ()), *r_drop.terms(config.r_drop))
 
 
 def _penalties(config: LstmConfig) -> tuple[float, float]:

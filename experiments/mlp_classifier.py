@@ -14,6 +14,7 @@ Test accuracy, mean of seeds 0, 1, 2 with its 95 % interval; one to two minutes 
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -27,12 +28,13 @@ from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import evaluation_report, linear_baselines
 from zoo.metrics.class_comparison import ClassComparison
-from zoo.models import class_imbalance, mlp, tabular
+from zoo.models import class_imbalance, mlp, r_drop, tabular
 from zoo.models.class_imbalance import ClassImbalance
 from zoo.tensorboard import feature_vectors, task_views
 from zoo.terms import Output
 from zoo.training import table_data, test_predictions
 from zoo.training.classifier_config import ClassifierFlags, ImageFlags
+from zoo.training.regularization_flags import RDropFlags
 from zoo.training.table_data import TableConfig
 
 # Numbers of a table up to which the baselines take less time than the run.
@@ -42,7 +44,7 @@ _LINEAR_START = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class MlpConfig(ClassifierFlags, ImageFlags, TableConfig):
+class MlpConfig(RDropFlags, ClassifierFlags, ImageFlags, TableConfig):
     """Config of the run and the network."""
 
     recipe: str = setting(
@@ -143,16 +145,16 @@ def forward(
 
     Evaluations have the score of Brier (1950), too: the squared error of the probabilities.
 
-    In training each member of an `ensemble` has its own loss, which keeps them different, and `imbalance` changes the
-    loss of rare classes.
+    In training each member of an `ensemble` has its own loss, which keeps them different, and logits, and `imbalance`
+    changes the loss of rare classes.
     """
     weight = batch.get("weight", 1.0)
     if training and ensemble is not None:
-        members = ensemble(batch["x"], training=True)  # [batch, members, classes]
-        logits = tf.reduce_mean(members, axis=1)
-        loss = tf.reduce_mean(_training_losses(members, batch["y"], label_smoothing, imbalance), axis=1)
+        answers = ensemble(batch["x"], training=True)  # [batch, members, classes]
+        logits = tf.reduce_mean(answers, axis=1)
+        loss = tf.reduce_mean(_training_losses(answers, batch["y"], label_smoothing, imbalance), axis=1)
     else:
-        logits = model(batch["x"], training=training)
+        answers = logits = model(batch["x"], training=training)
         if training:
             loss = _training_losses(logits, batch["y"], label_smoothing, imbalance)
         else:
@@ -162,7 +164,7 @@ def forward(
     if not training:
         errors = tf.nn.softmax(logits) - tf.one_hot(batch["y"], logits.shape[-1])
         outputs["brier"] = Term(tf.reduce_sum(tf.square(errors), axis=-1), weight)
-    return outputs | {"logits": Output(logits)}
+    return outputs | {"logits": Output(answers)}
 
 
 def _training_losses(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float, imbalance: ClassImbalance):
@@ -204,7 +206,11 @@ def build(config: MlpConfig) -> Experiment:
     about |= image_folders.model_info(files.absolute(config.dataset), config.image_options())
     return Experiment(
         model=model,
-        forward=lambda *arguments: forward(*arguments, config.label_smoothing, ensemble, imbalance),
+        forward=r_drop.regularized(
+            functools.partial(forward, label_smoothing=config.label_smoothing, ensemble=ensemble, imbalance=imbalance),
+            config.r_drop,
+        ),
+        objective=("loss", *r_drop.terms(config.r_drop)),
         train=Batches(
             data.train, config.batch_size, config.seed, balance=class_balance.sampled(config.imbalance, labels)
         ),

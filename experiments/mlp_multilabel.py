@@ -10,6 +10,7 @@ boosting for each label (`--nobaseline` turns these off).
 """
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -20,11 +21,12 @@ from zoo.data.splits import Splits
 from zoo.errors import BadInput
 from zoo.metrics import decisions, evaluation_report, label_comparison
 from zoo.metrics.label_thresholds import LabelGoal
-from zoo.models import tabular
+from zoo.models import r_drop, tabular
 from zoo.names import escaped
 from zoo.tensorboard import task_views
 from zoo.terms import Output
 from zoo.training import table_data, test_predictions
+from zoo.training.regularization_flags import RDropFlags
 from zoo.training.table_recipe import TableRecipe
 
 # Numbers times labels up to which the start at logistic regression, and the baselines, take seconds.
@@ -32,7 +34,7 @@ _LINEAR_START, _QUICK = 20_000_000, 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class MultilabelConfig(TableRecipe):
+class MultilabelConfig(RDropFlags, TableRecipe):
     """Config of the run and the network; what is unset is the recipe of docs/tables.md."""
 
     dataset: str = setting(
@@ -66,13 +68,12 @@ class MultilabelConfig(TableRecipe):
 def forward(model, batch, training: bool, ensemble=None) -> dict[str, Term | Output]:
     """The mean cross-entropy of an example's labels, weighted by example.
 
-    In training each member of an `ensemble` has its own loss, which keeps them different.
+    In training each member of an `ensemble` has its own loss, which keeps them different, and logits.
     """
     weight = batch.get("weight", 1.0)
     if training and ensemble is not None:
-        members = ensemble(batch["x"], training=True)  # [batch, members, labels]
-        logits = tf.reduce_mean(members, axis=1)
-        losses = tf.reduce_mean(_losses(members, batch["y"][:, None]), axis=1)
+        logits = ensemble(batch["x"], training=True)  # [batch, members, labels]
+        losses = tf.reduce_mean(_losses(logits, batch["y"][:, None]), axis=1)
     else:
         logits = model(batch["x"], training=training)  # [batch, labels]
         losses = _losses(logits, batch["y"])
@@ -107,7 +108,8 @@ def build(config: MultilabelConfig) -> Experiment:
     comparison = label_comparison.of_tables(data, table_data.linear(data), metrics) if config.baseline else None
     return Experiment(
         model=model,
-        forward=lambda *arguments: forward(*arguments, ensemble),
+        forward=r_drop.regularized(functools.partial(forward, ensemble=ensemble), config.r_drop, r_drop.of_labels),
+        objective=("loss", *r_drop.terms(config.r_drop)),
         train=Batches(data.train, config.batch_size, config.seed),
         evals={"eval": Batches(data.validation, config.batch_size)},
         tests={"test": Batches(data.test, config.batch_size)},

@@ -58,6 +58,10 @@ REGULARIZERS = [
     Choice("--label_smoothing=0.1", {"label_smoothing": 0.1}),
     Choice("--gradient_noise=0.01", {"gradient_noise": 0.01}),
     Choice("--stochastic_depth=0.2", {"stochastic_depth": 0.2}),
+    # R-Drop needs dropout; EDA's own rate is 0.1, of which swaps move two tokens each.
+    Choice("--dropout=0.5 --r_drop=1", {"dropout": 0.5, "r_drop": 1.0}),
+    Choice("--token_drop=0.1", {"token_drop": 0.1}),
+    Choice("--token_swap=0.2", {"token_swap": 0.2}),
     Choice("--ema=0.99", {"ema": 0.99}),
     Choice("--swa=0.5", {"swa": 0.5}),
     Choice("--sam=sam", {"sam": "sam"}),

@@ -256,9 +256,16 @@ CONFIGS = {
 NAMES = [pytest.param(name, marks=pytest.mark.thorough) if name == "pretrain" else name for name in CONFIGS]
 
 
+FLAGS = {
+    "finetune": {"r_drop": 2.0, "token_drop": 0.2, "token_swap": 0.3},
+    "next_sentence": {"next_sentence": True},
+    "tag": {"r_drop": 2.0},
+}
+
+
 def config_of(name, folder, **changes):
     build, make = CONFIGS[name]
-    return build, make(folder, dropout=0.2, **({"next_sentence": True} if name == "next_sentence" else {}), **changes)
+    return build, make(folder, dropout=0.2, stochastic_depth=0.3, **FLAGS.get(name, {}), **changes)
 
 
 def trained(build, config, replicas):
@@ -273,7 +280,7 @@ def trained(build, config, replicas):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_run(folder, name):
-    """On replicas in micro-batches, with dropout, masks, clipping and decay."""
+    """On replicas in micro-batches, with dropout, skipped blocks, masks, clipping, decay, R-Drop and changed texts."""
     build, config = config_of(name, folder, batch_size=7, learning_rate=1e-3)
     one, means = trained(build, config, 1)
     other, found = trained(build, config.replace(accumulate=3), 2)

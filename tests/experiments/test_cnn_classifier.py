@@ -29,7 +29,14 @@ AUGMENTATIONS = {
     "crop, cutout": {"crop": 0.3, "cutout": 0.5},
     "mixup": {"mixup": 0.5},
     "cutmix": {"cutmix": 1.0},
-    "all": {"augment": "photos", "mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "imbalance": "logit_adjusted"},
+    "all": {
+        "augment": "photos",
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "label_smoothing": 0.1,
+        "imbalance": "logit_adjusted",
+        "r_drop": 1.0,
+    },
 }
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import zoo
 from experiments.lstm_sentiment import LstmConfig, build
+from tests.helpers.small import furthest
+from tests.training.test_resume import as_if_killed, final_state, points
 from zoo.data.text import encoding
 from zoo.data.text.tokenizer import Encoded
 from zoo.errors import BadInput
@@ -88,12 +90,31 @@ def test_language_model_then_classes(small, tmp_path):
         ({"lstm": "keras", "weight_dropout": 0.1}, "--lstm=keras has no --weight_dropout"),
         ({"objective": "language_model", "bidirectional": True, "layers": 2}, "second layer would see the words"),
         ({"metric": "f3"}, "--metric is 'f3'"),
+        ({"objective": "language_model", "token_drop": 0.1}, "--token_drop=0.1 with --objective=language_model"),
+        ({"r_drop": 1.0, "recipe": "plain"}, "--r_drop=1 without noise in the network"),
     ],
 )
 def test_what_is_refused(small, tmp_path, change, said):
     config = small[1].replace(baseline=False, steps=1, patience=1, **change)
     with pytest.raises(BadInput, match=said):
         run(build, config, tmp_path / "run")
+
+
+def test_changed_texts_and_two_passes_are_the_same_run_and_resume(small, tmp_path):
+    """Resumed on two replicas in micro-batches; with penalties, and beside n-grams."""
+    config = small[1].replace(
+        baseline=False, r_drop=2.0, token_drop=0.2, token_swap=0.3, activation_penalty=0.1, steps=4, epochs=0,
+        batch_size=9, compile="none", patience=0, checkpoint_every=2, keep=9, export="last",
+    )  # fmt: skip
+    run(build, config, tmp_path / "whole")
+    killed = as_if_killed(tmp_path / "whole", tmp_path, 2)
+    run(build, config.replace(cpu_devices=2, accumulate=2), killed)
+    half, whole = (final_state(tmp_path / "whole", step).state for step in (2, 4))
+    assert furthest(whole, final_state(killed, 4).state) < 1e-5
+    curves = points(tmp_path / "whole")
+    assert all(value > 0 for name in ("r_drop", "activation") for _, value in curves["train", name])
+    fixed = {name for name in whole if name.startswith("model/") and np.array_equal(whole[name], half[name])}
+    assert fixed and all("ngrams" in name or "mixture" in name for name in fixed), "the linear half is not trained"
 
 
 def test_both_directions_then_classes(small, tmp_path):

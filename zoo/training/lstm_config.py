@@ -8,10 +8,12 @@ from zoo import workdir as folders
 from zoo.config import SCHEDULES, Config, setting
 from zoo.data.datasets import class_labels, text_classification, text_files
 from zoo.data.text import encoding, tokenizer
+from zoo.errors import BadInput
 from zoo.models import lstm_layers
 from zoo.training.classifier_config import ClassifierFlags
 from zoo.training.delimited_flags import DelimitedFlags
 from zoo.training.fold_flags import FoldFlags
+from zoo.training.regularization_flags import RDropFlags, TokenAugmentationFlags
 
 # The network of the articles, and values that fit it.
 _PLAIN = {
@@ -27,7 +29,7 @@ _WIDE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LstmConfig(ClassifierFlags, DelimitedFlags, FoldFlags, Config):
+class LstmConfig(RDropFlags, TokenAugmentationFlags, ClassifierFlags, DelimitedFlags, FoldFlags, Config):
     """Config of the run, the texts and the network."""
 
     recipe: str = setting(
@@ -139,6 +141,17 @@ class LstmConfig(ClassifierFlags, DelimitedFlags, FoldFlags, Config):
         "Also fit TF-IDF with logistic regression to the same split; it costs less than a tenth of the run.",
         may_change=True,
     )
+
+    def refuse_class_flags(self, flag: str) -> None:
+        """As every classifier, and what changes texts whose words are the labels.
+
+        Raises:
+            BadInput: one of them is set.
+        """
+        super().refuse_class_flags(flag)
+        for name in ("r_drop", "token_drop", "token_swap"):
+            if getattr(self, name):
+                raise BadInput(f"--{name}={getattr(self, name):g} with {flag}: it is for classes; leave it out")
 
     def with_recipe(self) -> "LstmConfig":
         """The config with the recipe's values for the flags that are unset; the network of `init_from` is kept."""
