@@ -70,8 +70,11 @@ class FinetuneConfig(
     epochs: float = setting(
         3.0, "Passes over the training data, as in BERT. 0: from --steps.", minimum=0, may_change=True
     )
-    learning_rate: float = setting(
-        5e-4, "Peak rate, for small networks from scratch; large pretrained ones need a tenth of it.", minimum=0
+    learning_rate: float | None = setting(
+        None,
+        "Peak rate. Unset: 0.0005, for small networks from scratch; large pretrained ones need a tenth of it.",
+        minimum=0,
+        unset=5e-4,
     )
     task: str = setting(
         "classification",

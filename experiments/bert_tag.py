@@ -85,7 +85,9 @@ class TagConfig(RDropFlags, EncoderConfig):
         choices=("auto", "last", "best"),
         may_change=True,
     )
-    learning_rate: float = setting(5e-4, "Peak rate, from scratch; pretrained weights need a fifth of it.", minimum=0)
+    learning_rate: float | None = setting(
+        None, "Peak rate. Unset: 0.0005, from scratch; pretrained weights need a fifth of it.", minimum=0, unset=5e-4
+    )
     dataset: str = setting("people_daily/names", f"One of {', '.join(tagging.NAMES)}; see --train_file for your own.")
     train_file: str = setting("", "Your own file in CoNLL format instead of --dataset.")
     eval_file: str = setting("", "Validation sentences for --train_file. Empty: a tenth of its sentences.")

@@ -59,7 +59,9 @@ class CnnConfig(RDropFlags, ClassifierFlags, ImageFlags, FoldFlags, Config):
     )
     batch_size: int = setting(64, "Examples per step, over all devices; small data sets need many steps.", minimum=1)
     optimizer: str = setting("adamw", "Adam with decoupled weight decay, which images need.")
-    learning_rate: float = setting(3e-3, "Peak rate: batch normalisation allows a high one.", minimum=0)
+    learning_rate: float | None = setting(
+        None, "Peak rate. Unset: 0.003, as batch normalisation allows a high one.", minimum=0, unset=3e-3
+    )
     weight_decay: float | None = setting(0.05, "Decoupled decay of matrices, times the rate.", minimum=0)
     schedule: str = setting("cosine", "Learning-rate schedule after the warm-up.", choices=SCHEDULES)
     warmup_fraction: float = setting(

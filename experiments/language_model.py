@@ -71,7 +71,9 @@ class LanguageModelConfig(Config):
     )
     steps: int = setting(2000, "Training steps. 0: from --epochs.", minimum=0, may_change=True)
     batch_size: int = setting(12, "Windows of text per step, over all devices.", minimum=1)
-    learning_rate: float = setting(1e-3, "Peak rate; small networks tolerate a large one.", minimum=0)
+    learning_rate: float | None = setting(
+        None, "Peak rate. Unset: 0.001, as small networks tolerate a large one.", minimum=0, unset=1e-3
+    )
     schedule: str = setting("cosine", "Learning-rate schedule after the warm-up.", choices=configs.SCHEDULES)
     warmup_steps: int = setting(100, "Steps of linear warm-up, as Adam's first steps are large.", minimum=0)
     final_fraction: float = setting(0.1, "Final / peak learning rate.", minimum=0, maximum=1)

@@ -36,11 +36,13 @@ def setting(
     may_change: bool = False,
     alias: str = "",
     before: Any = None,
+    unset: Any = None,
 ) -> Any:
     """A field of a config.
 
     Args:
-        default: default value; the help gives its reason. None: unset, so `build` chooses (see `Config.filled`).
+        default: default value; the help gives its reason. None: unset, so `build` chooses (see `Config.filled`), but
+            for `unset`.
         help: text for `--help`.
         minimum: smallest value allowed.
         maximum: largest value allowed.
@@ -49,9 +51,10 @@ def setting(
         may_change: whether a resumed run may have another value than the saved one.
         alias: second name of the flag, for a thing that other experiments call differently.
         before: value of the runs that were recorded before the field existed; None: they are refused.
+        unset: the learning rate where it is unset, but with optimizers of second order.
     """
     limits = {"minimum": minimum, "maximum": maximum, "less_than": less_than, "choices": tuple(choices)}
-    metadata = {"help": help, **limits, "may_change": may_change, "alias": alias, "before": before}
+    metadata = {"help": help, **limits, "may_change": may_change, "alias": alias, "before": before, "unset": unset}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -84,11 +87,11 @@ class Config:
 
     # Optimizer and learning rate
     optimizer: str = setting("adam", "Adam needs the least tuning; a wrong name lists the others.")
-    learning_rate: float = setting(
-        1e-3,
-        "Peak rate; 0.001 is Adam's own default. newton_cg and lbfgs make steps of a length of their own and "
-        "have 1, unless it is set to another value than this default.",
+    learning_rate: float | None = setting(
+        None,
+        "Peak rate. Unset: 0.001, Adam's own default; newton_cg and lbfgs: 1, as their steps have a length.",
         minimum=0,
+        unset=1e-3,
     )
     find_lr: bool = setting(
         False,
@@ -378,9 +381,7 @@ class Config:
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
                 flag_values.check(field.name, value, field.metadata)
-        if self.optimizer in SECOND_ORDER and self.learning_rate == _default(self, "learning_rate"):
-            # The default is that of another optimizer.
-            object.__setattr__(self, "learning_rate", 1.0)
+        self._fill_learning_rate()
         if self.steps and self.epochs:
             raise BadInput(f"--steps is {self.steps} and --epochs is {self.epochs:g}: expected one of the two")
         if not self.steps and self.epochs == 0:
@@ -390,7 +391,9 @@ class Config:
         steps_range(self.profile)
 
     def replace(self, **changes) -> "Config":
-        """A copy with other values, checked."""
+        """A copy with other values, checked; an unset learning rate stays so, as the optimizer may be another."""
+        if self._has_default_rate:
+            changes = {"learning_rate": _field(self, "learning_rate").default} | changes
         return dataclasses.replace(self, **changes)
 
     def filled(self, **values) -> "Config":
@@ -402,6 +405,18 @@ class Config:
         if self.steps and "epochs" in unset:
             unset["epochs"] = 0.0
         return self.replace(**unset)
+
+    def _fill_learning_rate(self) -> None:
+        field = _field(self, "learning_rate")
+        # A number that a subclass has as its default counts as unset, too.
+        is_default = self.learning_rate == field.default
+        if is_default and self.optimizer in SECOND_ORDER:
+            # The default is that of another optimizer.
+            object.__setattr__(self, "learning_rate", 1.0)
+        elif self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", field.metadata.get("unset"))
+        # No field, as the flags and the records of a run have the rate itself.
+        object.__setattr__(self, "_has_default_rate", is_default)
 
     @property
     def exports_best(self) -> bool:
@@ -464,8 +479,8 @@ def steps_range(text: str) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def _default(config: Config, name: str) -> Any:
-    return next(field.default for field in dataclasses.fields(config) if field.name == name)
+def _field(config: Config, name: str) -> dataclasses.Field:
+    return next(field for field in dataclasses.fields(config) if field.name == name)
 
 
 def _plain(value: Any) -> Any:

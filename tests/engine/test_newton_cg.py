@@ -249,6 +249,14 @@ def test_losses_must_be_a_function_of_one_call_of_the_model(kind):
 
 def test_the_rate_is_one_unless_it_is_set():
     assert Config(steps=1, optimizer="newton_cg").learning_rate == 1.0
-    assert Config(steps=1, optimizer="newton_cg", learning_rate=0.5).learning_rate == 0.5
+    for rate in (0.5, 1e-3):
+        assert Config(steps=1, optimizer="newton_cg", learning_rate=rate).learning_rate == rate
     assert Config(steps=1).learning_rate == 1e-3
+    # Another optimizer has another rate, unless it is set.
+    first, second = Config(steps=1), Config(steps=1, optimizer="lbfgs")
+    assert first.replace(optimizer="lbfgs") == second == second.replace(steps=1)
+    assert second.replace(optimizer="adam") == first
+    assert Config(steps=1, learning_rate=1e-3).replace(optimizer="lbfgs").learning_rate == 1e-3
+    # A default of an experiment's own is for the usual optimizers, too.
+    assert SmallConfig(optimizer="lbfgs").learning_rate == 1.0 and SmallConfig().learning_rate == 0.02
     assert SECOND_ORDER == second_order.KINDS
