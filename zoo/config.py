@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo import flag_values
+from zoo import flag_values, piecewise
 from zoo.errors import BadInput
 from zoo.flag_values import as_text
 
@@ -173,6 +173,25 @@ class Config:
     )
     plateau_floor: float = setting(
         0.0, "Factor below which the rate is not lowered. 0: none.", minimum=0, maximum=1, before=0.0
+    )
+
+    # Rate and decay change at given steps, or where the controller finds that better
+    controller: bool = setting(
+        False,
+        "Try other learning rates in forks of the run, and go on with what the validation split finds better beyond "
+        "chance (docs/controller.md); the run takes up to 4 times as long.",
+        before=False,
+    )
+    rate_factors: str = setting(
+        "",
+        "STEP:FACTOR with commas: from each step on so many times the learning rate of the schedule, as in "
+        "0:3,600:0.3. Empty: 1.",
+        before="",
+    )
+    weight_decays: str = setting(
+        "",
+        "STEP:DECAY with commas: from each step on this --weight_decay, as in 600:0.1. Empty: always the same.",
+        before="",
     )
 
     # Fine-tuning, layer by layer
@@ -389,6 +408,9 @@ class Config:
         if self.ema and self.swa:
             raise BadInput(f"--ema is {self.ema:g} and --swa is {self.swa:g}: expected one average of the weights")
         steps_range(self.profile)
+        for flag in ("rate_factors", "weight_decays"):
+            if piecewise.parse(flag, getattr(self, flag)) and self.controller:
+                raise BadInput(f"--controller and --{flag}: the first chooses the second; expected one of the two")
 
     def replace(self, **changes) -> "Config":
         """A copy with other values, checked; an unset learning rate stays so, as the optimizer may be another."""

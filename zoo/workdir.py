@@ -25,6 +25,9 @@ RESULT = "result.json"
 CONFUSION = "confusion.csv"
 FLAGS = "flags.txt"
 RUN = "run.json"
+# What --controller has seen and decided, and the flags that repeat the run without it.
+DECISIONS = "decisions.jsonl"
+CONTROLLED_FLAGS = "controlled_flags.txt"
 # In the folder of several runs, see `zoo.training.several_runs`.
 RUNS = "runs.json"
 # In the folder of a sweep, see `zoo.studies.sweep`: its trials, and TensorBoard's table of them.

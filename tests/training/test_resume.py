@@ -279,4 +279,4 @@ def test_flags_file_and_result_are_written(whole):
     folder, result = whole
     assert json.loads((folder / "result.json").read_text()) == result
     text = (folder / "flags.txt").read_text()
-    assert "--batch_size=13\n" in text and f"--workdir={folder}" in text and "weight_decay" not in text
+    assert "--batch_size=13\n" in text and f"--workdir={folder}" in text and "--weight_decay=" not in text

@@ -30,6 +30,7 @@ from zoo.engine import (
 )
 from zoo.engine import second_order as second_order_steps
 from zoo.engine import step as step_functions
+from zoo.engine.controls import PREFIX as CONTROLS
 from zoo.engine.optimizers import Group
 from zoo.engine.private_apis import all_layers
 from zoo.engine.regularization import Penalty, Start
@@ -64,6 +65,7 @@ class Engine:
         average_start: updates before a plain mean of all weights begins, instead of a moving average; None: none.
         gradient_noise: variance of noise on the gradient at the first step, see `zoo.engine.gradient_noise`.
         level: factor of the groups' learning rates, see `zoo.engine.rate_level`, or None.
+        controls: further variables that the run sets between two steps, see `zoo.engine.controls`; None: none.
         skips: which steps leave the weights as they are, see `zoo.engine.skipping`; None: none.
         measures_all: whether the gradient's norm is computed in each step, and so the first that is not finite known.
         batch_norm_group: rows per group of Keras' batch normalisation; 0 for
@@ -102,6 +104,7 @@ class Engine:
         average_start: int | None = None,
         gradient_noise: float = 0.0,
         level: tf.Variable | None = None,
+        controls: Mapping[str, tf.Variable] | None = None,
         skips: skipping.Rule | None = None,
         measures_all: bool = False,
         batch_norm_group: int = 0,
@@ -116,6 +119,7 @@ class Engine:
         self.model = model
         self.groups = groups
         self.rate_level = level
+        self.controls = dict(controls or {})
         self._measures_all = measures_all
         self._start = start
         self.replicas = strategy.num_replicas_in_sync
@@ -212,6 +216,11 @@ class Engine:
             ordered[name][index[index >= 0]] = values[index >= 0]
         return means(scalars), ordered
 
+    def evaluate_by_batch(self, batches: Batches) -> dict[str, np.ndarray]:
+        """The sums of each batch, float32 `[batches]` by `term/numerator` and `term/weight`."""
+        scalars = self._run(batches, 0, batches.steps_per_epoch, training=False)
+        return {name: values for name, values in scalars.items() if not name.startswith(_OUTPUT)}
+
     def variables(self) -> dict[str, keras.Variable | tf.Variable]:
         """All variables that training changes, by names that do not depend on Keras' layer counters."""
         variables = named(self.model, lambda variable: variable)
@@ -229,6 +238,7 @@ class Engine:
             variables |= {f"{second_order_steps.PREFIX}{name}": v for name, v in own.items()}
         if self.rate_level is not None:
             variables[rate_level.NAME] = self.rate_level
+        variables |= {f"{CONTROLS}{name}": v for name, v in self.controls.items()}
         if self._start is not None:
             pulled = [names[id(variable)] for variable in self._start.variables]
             variables |= {n.replace("model/", START, 1): v for n, v in zip(pulled, self._start.values, strict=True)}

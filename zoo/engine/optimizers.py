@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 from zoo.engine import regularization
 from zoo.engine.schedules import Schedule
+from zoo.engine.state import array
 from zoo.errors import BadInput
 
 
@@ -175,7 +177,7 @@ def describe(model: keras.Model, groups: Sequence[Group]) -> str:
     matrices = {id(variable) for variable in regularization.decayed(model)}
     rows = [("group", "optimizer", "weight decay", "variables", "parameters")]
     for group in groups:
-        decays = getattr(group.optimizer, "weight_decay", None) or 0.0
+        decays = _weight_decay(group.optimizer)
         for shrunk in (True, False):
             chosen = [variable for variable in group.variables if (id(variable) in matrices) == shrunk]
             if chosen:
@@ -189,6 +191,11 @@ def describe(model: keras.Model, groups: Sequence[Group]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _weight_decay(optimizer: keras.optimizers.Optimizer) -> float:
+    decay = getattr(optimizer, "weight_decay", None)
+    return float(array(decay)) if isinstance(decay, tf.Variable) else decay or 0.0
 
 
 def _check_precision(group: Group) -> None:

@@ -3,9 +3,10 @@
 import contextlib
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo import errors
+from zoo import errors, piecewise
 from zoo import workdir as folders
 from zoo.engine import added_losses, checkpoints, health
 from zoo.engine.scalars import means
@@ -13,6 +14,7 @@ from zoo.engine.state import array, averaged
 from zoo.errors import BadInput, NonFinite
 from zoo.metrics import evaluation_report
 from zoo.metrics.decisions import Decision
+from zoo.piecewise import Piece
 from zoo.training import diagnosis, experiment_check, test_predictions
 from zoo.training.context import RunContext
 from zoo.training.plateau import lowered
@@ -29,6 +31,7 @@ def log_if_due(context: RunContext, state: RunState) -> None:
     metrics = with_loss(context, state.window.metrics())
     if context.anchor_every:
         metrics |= {"rollbacks": state.left_out.rollbacks, "left_out_batches": len(state.left_out.batches)}
+    metrics |= {name: piecewise.value(each, state.step - 1, 0.0) for name, each in context.pieces(state).items()}
     metrics["parameter_norm"] = context.reporter.writer.state(state.step)
     metrics["examples_per_second"] = context.clock.rate()
     state.window = LogWindow()
@@ -42,7 +45,7 @@ def evaluate_if_due(context: RunContext, state: RunState) -> None:
     if not state.step or state.done["eval"] == state.step or not due:
         return
     if context.experiment.evals:
-        with _averaged_weights(context):
+        with averaged_weights(context):
             for name, batches in context.experiment.evals.items():
                 _report(context, state, name, evaluate(context, state, name, batches))
         if _keeps_best(context) or context.config.patience:
@@ -128,9 +131,16 @@ def answer_signals(context: RunContext, state: RunState, request: Request) -> No
         raise request.stopped(state.step)
 
 
+def set_controls(context: RunContext, pieces: Mapping[str, Sequence[Piece]], step: int) -> None:
+    """Sets the learning rate's factor and the weight decay of the steps from this one on."""
+    for name, each in pieces.items():
+        context.engine.controls[name].assign(piecewise.value(each, step, each[0].value))
+
+
 def train(context: RunContext, state: RunState, steps: int) -> None:
     """One call of the engine of as many steps."""
     engine, batches, step = context.engine, context.experiment.train, state.step
+    set_controls(context, context.pieces(state), step)
     batch, started = state.left_out.batch(step), time.perf_counter()
     with context.reporter.writer.profiled(step), context.clock:
         state.is_whole = False
@@ -247,7 +257,7 @@ def _metric_of(context: RunContext, state: RunState) -> float:
     return state.metrics[f"{dataset}/{metric}"]
 
 
-def _averaged_weights(context: RunContext):
+def averaged_weights(context: RunContext):
     """The weights that an export would have, for a while; no copies where no averages are kept."""
     if not context.engine.task.averages:
         return contextlib.nullcontext()

@@ -1,15 +1,17 @@
 """What all parts of the outer loop share: the run's config, experiment, engine, and how it reports."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zoo import piecewise
 from zoo import workdir as folders
 from zoo.config import Config
 from zoo.engine.engine import Engine
 from zoo.engine.workers import Workers
 from zoo.experiment import Experiment
 from zoo.metrics import evaluation_report
+from zoo.piecewise import Piece
 from zoo.training.progress import Clock, Progress
 from zoo.training.run_state import RunState
 from zoo.training.tensorboard_writer import TensorBoardWriter
@@ -93,6 +95,8 @@ class RunContext:
         reporter: stderr and TensorBoard.
         clock: seconds spent in training.
         pace: steps per call of the engine.
+        planned: the values of each control that flags set, see `zoo.engine.controls`; empty where none do.
+        decision_steps: steps at which `--controller` decides.
     """
 
     config: Config
@@ -106,6 +110,8 @@ class RunContext:
     reporter: Reporter
     clock: Clock
     pace: Pace
+    planned: Mapping[str, Sequence[Piece]] = dataclasses.field(default_factory=dict)
+    decision_steps: Sequence[int] = ()
 
     @property
     def checkpoints(self) -> Path:
@@ -126,6 +132,10 @@ class RunContext:
         """Whether a rollback may go back to this step: always the same ones, however often a run is stopped."""
         return bool(self.anchor_every) and step % self.anchor_every == 0
 
+    def pieces(self, state: RunState) -> Mapping[str, Sequence[Piece]]:
+        """The values of each control, as the controller or flags have set them."""
+        return state.controller.pieces or self.planned
+
     def is_out_of_patience(self, state: RunState) -> bool:
         """Whether the metric has not improved for --patience evaluations (early stopping)."""
         return bool(self.config.patience) and state.best.since >= self.config.patience
@@ -135,8 +145,10 @@ class RunContext:
         return state.step == self.total_steps or state.is_stopped or self.is_out_of_patience(state)
 
     def steps_until_due(self, state: RunState) -> int:
-        """Steps until the next log, evaluation, checkpoint, histogram, edge of a profile, missing batch, or the end."""
+        """Steps until the next log, evaluation, checkpoint, histogram, decision, edge of a profile or the end."""
         config, step = self.config, state.step
         periods = [config.log_every, self.eval_every, config.checkpoint_every, config.histograms, self.anchor_every]
         waits = [self.total_steps - step, self.reporter.writer.until_profile(step), state.left_out.steps_until(step)]
+        waits += [piecewise.steps_until_next(pieces, step) for pieces in self.pieces(state).values()]
+        waits += [decision - step for decision in self.decision_steps if decision > step]
         return min([wait for wait in waits if wait] + [every - step % every for every in periods if every])

@@ -43,7 +43,7 @@ _SHELL_SIGNALS = 128
 _COMPILED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "decay_steps", "decay_rate")
 _COMPILED += ("final_fraction", "decay_every", "power", "cooldown_fraction", "cycles", "cycle_factor", "layer_decay")
 _COMPILED += ("unfreeze_every", "weight_decay", "newton_damping", "cg_iterations", "cg_tolerance")
-_COMPILED += ("lbfgs_pairs", "find_lr")
+_COMPILED += ("lbfgs_pairs", "find_lr", "rate_factors", "weight_decays")
 _OWN = ("steps", "epochs", "batch_size", "eval_every", "compiled")
 
 
@@ -286,6 +286,10 @@ def _check_flags(flags: Mapping[str, Any]) -> None:
         if name == "seeds":
             raise BadInput(
                 "seeds is not an argument of fit: a model has one set of initial weights; call fit once for each"
+            )
+        if name == "controller":
+            raise BadInput(
+                "controller is not an argument of fit, whose optimizer is that of model.compile: use zoo.run"
             )
         if name == "on_nonfinite" and flags[name] == "rollback":
             raise BadInput("on_nonfinite='rollback' goes back, and Keras' callbacks cannot; use 'skip', or zoo.run")

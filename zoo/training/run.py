@@ -14,6 +14,7 @@ from zoo import files
 from zoo import workdir as folders
 from zoo.engine import (
     checkpoints,
+    controls,
     devices,
     optimizers,
     rate_level,
@@ -33,6 +34,8 @@ from zoo.errors import BadInput
 from zoo.experiment import Experiment
 from zoo.training import (
     actions,
+    controller,
+    controller_choices,
     cross_validation,
     experiment_check,
     find_lr,
@@ -108,6 +111,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         stack.callback(context.reporter.close)
         state = weights.restore(context, checkpoint, problems)
         rollback.begin(context, state)
+        control = controller.Controller(context) if config.controller else None
         workers.compare({**identity, "--workdir's newest checkpoint": state.step, "--workdir's run.json": run_id})
         if is_chief:
             # Only now: a run that is refused above has written nothing.
@@ -116,7 +120,7 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
         interrupt.saved_step, interrupt.saves_first = lambda: state.saved_step, True
         try:
             with workers.explained():
-                _loop(context, state, interrupt)
+                _loop(context, state, interrupt, control)
                 # The last step is saved: what follows can be done again.
                 interrupt.nothing_to_save()
                 return result.finish(context, state)
@@ -125,7 +129,9 @@ def run(build: Callable[[Any], Experiment], config: configs.Config, workdir: str
             raise
 
 
-def _loop(context: RunContext, state: RunState, interrupt: signals.Interrupt) -> None:
+def _loop(
+    context: RunContext, state: RunState, interrupt: signals.Interrupt, control: controller.Controller | None
+) -> None:
     """All steps that are left."""
     while True:
         with rollback.guarded(context, state):
@@ -133,6 +139,9 @@ def _loop(context: RunContext, state: RunState, interrupt: signals.Interrupt) ->
             actions.log_if_due(context, state)
             actions.evaluate_if_due(context, state)
             actions.histograms_if_due(context, state)
+            if control is not None:
+                # Before the checkpoint that remembers it.
+                control.decide_if_due(state, interrupt)
             actions.save_if_due(context, state)
         request = actions.agree(context, state, interrupt)
         actions.answer_signals(context, state, request)
@@ -155,10 +164,14 @@ def total_steps(config: configs.Config, experiment: Experiment) -> int:
 def make_engine(strategy, config: configs.Config, experiment: Experiment, total: int) -> Engine:
     """The engine that a config asks for, for a built experiment."""
     config = experiment.config or config
+    controller.check(config, experiment)
     with strategy.scope():
         groups = optimizers.groups(experiment.model, _optimizer(config, experiment, total))
         sets_rate = config.plateau_patience or config.on_nonfinite == "rollback" or config.find_lr
         level = rate_level.attach(groups) if sets_rate else None
+        # Both, whatever flags ask for: with other variables the compiler might round otherwise.
+        sets_both = config.controller or config.rate_factors or config.weight_decays
+        controlled = controls.attach(groups) if sets_both else {}
     new_layers = {*experiment.head, *experiment.reinitialize}
     start = regularization.start(strategy, experiment.model, config.l2_sp, new_layers)
     return Engine(
@@ -180,6 +193,7 @@ def make_engine(strategy, config: configs.Config, experiment: Experiment, total:
         average_start=math.floor(config.swa * total) if config.swa else None,
         gradient_noise=config.gradient_noise,
         level=level,
+        controls=controlled,
         skips=skipping.make(strategy, config.on_nonfinite == "skip", config.skip_spikes),
         measures_all=config.on_nonfinite == "rollback",
         batch_norm_group=config.batch_norm_group,
@@ -266,7 +280,7 @@ def _identity(config: configs.Config, experiment: Experiment, total: int) -> dic
     identity = {"model": " ".join(shapes), "training data": experiment.train.fingerprint()}
     if config.schedule not in ("constant", "inverse_sqrt") or (config.warmup_fraction and not config.warmup_steps):
         identity["schedule's length"] = config.decay_steps or total
-    if config.swa:
+    if config.swa or config.controller:
         identity["steps"] = total
     return identity
 
@@ -323,4 +337,6 @@ def _context(
     progress = Progress(total, checkpoint.step if checkpoint else 0)
     reporter = Reporter(progress, TensorBoardWriter(config, experiment, engine, workdir))
     pace = Pace(config.steps_per_loop)
-    return RunContext(config, experiment, engine, workers, workdir, run_id, total, is_chief, reporter, Clock(), pace)
+    planned, decisions = controller.pieces(config, engine), controller_choices.decision_steps(config, total)
+    parts = (workers, workdir, run_id, total, is_chief, reporter, Clock(), pace, planned, decisions)
+    return RunContext(config, experiment, engine, *parts)

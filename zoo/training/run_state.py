@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from zoo.engine.scalars import ratios
+from zoo.errors import BadInput
+from zoo.training.controller_state import ControllerState
 from zoo.training.diagnosis import Point
 from zoo.training.left_out import LeftOut
 from zoo.training.plateau import Plateau
@@ -88,6 +90,7 @@ class RunState:
         done: step of the last log, evaluation and histograms, so that a resumed run repeats none.
         is_stopped: whether `on_log` has ended the run.
         left_out: the batches that rollbacks have left out.
+        controller: what `--controller` has decided.
     """
 
     step: int = 0
@@ -101,6 +104,7 @@ class RunState:
     done: dict[str, int] = dataclasses.field(default_factory=lambda: {"log": 0, "eval": 0, "histograms": 0})
     is_stopped: bool = False
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    controller: ControllerState = dataclasses.field(default_factory=ControllerState)
 
     @classmethod
     def from_record(cls, step: int, record: Mapping[str, Any]) -> "RunState":
@@ -110,7 +114,9 @@ class RunState:
         metrics, done = dict(record["metrics"]), dict(record["done"])
         curve = [Point(*point) for point in record.get("curve", [])]
         left_out = LeftOut.from_record(record.get("left_out", {}))
-        return cls(step, step, window, metrics, best, plateau, curve, done=done, is_stopped=stopped, left_out=left_out)
+        controller = ControllerState.from_record(record.get("controller", {}))
+        restored = cls(step, step, window, metrics, best, plateau, curve, done=done, is_stopped=stopped)
+        return dataclasses.replace(restored, left_out=left_out, controller=controller)
 
     @classmethod
     def problem(cls, record: Mapping[str, Any]) -> str | None:
@@ -121,8 +127,9 @@ class RunState:
             numbers += [state.best.value, state.best.step, state.best.since] if record["best"] else []
             numbers += dataclasses.astuple(state.plateau) if record.get("plateau") else []
             numbers += [number for point in state.curve for number in point]
+            numbers += [decision["step"] for decision in state.controller.decisions]
             numbers += [*state.left_out.batches, state.left_out.rollbacks, state.left_out.anchor or 0]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, BadInput) as error:
             return f"its record is not as expected ({type(error).__name__}: {error})"
         is_good = all(isinstance(number, (int, float)) for number in numbers)
         return None if is_good else "its record is not as expected (a value is not a number)"
@@ -137,6 +144,8 @@ class RunState:
             record["curve"] = self.curve
         if self.left_out.anchor is not None:
             record["left_out"] = dataclasses.asdict(self.left_out)
+        if self.controller.decisions:
+            record["controller"] = self.controller.record()
         return record | ({"stopped": True} if self.is_stopped else {})
 
 
