@@ -27,8 +27,8 @@ import numpy as np
 import zoo
 from benchmarks import imbalance
 from zoo.data.datasets import text_columns
+from zoo.metrics import classification, temperature_scaling
 from zoo.metrics import logits as metrics_logits
-from zoo.metrics import temperature_scaling
 from zoo.predict.calibration import selective_prediction
 from zoo.predict.evaluation import held_out
 
@@ -67,8 +67,8 @@ def measures(study: str, method: str, seed: int, out: Path) -> list[float]:
         temperature_scaling.bias_corrected(validation.logits, validation.labels),
     )
     chances = [fit.apply(logits) for fit in fits]
-    own = np.take_along_axis(np.array(chances), labels[None, :, None], axis=2)[:, :, 0]
-    calibration = [*(expected_calibration_error(each, labels) for each in chances), *-np.log(own).mean(axis=1)]
+    metrics = [classification.classification(each, labels, predictor.classes) for each in chances]
+    calibration = [each[name] for name in ("ece", "log_loss") for each in metrics]
     both = np.concatenate([validation.logits, logits])
     return [*calibration, *promise(both, np.concatenate([validation.labels, labels]), len(validation.labels), seed)]
 
@@ -106,14 +106,6 @@ def _mean(values: np.ndarray) -> float:
 def _cell(values: np.ndarray, digits: int) -> str:
     mean = _mean(values)
     return "none" if np.isnan(mean) else f"{mean if digits == 3 else 100 * mean:.{digits}f}"
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """The mean distance of confidence and accuracy in bins of equal width (Guo et al., 2017, section 2)."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _fashion(folder: Path, seed: int, predictor) -> tuple[np.ndarray, np.ndarray]:

@@ -5,19 +5,16 @@ from typing import Any, NamedTuple
 
 from zoo.config import SCHEDULES
 
-# What all gains are over.
-PLAIN = "adam"
-
 
 class Choice(NamedTuple):
     """A row of a table.
 
     Attributes:
-        name: how it is called.
+        name: what the row is called.
         flags: the flags that differ from the plain training.
-        kind: of the learning rates that it is tried with: `adaptive`, `plain`, `best` (that of Adam), `wide` (that of
-            Adam and three times as much), `own` (1: the step's length is the method's own).
-        factor: of these rates.
+        kind: which learning rates it is tried with: `adaptive`, `plain`, `best` (Adam's best), `wide` (Adam's best and
+            three times as much), `own` (1, where the method finds the length of a step itself).
+        factor: number that these rates are multiplied by.
     """
 
     name: str
@@ -32,8 +29,10 @@ def _optimizer(name: str, kind: str, factor: float = 1.0, **flags: Any) -> Choic
 
 # One batch of a quarter of the examples: products with a matrix of few examples lead nowhere.
 _LARGE = {"batch_size": 1000, "epochs": 0}
+# What all gains are over.
+PLAIN = Choice("adam", {}, "adaptive")
 OPTIMIZERS = [
-    _optimizer(PLAIN, "adaptive"),
+    PLAIN,
     _optimizer("sgd", "plain"),
     _optimizer("momentum", "plain", 0.3),
     _optimizer("nesterov", "plain", 0.3),
@@ -49,7 +48,7 @@ OPTIMIZERS = [
     _optimizer("newton_cg", "own", **_LARGE),
     _optimizer("lbfgs", "own", **_LARGE),
 ]
-SCHEDULE_CHOICES = [Choice(name, {"schedule": name}, "wide") for name in SCHEDULES]
+SCHEDULE_CHOICES = [Choice(name, {} if name == "constant" else {"schedule": name}, "wide") for name in SCHEDULES]
 REGULARIZERS = [
     Choice("none", {}),
     Choice("--optimizer=adamw --weight_decay=0.1", {"optimizer": "adamw", "weight_decay": 0.1}),

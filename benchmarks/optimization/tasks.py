@@ -9,9 +9,12 @@ import numpy as np
 
 from experiments import bert_finetune, lstm_sentiment, mlp_classifier
 from zoo import files
+from zoo.config import SCHEDULES
 from zoo.data.datasets import images, text_classification
 
-TRAIN, VALIDATION, TEST = 4_000, 1_000, 5_000
+SIZES = TRAIN, VALIDATION, TEST = 4_000, 1_000, 5_000
+# Of every kind one, where all of them would take hours.
+_FEW_SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "warmup_stable_decay")
 
 
 class Task(NamedTuple):
@@ -20,11 +23,17 @@ class Task(NamedTuple):
     Attributes:
         about: what it is, in a line.
         build: the experiment's.
-        config: from the folder of its data and other flags to a config.
+        config: function that makes the config from the folder of the data and other flags.
         data: writes the data of a seed into a folder.
         steps: steps of a run.
         rates: learning rates of which validation picks one, for optimizers that scale their steps (`adaptive`), and
             for others (`plain`).
+        compile: the value of --compile where the processor time of a step is measured: the users' `auto`, or `none`
+            where a step takes as long without, and compilation longer than the measurement.
+        schedules: the schedules that it is tried with.
+        leaves_out: names of the optimizers that cannot train it, whose steps would take too long, or that are near one
+            that is there.
+        longer: factor of the steps where regularizers are compared, so that there is something to regularize.
     """
 
     about: str
@@ -33,7 +42,10 @@ class Task(NamedTuple):
     data: Callable[[Path, int], None]
     steps: int
     rates: dict[str, tuple[float, ...]]
-    refuses: tuple[str, ...] = ()
+    compile: str
+    schedules: tuple[str, ...] = SCHEDULES
+    leaves_out: tuple[str, ...] = ()
+    longer: int = 1
 
 
 def _images(folder: Path, seed: int) -> None:
@@ -71,9 +83,10 @@ def _lstm(folder: Path, **flags: Any) -> lstm_sentiment.LstmConfig:
 
 
 def _encoder(folder: Path, **flags: Any) -> bert_finetune.FinetuneConfig:
-    own = {"layers": 2, "width": 64, "heads": 4, "context": 32, "vocabulary": 10_000, "batch_size": 50, "epochs": 0}
+    own = {"layers": 1, "width": 64, "heads": 4, "context": 32, "vocabulary": 10_000, "batch_size": 50, "epochs": 0}
     # Without the linear model of n-grams, which would hide what the encoder learns.
     own |= {"graph": False, "schedule": "constant", "warmup_steps": 0, "optimizer": "adam", "ngrams": False}
+    own |= {"dropout": 0.0}
     return bert_finetune.FinetuneConfig(**_text_files(folder) | own | flags)
 
 
@@ -81,8 +94,6 @@ def _text_files(folder: Path) -> dict[str, str]:
     return {f"{name}_file": str(folder / f"{name}.jsonl") for name in ("train", "eval", "test")}
 
 
-_ADAPTIVE = (3e-4, 1e-3, 3e-3)
-_PLAIN = (0.03, 0.1, 0.3)
 TASKS = {
     "mlp": Task(
         "784-64-64-10 perceptron, 4,000 images of Fashion-MNIST, batches of 100",
@@ -90,23 +101,32 @@ TASKS = {
         _mlp,
         _images,
         400,
-        {"adaptive": _ADAPTIVE, "plain": _PLAIN},
+        {"adaptive": (3e-4, 1e-3, 3e-3), "plain": (0.03, 0.1, 0.3)},
+        "auto",
+        longer=2,
     ),
     "lstm": Task(
         "Embedding(10,000, 64)-LSTM(64)-Dense(1), 4,000 phrases of SST-2, batches of 50",
         lstm_sentiment.build,
         _lstm,
         _texts,
-        400,
-        {"adaptive": _ADAPTIVE, "plain": (0.1, 0.3, 1.0)},
-        ("newton_cg",),
+        300,
+        {"adaptive": (1e-3, 3e-3), "plain": (0.3, 1.0)},
+        "none",
+        _FEW_SCHEDULES,
+        # newton_cg differentiates forward, which the LSTM's loop cannot.
+        ("newton_cg", "nesterov", "rmsprop", "adamw", "nadam", "lamb", "adam, --sam=asam"),
     ),
     "encoder": Task(
-        "Transformer of 2 layers, 64 wide, untrained, 4,000 phrases of SST-2, batches of 50",
+        "Transformer of 1 layer, 64 wide, untrained, 4,000 phrases of SST-2, batches of 50",
         bert_finetune.build,
         _encoder,
         _texts,
-        400,
-        {"adaptive": (1e-4, 3e-4, 1e-3), "plain": (0.03, 0.1, 0.3)},
+        300,
+        {"adaptive": (1e-3, 3e-3), "plain": (0.1, 0.3)},
+        "none",
+        _FEW_SCHEDULES,
+        # A step of newton_cg takes longer than all of Adam's.
+        ("newton_cg", "sgd", "nesterov", "rmsprop", "nadam", "lamb", "adam, --sam=asam"),
     ),
 }

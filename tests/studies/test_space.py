@@ -2,8 +2,9 @@
 
 import pytest
 
+from zoo.cli import sweep as command
 from zoo.errors import BadInput
-from zoo.studies import space
+from zoo.studies import search, space
 from zoo.studies.search import grid
 from zoo.studies.space import Dimension
 
@@ -22,6 +23,11 @@ def test_choices_ranges_and_second_names():
         Dimension("hidden", ("64", "64,32")),
     ]
     assert read("units=2..8")[0].edges() == ("2", "8") and read("lr=-1..0.5")[0].edges() == ("-1.0", "0.5")
+
+
+def test_the_command_line_offers_what_the_search_has():
+    # They are written twice, so that the command line starts without Optuna.
+    assert (command._SAMPLERS, command._PRUNERS) == (search.SAMPLERS, search.PRUNERS)
 
 
 def test_a_grid_is_all_combinations_in_order():

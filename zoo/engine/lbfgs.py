@@ -55,7 +55,7 @@ def propose(
         state: values of the variables.
         loss: scalar, the loss at the weights, with the penalty.
         gradient: its gradient, one tensor for each variable.
-        evaluate: from a change of the weights to loss and gradient there.
+        evaluate: function of a change of the weights that returns loss and gradient there.
         clip_norm: largest norm of the step; 0: any.
     """
     steps, changes = _history(state, _STEPS), _history(state, _CHANGES)

@@ -57,7 +57,7 @@ def search(
     """A point that satisfies the strong Wolfe conditions, or the best one with a sufficient decrease.
 
     Args:
-        evaluate: from a length to the loss and the gradient there.
+        evaluate: function of a length that returns the loss and the gradient there.
         direction: a direction of descent, one tensor for each variable.
         loss: scalar, loss at the start.
         gradient: gradient at the start.

@@ -61,7 +61,7 @@ def propose(
         loss: scalar, the loss at the weights, with the penalty.
         gradient: its gradient, one tensor for each variable.
         product: multiplies a vector with the Gauss-Newton matrix.
-        evaluate: from a change of the weights to loss and gradient there.
+        evaluate: function of a change of the weights that returns loss and gradient there.
         rate: scalar, factor of the step.
         clip_norm: largest norm of the step before that; 0: any.
     """
@@ -102,7 +102,7 @@ def conjugate_gradients(
         multiply: multiplies a vector with A.
         gradient: one tensor for each variable.
         most: most iterations.
-        tolerance: see above.
+        tolerance: largest norm of the residual, relative to that of the gradient.
 
     Returns:
         p, the residual -gradient - A p, and the iterations.

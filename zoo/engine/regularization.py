@@ -38,7 +38,7 @@ class Start(NamedTuple):
     """The weights that `--l2_sp` pulls towards.
 
     Attributes:
-        factor: of the squared distance.
+        factor: number that the squared distance is multiplied by.
         variables: the model's variables that are pulled.
         values: their values at the start of the run, each device's own copy; they belong to the run's state, as the
             file that they come from may change.
@@ -70,7 +70,7 @@ def start(
     Args:
         strategy: strategy of the run.
         model: the model.
-        factor: of the squared distance; with 0 there is None.
+        factor: number that the squared distance is multiplied by; with 0 there is None.
         new_layers: names of the layers that no pretrained weights are for, which are not pulled.
     """
     if not factor:

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from zoo import files
 from zoo import workdir as folders
 from zoo.errors import BadInput
@@ -14,6 +11,7 @@ from zoo.metrics import evaluation_report, paired_tests
 from zoo.metrics.paired_tests import Difference
 from zoo.studies import pairs
 from zoo.studies.pairs import Comparison, Value
+from zoo.training import several_runs
 from zoo.workdir import Run
 
 _TEST = "test/"
@@ -53,9 +51,8 @@ def compare(runs: Mapping[str, Path], metrics: Sequence[str]) -> Comparison:
 
 def _student(values: Sequence[float]) -> Value:
     """The mean with Student's 95 % interval."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return Value(mean, mean - half, mean + half)
+    found = several_runs.summary(values)
+    return Value(found.mean, found.low, found.high)
 
 
 def _results(path: Path) -> _Results:

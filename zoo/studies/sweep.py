@@ -6,6 +6,7 @@ The test split is measured once, at the end, for the best trial.
 """
 
 import dataclasses
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ class Plan:
     Attributes:
         experiment: module or file of the experiment.
         flags: its flags, "--name=value", which all trials share.
-        space: see `zoo.studies.space`.
+        space: the values to try, as text in the form of `zoo.studies.space`.
         sampler: one of `search.SAMPLERS`.
         pruner: one of `search.PRUNERS`.
         seed: seed of the draws.
@@ -168,7 +169,8 @@ class _Sweep:
             self._metric = reply["metric"]
             self._search.complete(trial, reply["values"])
             best = self.summary().best
-            _say(f"trial {trial.number}: {self._metric} {_mean(reply['values']):.4g}; best: trial {best.number}")
+            mean = statistics.fmean(reply["values"])
+            _say(f"trial {trial.number}: {self._metric} {mean:.4g}; best: trial {best.number}")
         elif "pruned" in reply:
             self._search.prune(trial, reply["pruned"])
             _say(f"trial {trial.number}: {reply['pruned']}")
@@ -212,10 +214,6 @@ def _require_same(plan: Plan, config: Mapping[str, Any], before: Mapping[str, An
     wrong = [f"{name} was {was}, is {value}" for name, was, value in pairs if was != value]
     if wrong:
         raise BadInput(f"--workdir {workdir} belongs to another sweep: {'; '.join(wrong)}; choose another --workdir")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _say(text: str) -> None:

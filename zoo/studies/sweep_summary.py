@@ -11,6 +11,7 @@ from zoo.errors import BadInput
 from zoo.metrics.confusion import aligned
 from zoo.studies import pairs
 from zoo.studies.space import Dimension
+from zoo.training import several_runs
 
 if TYPE_CHECKING:
     import optuna
@@ -57,10 +58,8 @@ class Trial(NamedTuple):
         """Student's 95 % interval of the mean over the seeds; None of one seed."""
         if len(self.values) < 2:
             return None
-        from scipy import stats
-
-        half = stats.t.ppf(0.975, len(self.values) - 1) * stats.sem(self.values)
-        return self.mean - float(half), self.mean + float(half)
+        found = several_runs.summary(self.values)
+        return found.low, found.high
 
 
 class Summary(NamedTuple):

@@ -74,7 +74,7 @@ def answer(
 
     Args:
         experiment: the experiment.
-        request: see the module.
+        request: what is asked for, in one of the forms that the module describes.
         send: sends a reply that is not the last one.
         shall_end: the answer to an evaluation that was sent.
 
