@@ -95,7 +95,7 @@ class Study:
 
     def schedules(self) -> list[str]:
         """Lines of the table of schedules."""
-        choices = [choice for choice in self._of(SCHEDULE_CHOICES) if choice.name in self._task.schedules]
+        choices = self._of(SCHEDULE_CHOICES)
         found = [[self._best(choice, seed) for seed in self._seeds] for choice in choices]
         rows = [[choice.name, *_cells(own, found[0])] for choice, own in zip(choices, found, strict=True)]
         return _table(["schedule", "accuracy", "over the constant rate"], rows)

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from zoo.config import SCHEDULES
-
 
 class Choice(NamedTuple):
     """A row of a table.
@@ -35,10 +33,8 @@ OPTIMIZERS = [
     PLAIN,
     _optimizer("sgd", "plain"),
     _optimizer("momentum", "plain", 0.3),
-    _optimizer("nesterov", "plain", 0.3),
     _optimizer("rmsprop", "adaptive"),
     _optimizer("adamw", "adaptive"),
-    _optimizer("nadam", "adaptive"),
     _optimizer("lamb", "adaptive", 3.0),
     # A third to a tenth of Adam's rate (Chen et al., 2023, section 5).
     _optimizer("lion", "adaptive", 0.2),
@@ -48,7 +44,12 @@ OPTIMIZERS = [
     _optimizer("newton_cg", "own", **_LARGE),
     _optimizer("lbfgs", "own", **_LARGE),
 ]
-SCHEDULE_CHOICES = [Choice(name, {} if name == "constant" else {"schedule": name}, "wide") for name in SCHEDULES]
+# One of each kind: the others fall much like linear and cosine, or like warmup_stable_decay.
+_SCHEDULES = ("linear", "cosine", "one_cycle", "warmup_stable_decay", "cosine_restarts", "inverse_sqrt")
+SCHEDULE_CHOICES = [
+    Choice("constant", {}, "wide"),
+    *(Choice(name, {"schedule": name}, "wide") for name in _SCHEDULES),
+]
 REGULARIZERS = [
     Choice("none", {}),
     Choice("--optimizer=adamw --weight_decay=0.1", {"optimizer": "adamw", "weight_decay": 0.1}),
