@@ -14,7 +14,7 @@ counts. No choice is made by the test split. Tables:
 - regularizers: Adam at its best rate, for twice the steps where it does not overfit in fewer. A step of SAM costs two.
 
 Means over the seeds with Student's 95 % interval, in %, and the gain over plain Adam of the same seeds. Beside them,
-the linear model of the experiment. With --page the tables are written into that page, between its marks. Results are
+the linear model of the experiment. With --page the tables that have marks there are written into that page. Results are
 kept in `--out` and not computed again; none of them depends on what else the machine does.
 """
 
@@ -60,7 +60,8 @@ def write(page: Path, mark: str, lines: Sequence[str]) -> None:
     """Replaces what stands between `<!-- mark -->` and `<!-- end -->`."""
     before, found, after = page.read_text().partition(f"<!-- {mark} -->\n")
     if not found:
-        raise SystemExit(f"{page} has no mark <!-- {mark} -->")
+        print(f"{page} has no mark <!-- {mark} -->: not written into it")
+        return
     _, end, after = after.partition("<!-- end -->")
     files.write(page, "\n".join([before + found, *lines, "", end + after]))
 
