@@ -178,8 +178,8 @@ class Config:
     # Rate and decay change at given steps, or where the controller finds that better
     controller: bool = setting(
         False,
-        "Try other learning rates in forks of the run, and go on with what the validation split finds better beyond "
-        "chance (docs/controller.md); the run takes up to 4 times as long.",
+        "Try other learning rates in forks of the run, and go on with what the validation split finds clearly "
+        "better (docs/controller.md); the run takes up to 4 times as long.",
         before=False,
     )
     rate_factors: str = setting(

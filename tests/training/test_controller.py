@@ -159,11 +159,11 @@ def judged(values):
 
 
 def test_nothing_is_changed_by_chance():
-    """Choices that are equally good: a twentieth of them is better beyond chance, half of these by the guard, too."""
+    """Choices that are equally good: a sixth is better by a standard error on one half, half of these on both."""
     draw, choices = np.random.default_rng(0), [Choice(name, {}) for name in ("as before", "other")]
     found = draw.normal(size=(1000, 1, 50)) + 0.1 * draw.normal(size=(1000, 2, 50))
     changed = [controller.decided(choices, [judged(each) for each in values], False)[0] for values in found]
-    assert 0.01 < np.mean(changed) < 0.04
+    assert 0.05 < np.mean(changed) < 0.11
 
 
 def test_what_is_better_is_taken():
