@@ -408,9 +408,9 @@ class Config:
         if self.ema and self.swa:
             raise BadInput(f"--ema is {self.ema:g} and --swa is {self.swa:g}: expected one average of the weights")
         steps_range(self.profile)
-        for flag in ("rate_factors", "weight_decays"):
-            if piecewise.parse(flag, getattr(self, flag)) and self.controller:
-                raise BadInput(f"--controller and --{flag}: the first chooses the second; expected one of the two")
+        piecewise.parse("weight_decays", self.weight_decays)
+        if piecewise.parse("rate_factors", self.rate_factors) and self.controller:
+            raise BadInput("--controller and --rate_factors: the first chooses the second; expected one of the two")
 
     def replace(self, **changes) -> "Config":
         """A copy with other values, checked; an unset learning rate stays so, as the optimizer may be another."""

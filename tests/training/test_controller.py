@@ -23,8 +23,8 @@ from zoo.training.run import make_engine
 
 # A tenth of the rate that would be good for 60 steps; decisions at steps 0 and, if the rate does not fall yet, 42.
 CONFIG = SmallConfig(
-    epochs=0, steps=60, learning_rate=0.003, optimizer="adamw", controller=True, log_every=20, eval_every=20,
-    checkpoint_every=15, dropout=0.1, show="none", graph=False,
+    epochs=0, steps=60, learning_rate=0.003, optimizer="adamw", weight_decays="20:0.1", controller=True, log_every=20,
+    eval_every=20, checkpoint_every=15, dropout=0.1, show="none", graph=False,
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_it_finds_a_better_rate_and_says_why(whole, tmp_path):
     assert [first["step"], first["steps_ahead"]] == [0, 6] and [second["step"], second["steps_ahead"]] == [0, 60]
     assert first["chosen"] == "10 times the rate"
     assert second["chosen"] == "10 times the rate, at last falling to 0"
-    assert result["train/rate_factor"] == pytest.approx(0.5) and result["train/weight_decay"] == pytest.approx(0.01)
+    assert result["train/rate_factor"] == pytest.approx(0.5) and result["train/weight_decay"] == pytest.approx(0.1)
     plain = zoo.run(build_learnable, CONFIG.replace(controller=False), tmp_path)
     gain = second["tried"][1]["gain"]
     assert result["eval/loss"] == pytest.approx(plain["eval/loss"] - gain, abs=0.1) and gain > 0.2
@@ -232,7 +232,7 @@ def test_weight_decay_as_a_variable_is_weight_decay():
         ({"steps": 49}, "--controller: the run has 49 steps, expected 50 or more"),
         ({"plateau_patience": 1}, "--controller and --plateau_patience both lower the rate"),
         ({"optimizer": "muon"}, "set one weight decay, and muon has two"),
-        ({"optimizer": "lbfgs"}, "--controller sets the rate of one optimizer of first order"),
+        ({"optimizer": "lbfgs", "weight_decays": ""}, "--controller sets the rate of one optimizer of first order"),
         ({"metric": "f1"}, "--controller: --metric is 'f1', .*: expected accuracy or loss"),
     ],
 )
