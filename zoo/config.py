@@ -413,8 +413,8 @@ class Config:
             raise BadInput("--controller and --rate_factors: the first chooses the second; expected one of the two")
 
     def replace(self, **changes) -> "Config":
-        """A copy with other values, checked; an unset learning rate stays so, as the optimizer may be another."""
-        if self._has_default_rate:
+        """A copy with other values, checked; a learning rate that is the optimizer's default is that of the new one."""
+        if self.learning_rate == self._default_rate:
             changes = {"learning_rate": _field(self, "learning_rate").default} | changes
         return dataclasses.replace(self, **changes)
 
@@ -429,16 +429,17 @@ class Config:
         return self.replace(**unset)
 
     def _fill_learning_rate(self) -> None:
-        field = _field(self, "learning_rate")
         # A number that a subclass has as its default counts as unset, too.
-        is_default = self.learning_rate == field.default
-        if is_default and self.optimizer in SECOND_ORDER:
-            # The default is that of another optimizer.
-            object.__setattr__(self, "learning_rate", 1.0)
-        elif self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", field.metadata.get("unset"))
-        # No field, as the flags and the records of a run have the rate itself.
-        object.__setattr__(self, "_has_default_rate", is_default)
+        if self.learning_rate == _field(self, "learning_rate").default:
+            object.__setattr__(self, "learning_rate", self._default_rate)
+
+    @property
+    def _default_rate(self) -> float | None:
+        """What an unset learning rate means; None where `build` chooses."""
+        field = _field(self, "learning_rate")
+        if self.optimizer in SECOND_ORDER:
+            return 1.0
+        return field.metadata.get("unset") if field.default is None else field.default
 
     @property
     def exports_best(self) -> bool:

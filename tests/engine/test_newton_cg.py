@@ -256,7 +256,10 @@ def test_the_rate_is_one_unless_it_is_set():
     first, second = Config(steps=1), Config(steps=1, optimizer="lbfgs")
     assert first.replace(optimizer="lbfgs") == second == second.replace(steps=1)
     assert second.replace(optimizer="adam") == first
-    assert Config(steps=1, learning_rate=1e-3).replace(optimizer="lbfgs").learning_rate == 1e-3
+    # A copy cannot tell whether the default was given; another rate stays, and so does one given with the optimizer.
+    assert Config(steps=1, learning_rate=2e-3).replace(optimizer="lbfgs").learning_rate == 2e-3
+    given = Config(steps=1, optimizer="lbfgs", learning_rate=1e-3)
+    assert given.replace(steps=2).learning_rate == 1e-3 and type(given)(**vars(given)) == given
     # A default of an experiment's own is for the usual optimizers, too.
     assert SmallConfig(optimizer="lbfgs").learning_rate == 1.0 and SmallConfig().learning_rate == 0.02
     assert SECOND_ORDER == second_order.KINDS
