@@ -7,6 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from experiments import bert_finetune, bert_pretrain, bert_tag
@@ -16,9 +17,11 @@ from experiments.bert_tag import TagConfig
 from tests.helpers.bert_folders import TINY
 from tests.helpers.small import furthest
 from tests.training.test_resume import as_if_killed, final_state
+from zoo import randomness
 from zoo.data.datasets import tagging, text_classification, text_splits
 from zoo.engine import devices
 from zoo.errors import BadInput
+from zoo.models import xla_islands
 from zoo.models.hugging_face import folder as pretrained
 from zoo.training import pretrained_encoder
 from zoo.training.run import make_engine, total_steps
@@ -256,16 +259,9 @@ CONFIGS = {
 NAMES = [pytest.param(name, marks=pytest.mark.thorough) if name == "pretrain" else name for name in CONFIGS]
 
 
-FLAGS = {
-    "finetune": {"r_drop": 2.0, "token_drop": 0.2, "token_swap": 0.3},
-    "next_sentence": {"next_sentence": True},
-    "tag": {"r_drop": 2.0},
-}
-
-
 def config_of(name, folder, **changes):
     build, make = CONFIGS[name]
-    return build, make(folder, dropout=0.2, stochastic_depth=0.3, **FLAGS.get(name, {}), **changes)
+    return build, make(folder, dropout=0.2, **({"next_sentence": True} if name == "next_sentence" else {}), **changes)
 
 
 def trained(build, config, replicas):
@@ -280,12 +276,47 @@ def trained(build, config, replicas):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_run(folder, name):
-    """On replicas in micro-batches, with dropout, skipped blocks, masks, clipping, decay, R-Drop and changed texts."""
+    """On replicas in micro-batches, with dropout, masks, clipping and decay."""
     build, config = config_of(name, folder, batch_size=7, learning_rate=1e-3)
     one, means = trained(build, config, 1)
     other, found = trained(build, config.replace(accumulate=3), 2)
     assert furthest(one.state(), other.state()) < 1e-5
     assert found == pytest.approx(means, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("pairs", {"r_drop": 2.0, "dropout": 0.2}),
+        ("pairs", {"token_drop": 0.5, "token_swap": 0.5}),
+        ("values", {"r_drop": 2.0, "dropout": 0.2, "token_swap": 0.5}),
+        ("tags", {"r_drop": 2.0, "dropout": 0.2}),
+    ],
+)
+def test_two_passes_and_changed_texts(folder, kind, changes):
+    """What tests/models/test_r_drop.py and tests/data/test_token_augmentation.py show is what these flags ask for."""
+    files = {
+        "pairs": {"train_file": str(folder / "pairs.csv"), "text_column": "question", "pair_column": "answer",
+                  "label_column": "same", "ngrams": False},
+        "values": {"train_file": str(folder / "values.jsonl"), "text_column": "text", "label_column": "label",
+                   "task": "regression"},
+    }  # fmt: skip
+    if kind == "tags":
+        experiment = bert_tag.build(tags(folder, **changes))
+    else:
+        experiment = bert_finetune.build(classes(folder, baseline=False, **files[kind], **changes))
+    batch = {name: tf.constant(column) for name, column in experiment.train.at(0)[0].items()}
+    with xla_islands.uncompiled(), randomness.scope(0, tf.constant(0), tf.constant(0)):
+        found = experiment.forward(experiment.model, batch, True)
+        plain = experiment.forward(experiment.model, batch, False)
+    assert "r_drop" not in plain and not np.allclose(found["loss"].values, plain["loss"].values)
+    if "r_drop" not in changes:
+        assert tuple(experiment.objective) == ("loss",) and "r_drop" not in found
+        return
+    assert (
+        tuple(experiment.objective) == ("loss", "r_drop") and found["r_drop"].values.shape == found["loss"].values.shape
+    )
+    assert np.all(found["r_drop"].values > 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,6 +100,7 @@ def test_what_is_refused(small, tmp_path, change, said):
         run(build, config, tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_changed_texts_and_two_passes_are_the_same_run_and_resume(small, tmp_path):
     """Resumed on two replicas in micro-batches; with penalties, and beside n-grams."""
     config = small[1].replace(
