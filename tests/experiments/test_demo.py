@@ -17,13 +17,12 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Few steps, no linear model of texts, which takes half a minute, and short streams."""
-    members = [
-        member._replace(
-            config=member.config.replace(epochs=0, steps=_STEPS[member.name], baseline=member.name == "mlp")
-        )
-        for member in demo.members()
-    ]
+    """Few uncompiled steps, no linear model of texts, which takes half a minute, and short streams."""
+    few = {
+        name: {"epochs": 0, "steps": steps, "baseline": name == "mlp", "compile": "none"}
+        for name, steps in _STEPS.items()
+    }
+    members = [each._replace(config=each.config.replace(**few[each.name])) for each in demo.members()]
     monkeypatch.setattr(demo, "members", lambda: members)
     monkeypatch.setattr(demo, "_STREAM", 200)
 
