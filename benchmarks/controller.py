@@ -34,8 +34,8 @@ class Training(NamedTuple):
     """A training of the study.
 
     Attributes:
-        build: the experiment's.
-        config: from the folder of its data and other flags to a config.
+        build: the experiment's function.
+        config: function that makes the config from the folder of the data and other flags.
         data: writes the data of a seed into a folder, from the number of training examples on.
         examples: training examples.
         steps: steps of a run.

@@ -54,8 +54,8 @@ def gain(one: Sums, other: Sums, larger_is_better: bool, level: float) -> Gain:
     techniques", 1977, section 6.4). Terms of the same block are not independent, so they are added up before.
 
     Args:
-        one: of one model.
-        other: of the other one, on the same two or more blocks.
+        one: sums of one model.
+        other: sums of the other one, on the same two or more blocks.
         larger_is_better: whether a larger mean is better.
         level: probability of the bound, as 0.95.
     """

@@ -86,7 +86,7 @@ def regularized(forward: Forward, alpha: float, divergence: Divergence = of_clas
             members, whose mean divergence counts. Changes of the batch, such as augmentation, belong before it: the
             passes are to see the same.
         alpha: weight of the divergence; 0 returns `forward` itself.
-        divergence: of the logits of the two passes; `of_classes`, `of_labels` or `of_values`.
+        divergence: function of the logits of the two passes; `of_classes`, `of_labels` or `of_values`.
 
     Raises:
         BadInput: when it is traced, nothing in `forward` draws noise, so that the passes would be the same.

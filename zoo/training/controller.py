@@ -15,7 +15,7 @@ What is chosen is the flag --rate_factors, with which the same run comes without
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zoo import config as configs
 from zoo import files, piecewise, strict_json
@@ -90,22 +90,18 @@ class Controller:
             return
         decisions, nominee = [], None
         if not state.step:
-            choices, steps = controller_choices.rates(present, context.total_steps)
-            found = self._judged(state, interrupt, choices, steps)
-            if found is None:
+            tried = controller_choices.rates(present, context.total_steps)
+            if (found := self._decision(state, interrupt, *tried, nominated)) is None:
                 return
-            place, decision = nominated(choices, found, context.config.larger_is_better)
-            decisions.append(self._described(state, steps, decision))
-            nominee = choices[place]
+            nominee, decision = found
+            decisions.append(decision)
         choices, steps = controller_choices.to_the_end(present, state.step, context.total_steps, nominee)
         chosen = choices[0]
         if nominee is None or nominee.name != controller_choices.AS_BEFORE:
-            found = self._judged(state, interrupt, choices, steps)
-            if found is None:
+            if (found := self._decision(state, interrupt, choices, steps, decided)) is None:
                 return
-            place, decision = decided(choices, found, context.config.larger_is_better)
-            decisions.append(self._described(state, steps, decision))
-            chosen = choices[place]
+            chosen, decision = found
+            decisions.append(decision)
         state.controller.decisions += decisions
         state.controller.pieces = {name: list(each) for name, each in chosen.pieces.items()}
         for decision in decisions:
@@ -113,13 +109,16 @@ class Controller:
         if context.is_chief:
             self._write(state)
 
-    def _judged(
-        self, state: RunState, interrupt: Interrupt, choices: Sequence[Choice], steps: int
-    ) -> list[Judged] | None:
-        return look_ahead.judged(self._context, state, interrupt, choices, steps, self._halves, self._terms)
-
-    def _described(self, state: RunState, steps: int, decision: dict) -> dict:
-        return {"step": state.step, "steps_ahead": steps, "metric": self._context.config.metric, **decision}
+    def _decision(
+        self, state: RunState, interrupt: Interrupt, choices: Sequence[Choice], steps: int, rule: Callable
+    ) -> tuple[Choice, dict] | None:
+        """What `rule` chooses after so many steps of each choice, and the evidence; None where a signal has come."""
+        found = look_ahead.judged(self._context, state, interrupt, choices, steps, self._halves, self._terms)
+        if found is None:
+            return None
+        config = self._context.config
+        place, evidence = rule(choices, found, config.larger_is_better)
+        return choices[place], {"step": state.step, "steps_ahead": steps, "metric": config.metric, **evidence}
 
     def _of_metric(self) -> list[str]:
         """The terms whose means, added up, are the metric.
