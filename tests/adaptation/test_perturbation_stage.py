@@ -56,6 +56,26 @@ def test_an_image_changes_little_and_its_views_agree_more(images):
     np.testing.assert_array_equal(shown[1], shown[0][7:8])
 
 
+def test_an_image_of_floats_changes_as_one_of_bytes(images):
+    found, x = images
+    inputs = keras.Input((8, 8))
+    outputs = inputs
+    for layer in found.model.layers[2:]:
+        outputs = layer(outputs)
+    other = array_classifier.ArrayClassifier(keras.Model(inputs, outputs), tuple("abc"))
+    given, shown = (x / 255).astype(np.float32), []
+    stage = begun(other, given)
+    stage.logits(given, lambda asked: shown.append(asked) or other.logits(asked))
+    begun(found, x).logits(x, lambda asked: shown.append(asked) or found.logits(asked))
+    assert shown[0].dtype == np.float32 and shown[0].min() >= 0 and shown[0].max() <= 1
+    # A gradient near 0 may have the other sign.
+    assert np.mean(np.abs(255 * shown[0] - shown[1]) < 1) > 0.98
+    # Brighter than the validation split: not cut to its range.
+    bright = given + 2
+    stage.logits(bright, lambda asked: shown.append(asked) or other.logits(asked))
+    assert np.abs(shown[2] - bright).max() < 8.1 / 255
+
+
 @pytest.mark.parametrize("make", [early.reader, early.encoder])
 def test_a_text_is_changed_by_itself(make):
     found, (texts, _) = make(), early.texts(12, seed=3)

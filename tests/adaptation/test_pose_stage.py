@@ -6,7 +6,9 @@ import pytest
 from scipy import ndimage
 
 from tests.helpers.digits import batches, error, run, unseen
+from zoo.adaptation import plans
 from zoo.adaptation.refiner import refine
+from zoo.adaptation.stages import views
 from zoo.adaptation.stages.pose import Pose, warped
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.errors import BadInput
@@ -69,6 +71,64 @@ def test_what_no_turn_explains_is_left_alone(trained, digits):
     x, y = corrupted(digits[0][:200], "occlusion", 5), digits[1][:200]
     refined = refine(found, batches(x), [Pose()], known)
     assert error(refined, y) <= float((found.logits(x).argmax(axis=1) != y).mean()) + 0.01
+
+
+def of_floats(found, known, offset, scale):
+    """The same network for pixels `(value - offset) / scale` in float32, and its validation split."""
+    inputs = keras.Input(found.shape)
+    x = keras.layers.Rescaling(scale, offset)(inputs)
+    for layer in found.model.layers[1:]:
+        # A copy: of a layer in two models, Keras knows the inputs in the first one only.
+        copy = type(layer).from_config(layer.get_config())
+        x = copy(x)
+        copy.set_weights(layer.get_weights())
+    other = array_classifier.ArrayClassifier(keras.Model(inputs, x), found.classes)
+    examples = floats(known.examples, offset, scale)
+    return other, held_out.HeldOut(examples, known.labels, other.logits(examples))
+
+
+def floats(x, offset, scale):
+    return ((x - offset) / scale).astype(np.float32)
+
+
+def test_floats_are_turned_as_bytes_are(trained, digits):
+    # Standardised pixels, which have no white of 1.
+    (found, known), offset, scale = trained, 33.0, 78.0
+    x, y = corrupted(digits[0][:200], "rotation", 4), digits[1][:200]
+    other, others = of_floats(found, known, offset, scale)
+    given = floats(x, offset, scale)
+    pose, its_pose = Pose(), Pose()
+    pose.begin(found, known)
+    its_pose.begin(other, others)
+    expected, got = pose.aligned(x), its_pose.aligned(given)
+    assert got.dtype == np.float32 and given.min() - 1e-5 < got.min() and got.max() < given.max() + 1e-5
+    # Bytes are rounded in the search, so that a few images with two poses as good as each other have the other one.
+    gaps = np.abs(got * scale + offset - expected).max(axis=(1, 2))
+    assert np.mean(gaps < 1.0) > 0.8
+    refined = refine(other, batches(given), plans.stages(["input"], other, ""), others)
+    assert all(line.accepted for line in refined.trace)
+    assert abs(error(refined, y) - error(refine(found, batches(x), [Pose()], known), y)) < 0.02
+
+
+def test_views_of_floats_are_those_of_bytes(trained, digits):
+    found, known = trained
+    other, others = of_floats(found, known, 0.0, 255.0)
+    seen = views.allowed(found, known)
+    assert views.allowed(other, others) == seen and len(seen) > 1
+    x = digits[0][:50]
+    got = views.averaged(seen, floats(x, 0.0, 255.0), other.logits)
+    np.testing.assert_allclose(got, views.averaged(seen, x, found.logits), atol=0.02)
+
+
+def test_auto_takes_floats_with_channels_for_images():
+    def reader(*shape):
+        inputs = keras.Input(shape)
+        outputs = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
+        return array_classifier.ArrayClassifier(keras.Model(inputs, outputs), ("a", "b"))
+
+    targets = {shape: [stage.name for stage in plans.stages(["auto"], reader(*shape), "")] for shape in
+               [(8, 8, 3), (8, 8), (8, 8, 5), (8,)]}  # fmt: skip
+    assert {shape for shape, names in targets.items() if "pose" in names} == {(8, 8, 3)}
 
 
 def test_only_images_can_be_turned(trained):

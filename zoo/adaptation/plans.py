@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+from zoo.adaptation import image_inputs
 from zoo.adaptation.stage import Stage
 from zoo.errors import BadInput
 from zoo.predict.predictors.predictor import Classifier
@@ -36,7 +37,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         )
     auto = names == ["auto"]
     if auto:
-        names = ["statistics", "output"] + (["input"] if predictor.takes_images else [])
+        names = ["statistics", "output"] + (["input"] if image_inputs.are_images(predictor) else [])
     # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.compute import Compute
     from zoo.adaptation.stages.output import Prior, Temperature

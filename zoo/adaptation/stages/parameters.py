@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.adaptation import guards
+from zoo.adaptation import guards, image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import views
 from zoo.adaptation.stages.cotta import COTTA, MeanTeacher
@@ -81,7 +81,7 @@ class Parameters:
         # The predictor's model answers: with CoTTA it is the teacher, and the engine trains a copy, the student.
         self._has_teacher = isinstance(self._learner, MeanTeacher)
         self._model = _student_of(predictor) if self._has_teacher else predictor.model
-        is_image = predictor.takes_images
+        is_image = image_inputs.may_be_images(predictor)
         self._views = views.allowed(predictor, source) if self._has_teacher and is_image else [views.View()]
         optimizer = optimizers.make(
             self._learner.optimizer, schedules.make("constant", self._learner.learning_rate, decay_steps=1), None

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.adaptation import image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
@@ -55,8 +56,8 @@ class Perturbation:
         self._predictor, self._on = predictor, False
         if predictor.reads_text:
             self._change = self._change_of_texts(predictor)
-        elif predictor.takes_images:
-            self._change = self._change_of_images(predictor)
+        elif image_inputs.may_be_images(predictor):
+            self._change = self._change_of_images(predictor, source)
         else:
             raise BadInput("--refine=perturbation: expected a model of images or of texts")
 
@@ -83,28 +84,28 @@ class Perturbation:
         """Turns it on or off."""
         self._on = state
 
-    def _change_of_images(self, predictor: ArrayClassifier) -> Callable[[tf.Tensor], tf.Tensor]:
-        """A function from images uint8 `[examples, height, width, ...]` to perturbed images of the same shape."""
-        first = predictor.model.layers[1]
-        if not first.output.dtype.startswith("float"):
-            raise BadInput("--refine=perturbation: the model does not scale its integer inputs; expected one that does")
-        tail = keras.Model(first.output, predictor.model.output)
-
-        def logits(x: tf.Tensor) -> tf.Tensor:
-            shifted = tf.concat(_shifted_images(x), axis=0)  # [views * examples, height, width, ...]
-            return tail(first(shifted), training=False)
+    def _change_of_images(self, predictor: ArrayClassifier, source: HeldOut) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A function from images `[examples, height, width, ...]` to perturbed images of the same shape and dtype."""
+        logits, is_float = _logits_of_pixels(predictor), predictor.dtype.kind == "f"
+        # Floats are of any scale: that of the validation split's images.
+        low, high = (float(source.examples.min()), float(source.examples.max())) if is_float else (0.0, 255.0)
+        bound = (high - low) * self._size
 
         def change(images: tf.Tensor) -> tf.Tensor:
-            original, bound = tf.cast(images, tf.float32), 255 * self._size
+            original = tf.cast(images, tf.float32)
+            # A stream may be brighter than the validation split: its own pixels are always allowed.
+            least = tf.maximum(original - bound, tf.minimum(original, low))
+            most = tf.minimum(original + bound, tf.maximum(original, high))
 
             def step(x: tf.Tensor) -> tf.Tensor:
                 # Two of three steps reach the bound; the third may turn back.
                 x -= 2 * bound / max(self._steps, 2) * tf.sign(_gradient(logits, x, 5))
-                return tf.clip_by_value(tf.clip_by_value(x, original - bound, original + bound), 0.0, 255.0)
+                return tf.clip_by_value(x, least, most)
 
-            return tf.cast(tf.round(_repeated(step, original, self._steps)), images.dtype)
+            changed = _repeated(step, original, self._steps)
+            return tf.cast(changed if is_float else tf.round(changed), images.dtype)
 
-        return tf.function(change, [tf.TensorSpec((None, *predictor.shape), tf.uint8)], autograph=False)
+        return tf.function(change, [tf.TensorSpec((None, *predictor.shape), predictor.dtype)], autograph=False)
 
     def _change_of_texts(self, predictor: TextClassifier) -> Callable[[list[tf.Tensor]], tf.Tensor]:
         """A function from the model's inputs, tokens int32 `[texts, time]` first, to logits `[texts, classes]`."""
@@ -140,6 +141,23 @@ class Perturbation:
         for chosen, inputs in self._predictor.fed(texts):
             logits[chosen] = self._change(list(map(tf.constant, inputs))).numpy()[: len(chosen)]
         return two_class_logits(logits)
+
+
+def _logits_of_pixels(predictor: ArrayClassifier) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A differentiable function from pixels float32 `[examples, height, width, ...]` to the logits of their views.
+
+    Raises:
+        BadInput: whole numbers go into a layer that does not make floats of them, and so have no gradient.
+    """
+    model = predictor.model
+    if predictor.dtype.kind == "f":
+        return lambda x: model(tf.cast(tf.concat(_shifted_images(x), axis=0), predictor.dtype), training=False)
+    first = model.layers[1]
+    if not first.output.dtype.startswith("float"):
+        raise BadInput("--refine=perturbation: the model does not scale its integer inputs; expected one that does")
+    tail = keras.Model(first.output, model.output)
+    # [views * examples, height, width, ...] to [views * examples, classes].
+    return lambda x: tail(first(tf.concat(_shifted_images(x), axis=0)), training=False)
 
 
 def _repeated(step: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, times: int) -> tf.Tensor:

@@ -8,6 +8,7 @@ adversarial attacks", 2018, section 2.1), plus a penalty on large changes. Wheth
 checked on other numbers, the logits, and for all recent images together: see `zoo.adaptation.guards`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.adaptation import guards
+from zoo.adaptation import guards, image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
-from zoo.errors import BadInput
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import reading
 from zoo.predict.predictors.predictor import Classifier
@@ -61,8 +61,7 @@ class Pose:
         Raises:
             BadInput: the model does not take images.
         """
-        if not predictor.takes_images:
-            raise BadInput("--refine=input: the model takes no images, which could be rotated or shifted")
+        image_inputs.require(predictor, "input")
         self._guards = guards.Guards(source)
         last = predictor.model.layers[-1].input
         features = reading(predictor, last).logits(source.examples).astype(np.float64)  # [examples, width]
@@ -73,7 +72,16 @@ class Pose:
         covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         # The Mahalanobis distance is the Euclidean one of whitened features.
         whiten = np.linalg.cholesky(np.linalg.inv(covariance))
-        self._costs = _costs(keras.Model(predictor.model.inputs, last), whiten, means @ whiten)
+        costs = _costs(keras.Model(predictor.model.inputs, last), whiten, means @ whiten)
+        image = tf.TensorSpec((None, *predictor.shape), predictor.dtype)
+        # For any number of images: otherwise each number would be traced. Partials: TensorFlow would take those of
+        # several stages for one function that is traced again and again, and warn.
+        self._costs = tf.function(
+            functools.partial(costs), [image, tf.TensorSpec([None, 4], tf.float32)], autograph=False
+        )
+        self._coarse = tf.function(functools.partial(_coarse_search, costs), [image], autograph=False)
+        found = [tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.float32)]
+        self._descent = tf.function(functools.partial(_coordinate_descent, costs), [image, *found], autograph=False)
         self._usual = self._median_distance(source.examples)
         self._on, self._cache = False, []
 
@@ -106,36 +114,30 @@ class Pose:
         self._on = state
 
     def aligned(self, images: np.ndarray) -> np.ndarray:
-        """The images in the poses that look most like a class, uint8 of the same shape."""
-        best = np.zeros((len(images), 4))
-        costs = np.full(len(images), np.inf)
-        for change in _COARSE:
-            self._improve(images, np.tile(change, (len(images), 1)), best, costs)
-        for step in _STEPS:
-            for number in range(4):
-                for sign in (-1.0, 1.0):
-                    self._improve(images, best + sign * step * (np.arange(4) == number), best, costs)
-        return warped(images, best)
-
-    def _improve(self, images: np.ndarray, changes: np.ndarray, best: np.ndarray, costs: np.ndarray) -> None:
-        """Replaces the best changes `[examples, 4]` and their costs `[examples]` where `changes` cost less."""
-        new = self._costs(tf.constant(images), tf.constant(changes, tf.float32)).numpy()
-        better = new < costs
-        best[better], costs[better] = changes[better], new[better]
+        """The images in the poses that look most like a class, of the same shape and dtype."""
+        changes = [np.zeros((0, 4), np.float32)]
+        # Two changes of each image are tried at a time, and before that all coarse ones.
+        for part in _parts(images, _PART // 2):
+            found = [self._coarse(tf.constant(few)) for few in _parts(part, _PART // len(_COARSE))]
+            best, costs = (tf.concat(values, axis=0) for values in zip(*found, strict=True))
+            changes.append(self._descent(tf.constant(part), best, costs).numpy())
+        return warped(images, np.concatenate(changes))
 
     def _median_distance(self, images: np.ndarray) -> float:
         """Median squared Mahalanobis distance of unchanged images to the nearest class mean, per feature."""
-        parts = [images[first : first + _PART] for first in range(0, len(images), _PART)]
-        costs = [self._costs(tf.constant(part), tf.zeros([len(part), 4])).numpy() for part in parts]
+        costs = [self._costs(tf.constant(part), tf.zeros([len(part), 4])).numpy() for part in _parts(images, _PART)]
         return float(np.median(np.concatenate(costs)))
 
     def _align_recent(self, context: StreamContext, earlier: list) -> np.ndarray:
-        """The recent images, aligned; those of earlier batches are not searched again."""
+        """The recent images, aligned; those aligned for the change before are not searched again."""
         kept = len(context.recent) - len(context.batch)
-        if not earlier or kept > len(earlier[0][1]):
+        if not earlier or not kept or kept > len(earlier[0][0]):
             return self.aligned(context.recent)
-        old = earlier[0][1]
-        return np.concatenate([old[len(old) - kept :], self.aligned(context.recent[kept:])])
+        images, old = (values[len(values) - kept :] for values in earlier[0])
+        # Other images, where a batch between them was not tried or another stream was loaded.
+        if not np.array_equal(images, context.recent[:kept]):
+            return self.aligned(context.recent)
+        return np.concatenate([old, self.aligned(context.recent[kept:])])
 
     def _align(self, examples: Any) -> np.ndarray:
         cached = next((aligned for images, aligned in self._cache if images is examples), None)
@@ -148,7 +150,6 @@ def _costs(features: keras.Model, whiten: np.ndarray, means: np.ndarray) -> Call
     A cost is the squared Mahalanobis distance to the nearest class mean, per feature, plus the penalty of the change.
     """
     whiten, means = tf.constant(whiten, tf.float32), tf.constant(means, tf.float32)
-    shape = features.inputs[0].shape
 
     def costs(images: tf.Tensor, changes: tf.Tensor) -> tf.Tensor:
         x = tf.cast(features(_warped(images, changes), training=False), tf.float32) @ whiten  # [examples, width]
@@ -157,21 +158,57 @@ def _costs(features: keras.Model, whiten: np.ndarray, means: np.ndarray) -> Call
         distance = tf.reduce_min(squares, axis=1) / whiten.shape[0]  # [examples]
         return distance + _COST * tf.reduce_sum((changes / tf.constant(_WIDTH, tf.float32)) ** 2, axis=1)
 
-    # For any number of images: otherwise each number would be traced.
-    signature = [tf.TensorSpec(shape, features.inputs[0].dtype), tf.TensorSpec([None, 4], tf.float32)]
-    return tf.function(costs, signature, autograph=False)
+    return costs
+
+
+# Costs `[examples]` of images and changes `[examples, 4]`.
+_Costs = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def _coarse_search(costs: _Costs, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The coarse changes `[examples, 4]` of least cost, and their costs `[examples]`."""
+    coarse = tf.constant(_COARSE, tf.float32)  # [changes, 4]
+    found = _tried(costs, images, tf.tile(coarse[:, None], [1, tf.shape(images)[0], 1]))  # [changes, examples]
+    return tf.gather(coarse, tf.argmin(found, axis=0)), tf.reduce_min(found, axis=0)
+
+
+def _coordinate_descent(costs: _Costs, images: tf.Tensor, best: tf.Tensor, cost: tf.Tensor) -> tf.Tensor:
+    """Improves changes `[examples, 4]` of these costs `[examples]`, one number after the other."""
+    # Each step of each number, down and up: [steps * 4, 2, 4].
+    moves = np.array([np.diag(step)[number] * np.array([[-1.0], [1.0]]) for step in _STEPS for number in range(4)])
+    moves = tf.constant(moves, tf.float32)
+
+    def descend(number: tf.Tensor, best: tf.Tensor, cost: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        changes = best + moves[number][:, None]  # [2, examples, 4]
+        down, up = tf.unstack(_tried(costs, images, changes))  # [examples] each
+        best = tf.where((up < cost)[:, None], changes[1], best)
+        best = tf.where((down < cost)[:, None], changes[0], best)
+        return number + 1, best, tf.where(down < cost, down, tf.minimum(up, cost))
+
+    return tf.while_loop(lambda number, *_: number < moves.shape[0], descend, (0, best, cost))[1]
+
+
+def _tried(costs: _Costs, images: tf.Tensor, changes: tf.Tensor) -> tf.Tensor:
+    """Costs `[changes, examples]` of several changes of each image, `[changes, examples, 4]`, in one pass."""
+    number = changes.shape[0]
+    copies = tf.tile(images, [number, *[1] * (images.shape.rank - 1)])  # [changes * examples, height, width, ...]
+    return tf.reshape(costs(copies, tf.reshape(changes, [-1, 4])), [number, -1])
+
+
+def _parts(images: np.ndarray, size: int) -> list[np.ndarray]:
+    return [images[first : first + size] for first in range(0, len(images), size)]
 
 
 def warped(images: np.ndarray, changes: np.ndarray) -> np.ndarray:
     """Rotates, scales and shifts images about their centre; bilinear, and the border is repeated outside.
 
     Args:
-        images: uint8 `[examples, height, width]` or `[examples, height, width, channels]`.
+        images: uint8 or floats, `[examples, height, width]` or `[examples, height, width, channels]`.
         changes: `[examples, 4]`: the content is rotated by `-angle` in radians, scaled by `exp(size)`, and shifted left
             and up by shares of the sides.
 
     Returns:
-        Images, uint8 of the same shape.
+        Images of the same shape and dtype; no value is below the least or above the largest of the image.
     """
     return _warped(tf.constant(images), tf.constant(changes, tf.float32)).numpy()
 
@@ -193,5 +230,7 @@ def _warped(images: tf.Tensor, changes: tf.Tensor) -> tf.Tensor:
         interpolation="BILINEAR",
         fill_mode="NEAREST",
     )  # [examples, height, width, channels]
-    pixels = tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), images.dtype)
+    if images.dtype.is_integer:
+        pixels = tf.clip_by_value(tf.round(pixels), 0, 255)
+    pixels = tf.cast(pixels, images.dtype)
     return tf.reshape(pixels, tf.shape(images))  # [examples, height, width] or [examples, height, width, channels]

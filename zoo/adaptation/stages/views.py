@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.adaptation import image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages.pose import warped
-from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
@@ -34,7 +34,7 @@ class View(NamedTuple):
     mirrored: bool = False
 
     def apply(self, images: np.ndarray) -> np.ndarray:
-        """The transformed images, uint8 of the same shape."""
+        """The transformed images, of the same shape and dtype."""
         images = images[:, :, ::-1] if self.mirrored else images
         return warped(images, np.tile(self.change, (len(images), 1))) if any(self.change) else images
 
@@ -54,8 +54,7 @@ def allowed(predictor: Classifier, source: HeldOut) -> list[View]:
     Raises:
         BadInput: the model does not take images.
     """
-    if not predictor.takes_images:
-        raise BadInput("--refine=views: views are for models of images; leave it out")
+    image_inputs.require(predictor, "views")
     least = float((source.logits.argmax(axis=1) == source.labels).mean()) - _TOLERANCE
 
     def accuracy(view: View) -> float:
