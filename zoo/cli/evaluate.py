@@ -17,6 +17,7 @@ def add(verbs: Any) -> None:
         metavar="NAME_OR_FILE",
         help="another data set (default: the test split of the run's own): the test split of a named one, or all of a "
         ".npz, .csv, .tsv, .parquet or .xlsx file or a folder of x.npy and y.npy, which may lack some of the classes; "
+        "a NAME.npy beside labels.npy (CIFAR-10-C) or test_images.npy beside test_labels.npy (MNIST-C); "
         "for a run on texts a .csv, .tsv, .txt, .jsonl, .json (also .gz), .parquet or .xlsx, and for a tagger a CoNLL "
         "file, without the run's training and validation examples",
     )

@@ -11,7 +11,15 @@ import numpy as np
 from zoo import files
 from zoo.data import class_balance, splits
 from zoo.data.batches import Batches
-from zoo.data.datasets import extra_examples, image_folders, images, label_sets, tables, text_columns
+from zoo.data.datasets import (
+    corruption_benchmarks,
+    extra_examples,
+    image_folders,
+    images,
+    label_sets,
+    tables,
+    text_columns,
+)
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.data.datasets.image_folders import ImageOptions
 from zoo.data.splits import Columns, Splits
@@ -177,6 +185,9 @@ def _examples(
             return [loaded.test]
         labels = tables.class_indices(f"--dataset {dataset}", loaded.classes, predictor.classes)
         return [loaded.test | {"y": labels[loaded.test["y"]]}]
+    if predictor.task == "classification" and dataset.lower().endswith(".npy"):
+        columns = corruption_benchmarks.labelled_file(files.absolute(dataset))
+        return [columns | {"x": corruption_benchmarks.for_shape(columns["x"], predictor.shape, dataset)}]
     run_weights = config.get("weight_column", "") if weight_column is None else ""
     schema = tables.ModelSchema(predictor.classes, predictor.features, run_weights, columns=predictor.columns)
     columns = label_column or config.get("label_column", "label"), weight_column or ""

@@ -38,8 +38,8 @@ def read(
     """Reads the examples of one file.
 
     Args:
-        path: a .npy or .npz file with one example or a stack of examples, a .png or .jpg file with one, or a .csv or
-            .tsv with one per row.
+        path: a .npy or .npz file with one example or a stack of examples (grey images with an axis of one channel or
+            without it), a .png or .jpg file with one, or a .csv or .tsv with one per row.
         shape: shape of one example.
         dtype: dtype of the model's input.
         features: names of the table columns to read, in the model's order; other columns are ignored. Without names
@@ -65,7 +65,7 @@ def read(
     if reader is None:
         raise BadInput(f"{path}: unknown kind of file; expected {', '.join(SUFFIXES)}, or - for JSON lines on stdin")
     try:
-        values = _decoded(reader, path)
+        values = _with_channels(_decoded(reader, path), shape)
         if values.shape != shape and not _is_stack(values, shape):
             raise BadInput(f"shape {values.shape}, expected {shape} or {_text(shape)}")
         return numbers(values, dtype, may_lack=columns is not None).reshape(-1, *shape)
@@ -243,6 +243,15 @@ def _size(size: tuple[int, ...]) -> str:
 
 def _is_stack(values: np.ndarray, shape: tuple[int, ...]) -> bool:
     return values.ndim == 1 + len(shape) and values.shape[1:] == shape
+
+
+def _with_channels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Grey images with the axis of one channel where the model has it, and without it where it has none."""
+    if shape[2:] == (1,) and values.shape[-2:] == shape[:2] and values.ndim <= len(shape):
+        return values[..., None]
+    if len(shape) == 2 and values.shape[-3:] == (*shape, 1):
+        return values[..., 0]
+    return values
 
 
 def _text(shape: tuple[int, ...]) -> str:
