@@ -230,7 +230,7 @@ def test_plans_name_the_learner(trained):
     folder, found, _ = trained
     plan = plans.stages(["perturbation", "views", "parameters"], found, folder, "sar")
     assert [stage.name for stage in plan] == ["parameters", "views", "perturbation"]
-    assert plan[0]._learner == SAR and tuple(LEARNERS) == refine_flags._LEARNERS
+    assert plan[0]._learner == SAR and tuple(LEARNERS) == refine_flags.LEARNERS
 
 
 @pytest.mark.parametrize(

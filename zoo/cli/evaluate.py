@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from zoo import files, strict_json
-from zoo.cli import file_flags
+from zoo.cli import file_flags, refine_flags
 from zoo.cli.parser import add_verb, require_run
 
 
@@ -40,18 +40,22 @@ def add(verbs: Any) -> None:
         "--drop_unlabelled", action="store_true", help="leave out examples of such a file without a label"
     )
     file_flags.add(verb, of_run=True)
+    refine_flags.add_sets(verb)
     verb.add_argument("--json", action="store_true", help="print the JSON object only")
     verb.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     require_run(arguments.workdir)
+    refine_flags.check_sets(arguments)
     from zoo.model_info import read_model_info
     from zoo.predict.evaluation.evaluate import evaluate
 
     columns = arguments.text_column, arguments.label_column, arguments.pair_column, arguments.weight_column
     kinds = {"fix_tags": arguments.fix_tags, "drop_unlabelled": arguments.drop_unlabelled}
     flags = file_flags.given(arguments)
+    if arguments.prediction_sets is not None:
+        kinds["sets"] = (arguments.prediction_sets, arguments.class_conditional)
     result = evaluate(arguments.workdir, arguments.dataset, *columns, **kinds, file_flags=flags)
     if not arguments.json:
         reads_text = read_model_info(files.absolute(arguments.workdir)).input == "text"
@@ -61,6 +65,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _print_result(result: dict[str, float], may_be_known: bool) -> None:
+    _print_metrics(result, may_be_known)
+    if "set_coverage" in result:
+        print(
+            f"sets      {result['set_coverage']:.4f} hold the true class ({result['set_coverage_worst_class']:.4f} of "
+            f"the worst class), {result['set_size']:.2f} classes on average, one in {result['set_single']:.1%}"
+        )
+
+
+def _print_metrics(result: dict[str, float], may_be_known: bool) -> None:
     print(f"examples  {result['examples']:,}")
     if "loss" in result:
         print(f"loss      {result['loss']:.4f}")

@@ -121,8 +121,10 @@ def _run(arguments: argparse.Namespace) -> int:
     check(predictor, arguments.workdir, arguments)
     page = html.check(arguments.html) if arguments.html else None
     session = None
-    if arguments.refine or arguments.abstain_risk is not None:
-        session = refine_flags.Session(predictor, arguments)
+    if any(getattr(arguments, name) for name in refine_flags.SESSION):
+        from zoo.cli.predict_session import Session
+
+        session = Session(predictor, arguments)
     forms = {name: file_flags.of_file(arguments, predictor, name) for name in arguments.files}
     explain = arguments.explain or page is not None
     if arguments.rounds > 1:

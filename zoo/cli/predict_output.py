@@ -4,11 +4,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import strict_json
 from zoo.cli.predict_formats import RANKED, Formatted, formatted
-from zoo.cli.refine_flags import Session
 from zoo.errors import BadInput
 from zoo.names import escaped
 from zoo.predict.attribution import html as pages
@@ -17,6 +16,9 @@ from zoo.predict.attribution.integrated_gradients import Explainer, Explanation
 from zoo.predict.predictors import array_inputs, text_inputs
 from zoo.predict.predictors.predictor import Examples, Predictor
 from zoo.predict.predictors.printable import short
+
+if TYPE_CHECKING:
+    from zoo.cli.predict_session import Marked, Session
 
 
 class Answer(NamedTuple):
@@ -35,7 +37,7 @@ class Answers:
         as_json: whether to print JSON objects instead of lines.
         explain: whether to explain the predictions.
         page: file for an HTML page of the explanations, or None.
-        session: gives the probabilities instead of the predictor, and may abstain; or None.
+        session: gives the probabilities instead of the predictor, with what is promised of them; or None.
         as_conll: whether to print the words of a tagger with their tags, a line each.
     """
 
@@ -46,7 +48,7 @@ class Answers:
         as_json: bool,
         explain: bool,
         page: Path | None,
-        session: Session | None = None,
+        session: "Session | None" = None,
         as_conll: bool = False,
     ):
         self._session, self._as_conll = session, as_conll
@@ -90,21 +92,34 @@ class Answers:
         if self._explainer is not None:
             for text in examples:
                 [explanation] = self._explainer.explain([text])
-                answer = self._formatted(explanation.probabilities)
+                answer = self._explained_answer(text, explanation)
                 yield Answer(answer._replace(json=answer.json | terminal.as_json(explanation)), explanation)
         elif self._session is not None:
-            yield from (Answer(self._formatted(each)) for each in self._session.probabilities(examples))
+            yield from (Answer(self._marked(each)) for each in self._session.answers(examples))
         else:
-            yield from (Answer(self._formatted(each)) for each in self._predictor.predict(examples, self._top))
+            predictions = self._predictor.predict(examples, self._top)
+            yield from (Answer(formatted(self._predictor, each, self._top)) for each in predictions)
 
-    def _formatted(self, prediction: Any) -> Formatted:
-        answer = formatted(self._predictor, prediction, self._top)
-        abstention = self._session.abstention if self._session else None
-        if abstention is None:
-            return answer
-        answered = bool(abstention.answers(prediction.max()))
-        columns = answer.columns if answered else ["abstains", *answer.columns]
-        return Formatted(answer.json | {"answered": answered}, columns)
+    def _explained_answer(self, text: Any, explanation: Explanation) -> Formatted:
+        if self._session is None:
+            return formatted(self._predictor, explanation.probabilities, self._top)
+        [marked] = self._session.answers([text])
+        return self._marked(marked._replace(probabilities=explanation.probabilities))
+
+    def _marked(self, marked: "Marked") -> Formatted:
+        """A prediction with its promises: `abstains` comes first, the set and what the promise rests on last."""
+        json, columns, _ = formatted(self._predictor, marked.probabilities, self._top)
+        if marked.answered is not None:
+            json = json | {"answered": marked.answered}
+            columns = columns if marked.answered else ["abstains", *columns]
+        if marked.labels is not None:
+            names = [self._predictor.classes[label] for label in marked.labels]
+            json = json | {"prediction_set": names}
+            columns = [*columns, f"{{{', '.join(map(escaped, names))}}}"]
+        if marked.promise is not None:
+            json = json | {"promise": marked.promise}
+            columns = [*columns, f"promise: {marked.promise}"]
+        return Formatted(json, columns)
 
     def _print(self, label: str, origin: dict[str, Any], answer: Answer, title: str) -> None:
         explanation = answer.explanation

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from zoo import files
+from zoo.cli.refine_flags import SESSION
 from zoo.data.datasets import text_columns
 from zoo.errors import BadInput
 from zoo.predict.calibration.prediction_intervals import IntervalPredict
 
 # What answers otherwise, or of other things than the rows of a file.
-_OTHERS = ("text", "pair", "explain", "html", "json", "conll", "refine", "abstain_risk", "token_column")
+_OTHERS = ("text", "pair", "explain", "html", "json", "conll", "token_column", *SESSION)
 
 
 def check(arguments: argparse.Namespace) -> Path:

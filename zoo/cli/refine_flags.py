@@ -1,27 +1,18 @@
-"""Flags of `zoo predict` for test-time adaptation (`--refine`) and selective prediction (`--abstain_risk`)."""
+"""Flags of `zoo predict` for test-time adaptation, selective prediction and prediction sets."""
 
 import argparse
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from zoo import strict_json
-from zoo.cli.parser import fraction, limit, positive, tell
+from zoo.cli.parser import fraction, limit, positive
 from zoo.errors import BadInput
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from zoo.adaptation.refiner import Refiner
-    from zoo.predict.calibration.selective_prediction import SelectiveRule
-    from zoo.predict.evaluation.held_out import HeldOut
-    from zoo.predict.predictors.predictor import Classifier
-
 # Two hundred examples estimate statistics to a tenth of a standard deviation or better.
-_BATCH = 200
+BATCH = 200
+# Flags whose answers depend on those before, or promise something.
+SESSION = ("refine", "abstain_risk", "prediction_sets")
 _FLAGS = ("budget_steps", "budget_seconds", "budget_examples", "trace", "state", "batch", "labelled", "learner")
 # The names in `zoo.adaptation.stages.parameters.LEARNERS`, which imports TensorFlow.
-_LEARNERS = ("tent", "sar", "eata", "cotta")
+LEARNERS = ("tent", "sar", "eata", "cotta")
 
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
@@ -42,7 +33,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--learner",
-        choices=_LEARNERS,
+        choices=LEARNERS,
         help="method of --refine=parameters: entropy minimisation (tent), sharpness-aware (sar), on confident and "
         "novel examples (eata), or a mean teacher (cotta); default: tent",
     )
@@ -50,10 +41,10 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--labelled",
         metavar="FILE",
         help="a few labelled examples like those to predict (.npz with x and y; texts: .csv, .tsv, .jsonl): no change "
-        "may lower the accuracy on them",
+        "may lower the accuracy on them, and once the stream has shifted promises rest on them",
     )
     # --batch is its earlier name.
-    about = f"examples at a time (default: {_BATCH})"
+    about = f"examples at a time (default: {BATCH})"
     group.add_argument("--batch_size", "--batch", dest="batch", metavar="N", type=positive, help=about)
     group.add_argument("--budget_steps", metavar="N", type=limit(int), help="most changes to try")
     group.add_argument("--budget_seconds", metavar="S", type=limit(float), help="most seconds to spend on changes")
@@ -68,12 +59,56 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file of the state learned from the stream: read at the start if it exists, written at the end",
     )
+    _add_promises(verb)
+
+
+def add_sets(group: argparse._ActionsContainer) -> None:
+    """Adds --prediction_sets and --class_conditional."""
+    group.add_argument(
+        "--prediction_sets",
+        metavar="ALPHA",
+        type=fraction,
+        help="of a classifier: sets of classes that hold the true one with a probability of at least 1 - ALPHA, on "
+        "data like the validation split (split conformal prediction); 0.1, say",
+    )
+    group.add_argument(
+        "--class_conditional",
+        action="store_true",
+        help="the probability of --prediction_sets holds for the examples of each class, rare ones included",
+    )
+
+
+def check_sets(arguments: argparse.Namespace) -> None:
+    """Refuses --class_conditional without --prediction_sets.
+
+    Raises:
+        BadInput: in that case.
+    """
+    if arguments.class_conditional and arguments.prediction_sets is None:
+        raise BadInput("--class_conditional is an option of prediction sets: add --prediction_sets=0.1")
+
+
+def _add_promises(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group(
+        "promises (selective prediction, prediction sets)",
+        "what a classifier promises of its answers on data like the validation split; a test without labels watches "
+        "whether the stream is like it (docs/prediction_sets.md)",
+    )
+    add_sets(group)
     group.add_argument(
         "--abstain_risk",
         metavar="P",
         type=fraction,
         help="selective prediction: answer only where at most a share P of the answers is wrong, on data like the "
         "validation split (with probability 0.95)",
+    )
+    group.add_argument(
+        "--on_shift",
+        choices=("abstain", "warn"),
+        default="abstain",
+        help="what to do where the stream turns out to be unlike the validation split (one false alarm in 1,000 "
+        "streams): abstain where no evidence is left for the promise, with sets of all classes and without early exit; "
+        "or warn, and go on as before (default: abstain)",
     )
     group.add_argument(
         "--curve", metavar="FILE.png", help="plot the risk against the share that is answered; needs --abstain_risk"
@@ -86,8 +121,10 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         BadInput: names the first such flag.
     """
+    promises = arguments.abstain_risk is not None or arguments.prediction_sets is not None
     for name in _FLAGS:
-        if getattr(arguments, name) is not None and not arguments.refine:
+        has_use = arguments.refine or (name in ("labelled", "batch") and promises)
+        if getattr(arguments, name) is not None and not has_use:
             raise BadInput(f"--{name} is an option of test-time adaptation: add --refine")
     if arguments.learner and "parameters" not in arguments.refine.split(","):
         raise BadInput(f"--learner={arguments.learner} is an option of parameters: add parameters to --refine")
@@ -99,101 +136,7 @@ def check(arguments: argparse.Namespace) -> None:
             raise BadInput(f"--{name}={getattr(arguments, name)}: the folder {folder} is missing; make it first")
     if arguments.curve and arguments.abstain_risk is None:
         raise BadInput("--curve needs --abstain_risk")
+    check_sets(arguments)
     for name in ("explain", "html"):
         if getattr(arguments, name) and arguments.refine:
             raise BadInput(f"--{name} explains the trained model, not one that changes: leave out --refine")
-
-
-class Session:
-    """The predictions of one command with `--refine`, `--abstain_risk` or both.
-
-    Args:
-        predictor: the run's classifier.
-        arguments: the parsed command line, checked.
-
-    Attributes:
-        abstention: the rule when to answer; None: always.
-    """
-
-    def __init__(self, predictor: "Classifier", arguments: argparse.Namespace):
-        from zoo.predict.evaluation import held_out
-
-        if predictor.task != "classification":
-            flag = "refine" if arguments.refine else "abstain_risk"
-            raise BadInput(f"--{flag} is for classifiers; {arguments.workdir} holds another model: leave the flag out")
-        self._arguments, self._predictor = arguments, predictor
-        self._refiner: Refiner | None = None
-        source = held_out.load(arguments.workdir, predictor)
-        calibration = source
-        if arguments.refine:
-            # The examples that fit the stages cannot also promise a risk.
-            if arguments.abstain_risk is not None:
-                source, calibration = held_out.halves(source)
-            self._refiner = self._make_refiner(source)
-        self.abstention = self._choose_rule(calibration) if arguments.abstain_risk is not None else None
-
-    def probabilities(self, examples: Any) -> "np.ndarray":
-        """Class probabilities `[examples, classes]`."""
-        import numpy as np
-
-        if self._refiner is None:
-            return self._predictor.probabilities(examples)
-        size = self._arguments.batch or _BATCH
-        parts = [self._refiner.answer(examples[first : first + size]) for first in range(0, len(examples), size)]
-        return np.concatenate([np.zeros((0, len(self._predictor.classes))), *parts])
-
-    def close(self) -> None:
-        """Writes trace and state, and reports on stderr how many changes were kept.
-
-        Raises:
-            BadInput: a file cannot be written.
-        """
-        if self._refiner is None:
-            return
-        trace = self._refiner.trace
-        # The state first: it took the longest to learn.
-        if self._arguments.state:
-            self._refiner.save(self._arguments.state)
-        if self._arguments.trace:
-            _write_trace(self._arguments.trace, trace)
-        for name in dict.fromkeys(entry.stage for entry in trace):
-            entries = [entry for entry in trace if entry.stage == name]
-            kept, seconds = sum(entry.accepted for entry in entries), sum(entry.seconds for entry in entries)
-            tell([f"{name}: kept {kept:,} of {len(entries):,}, {seconds:.1f} s; last: {entries[-1].reason}"])
-
-    def _make_refiner(self, source: "HeldOut") -> "Refiner":
-        from zoo.adaptation import labelled_examples, plans, refiner
-
-        arguments, labelled = self._arguments, None
-        learner = arguments.learner or _LEARNERS[0]
-        plan = plans.stages(arguments.refine.split(","), self._predictor, arguments.workdir, learner)
-        if arguments.labelled:
-            labelled = labelled_examples.read(arguments.labelled, arguments.workdir, self._predictor)
-        budget = refiner.Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
-        made = refiner.Refiner(self._predictor, plan, source, budget, labelled=labelled)
-        if arguments.state and Path(arguments.state).exists():
-            made.load(arguments.state)
-        return made
-
-    def _choose_rule(self, source: "HeldOut") -> "SelectiveRule":
-        from zoo.metrics.logits import class_probabilities
-        from zoo.predict.calibration import selective_prediction
-
-        refiner = self._refiner
-        probabilities = refiner.forward(source.examples) if refiner else class_probabilities(source.logits)
-        confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == source.labels
-        rule = selective_prediction.choose(confidence, correct, self._arguments.abstain_risk)
-        if self._arguments.curve:
-            selective_prediction.draw(self._arguments.curve, selective_prediction.curve(confidence, correct), rule)
-        tell([rule.line()])
-        return rule
-
-
-def _write_trace(path: str, trace: Any) -> None:
-    from zoo import files
-    from zoo.adaptation import trace_plot
-
-    if path.endswith(".png"):
-        trace_plot.draw(path, trace)
-    else:
-        files.write(Path(path), "".join(strict_json.dumps(entry.as_json()) + "\n" for entry in trace))

@@ -70,12 +70,16 @@ class Prior:
     Args:
         level: largest share of streams without label shift that may be corrected by mistake.
         memory: examples of the stream that the estimate rests on; older ones fade.
+
+    Attributes:
+        proved: class proportions of the stream that the first three conditions prove; None while there are none.
     """
 
     name, target, max_score_ratio, restarts_each_batch = "prior", "output", None, False
 
     def __init__(self, level: float = 0.01, memory: float = 1000.0):
         self._level, self._memory = level, memory
+        self.proved: label_shift_fit.ProportionsFit | None = None
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Calibrates on the validation split and takes its class proportions as the source prior."""
@@ -92,6 +96,7 @@ class Prior:
     def propose(self, context: StreamContext) -> str:
         """Updates the class proportions by the batch."""
         stream = self._stream = self._stream._replace(target=None)
+        self.proved = None
         if context.changed:
             return "the model has changed, so its predictions no longer tell the class proportions"
         if self._fit is None:
@@ -109,6 +114,7 @@ class Prior:
         fit = self._fit.fit(np.array(stream.total) / stream.weight, stream.weight**2 / stream.squares)
         if fit.p_value < _POOR_FIT and fit.explained < _EXPLAINED:
             return f"class proportions explain {max(fit.explained, 0):.0%} of the shift: not only label shift"
+        self.proved = fit
         counts = np.bincount(self._labels, minlength=len(stream.prior.source))
         target = _bounded(np.array(stream.prior.source), np.array(stream.prior.target), fit.errors, counts)
         gain, error = self._validation_gain(target)

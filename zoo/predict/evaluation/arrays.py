@@ -4,6 +4,7 @@ import dataclasses
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def evaluate(
     label_column: str | None = None,
     weight_column: str | None = None,
     form: DelimitedFormat | None = None,
+    set_measures: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None,
 ) -> dict[str, float]:
     """Evaluates a classifier of arrays.
 
@@ -52,11 +54,13 @@ def evaluate(
         label_column: label column of a table; None for the run's.
         weight_column: weight column of a table; None for the run's where the table has it, empty for no weights.
         form: how a delimited file is written; None: as the run's own.
+        set_measures: what measures prediction sets, from logits and labels; or None.
 
     Returns:
         `examples`, `loss` (cross-entropy) and the metrics of a final `evaluation_report.classifier`, weighted where the
         data has weights, each with its interval `NAME_low` and `NAME_high` (95 %, bootstrap; of `accuracy` without
-        weights that of Wilson, 1927), the confusion matrix, and where the run has a decision rule `decisions.metrics`.
+        weights that of Wilson, 1927), the confusion matrix, where the run has a decision rule `decisions.metrics`, and
+        the measures of prediction sets, in which each example counts once.
 
     Raises:
         BadInput: the data set is not found, not understood, or does not fit the model.
@@ -72,7 +76,8 @@ def evaluate(
     columns = {"y": labels}
     if any("weight" in part for part in parts):
         columns["weight"] = weights
-    return _summary(predictor, logits, columns)
+    result = _summary(predictor, logits, columns)
+    return result if set_measures is None else result | set_measures(logits, labels)
 
 
 def evaluate_values(

@@ -5,12 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from zoo import files
 from zoo import workdir as folders
 from zoo.data.datasets import delimited, delimited_format
 from zoo.data.datasets.delimited_format import FOUND, DelimitedFormat
 from zoo.errors import BadInput
-from zoo.predict.evaluation import arrays, tags, texts
+from zoo.metrics.logits import class_probabilities
+from zoo.predict.calibration import prediction_sets
+from zoo.predict.evaluation import arrays, held_out, tags, texts
 from zoo.predict.predictors.loading import load
 from zoo.predict.predictors.predictor import Predictor
 
@@ -46,6 +50,7 @@ def evaluate(
     fix_tags: bool = False,
     drop_unlabelled: bool = False,
     file_flags: Mapping[str, Any] = MappingProxyType({}),
+    sets: tuple[float, bool] | None = None,
 ) -> dict[str, float]:
     """Evaluates a run's model.
 
@@ -60,9 +65,12 @@ def evaluate(
         fix_tags: whether to accept entity tags of a CoNLL file that break their scheme, for a run on tags.
         drop_unlabelled: whether to leave out examples of such a file whose label is missing; else they are refused.
         file_flags: how such a file is written, arguments of `delimited_format.of_flags`; else as the run's own.
+        sets: error level of prediction sets of a classifier, calibrated on its validation split, and whether
+            it holds in each class; None: no sets.
 
     Returns:
-        Metrics by name, those of `arrays.evaluate`, `texts.evaluate` or `tags.evaluate`.
+        Metrics by name, those of `arrays.evaluate`, `texts.evaluate` or `tags.evaluate`; for prediction sets also
+        `prediction_sets.measures`.
 
     Raises:
         ZooError: the folder or the data set cannot be read, or the two do not fit.
@@ -91,7 +99,26 @@ def evaluate(
     form = _form(predictor, dataset if dataset != run.config.get("dataset") else None, file_flags)
     flags = columns | {"weight_column": weight_column, "fix_tags": fix_tags, "drop_unlabelled": drop_unlabelled}
     columns = {name: flags[name] for name in kind.columns}
+    if sets:
+        columns["set_measures"] = _set_measures(workdir, predictor, *sets)
     return kind.evaluate(predictor, run, dataset, **columns, **({"form": form} if form else {}))
+
+
+def _set_measures(
+    workdir: str | Path, predictor: Predictor, alpha: float, class_conditional: bool
+) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
+    """What measures the sets of a classifier, from logits and labels; the rule is of the validation split."""
+    if predictor.task != "classification":
+        raise BadInput(f"--prediction_sets is for classifiers; {workdir} holds another model: leave the flag out")
+
+    def arguments(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = class_probabilities(logits).astype(np.float32)
+        return probabilities, predictor.decide(probabilities)
+
+    source = held_out.load(workdir, predictor)
+    probabilities, decided = arguments(source.logits)
+    rule = prediction_sets.calibrate(probabilities, source.labels, decided, alpha, class_conditional)
+    return lambda logits, labels: prediction_sets.measures(rule.sets(*arguments(logits)), labels)
 
 
 def _form(predictor: Predictor, dataset: str | None, flags: Mapping[str, Any]) -> DelimitedFormat | None:

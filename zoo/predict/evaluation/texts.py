@@ -1,6 +1,7 @@
 """Evaluation of text classifiers and text regressions."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def evaluate(
     pair_column: str | None = None,
     drop_unlabelled: bool = False,
     form: DelimitedFormat | None = None,
+    set_measures: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None,
 ) -> dict[str, float]:
     """Evaluates a text classifier or a text regression.
 
@@ -44,6 +46,7 @@ def evaluate(
         pair_column: column of the second texts in that file, for a run on pairs; None for the run's.
         drop_unlabelled: whether to leave out examples of that file whose label is missing, as the run may have done.
         form: how that file is written; None: as the run's own.
+        set_measures: for a classifier, what measures prediction sets, from logits and labels; or None.
 
     Returns:
         `examples`, `loss` (cross-entropy), and the metrics of a final `evaluation_report.classifier`: accuracy, F1 and
@@ -61,7 +64,7 @@ def evaluate(
     if dataset is None:
         own = run_texts(run)
         _check_classes("the run's data set", own.classes, predictor.classes)
-        return _metrics(predictor, own.test)
+        return _metrics(predictor, own.test, set_measures)
     columns = (
         text_column or config.get("text_column") or "text",
         label_column or config.get("label_column") or "label",
@@ -73,13 +76,13 @@ def evaluate(
     try:
         own = run_texts(run)
     except BadInput:
-        return _metrics(predictor, data)
+        return _metrics(predictor, data, set_measures)
     own_keys = set(map(normalized_key, own.train.texts)) | set(map(normalized_key, own.validation.texts))
     new = np.array([normalized_key(text) not in own_keys for text in data.texts], bool)
     if not new.any():
         raise BadInput(f"--dataset {dataset}: the run was trained on all of its {len(new)} texts; expected others")
     left = Texts([text for text, keep in zip(data.texts, new) if keep], data.labels[new])
-    return {**_metrics(predictor, left), "left_out": int((~new).sum())}
+    return {**_metrics(predictor, left, set_measures), "left_out": int((~new).sum())}
 
 
 def _other(
@@ -149,8 +152,9 @@ def _check_classes(source: str, classes: tuple[str, ...], expected: tuple[str, .
         )
 
 
-def _metrics(predictor: Predictor, data: Texts) -> dict[str, float]:
-    losses, metrics = _MEASURES[predictor.task](predictor, as_examples(predictor, data), data.labels)
+def _metrics(predictor: Predictor, data: Texts, set_measures: Callable | None) -> dict[str, float]:
+    more = {"set_measures": set_measures} if set_measures else {}
+    losses, metrics = _MEASURES[predictor.task](predictor, as_examples(predictor, data), data.labels, **more)
     return {"examples": len(losses), "loss": float(losses.mean())} | metrics
 
 
@@ -161,7 +165,9 @@ def _regression(predictor: TextRegressor, texts: list[Example], values: np.ndarr
     return (logits[:, 0] - labels) ** 2 / 2, compute({}, {"logits": logits}, {"y": labels}, True)
 
 
-def _classification(predictor: TextClassifier, texts: list[Example], labels: np.ndarray) -> tuple[np.ndarray, dict]:
+def _classification(
+    predictor: TextClassifier, texts: list[Example], labels: np.ndarray, set_measures: Callable | None = None
+) -> tuple[np.ndarray, dict]:
     """Loss per text, `[texts]`, and the metrics."""
     logits = predictor.logits(texts).astype(np.float64)
     both = two_class_logits(logits)  # [texts, classes]
@@ -170,6 +176,8 @@ def _classification(predictor: TextClassifier, texts: list[Example], labels: np.
     metrics = compute({}, {"logits": logits}, {"y": labels}, True)
     if predictor.decision is not None:
         metrics |= evaluation_report.of_decisions(predictor.decision, logits, {"y": labels}, predictor.classes)
+    if set_measures is not None:
+        metrics |= set_measures(logits, labels)
     return losses, metrics
 
 
