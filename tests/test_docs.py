@@ -149,7 +149,9 @@ def tiny_runs(folder):
     play = folder / "mine.txt"
     play.write_text("KING:\nTo be, or not to be, that is the question.\n" * 60, encoding="utf8")
     shutil.copy(play, folder / "play.txt")
-    np.save(folder / "photos.npy", images.load("mnist_5k").test["x"][:250])
+    test = images.load("mnist_5k").test
+    np.save(folder / "photos.npy", test["x"][:250])
+    np.savez(folder / "few.npz", x=test["x"][250:300], y=test["y"][250:300])
     small = "--layers=1 --width=16 --heads=2 --context=16 --steps=10 --warmup_steps=2"
     run_line(f"python -m experiments.language_model --train_file=mine.txt --workdir=runs/shakespeare {small}", folder)
     run_line("python -m experiments.mlp_classifier --workdir=runs/first --steps=60 --norm=batch", folder)

@@ -41,7 +41,8 @@ def main() -> None:
     """Measures the missing parts and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the runs and the figures")
-    parser.add_argument("--parts", default="corruptions,streams,changes,label_shift,calibration,page")
+    parser.add_argument("--parts", default="corruptions,orders,streams,changes,label_shift,calibration,page")
+    parser.add_argument("--datasets", help="only these, with commas between")
     parser.add_argument("--page", type=Path, default=Path("docs/multi_step_prediction.md"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -49,11 +50,12 @@ def main() -> None:
         if part == "page":
             page.write(arguments.work, arguments.page)
         else:
-            _measure(arguments.work, part)
+            _measure(arguments.work, part, arguments.datasets)
 
 
-def _measure(work: Path, part: str) -> None:
-    for dataset in IMAGES if part in ("corruptions", "streams", "changes") else tuple(_TRAININGS):
+def _measure(work: Path, part: str, only: str | None) -> None:
+    datasets = IMAGES if part in ("corruptions", "orders", "streams", "changes") else tuple(_TRAININGS)
+    for dataset in datasets if only is None else only.split(","):
         for seed in SEEDS:
             path = work / f"{part}-{dataset.replace('/', '-')}-{seed}.json"
             if not path.exists():
@@ -72,6 +74,7 @@ def _trained(work: Path, dataset: str, seed: int) -> Path:
 
 _PARTS: dict[str, Callable[[str, str], Any]] = {
     "corruptions": lambda run, dataset: images.corruptions(run, dataset, _EXAMPLES),
+    "orders": lambda run, dataset: images.orders(run, dataset, _EXAMPLES),
     "streams": images.streams,
     "changes": images.changes,
     "label_shift": lambda run, dataset: labels.label_shift(run, 2000),

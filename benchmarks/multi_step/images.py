@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.multi_step.labels import expected_calibration_error
 from zoo.adaptation.plans import stages
 from zoo.adaptation.refiner import Budget, refine
 from zoo.adaptation.stages.normalization import NormalizationFit
 from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import NAMES, corrupted
+from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation import held_out as sources
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors import loading
@@ -18,6 +20,9 @@ from zoo.predict.predictors.cloning import copied, digest
 # Severities that are also tested on a stream sorted by class.
 _SORTED = (3, 5)
 _BATCH = 200
+# Orders of mixed streams, each with these images, at severity 3.
+ORDERS = ("bursts of 5", "bursts of 20", "bursts of 100", "label shift with drift")
+MIXED = ("clean", "noise", "fog", "rotation")
 # Conditions of the changing stream in turn, at severity 4, and images of each.
 CHANGING = ("clean", "brightness", "clean", "rotation", "noise")
 _EACH = 600
@@ -33,7 +38,8 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
 
     Returns:
         `cells`: names like "iid noise 3"; for each cell `labels`, the `plain`, `unguarded` (always each batch's own
-        statistics) and `refined` predictions, and `kept`: by stage the fraction of batches whose change was kept.
+        statistics) and `refined` predictions, `calibration` (see `_calibration`) of the plain and refined ones, and
+        `kept`: by stage the fraction of batches whose change was kept.
     """
     predictor = loading.load(workdir)
     heldout = sources.load(workdir, predictor)
@@ -42,19 +48,25 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     chosen = np.random.default_rng(0).permutation(len(test["y"]))[:examples]
     ordered = chosen[np.argsort(test["y"][chosen], kind="stable")]
     result: dict[str, Any] = {"cells": [], "labels": [], "plain": [], "unguarded": [], "refined": [], "kept": []}
+    result["calibration"] = []
     for order, name, severity in _cells():
         index = chosen if order == "iid" else ordered
         x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, severity)
         refined = refine(predictor, _batches(x), stages(["auto"], predictor, workdir), heldout)
-        kept = {stage: _share(refined.trace, stage) for stage in ("statistics", "pose")}
+        kept = {stage: _share(refined.trace, stage) for stage in ("statistics", "coral", "pose")}
+        plain = predictor.logits(x)
         answers = {
-            "plain": predictor.logits(x).argmax(axis=1),
+            "plain": plain.argmax(axis=1),
             "unguarded": _unguarded(predictor, heldout, x),
             "refined": refined.probabilities.argmax(axis=1),
         }
         result["cells"].append(f"{order} {name} {severity}")
         result["labels"].append(test["y"][index].tolist())
         result["kept"].append(kept)
+        labels = test["y"][index]
+        result["calibration"].append(
+            [_calibration(class_probabilities(plain), labels), _calibration(refined.probabilities, labels)]
+        )
         for kind, answer in answers.items():
             result[kind].append(answer.tolist())
         print(
@@ -62,6 +74,43 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
         )
     assert digest(predictor.model) == before, "the source weights have changed"
     return result
+
+
+def orders(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
+    """Errors on streams that are neither random nor sorted: bursts of one class, class proportions that drift."""
+    predictor = loading.load(workdir)
+    heldout = sources.load(workdir, predictor)
+    test = images.load(dataset).test
+    result: dict[str, Any] = {}
+    for order in ORDERS:
+        index = _order(order, test["y"], examples)
+        for name in MIXED:
+            x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, 3)
+            refined = refine(predictor, _batches(x), stages(["auto"], predictor, workdir), heldout)
+            answers = predictor.logits(x).argmax(axis=1), refined.probabilities.argmax(axis=1)
+            result[f"{order}, {name}"] = [(answer != test["y"][index]).tolist() for answer in answers]
+            print(order, name, *(f"{np.mean(part):.3f}" for part in result[f"{order}, {name}"]), flush=True)
+    return result
+
+
+def _order(name: str, labels: np.ndarray, examples: int) -> np.ndarray:
+    """Indices of a stream, each at most once."""
+    draw = np.random.default_rng(3)
+    queues = [list(draw.permutation(np.flatnonzero(labels == label))) for label in range(int(labels.max()) + 1)]
+    if name.startswith("bursts"):
+        length = int(name.split()[-1])
+        classes = np.repeat(draw.integers(0, len(queues), -(-examples // length)), length)[:examples]
+    else:
+        first, last = draw.dirichlet(np.full(len(queues), 0.3), 2)
+        steps = np.linspace(0, 1, examples)[:, None]
+        classes = [draw.choice(len(queues), p=shares) for shares in (1 - steps) * first + steps * last]
+    return np.array([queues[label].pop() for label in classes])
+
+
+def _calibration(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Expected calibration error (15 bins) and log loss in nats."""
+    right = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
+    return [expected_calibration_error(probabilities, labels), float(-np.log(right).mean())]
 
 
 def streams(workdir: str, dataset: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def calibration(workdir: str) -> dict[str, float]:
     result = {}
     for name, scaled in (("plain", logits), ("temperature", stage.logits(logits, np.asarray))):
         probabilities = class_probabilities(scaled)
-        result[f"{name} ece"] = _ece(probabilities, y)
+        result[f"{name} ece"] = expected_calibration_error(probabilities, y)
         result[f"{name} log loss"] = float(-np.log(probabilities[np.arange(len(y)), y]).mean())
     # Actual error at a promised risk.
     confidence = class_probabilities(heldout.logits)
@@ -121,7 +121,8 @@ def _drawn(y: np.ndarray, alpha: float | None, longest: int, seed: int) -> np.nd
     return draw.permutation(np.concatenate(parts))
 
 
-def _ece(probabilities: np.ndarray, y: np.ndarray) -> float:
+def expected_calibration_error(probabilities: np.ndarray, y: np.ndarray) -> float:
+    """Expected calibration error in fifteen bins of equal width (Guo et al., 2017)."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
     bins = np.minimum((confidence * 15).astype(int), 14)
     gaps = [

@@ -294,9 +294,11 @@ def test_plans_by_name(trained):
     folder, found, _ = trained
     assert [stage.name for stage in plans.stages(["auto"], found, folder)] == [
         "statistics",
+        "coral",
         "pose",
         "temperature",
         "prior",
+        "coherence",
     ]
     assert plans.stages(["output", "parameters"], found, folder)[0].name == "parameters"
     for names in (["auto", "input"], ["none"], ["input", "input"], ["compute", "statistics"]):

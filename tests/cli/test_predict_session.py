@@ -28,7 +28,7 @@ def session(model, monkeypatch):
 
     def made(**flags):
         known = dict.fromkeys(FLAGS.split()) | {"class_conditional": False, "on_shift": "abstain", "batch": 50}
-        return Session(predictor, argparse.Namespace(workdir="run", **known | flags))
+        return Session(predictor, argparse.Namespace(workdir="run", offline=False, **known | flags))
 
     return made
 

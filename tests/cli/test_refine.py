@@ -42,7 +42,8 @@ def test_refined_answers_are_better_and_their_trace_says_why(files, capsys, tmp_
     code, refined, err = predicted(capsys, folder / "run", folder / "bright.npy", *flags)
     assert code == 0 and wrong(plain, y) > 0.5 and wrong(refined, y) < 0.15
     trace = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in trace} == {"statistics", "pose", "temperature", "prior"}
+    stages = {"statistics", "coral", "pose", "temperature", "prior", "coherence"}
+    assert {line["stage"] for line in trace} == stages
     assert {line["batch"] for line in trace} == set(range(5))
     assert all(
         line["accepted"] and line["after"]["distance"] < line["before"]["distance"]
@@ -60,12 +61,31 @@ def test_a_trace_is_drawn(files, capsys, tmp_path):
     place = tmp_path / "trace.png"
     code, _, err = predicted(capsys, folder / "run", folder / "bright.npy", "--refine=auto", f"--trace={place}")
     with Image.open(place) as picture:
-        assert code == 0 and picture.format == "PNG" and picture.size == (1000, 780)
+        assert code == 0 and picture.format == "PNG" and picture.size == (1000, 1120)
         # What was kept is green.
         assert np.any(np.all(np.asarray(picture.convert("RGB")) == (44, 160, 44), axis=-1))
     flags = ["--refine=auto", "--budget_steps=0", f"--trace={place}"]
     code, _, err = predicted(capsys, folder / "run", folder / "bright.npy", *flags)
     assert code == 2 and "nothing was tried" in err
+
+
+def test_offline_all_examples_come_in_one_batch(files, capsys, tmp_path):
+    """Sorted by class, each example is also answered by those that follow it."""
+    folder, y = files
+    order = np.argsort(y, kind="stable")
+    np.save(tmp_path / "sorted.npy", np.load(folder / "clean.npy")[order])
+    flags = [folder / "run", tmp_path / "sorted.npy", "--refine=coherence"]
+    _, plain, _ = predicted(capsys, *flags, "--budget_steps=0")
+    code, offline, err = predicted(capsys, *flags, "--offline")
+    assert code == 0 and "coherence: kept 1 of 1" in err
+    assert wrong(offline, y[order]) < 0.5 * wrong(plain, y[order])
+    one = predicted(capsys, *flags, f"--batch_size={len(y)}")[1]
+    assert one == offline
+    for others in (["--refine=coherence", "--batch_size=5"], []):
+        code, _, err = predicted(capsys, folder / "run", folder / "clean.npy", "--offline", *others)
+        assert code == 2 and "add --refine, and leave out --batch_size" in err
+    code, _, err = predicted(capsys, folder / "run", "-", "--offline", "--refine=coherence")
+    assert code == 2 and "whole files" in err
 
 
 def test_no_budget_is_the_plain_answer(files, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 
 from zoo.adaptation.refiner import Refiner, TraceEntry
 from zoo.adaptation.stage import LogitsFn, Stage
+from zoo.adaptation.stages.coherence import Coherence
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
@@ -20,10 +21,10 @@ class AdaptedStream:
         predictor: the source model's.
         plan: the refiner's stages.
         refiner: the refiner, before its first batch.
-        changed: names of the stages whose changes it was loaded with (`--state`).
+        changed: names of the stages whose changes it was loaded with (`--state`); those of the output count.
 
     Attributes:
-        model_changed: whether the model or its input has been changed.
+        model_changed: whether the model or its input has been changed, or answers depend on their neighbours.
         output_changed: whether the output has been, by a correction of class proportions.
         exits_early: whether answers come from a part of the model.
     """
@@ -38,7 +39,7 @@ class AdaptedStream:
     @property
     def model_changed(self) -> bool:
         """See the class."""
-        return any(self._stages[name].target != "output" for name in self._changed)
+        return bool(self._refiner.changed) or Coherence.name in self._changed
 
     @property
     def output_changed(self) -> bool:
@@ -81,12 +82,9 @@ class AdaptedStream:
         return class_probabilities(logits)
 
     def _note(self, entry: TraceEntry) -> None:
-        """Follows which stages' changes are in force."""
-        stage = self._stages[entry.stage]
-        if entry.accepted:
-            self._changed.add(stage.name)
-        elif stage.restarts_each_batch or stage.target == "output":
-            self._changed.discard(stage.name)
+        """Follows which stages' changes of the output are in force."""
+        if self._stages[entry.stage].target == "output":
+            (self._changed.add if entry.accepted else self._changed.discard)(entry.stage)
 
 
 class Outputs:

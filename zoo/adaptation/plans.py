@@ -8,7 +8,10 @@ from zoo.adaptation.stage import Stage
 from zoo.errors import BadInput
 from zoo.predict.predictors.predictor import Classifier
 
-NAMES = ("auto", "output", "statistics", "parameters", "input", "views", "perturbation", "compute")
+NAMES = (
+    *("auto", "output", "statistics", "coral", "parameters", "input", "views", "perturbation", "compute"),
+    "coherence",
+)
 
 
 def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner: str = "tent") -> list[Stage]:
@@ -37,9 +40,12 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         )
     auto = names == ["auto"]
     if auto:
-        names = ["statistics", "output"] + (["input"] if image_inputs.are_images(predictor) else [])
+        names = ["statistics", "output", "coherence"]
+        names += ["coral", "input"] if image_inputs.are_images(predictor) else []
     # Imported here: each brings packages that only it needs.
+    from zoo.adaptation.stages.coherence import Coherence
     from zoo.adaptation.stages.compute import Compute
+    from zoo.adaptation.stages.coral import Coral
     from zoo.adaptation.stages.output import Prior, Temperature
     from zoo.adaptation.stages.parameters import LEARNERS, Parameters
     from zoo.adaptation.stages.perturbation import Perturbation
@@ -49,11 +55,13 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
 
     of_name = {
         "statistics": [functools.partial(BatchStatistics, optional=auto)],
+        "coral": [functools.partial(Coral, optional=auto)],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "input": [Pose],
         "views": [Views],
         "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],
         "output": [Temperature, Prior],
+        "coherence": [Coherence],
     }
     return [make() for name, makers in of_name.items() if name in names for make in makers]

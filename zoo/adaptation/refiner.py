@@ -200,6 +200,11 @@ class Refiner:
         """Probabilities `[examples, classes]` by the current state; nothing is learned."""
         return class_probabilities(self._forward()(examples))
 
+    @property
+    def changed(self) -> frozenset[str]:
+        """Names of the stages whose changes of the model or its input are in force."""
+        return frozenset(self._changed)
+
     def reset(self) -> None:
         """Forgets the stream and restores the trained model. The trace and the spent budget stay."""
         for stage in self._plan:
@@ -229,10 +234,11 @@ class Refiner:
         """
         kept = state_file.read(path, self._digest)
         names = [stage.name for stage in self._plan]
-        if list(kept["stages"]) != names:
+        # A plan that has got more stages since: the new ones start afresh.
+        if [name for name in names if name in kept["stages"]] != list(kept["stages"]):
             raise BadInput(f"{path} is of the stages {', '.join(kept['stages'])}: expected {', '.join(names)}")
         for stage in self._plan:
-            stage.load(kept["stages"][stage.name])
+            stage.load(kept["stages"].get(stage.name, self._first[stage.name]))
         self._changed, self._recent = set(kept["changed"]), kept["recent"]
         if self._drift is not None:
             self._drift.forget()
@@ -256,7 +262,9 @@ class Refiner:
         """All stages; those that are fitted to all recent examples only once enough of these are new."""
         is_due = self._new >= _NEW * len(self._recent)
         self._new = 0 if is_due else self._new
-        return [stage for stage in self._plan if is_due or stage.target != "model" or not stage.restarts_each_batch]
+        due = [stage for stage in self._plan if is_due or stage.target == "output" or _learns_by_batch(stage)]
+        # A stage on the model that decides for itself comes after the input: a pose explains turned images better.
+        return sorted(due, key=lambda stage: (stage.target == "output", _decides(stage)))
 
     def _try(self, stage: Stage, batch: Any) -> None:
         """Tries one change, keeps it or restores the state before it, and adds an entry to the trace."""
@@ -266,8 +274,11 @@ class Refiner:
             self._changed.discard(stage.name)
         saved = stage.state()
         verdict, is_objection = self._verdict(stage, batch)
-        # A stage on the output that changes nothing yet still gathers evidence: that is kept.
-        if not verdict.accepted and not (is_objection and stage.target == "output"):
+        # A stage on the output that changes nothing yet still gathers evidence, and one that decides for itself may
+        # have turned itself off: that is kept.
+        if is_objection and (stage.target == "output" or _decides(stage)):
+            self._changed.discard(stage.name)
+        elif not verdict.accepted:
             stage.load(saved)
         elif stage.target != "output":
             self._changed.add(stage.name)
@@ -281,14 +292,15 @@ class Refiner:
         guard = self._output_guards.get(stage.name, self._guards)
         inner, accuracy = forward(recent), self._labelled_accuracy()
         before = stage.logits(recent, _cached(recent, inner, forward))
-        changed = bool(self._changed - {stage.name})
-        objection = stage.propose(StreamContext(batch, recent, inner, forward, changed))
+        changed = self._changed - {stage.name}
+        aligned = any(other.name in changed for other in self._plan if other.target == "input")
+        objection = stage.propose(StreamContext(batch, recent, inner, forward, bool(changed), aligned))
         if objection:
             score = guard.score(inner)
             return guards.Verdict(score, score, False, objection), True
         after = stage.logits(recent, forward if stage.target == "model" else _cached(recent, inner, forward))
         accuracies = accuracy, self._labelled_accuracy()
-        return guard.judge(before, after, *accuracies, stage.max_score_ratio), False
+        return guard.judge(before, after, *accuracies, stage.max_score_ratio, not _decides(stage)), False
 
     def _forward(self, until: Stage | None = None) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
@@ -314,6 +326,16 @@ class Refiner:
         return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
 
 
+def _decides(stage: Stage) -> bool:
+    """Whether the stage itself decides at each batch whether its change stays."""
+    return stage.max_score_ratio is None and not stage.restarts_each_batch
+
+
+def _learns_by_batch(stage: Stage) -> bool:
+    """Whether each batch moves the stage's parameters on, unlike a fit to all recent examples."""
+    return not stage.restarts_each_batch and not _decides(stage)
+
+
 def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:
     """The same function; for these very examples it returns the logits already computed."""
     return lambda asked: logits if asked is examples else forward(asked)
@@ -322,7 +344,8 @@ def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:
 def _last(recent: Any, batch: Any, size: int) -> Any:
     """The last `size` of the recent examples and the batch; the whole batch where it is larger."""
     if recent is None or len(batch) >= size:
-        return batch
+        # Another object than the batch: a stage may know the batch's neighbours, and answer otherwise for it.
+        return batch[:]
     keep = size - len(batch)
     if isinstance(batch, np.ndarray):
         return np.concatenate([recent, batch])[-(keep + len(batch)) :]

@@ -24,6 +24,7 @@ class StreamContext(NamedTuple):
         logits: `[examples, classes]` of `recent`, by the current copy of the model and the stages before this one.
         forward: computes such logits for any examples, by the copy as it is when called.
         changed: whether another stage has changed the model or its input, so that logits differ from validation's.
+        aligned: whether another stage has changed the input.
     """
 
     batch: Any
@@ -31,6 +32,7 @@ class StreamContext(NamedTuple):
     logits: np.ndarray
     forward: LogitsFn
     changed: bool
+    aligned: bool = False
 
 
 class Stage(Protocol):

@@ -80,7 +80,7 @@ class Session:
 
     def answers(self, examples: Any) -> Iterator[Marked]:
         """Answers examples, in batches where the model adapts."""
-        size = self._arguments.batch or BATCH
+        size = max(len(examples), 1) if self._arguments.offline else self._arguments.batch or BATCH
         parts = [slice(first, first + size) for first in range(0, len(examples), size)]
         if self._stream is not None:
             for part in parts:

@@ -26,10 +26,12 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--refine",
         metavar="PLAN",
         help="auto, or some of these with commas between: output (temperature scaling, label shift), statistics (of "
-        "the normalisation layers), parameters (entropy minimisation, see --learner), input (images are rotated, "
-        "scaled and shifted), views (mean prediction of slightly shifted images), perturbation (of pixels or word "
-        "vectors, until views agree), compute (early exit from the layers of an encoder or the tokens of a text; at "
-        "most one prediction in a hundred changes)",
+        "the normalisation layers), coral (a copy of the model is trained on validation images that are recoloured "
+        "like the stream), coherence (neighbours that share a class, where their order proves it), parameters "
+        "(entropy minimisation, see --learner), input (images are rotated, scaled and shifted), views (mean "
+        "prediction of slightly shifted images), perturbation (of pixels or word vectors, until views agree), compute "
+        "(early exit from the layers of an encoder or the tokens of a text; at most one prediction in a hundred "
+        "changes)",
     )
     group.add_argument(
         "--learner",
@@ -46,6 +48,12 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     # --batch is its earlier name.
     about = f"examples at a time (default: {BATCH})"
     group.add_argument("--batch_size", "--batch", dest="batch", metavar="N", type=positive, help=about)
+    group.add_argument(
+        "--offline",
+        action="store_true",
+        help="adapt to all examples of a file before the first is answered, as if they came in one batch: with "
+        "coherence each is also answered by those that follow it",
+    )
     group.add_argument("--budget_steps", metavar="N", type=limit(int), help="most changes to try")
     group.add_argument("--budget_seconds", metavar="S", type=limit(float), help="most seconds to spend on changes")
     group.add_argument("--budget_examples", metavar="N", type=limit(int), help="try no change after N examples")
@@ -126,6 +134,10 @@ def check(arguments: argparse.Namespace) -> None:
         has_use = arguments.refine or (name in ("labelled", "batch") and promises)
         if getattr(arguments, name) is not None and not has_use:
             raise BadInput(f"--{name} is an option of test-time adaptation: add --refine")
+    if arguments.offline and (not arguments.refine or arguments.batch is not None):
+        raise BadInput("--offline makes one batch of all examples: add --refine, and leave out --batch_size")
+    if arguments.offline and "-" in arguments.files:
+        raise BadInput("--offline is of whole files: expected no - beside it")
     if arguments.learner and "parameters" not in arguments.refine.split(","):
         raise BadInput(f"--learner={arguments.learner} is an option of parameters: add parameters to --refine")
     if arguments.trace and not arguments.trace.endswith((".jsonl", ".png")):

@@ -16,6 +16,7 @@ summarised by the mean and the mean square of each channel, and its correlations
 the image: the means over the whole image hardly differ by class.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,17 +67,25 @@ class NormalizationFit:
             reading(predictor, _summaries(layer.input, centre))
             for layer, centre in zip(self.layers, self._centres, strict=True)
         ]
-        inputs = [self._inputs(number, examples) for number in range(len(self.layers))]
-        self._source = [
-            _by_class(values, labels, self.classes, centre)
-            for values, centre in zip(inputs, self._centres, strict=True)
-        ]
-        self._first = _by_class(inputs[0], labels, self.classes, None)
+        self._source = self._moments_by_class(examples, labels)
+        self._first = _by_class(self._inputs(0, examples), labels, self.classes, None)
         self._patches = self._readers[0]
         if self._centres[0] is not None:
             self._patches = reading(predictor, _patch_means(self.layers[0].input))
         self._correlations = CorrelationModel(_read(self._patches, examples), labels, self.classes)
         self._trained = self.state()
+
+    def measured(self, examples: Any, labels: np.ndarray) -> "NormalizationFit":
+        """A fit of the same layers as they are now, with these examples as the source."""
+        fit = copy.copy(self)
+        fit._source, fit._trained = self._moments_by_class(examples, labels), self.state()
+        return fit
+
+    def _moments_by_class(self, examples: Any, labels: np.ndarray) -> list[Moments]:
+        return [
+            _by_class(self._inputs(number, examples), labels, self.classes, centre)
+            for number, centre in enumerate(self._centres)
+        ]
 
     def state(self) -> list[list[np.ndarray]]:
         """The fitted weights of each layer, without the scales and shifts that the stage `parameters` learns."""

@@ -39,8 +39,10 @@ _WIDTH, _COST = np.array([0.5, 0.4, 0.11, 0.11]), 0.2
 _RIDGE = 1e-2
 # No search below this ratio of the median distance to that of validation.
 _USUAL = 1.3
-# Largest score after a successful search, in units of validation's; images that no pose explains have more.
-_GOOD = 6.0
+# Largest score after a successful search, in units of validation's. Images that no pose explains have more, or no
+# gain: 12 was the least of those with a ratio below 0.3. Images turned, sized or moved the most have more, too, but
+# hundreds of times as much before: a ratio below the second number is enough.
+_GOOD, _MUCH_BETTER = 10.0, 0.1
 # Images whose distances are computed at a time; limits the memory.
 _PART = 1000
 # Fewest recent images for a decision, which rests on a median.
@@ -96,7 +98,8 @@ class Pose:
         aligned = self._align_recent(context, earlier)
         self._cache = [(recent, aligned), (batch, aligned[len(recent) - len(batch) :])]
         after = self._guards.score(context.forward(aligned))
-        if self._guards.times_usual(after) > _GOOD:
+        ratio = after.ratio_to(self._guards.score(context.logits))
+        if self._guards.times_usual(after) > _GOOD and ratio > _MUCH_BETTER:
             return f"no pose explains the images: {after.error:.0%} of the predictions would be wrong"
         self._on = True
         return ""
