@@ -246,3 +246,13 @@ def test_bad_flags_are_one_line(trained, tmp_path, capsys, flags, says):
     assert main.main(["predict", str(trained[0]), str(tmp_path / "one.npy"), *flags]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zoo: ")]
     assert len(lines) == 1 and says in lines[0]
+
+
+def test_group_normalisations_learn_and_nothing_else():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GroupNormalization(4)(keras.layers.Conv2D(8, 3)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    found = array_classifier.ArrayClassifier(model, ("a", "b"))
+    x, y = np.random.default_rng(0).uniform(0, 1, (20, 8, 8, 3)).astype(np.float32), np.arange(20) % 2
+    Parameters(TENT).begin(found, held_out.HeldOut(x, y, found.logits(x)))
+    assert [variable.path.split("/")[-1] for variable in model.trainable_variables] == ["gamma", "beta"]

@@ -131,6 +131,24 @@ def test_auto_takes_floats_with_channels_for_images():
     assert {shape for shape, names in targets.items() if "pose" in names} == {(8, 8, 3)}
 
 
+def added(x):
+    return keras.layers.Add()([keras.layers.Dense(4)(keras.layers.Flatten()(x)) for _ in range(2)])
+
+
+def pooled(x):
+    return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+
+
+@pytest.mark.parametrize("head", [added, pooled])
+def test_a_last_layer_of_several_inputs_or_of_places_has_the_logits_for_features(head):
+    inputs = keras.Input((8, 8, 3))
+    other = array_classifier.ArrayClassifier(keras.Model(inputs, head(inputs)), tuple("abcd"))
+    x, y = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 3)).astype(np.float32), np.arange(40) % 4
+    pose = Pose()
+    pose.begin(other, held_out.HeldOut(x, y, other.logits(x)))
+    assert pose.aligned(x[:3]).shape == (3, 8, 8, 3)
+
+
 def test_only_images_can_be_turned(trained):
     inputs = keras.Input((4,))
     other = array_classifier.ArrayClassifier(keras.Model(inputs, keras.layers.Dense(2)(inputs)), ("a", "b"))

@@ -35,7 +35,12 @@ AdaptationLoss = EntropyLoss | MeanTeacher
 # By the names of `--learner`.
 LEARNERS: dict[str, AdaptationLoss] = {"tent": TENT, "sar": SAR, "eata": EATA, "cotta": COTTA}
 
-_NORMS = (BatchNorm, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+_NORMS = (
+    BatchNorm,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+)
 # Decay of the moving averages: EATA's mean probabilities and SAR's mean entropy.
 _DECAY = 0.9
 

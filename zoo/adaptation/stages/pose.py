@@ -65,7 +65,7 @@ class Pose:
         """
         image_inputs.require(predictor, "input")
         self._guards = guards.Guards(source)
-        last = predictor.model.layers[-1].input
+        last = _features(predictor.model)
         features = reading(predictor, last).logits(source.examples).astype(np.float64)  # [examples, width]
         classes = sorted(set(source.labels.tolist()))
         means = np.stack([features[source.labels == label].mean(axis=0) for label in classes])  # [classes, width]
@@ -145,6 +145,15 @@ class Pose:
     def _align(self, examples: Any) -> np.ndarray:
         cached = next((aligned for images, aligned in self._cache if images is examples), None)
         return self.aligned(examples) if cached is None else cached
+
+
+def _features(model: keras.Model) -> Any:
+    """The tensor `[examples, width]` that is compared with the classes: the inputs of the last layer.
+
+    Where these are several, or have places, it is the model's output.
+    """
+    last = model.layers[-1].input
+    return last if isinstance(last, keras.KerasTensor) and len(last.shape) == 2 else model.output
 
 
 def _costs(features: keras.Model, whiten: np.ndarray, means: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
