@@ -1,5 +1,6 @@
 """Training on recoloured validation images: the recolouring itself, and the stage."""
 
+import keras
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,6 +8,7 @@ from scipy import ndimage
 from tests.helpers.digits import batches, bright, error, run, unseen
 from zoo.adaptation import plans
 from zoo.adaptation.refiner import Refiner, refine
+from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages.coral import Coral
 from zoo.adaptation.stages.recoloured_training import RecolouredTraining
 from zoo.adaptation.stages.recolouring import SourceImages
@@ -14,7 +16,7 @@ from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.errors import BadInput
 from zoo.predict.evaluation import held_out
-from zoo.predict.predictors import loading
+from zoo.predict.predictors import array_classifier, loading
 from zoo.predict.predictors.cloning import digest
 
 EVEN = np.full(10, 0.1)
@@ -151,6 +153,23 @@ def test_the_copy_goes_on_from_a_file(trained, tmp_path):
     np.testing.assert_allclose(second.answer(stream[1]), expected[1], atol=1e-5)
     second.reset()
     np.testing.assert_array_equal(second.forward(stream[0]), Refiner(found, [], known).forward(stream[0]))
+
+
+def test_slow_networks_are_trained_only_when_asked(trained):
+    """Convolutions, alone or in an inner model: a plan of `auto` says so and goes on."""
+    _, found, known = trained
+    inputs = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Reshape((28, 28, 1))(inputs))
+    body = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(2, 3, strides=9), keras.layers.Flatten()])
+    for features in (keras.layers.Flatten()(keras.layers.Conv2D(2, 3, strides=9)(x)), body(x)):
+        model = keras.Model(inputs, keras.layers.Dense(10)(features))
+        slow = array_classifier.ArrayClassifier(model, found.classes)
+        source = known._replace(logits=slow.logits(known.examples))
+        stage = Coral(optional=True)
+        stage.begin(slow, source)
+        batch = corrupted(known.examples[:64], "fog", 5)
+        assert "perceptrons" in stage.propose(StreamContext(batch, batch, slow.logits(batch), slow.logits, False))
+        Coral().begin(slow, source)
 
 
 def test_what_has_no_images_is_refused(trained):

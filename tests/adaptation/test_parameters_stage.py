@@ -174,7 +174,7 @@ def test_views_are_averaged_by_probabilities(trained, noisy):
 
 def test_views_are_of_images(trained):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
-    with pytest.raises(BadInput, match="views are for models of images"):
+    with pytest.raises(BadInput, match="--refine=views: the model takes no images"):
         views.Views().begin(array_classifier.ArrayClassifier(model, tuple("abc")), trained[2])
 
 

@@ -13,6 +13,7 @@ for example, the copy is unsure of the stream's images and sure of the recoloure
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from zoo.adaptation import guards, image_inputs
@@ -56,8 +57,8 @@ class Coral:
         """
         self._active, self._seen, self._error = False, 0, 1.0
         self._obstacle = _obstacle(predictor, source)
-        if self._optional and not self._obstacle and normalization.has_places(predictor.model):
-            self._obstacle = "convolutions take long to train: they learn by --refine=coral only"
+        if self._optional and not self._obstacle and not _is_quick(predictor.model):
+            self._obstacle = "only perceptrons are trained quickly; others are by --refine=coral"
         if self._obstacle:
             if not self._optional:
                 raise BadInput(f"--refine=coral: {self._obstacle}")
@@ -112,6 +113,15 @@ class Coral:
         score = self._training.score(recent)
         self._seen, self._error = len(recent), score.error
         return score
+
+
+def _is_quick(model: keras.Model) -> bool:
+    """Whether all weights are of layers that take `[examples, channels]`: no convolutions or inner models."""
+    return all(
+        isinstance(layer.input, keras.KerasTensor) and len(layer.input.shape) == 2
+        for layer in model.layers
+        if layer.weights
+    )
 
 
 def _obstacle(predictor: Classifier, source: HeldOut) -> str:

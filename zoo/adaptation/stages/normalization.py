@@ -171,6 +171,8 @@ def has_places(model: keras.Model) -> bool:
 
 
 def _is_fit(layer: Any) -> bool:
+    if not isinstance(layer.input, keras.KerasTensor):
+        return False
     if isinstance(layer, keras.layers.BatchNormalization):
         rank = len(layer.input.shape)
         return rank in (2, 4) and layer.axis in (-1, rank - 1)
