@@ -19,7 +19,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
 
     `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics (where the
     validation split has each class), pose (for images) and output. Parameters, views and perturbation are not in it: no
-    gain from them is shown.
+    gain from them is shown; nor are columns (`input` of a table), whose gain is not yet measured on trained runs.
 
     Args:
         names: some of `NAMES`, each once, in any order.
@@ -38,12 +38,13 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
             f"--refine={','.join(names)}: the promise of compute (early exit) holds for the trained model only; "
             "expected it alone or with output"
         )
-    auto = names == ["auto"]
+    auto, is_table = names == ["auto"], not predictor.reads_text and len(predictor.shape) == 1
     if auto:
         names = ["statistics", "output", "coherence"]
         names += ["coral", "input"] if image_inputs.are_images(predictor) else []
     # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.coherence import Coherence
+    from zoo.adaptation.stages.columns import Columns
     from zoo.adaptation.stages.compute import Compute
     from zoo.adaptation.stages.coral import Coral
     from zoo.adaptation.stages.output import Prior, Temperature
@@ -57,7 +58,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         "statistics": [functools.partial(BatchStatistics, optional=auto)],
         "coral": [functools.partial(Coral, optional=auto)],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
-        "input": [Pose],
+        "input": [Columns if is_table else Pose],
         "views": [Views],
         "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],

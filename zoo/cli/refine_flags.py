@@ -28,10 +28,10 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         help="auto, or some of these with commas between: output (temperature scaling, label shift), statistics (of "
         "the normalisation layers), coral (a copy of the model is trained on validation images that are recoloured "
         "like the stream), coherence (neighbours that share a class, where their order proves it), parameters "
-        "(entropy minimisation, see --learner), input (images are rotated, scaled and shifted), views (mean "
-        "prediction of slightly shifted images), perturbation (of pixels or word vectors, until views agree), compute "
-        "(early exit from the layers of an encoder or the tokens of a text; at most one prediction in a hundred "
-        "changes)",
+        "(entropy minimisation, see --learner), input (images are rotated, scaled and shifted, columns of a table in "
+        "other units scaled back), views (mean prediction of slightly shifted images), perturbation (of pixels or "
+        "word vectors, until views agree), compute (early exit from the layers of an encoder or the tokens of a text; "
+        "at most one prediction in a hundred changes)",
     )
     group.add_argument(
         "--learner",
