@@ -109,6 +109,16 @@ def test_a_change_of_the_model_is_not_an_order():
     assert "no persistence" in stage.propose(StreamContext(late, np.arange(400), second, None, False))
 
 
+@pytest.mark.parametrize("batch", [1, 50, 400])
+def test_repeated_examples_are_no_neighbours(batch):
+    """Twenty times the same example: of one class, but no more is known of it than from the first."""
+    labels = np.random.default_rng(7).integers(0, 20, 20)
+    logits = np.repeat(answers(labels, 20, 2.0, 8), 20, axis=0)
+    probabilities, reasons = answered(begun(20), logits, batch)
+    assert all("no persistence" in reason for reason in reasons)
+    np.testing.assert_array_equal(probabilities, class_probabilities(logits))
+
+
 def test_only_the_batch_has_neighbours():
     labels = np.repeat(np.arange(4), 50)
     logits = answers(labels, 4, 2.0, 5)

@@ -30,6 +30,7 @@ import numpy as np
 
 from zoo.adaptation import guards, state_file
 from zoo.adaptation.drift_detection import Drift
+from zoo.adaptation.recent_logits import RecentLogits
 from zoo.adaptation.stage import LogitsFn, Stage, StreamContext
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
@@ -170,6 +171,7 @@ class Refiner:
         self._drift = (
             Drift(predictor, self._guards, memory) if any(stage.restarts_each_batch for stage in plan) else None
         )
+        self._inner = RecentLogits()
         self._changed: set[str] = set()
         self._first: dict[str, Any] = {}
         # Guards of each stage on the output: confidences and distances are compared with those of the same scale.
@@ -188,10 +190,7 @@ class Refiner:
             return self.forward(batch)
         self._remember(batch)
         self._forget_before_shift(batch)
-        for stage in self._due_stages():
-            if self._spent():
-                break
-            self._try(stage, batch)
+        self._try_due_stages(batch)
         self._batches += 1
         self._examples += len(batch)
         return self.forward(batch)
@@ -210,6 +209,7 @@ class Refiner:
         for stage in self._plan:
             stage.load(self._first[stage.name])
         self._recent, self._changed, self._new = None, set(), 0
+        self._inner.forget()
         if self._drift is not None:
             self._drift.forget()
 
@@ -240,6 +240,7 @@ class Refiner:
         for stage in self._plan:
             stage.load(kept["stages"].get(stage.name, self._first[stage.name]))
         self._changed, self._recent = set(kept["changed"]), kept["recent"]
+        self._inner.forget()
         if self._drift is not None:
             self._drift.forget()
             if self._recent is not None:
@@ -257,6 +258,20 @@ class Refiner:
         if remembered < len(self._recent):
             self._new_kind = True
             self._recent, self._new = self._recent[-remembered:], remembered
+
+    def _try_due_stages(self, batch: Any) -> None:
+        has_inner = False
+        for stage in self._due_stages():
+            if self._spent():
+                break
+            if stage.target != "output":
+                self._inner.forget()
+            elif not has_inner:
+                has_inner = True
+                self._inner.update(self._recent, batch, self._before_output())
+            self._try(stage, batch)
+        if not has_inner:
+            self._inner.forget()
 
     def _due_stages(self) -> list[Stage]:
         """All stages; those that are fitted to all recent examples only once enough of these are new."""
@@ -304,12 +319,15 @@ class Refiner:
 
     def _forward(self, until: Stage | None = None) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
-        forward = self._model_logits
-        for stage in self._plan:
-            if stage is until:
-                break
-            forward = functools.partial(stage.logits, inner=forward)
-        return forward
+        if until is not None and until.target != "output":
+            return _chain(self._model_logits, self._plan[: self._plan.index(until)])
+        outputs = [stage for stage in self._plan if stage.target == "output"]
+        outputs = outputs[: outputs.index(until)] if until is not None else outputs
+        return _chain(self._inner.through(self._before_output()), outputs)
+
+    def _before_output(self) -> LogitsFn:
+        """Computes logits `[examples, classes]` by the model and all stages but those on the output."""
+        return _chain(self._model_logits, [stage for stage in self._plan if stage.target != "output"])
 
     def _model_logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
@@ -324,6 +342,13 @@ class Refiner:
     def _spent(self) -> bool:
         spent = (self._steps, self._seconds, self._examples)
         return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
+
+
+def _chain(forward: LogitsFn, stages: Sequence[Stage]) -> LogitsFn:
+    """Logits through some stages, in their order."""
+    for stage in stages:
+        forward = functools.partial(stage.logits, inner=forward)
+    return forward
 
 
 def _decides(stage: Stage) -> bool:

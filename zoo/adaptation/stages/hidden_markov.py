@@ -8,7 +8,8 @@ Answers that are skewed, as those of a network on damaged images, look as if one
 read from the answers but from their ORDER: each probability counts relative to the share of its class among the
 answers of the stream. Were the order exchangeable, the expectation of the next factor would be 1 whatever came before,
 so that their product is an e-process (Ramdas et al., "Game-theoretic statistics and safe anytime-valid inference",
-2023, section 2): it exceeds 1,000 in at most one of 1,000 streams without persistence.
+2023, section 2): it exceeds 1,000 in at most one of 1,000 streams without persistence. An example that repeats the one
+before it says nothing new, neither of its class nor of persistence.
 """
 
 from typing import NamedTuple
@@ -23,6 +24,8 @@ TEMPERATURES = np.array([1.0, 2.0, 4.0])
 _LEAST = 1e-4
 # Examples that the uniform distribution counts for in the shares of the answers, per class.
 _PSEUDO_COUNT = 0.5
+# Difference of probabilities up to which an example repeats the one before it.
+_SAME = 1e-6
 # Examples of one backward pass; bounds the memory.
 _MOST = 10_000
 
@@ -34,11 +37,13 @@ class Belief(NamedTuple):
         classes: probabilities of the last example's class, `[temperatures, stays, classes]`.
         evidence: logarithm of the e-process, `[temperatures, stays]`.
         counts: sums of the tempered probabilities, `[temperatures, classes]`.
+        last: probabilities of the last example, `[classes]`; NaN before the first.
     """
 
     classes: np.ndarray
     evidence: np.ndarray
     counts: np.ndarray
+    last: np.ndarray
 
     @property
     def log_evidence(self) -> float:
@@ -50,7 +55,9 @@ def initial(classes: int) -> Belief:
     """The belief before any example."""
     shape = len(TEMPERATURES), len(STAYS)
     uniform = np.full((*shape, classes), 1 / classes)
-    return Belief(uniform, np.zeros(shape), np.full((len(TEMPERATURES), classes), _PSEUDO_COUNT))
+    return Belief(
+        uniform, np.zeros(shape), np.full((len(TEMPERATURES), classes), _PSEUDO_COUNT), np.full(classes, np.nan)
+    )
 
 
 def follow(belief: Belief, probabilities: np.ndarray, memory: float = 400.0) -> tuple[Belief, np.ndarray]:
@@ -69,11 +76,15 @@ def follow(belief: Belief, probabilities: np.ndarray, memory: float = 400.0) -> 
         belief, first = follow(belief, probabilities[:_MOST], memory)
         belief, others = follow(belief, probabilities[_MOST:], memory)
         return belief, np.concatenate([first, others])
+    if not len(probabilities):
+        return belief, probabilities
     tempered = _tempered(probabilities)  # [temperatures, examples, classes]
+    before = np.concatenate([belief.last[None], probabilities[:-1]])
+    is_new = ~np.isclose(probabilities, before, rtol=0, atol=_SAME).all(axis=1)  # [examples]
     kept = np.exp(-len(probabilities) / memory)
-    counts = kept * belief.counts + tempered.sum(axis=1)  # [temperatures, classes]
+    counts = kept * belief.counts + tempered[:, is_new].sum(axis=1)  # [temperatures, classes]
     shares = counts / counts.sum(axis=1, keepdims=True)
-    relative = tempered / shares[:, None]  # [temperatures, examples, classes]
+    relative = np.where(is_new[:, None], tempered / shares[:, None], 1.0)  # [temperatures, examples, classes]
     stay = STAYS[None, :, None]
     fresh = (1 - stay) * shares[:, None]  # [temperatures, stays, classes]
     forward = np.empty((len(probabilities), *belief.classes.shape))
@@ -85,7 +96,7 @@ def follow(belief: Belief, probabilities: np.ndarray, memory: float = 400.0) -> 
         evidence = evidence + np.log(factor[..., 0])
     smoothed = _backward(forward, relative, stay, fresh)
     weights = np.exp(evidence - np.logaddexp.reduce(evidence, axis=None))
-    return Belief(last, evidence, counts), np.tensordot(smoothed, weights, ([1, 2], [0, 1]))
+    return Belief(last, evidence, counts, probabilities[-1].copy()), np.tensordot(smoothed, weights, ([1, 2], [0, 1]))
 
 
 def _tempered(probabilities: np.ndarray) -> np.ndarray:
