@@ -29,7 +29,7 @@ from zoo.predict.predictors import loading
 from zoo.predict.predictors.predictor import Classifier
 from zoo.workdir import read_run
 
-_PLANS = ("statistics", "output", "input", "auto")
+_PLANS = ("statistics", "coral", "coherence", "output", "input", "auto")
 _STREAMS = ("clean", "noise", "rotation")
 _SEVERITY, _MEMORY, _ROUNDS = 3, 400, 5
 # Examples of a repetition, by the size of a batch: two batches, or as many single ones as take about a second.

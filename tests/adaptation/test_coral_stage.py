@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from tests.helpers.digits import batches, bright, error, run, unseen
-from zoo.adaptation import plans
+from zoo.adaptation import guards, plans
 from zoo.adaptation.refiner import Refiner, refine
 from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages.coral import Coral
@@ -138,6 +138,17 @@ def test_what_recolouring_cannot_imitate_is_left_alone(trained, change):
     x, _ = unseen()
     refined = refine(found, batches(change(x), 250), plans.stages(["input", "coral"], found, folder), known)
     assert not any(entry.accepted for entry in refined.trace if entry.stage == "coral")
+
+
+def test_images_without_content_teach_nothing(trained):
+    """Grey alone, as from a covered camera: recoloured images lose what tells the classes apart."""
+    _, found, known = trained
+    grey = np.random.default_rng(0).integers(120, 122, (200, 28, 28)).astype(np.uint8)
+    training = RecolouredTraining(found, known)
+    training.train(grey)
+    assert not training.score(grey).ratio_to(guards.Score(0.9, 50.0)) < 1
+    refined = refine(found, [grey], [Coral()], known)
+    assert not refined.trace[0].accepted
 
 
 def test_the_copy_goes_on_from_a_file(trained, tmp_path):

@@ -103,7 +103,13 @@ class RecolouredTraining:
         return self._trained.scale * two_class_logits(self._copy.logits(examples))
 
     def score(self, recent: Any) -> guards.Score:
-        """The guards' score of the trained copy on the recent images, relative to the held-out recoloured images."""
+        """The guards' score of the trained copy on the recent images, relative to the held-out recoloured images.
+
+        It is infinite where the copy has learned nothing: then its guesses are as good there as here.
+        """
+        wrong = (self._trained.logits.argmax(axis=1) != self._trained.labels).mean()
+        if wrong >= _LEARNED + (1 - _LEARNED) * self._source_error:
+            return guards.Score(1.0, np.inf)
         reference = guards.Guards(HeldOut(None, self._trained.labels, self._trained.logits))
         return reference.score(self.logits(recent))
 
@@ -157,9 +163,7 @@ class RecolouredTraining:
         weights = [array(weight) for weight in self._copy.model.weights]
         self._trained = Trained(weights, scale, held_out, scale * logits)
         predicted = _smoothed(class_probabilities(self.logits(recent)))
-        has_learned = (logits.argmax(axis=1) != held_out).mean() < _LEARNED + (1 - _LEARNED) * self._source_error
-        score = self.score(recent) if has_learned else guards.Score(1.0, np.inf)
-        return _Round(self._trained, shares, overall, predicted, score)
+        return _Round(self._trained, shares, overall, predicted, self.score(recent))
 
     def _steps(self, batches: Batches) -> None:
         if self._engine is None:
