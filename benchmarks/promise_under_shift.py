@@ -45,7 +45,7 @@ class Stream(NamedTuple):
     """A stream of test examples.
 
     Attributes:
-        kind: of the table's row.
+        kind: first column of the table's row.
         logits: by the model, `[examples, classes]`.
         labels: `[examples]`.
         start: number of the first example that is shifted.

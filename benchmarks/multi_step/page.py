@@ -31,7 +31,8 @@ Gains and failures of `zoo predict --refine=auto` (multi-step prediction; [how i
 Written by `python -m benchmarks.multi_step WORK`, which trains the models first; each table gives its number of seeds.
 Intervals are paired bootstrap intervals (95 %) over the test examples, with the same resamples for all seeds and
 conditions. The thresholds of stages and guards were chosen on corrupted *training* images of one MNIST and one
-Fashion-MNIST network; all figures here are of test data.
+Fashion-MNIST network; all figures here are of test data. One limit (of training on recoloured images) was lowered from
+0.5 to 0.4 after a look at ten lightly damaged test cells.
 
 *Plain* is the trained network. *Unguarded* sets the batch normalization statistics to those of each batch (Schneider et
 al., 2020; Nado et al., 2020). *Refined* is the plan `auto` in batches of 200: statistics that account for class

@@ -121,7 +121,7 @@ class Guards:
         right_before: float | None = None,
         right_after: float | None = None,
         limit: float | None = None,
-        may_collapse: bool = True,
+        refuse_collapse: bool = True,
     ) -> Verdict:
         """Compares predictions on the same examples before and after a change.
 
@@ -131,13 +131,13 @@ class Guards:
             right_before: accuracy on labelled examples without the change, if there are any.
             right_after: accuracy on them with the change.
             limit: `after.ratio_to(before)` must be below this; None where the stage itself proves the change.
-            may_collapse: whether to refuse a change after which far fewer classes are predicted, from further away.
+            refuse_collapse: whether to refuse a change after which far fewer classes are predicted, from further away.
         """
         scores = self.score(before), self.score(after)
         if not np.isfinite(after).all():
             return Verdict(*scores, False, "the logits are not finite")
         classes = effective_classes(before), effective_classes(after)
-        if may_collapse and classes[1] < _COLLAPSE * classes[0] and scores[1].distance > scores[0].distance:
+        if refuse_collapse and classes[1] < _COLLAPSE * classes[0] and scores[1].distance > scores[0].distance:
             return Verdict(*scores, False, f"the predictions collapse: {classes[0]:.1f} to {classes[1]:.1f} classes")
         if right_before is not None and right_after is not None and right_after < right_before:
             return Verdict(*scores, False, f"accuracy on the labelled examples falls to {right_after:.3f}")

@@ -147,7 +147,7 @@ class Promises:
         """Adds a batch of the stream, before it is answered.
 
         Args:
-            logits: of the batch, by the source model, `[examples, classes]`.
+            logits: the source model's for the batch, `[examples, classes]`.
             model_changed: whether the model that answers, or its input, differs from the calibrated one.
             output_changed: whether its output does, by a correction of the class proportions.
 

@@ -90,6 +90,11 @@ class CorrelationModel:
         return values[:, self._chosen].astype(np.float64)  # [examples, chosen channels]
 
 
+def total_variation(shares: np.ndarray, others: np.ndarray) -> float:
+    """Total variation distance of two class proportions `[classes]`, from 0 to 1."""
+    return float(np.abs(shares - others).sum() / 2)
+
+
 def _correlations(covariance: np.ndarray) -> np.ndarray:
     """Correlations `[channels, channels]` with 0 on the diagonal, where they are 1 for any proportions."""
     deviation = np.sqrt(np.maximum(np.diag(covariance), _TINY))

@@ -19,7 +19,7 @@ from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 
-# Evidence (an e-value) from which the order is used: passed by chance in one of a thousand streams.
+# Evidence (an e-value) from which the order is used: passed by chance in about one of a thousand streams.
 _PROVED = 1000.0
 # A stream of this many examples is remembered by the evidence.
 _MEMORY = 400.0
@@ -79,7 +79,7 @@ class _Stream(NamedTuple):
 
     Attributes:
         belief: the hidden Markov model's; None before the first example.
-        logits: of the recent examples that it has followed, by the model that it has followed, `[examples, classes]`.
+        logits: those that it has followed, of the recent examples, `[examples, classes]`.
     """
 
     belief: hidden_markov.Belief | None = None

@@ -8,8 +8,9 @@ Answers that are skewed, as those of a network on damaged images, look as if one
 read from the answers but from their ORDER: each probability counts relative to the share of its class among the
 answers of the stream. Were the order exchangeable, the expectation of the next factor would be 1 whatever came before,
 so that their product is an e-process (Ramdas et al., "Game-theoretic statistics and safe anytime-valid inference",
-2023, section 2): it exceeds 1,000 in at most one of 1,000 streams without persistence. An example that repeats the one
-before it says nothing new, neither of its class nor of persistence.
+2023, section 2): it exceeds 1,000 in at most one of 1,000 streams without persistence; nearly so here, as the shares
+are estimated from the same answers and old evidence fades. An example that repeats the one before it says nothing new,
+neither of its class nor of persistence.
 """
 
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def follow(belief: Belief, probabilities: np.ndarray, memory: float = 400.0) -> 
 
     Args:
         belief: the belief before them.
-        probabilities: of each class for each example, in their order, `[examples, classes]`.
+        probabilities: answers to the examples, in their order, `[examples, classes]`.
         memory: examples that the evidence and the shares rest on; older ones fade.
 
     Returns:
@@ -73,9 +74,11 @@ def follow(belief: Belief, probabilities: np.ndarray, memory: float = 400.0) -> 
         earlier ones and, by the backward pass, of those that follow in `probabilities`.
     """
     if len(probabilities) > _MOST:
-        belief, first = follow(belief, probabilities[:_MOST], memory)
-        belief, others = follow(belief, probabilities[_MOST:], memory)
-        return belief, np.concatenate([first, others])
+        parts = []
+        for first in range(0, len(probabilities), _MOST):
+            belief, part = follow(belief, probabilities[first : first + _MOST], memory)
+            parts.append(part)
+        return belief, np.concatenate(parts)
     if not len(probabilities):
         return belief, probabilities
     tempered = _tempered(probabilities)  # [temperatures, examples, classes]

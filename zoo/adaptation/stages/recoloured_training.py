@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.adaptation import guards
+from zoo.adaptation.stages.class_proportions import total_variation
 from zoo.adaptation.stages.normalization import NormalizationFit
 from zoo.adaptation.stages.recolouring import SourceImages
 from zoo.data.batches import Batches
@@ -40,9 +41,9 @@ class Trained(NamedTuple):
     """A trained copy.
 
     Attributes:
-        weights: of the copy, in the order of `model.weights`.
+        weights: the copy's, in the order of `model.weights`.
         scale: factor of its logits that gives them the scale of the source model's.
-        labels: of the held-out recoloured images, `[held out]`.
+        labels: classes of the held-out recoloured images, `[held out]`.
         logits: the copy's for them, `[held out, classes]`.
     """
 
@@ -135,13 +136,13 @@ class RecolouredTraining:
         """
         estimate = self._fit.shares(recent)
         first = [self._validation]
-        if estimate.similarity >= _SIMILAR and _total_variation(estimate.shares, self._validation) > _FAR:
+        if estimate.similarity >= _SIMILAR and total_variation(estimate.shares, self._validation) > _FAR:
             first.append(estimate.shares)
         best = min((self._round(recent, shares) for shares in first), key=lambda one: one.score.product)
         if best.score.product > _UNEXPLAINED:
             best = min(best, self._round(recent, best.shares, overall=True), key=lambda one: one.score.product)
         for _ in range(_ROUNDS):
-            if _total_variation(best.predicted, best.shares) < _CONVERGED:
+            if total_variation(best.predicted, best.shares) < _CONVERGED:
                 break
             tried = self._round(recent, best.predicted, best.overall)
             if tried.score.product >= best.score.product:
@@ -190,11 +191,6 @@ def _engine(model: Any) -> tuple[Engine, list[Any]]:
     strategy = tf.distribute.get_strategy()
     engine = Engine(strategy, model, forward, ("loss",), groups, clip_norm=1.0, steps_per_loop=_STEPS)
     return engine, list(optimizer.variables)
-
-
-def _total_variation(shares: np.ndarray, others: np.ndarray) -> float:
-    """Total variation distance, from 0 to 1."""
-    return float(np.abs(shares - others).sum() / 2)
 
 
 def _smoothed(probabilities: np.ndarray) -> np.ndarray:

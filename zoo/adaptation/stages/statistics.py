@@ -12,6 +12,7 @@ import numpy as np
 from zoo.adaptation import guards
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
+from zoo.adaptation.stages.class_proportions import total_variation
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
@@ -87,7 +88,7 @@ class BatchStatistics:
             return "the inputs have not shifted"
         before, first = self._guards.score(context.logits), self.state()
         estimate = self._fit.shares(recent)
-        may_be_mixed = _total_variation(estimate.shares, self._validation) < _MIXED_ESTIMATE
+        may_be_mixed = total_variation(estimate.shares, self._validation) < _MIXED_ESTIMATE
         score = self._fit_to_validation(recent, before, may_be_mixed)
         state = self.state()
         self.load(first)
@@ -123,7 +124,7 @@ class BatchStatistics:
         self._fit.set(examples, self._validation)
         logits = self._logits(examples)
         score = self._guards.score(logits)
-        if may_be_mixed and _total_variation(_proportions(logits), self._validation) < _MIXED_PREDICTIONS:
+        if may_be_mixed and total_variation(_proportions(logits), self._validation) < _MIXED_PREDICTIONS:
             is_good = score.ratio_to(before) < _LIMIT_MIXED
         else:
             is_good = score.ratio_to(before) < _LIMIT and self._guards.times_usual(score) < _GOOD
@@ -141,7 +142,7 @@ class BatchStatistics:
 
     def _objective(self, logits: np.ndarray, shares: np.ndarray) -> float:
         """Lower is better."""
-        return self._guards.score(logits).product * (_total_variation(_proportions(logits), shares) + _CHANCE)
+        return self._guards.score(logits).product * (total_variation(_proportions(logits), shares) + _CHANCE)
 
     def _logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
@@ -162,8 +163,3 @@ def _obstacle(predictor: Classifier, source: HeldOut) -> str:
 def _proportions(logits: np.ndarray) -> np.ndarray:
     """Share of each class among the predictions, `[classes]`."""
     return np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
-
-
-def _total_variation(shares: np.ndarray, others: np.ndarray) -> float:
-    """Total variation distance, from 0 to 1."""
-    return float(np.abs(shares - others).sum() / 2)

@@ -27,8 +27,8 @@ class ConformalRanks:
 
     Args:
         edges: scores at which bins begin, ascending, from `edges_of`; other examples than `scores`.
-        scores: of the validation examples, `[examples]`.
-        categories: of the same, int `[examples]`.
+        scores: scores of the validation examples, `[examples]`.
+        categories: their predicted classes, int `[examples]`.
         count: number of categories.
     """
 
