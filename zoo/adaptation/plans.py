@@ -10,7 +10,7 @@ from zoo.predict.predictors.predictor import Classifier
 
 NAMES = (
     *("auto", "output", "statistics", "coral", "parameters", "input", "views", "perturbation", "compute"),
-    "coherence",
+    *("coherence", "interpolation", "t3a", "lame", "batch_prior"),
 )
 
 
@@ -39,31 +39,43 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
             f"--refine={','.join(names)}: the promise of compute (early exit) holds for the trained model only; "
             "expected it alone or with output"
         )
+    if {"statistics", "interpolation"} <= set(names):
+        raise BadInput(
+            f"--refine={','.join(names)}: statistics and interpolation both set the batch normalisations; expected one"
+        )
     auto, is_table = names == ["auto"], not predictor.reads_text and len(predictor.shape) == 1
     if auto:
         names = ["statistics", "output", "coherence"]
         names += ["coral", "input"] if image_inputs.are_images(predictor) else []
     # Imported here: each brings packages that only it needs.
+    from zoo.adaptation.stages.batch_prior import BatchPrior
     from zoo.adaptation.stages.coherence import Coherence
     from zoo.adaptation.stages.columns import Columns
     from zoo.adaptation.stages.compute import Compute
     from zoo.adaptation.stages.coral import Coral
+    from zoo.adaptation.stages.interpolation import Interpolation
+    from zoo.adaptation.stages.lame import Lame
     from zoo.adaptation.stages.output import Prior, Temperature
     from zoo.adaptation.stages.parameters import LEARNERS, Parameters
     from zoo.adaptation.stages.perturbation import Perturbation
     from zoo.adaptation.stages.pose import Pose
     from zoo.adaptation.stages.statistics import BatchStatistics
+    from zoo.adaptation.stages.t3a import T3a
     from zoo.adaptation.stages.views import Views
 
     of_name = {
         "statistics": [functools.partial(BatchStatistics, optional=auto)],
         "coral": [functools.partial(Coral, optional=auto)],
+        "interpolation": [Interpolation],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
+        "t3a": [T3a],
         "input": [Columns if is_table else Pose],
         "views": [Views],
         "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],
         "output": [Temperature, Prior],
+        "batch_prior": [BatchPrior],
+        "lame": [Lame],
         "coherence": [Coherence],
     }
     return [make() for name, makers in of_name.items() if name in names for make in makers]

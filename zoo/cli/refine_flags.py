@@ -12,7 +12,7 @@ BATCH = 200
 SESSION = ("refine", "abstain_risk", "prediction_sets")
 _FLAGS = ("budget_steps", "budget_seconds", "budget_examples", "trace", "state", "batch", "labelled", "learner")
 # The names in `zoo.adaptation.stages.parameters.LEARNERS`, which imports TensorFlow.
-LEARNERS = ("tent", "sar", "eata", "cotta")
+LEARNERS = ("tent", "sar", "eata", "cotta", "deyo", "roid", "shot", "rotta")
 
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
@@ -31,13 +31,17 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "(entropy minimisation, see --learner), input (images are rotated, scaled and shifted, columns of a table in "
         "other units scaled back), views (mean prediction of slightly shifted images), perturbation (of pixels or "
         "word vectors, until views agree), compute (early exit from the layers of an encoder or the tokens of a text; "
-        "at most one prediction in a hundred changes)",
+        "at most one prediction in a hundred changes), interpolation (batch normalisation between the training's and "
+        "the stream's statistics), t3a (class prototypes of the last features), lame (similar examples of the stream "
+        "agree), batch_prior (the classes of the batch become more probable)",
     )
     group.add_argument(
         "--learner",
         choices=LEARNERS,
         help="method of --refine=parameters: entropy minimisation (tent), sharpness-aware (sar), on confident and "
-        "novel examples (eata), or a mean teacher (cotta); default: tent",
+        "novel examples (eata), on images whose shape matters (deyo), by odds and a pull back to the source (roid); "
+        "a mean teacher (cotta), with a memory of all classes (rotta); information maximisation of all layers but the "
+        "last (shot); default: tent",
     )
     group.add_argument(
         "--labelled",

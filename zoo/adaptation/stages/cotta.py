@@ -24,15 +24,19 @@ class MeanTeacher(NamedTuple):
         learning_rate: a constant.
         decay: share of the old teacher in the moving average, per batch of the stream.
         restored: share of the student's weights that return to the source's after each batch (stochastic restoration).
+        memory: size of a memory that holds all classes alike (RoTTA, rotta.py); 0: all recent examples are learned.
     """
 
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     decay: float = 0.999
     restored: float = 0.01
+    memory: int = 0
+
+    images_only, trains_features, source_share = False, False, 0.0
 
     def term(self, model: keras.Model, batch: dict[str, tf.Tensor]) -> Term:
-        """The loss of a batch with the columns `x`, `real` and `wanted`, the teacher's probabilities."""
+        """The loss of a batch with the columns `x`, `real` (its weights) and `wanted`, the teacher's probabilities."""
         logits = tf.cast(model(batch["x"], training=False), tf.float32)
         return Term(tf.nn.softmax_cross_entropy_with_logits(batch["wanted"], logits), batch["real"])
 

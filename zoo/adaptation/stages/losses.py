@@ -1,14 +1,17 @@
 """Entropy minimisation: the unsupervised loss that TENT, SAR and EATA share.
 
-Their settings are in tent.py, sar.py and eata.py; CoTTA has a loss of its own, in cotta.py.
+Their settings are in tent.py, sar.py and eata.py; the other learners have losses of their own, in deyo.py, roid.py,
+shot.py and cotta.py.
 """
 
 import math
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from zoo.adaptation.stages.learner import Recent
 from zoo.terms import Term
 
 _TINY = 1e-12
@@ -36,6 +39,12 @@ class EntropyLoss(NamedTuple):
     novelty: float | None = None
     radius: float = 0.0
     floor: float = 0.0
+
+    images_only, trains_features, source_share = False, False, 0.0
+
+    def columns(self, recent: Recent) -> dict[str, np.ndarray]:
+        """`wanted`: the mean probabilities."""
+        return {"wanted": np.tile(recent.mean_probabilities.astype(np.float32), (len(recent.examples), 1))}
 
     def term(self, model: keras.Model, batch: dict[str, tf.Tensor]) -> Term:
         """The loss of a batch with the columns `x`, `real` and, for `novelty`, `wanted` (the mean probabilities)."""

@@ -160,6 +160,17 @@ def normalization_layers(model: keras.Model) -> list[Any]:
     return layers or [model.layers[-1]]
 
 
+def moment_readers(predictor: Classifier, layers: list[Any]) -> list[Callable[[Any], tuple[np.ndarray, np.ndarray]]]:
+    """For each layer a function from examples to mean and variance `[channels]` of its inputs, by the present model."""
+
+    def reader(layer: Any) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
+        centre = _centre(layer)
+        summaries = reading(predictor, _summaries(layer.input, centre))
+        return lambda examples: _moments(_read(summaries, examples), centre)
+
+    return [reader(layer) for layer in layers]
+
+
 def can_fit(model: keras.Model) -> bool:
     """Whether the layers to fit have inputs `[examples, channels]`, unlike those of ensembles, or normalise images."""
     return all(map(_is_fit, normalization_layers(model)))

@@ -1,7 +1,8 @@
-"""Test-time training of the normalisation layers: TENT, SAR, EATA or CoTTA (`--refine=parameters`, `--learner`).
+"""Test-time training of the normalisation layers (`--refine=parameters`) by a method of the field (`--learner`).
 
-Only scales and shifts learn. The methods are in tent.py, sar.py, eata.py and cotta.py; this stage feeds them the recent
-examples. Each step is one of the training engine, with its gradient clipping and its check for non-finite values.
+Only scales and shifts learn; with SHOT all layers but the last. The methods are in tent.py, sar.py, eata.py, deyo.py,
+roid.py, shot.py, cotta.py and rotta.py; this stage feeds them the recent examples. Each step is one of the training
+engine, with its gradient clipping and its check for non-finite values.
 """
 
 import math
@@ -13,11 +14,16 @@ import tensorflow as tf
 
 from zoo.adaptation import guards, image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
-from zoo.adaptation.stages import views
+from zoo.adaptation.stages import rotta, views
 from zoo.adaptation.stages.cotta import COTTA, MeanTeacher
+from zoo.adaptation.stages.deyo import DEYO
 from zoo.adaptation.stages.eata import EATA
+from zoo.adaptation.stages.features import last_features
+from zoo.adaptation.stages.learner import Learner, Recent
 from zoo.adaptation.stages.losses import EntropyLoss
+from zoo.adaptation.stages.roid import ROID
 from zoo.adaptation.stages.sar import SAR
+from zoo.adaptation.stages.shot import SHOT
 from zoo.adaptation.stages.tent import TENT
 from zoo.data.batches import Batches
 from zoo.engine import optimizers, schedules
@@ -31,9 +37,12 @@ from zoo.predict.predictors.array_classifier import ArrayClassifier
 from zoo.predict.predictors.cloning import copied
 from zoo.predict.predictors.predictor import Classifier
 
-AdaptationLoss = EntropyLoss | MeanTeacher
+AdaptationLoss = Learner | MeanTeacher
 # By the names of `--learner`.
-LEARNERS: dict[str, AdaptationLoss] = {"tent": TENT, "sar": SAR, "eata": EATA, "cotta": COTTA}
+LEARNERS: dict[str, AdaptationLoss] = {
+    **{"tent": TENT, "sar": SAR, "eata": EATA, "cotta": COTTA},
+    **{"deyo": DEYO, "roid": ROID, "shot": SHOT, "rotta": rotta.ROTTA},
+}
 
 _NORMS = (
     BatchNorm,
@@ -43,6 +52,7 @@ _NORMS = (
 )
 # Decay of the moving averages: EATA's mean probabilities and SAR's mean entropy.
 _DECAY = 0.9
+_TINY = 1e-12
 
 
 class Parameters:
@@ -55,7 +65,7 @@ class Parameters:
         reset_every: steps after which the parameters return to the source's, so that a long stream cannot ruin the
             model (Press et al., "RDumb: a simple approach that questions our progress in continual test-time
             adaptation", 2023, section 4: 1,000); 0: never. Like every change, a reset is kept only if the guards agree.
-        seed: decides which weights CoTTA restores.
+        seed: of what is random: the weights that CoTTA restores, DeYO's patches and RoTTA's views.
     """
 
     name, target = "parameters", "model"
@@ -72,13 +82,10 @@ class Parameters:
         """Makes the engine.
 
         Raises:
-            BadInput: the model has no normalisation layer.
+            BadInput: the model has no normalisation layer, or for SHOT no last dense layer; or the learner is DeYO and
+                the model takes no images of its patches' size.
         """
-        layers = [layer for layer in predictor.model.layers if isinstance(layer, _NORMS)]
-        if predictor.reads_text or not layers:
-            raise BadInput(
-                "--refine=parameters: the model has no normalisation layer; train one with --norm=batch or layer"
-            )
+        layers = self._trained_layers(predictor)
         for layer in predictor.model.layers:
             layer.trainable = layer in layers
         self._predictor, self._step, self._guards = predictor, 0, guards.Guards(source)
@@ -119,6 +126,7 @@ class Parameters:
         if self._has_teacher:
             self._update_teacher()
         else:
+            self._move_to_source()
             self._update_averages(sums, context)
         return self._objection(context)
 
@@ -137,6 +145,22 @@ class Parameters:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
+    def _trained_layers(self, predictor: Classifier) -> list[Any]:
+        learner, layers = self._learner, predictor.model.layers
+        if learner.images_only and not (image_inputs.may_be_images(predictor) and min(predictor.shape[:2]) >= 4):
+            raise BadInput(
+                "--learner=deyo shuffles the patches of images: expected a model of images of 4 times 4 pixels or more"
+            )
+        if learner.trains_features and not predictor.reads_text:
+            self._features = last_features(predictor, "--learner=shot")
+            return layers[:-1]
+        norms = [layer for layer in layers if isinstance(layer, _NORMS)]
+        if predictor.reads_text or not norms:
+            raise BadInput(
+                "--refine=parameters: the model has no normalisation layer; train one with --norm=batch or layer"
+            )
+        return norms
+
     def _objection(self, context: StreamContext) -> str:
         """Why the change is refused, or "".
 
@@ -154,33 +178,65 @@ class Parameters:
 
     def _update_averages(self, sums: dict[str, np.ndarray], context: StreamContext) -> None:
         """The moving averages of EATA and SAR; a collapsed entropy resets the model."""
-        entropy = float(sums["loss/numerator"].sum() / sums["loss/weight"].sum())
-        self._mean_entropy = _moving_average(self._mean_entropy, entropy)
         self._mean_probabilities = _moving_average(
             self._mean_probabilities, class_probabilities(context.logits).mean(axis=0)
         )
+        if not isinstance(self._learner, EntropyLoss):
+            return
+        entropy = float(sums["loss/numerator"].sum() / sums["loss/weight"].sum())
+        self._mean_entropy = _moving_average(self._mean_entropy, entropy)
         if self._mean_entropy < self._learner.floor * math.log(len(self._mean_probabilities)):
             self._reset()
 
+    def _move_to_source(self) -> None:
+        """Weight ensembling (ROID)."""
+        share = self._learner.source_share
+        if share:
+            for variable, first in zip(self._model.trainable_variables, self._first[0]):
+                variable.assign((1 - share) * array(variable) + share * first)
+
     def _update_teacher(self) -> None:
         student, teacher = self._model.trainable_variables, self._predictor.model.trainable_variables
-        draw = np.random.default_rng([self._seed, self._step])
-        self._learner.update(student, teacher, self._first[0], draw)
+        self._learner.update(student, teacher, self._first[0], self._draw())
+
+    def _draw(self) -> np.random.Generator:
+        return np.random.default_rng([self._seed, self._step])
 
     def _batches(self, context: StreamContext) -> Batches:
-        """One batch of the recent examples, with what the loss compares their probabilities with as `wanted`."""
+        """One batch of the recent examples, with the columns of the learner, and padding."""
         recent = context.recent[-self._memory :]
-        examples = self._predictor.prepared(recent)
-        columns = {"x": examples, "real": np.ones(len(examples), np.float32)}
-        if self._has_teacher:
-            self._copy_statistics()
-            logits = lambda images: two_class_logits(self._predictor.logits(images))  # noqa: E731
-            columns["wanted"] = views.averaged(self._views, recent, logits).astype(np.float32)
-        else:
-            columns["wanted"] = np.tile(self._mean_probabilities.astype(np.float32), (len(examples), 1))
-        missing = self._memory - len(examples)
+        columns = self._columns_of_teacher(recent) if self._has_teacher else self._columns(recent, context)
+        missing = self._memory - len(columns["x"])
         padded = {name: _padded(column, missing) for name, column in columns.items()}
         return Batches(padded, self._memory)
+
+    def _columns(self, recent: Any, context: StreamContext) -> dict[str, np.ndarray]:
+        x = self._predictor.prepared(recent)
+        shown = Recent(
+            x,
+            context.logits[-len(recent) :],
+            self._mean_probabilities,
+            lambda: self._features.logits(recent),
+            self._draw(),
+        )
+        return {"x": x, "real": np.ones(len(x), np.float32), **self._learner.columns(shown)}
+
+    def _columns_of_teacher(self, recent: Any) -> dict[str, np.ndarray]:
+        """With the teacher's probabilities as `wanted`: of averaged views (CoTTA), or of a memory (RoTTA)."""
+        self._copy_statistics()
+        logits = lambda images: two_class_logits(self._predictor.logits(images))  # noqa: E731
+        if not self._learner.memory:
+            wanted, weights, shown = views.averaged(self._views, recent, logits), np.ones(len(recent)), recent
+        else:
+            probabilities = class_probabilities(logits(recent))
+            entropies = -np.sum(probabilities * np.log(np.maximum(probabilities, _TINY)), axis=1)
+            size, (_, classes) = min(self._learner.memory, self._memory), probabilities.shape
+            rows = rotta.balanced_memory(probabilities.argmax(axis=1), entropies, classes, size)
+            wanted, weights = probabilities[rows], rotta.timeliness((len(recent) - 1 - rows) / size)
+            # The student's view is one of those that preserve the class.
+            shown = self._views[self._draw().integers(len(self._views))].apply(np.asarray(recent)[rows])
+        x = self._predictor.prepared(shown)
+        return {"x": x, "real": weights.astype(np.float32), "wanted": wanted.astype(np.float32)}
 
     def _copy_statistics(self) -> None:
         """From the teacher to the student: the stages before fit those of the model that answers."""
