@@ -8,10 +8,15 @@ import numpy as np
 
 from zoo.adaptation.refiner import Refiner, TraceEntry
 from zoo.adaptation.stage import LogitsFn, Stage
+from zoo.adaptation.stages.batch_prior import BatchPrior
 from zoo.adaptation.stages.coherence import Coherence
+from zoo.adaptation.stages.lame import Lame
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
+
+# Stages that answer an example by others of the stream.
+_BY_NEIGHBOURS = {Coherence.name, Lame.name, BatchPrior.name}
 
 
 class AdaptedStream:
@@ -39,7 +44,7 @@ class AdaptedStream:
     @property
     def model_changed(self) -> bool:
         """See the class."""
-        return bool(self._refiner.changed) or Coherence.name in self._changed
+        return bool(self._refiner.changed) or not _BY_NEIGHBOURS.isdisjoint(self._changed)
 
     @property
     def output_changed(self) -> bool:

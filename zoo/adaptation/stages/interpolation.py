@@ -23,11 +23,13 @@ class Interpolation:
     """Sets the statistics of all batch normalisations.
 
     Args:
-        source_examples: N, the examples that the training's statistics count for.
+        source_examples: N, the examples that the training's statistics count for. Of 0, 16, 64, 128, 256 and 512 the
+            paper's 16 had the least error on damaged training images of MNIST and Fashion-MNIST.
     """
 
     name, target = "interpolation", "model"
-    max_score_ratio, restarts_each_batch = 1.0, True
+    # As in statistics.py: smaller gains lost accuracy as often as not.
+    max_score_ratio, restarts_each_batch = 0.65, True
 
     def __init__(self, source_examples: float = 16):
         self._source_examples = source_examples

@@ -2,8 +2,12 @@
 
 Boudiaf et al., "Parameter-free online test-time adaptation", 2022, sections 4 and 5: no weight changes. The output
 minimises the divergence from the model's probabilities and the Laplacian of an affinity between the examples, here the
-five nearest neighbours of each in feature space. Where the stream holds few classes, neighbours share their class. The
-recent examples take the place of the paper's batch. Features are those of the model before the input is changed.
+five nearest neighbours of each in feature space. The recent examples take the place of the paper's batch. Features are
+those of the model before the input is changed.
+
+Where a batch holds few classes, neighbours share their class; where it holds all, a damaged example pulls its
+neighbours to a wrong one. No score without labels told these cases apart, as the adjustment makes all predictions
+confident. So it waits for the proof that classes persist which coherence.py asks for.
 """
 
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.adaptation.stage import LogitsFn, StreamContext
+from zoo.adaptation.stages.coherence import Coherence
 from zoo.adaptation.stages.features import last_features
 from zoo.metrics.logits import class_probabilities, softmax
 from zoo.predict.evaluation.held_out import HeldOut
@@ -22,17 +27,18 @@ _TINY = 1e-12
 
 
 class Lame:
-    """Answers the recent examples with their Laplacian-adjusted probabilities.
+    """Answers a batch with its Laplacian-adjusted probabilities.
 
     Args:
         neighbours: nearest neighbours of each example (the paper's k: 5, chosen on its validation data).
+        needs_proof: whether the order must prove first that classes persist; False: always, as in the paper.
     """
 
-    name, target = "lame", "output"
-    max_score_ratio, restarts_each_batch = 1.0, True
+    name, target, max_score_ratio, restarts_each_batch = "lame", "output", None, False
 
-    def __init__(self, neighbours: int = 5):
-        self._neighbours = neighbours
+    def __init__(self, neighbours: int = 5, needs_proof: bool = True):
+        self._neighbours, self.needs_proof = neighbours, needs_proof
+        self._order = Coherence()
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Finds the features.
@@ -41,30 +47,32 @@ class Lame:
             BadInput: the last layer is not a dense layer of one input.
         """
         self._features, self._answer = last_features(predictor, "--refine=lame"), None
+        self._order.begin(predictor, source)
 
     def propose(self, context: StreamContext) -> str:
-        """Adjusts the recent examples' probabilities, the batch's among them."""
+        """Adjusts the recent examples' probabilities, and answers the batch, which are the last of them."""
+        self._answer = None
+        objection = self._order.propose(context)
+        if objection and self.needs_proof:
+            return objection
         affinity = nearest(self._features.logits(context.recent).astype(np.float64), self._neighbours)
-        adjusted = np.log(np.maximum(laplacian_adjusted(class_probabilities(context.logits), affinity), _TINY))
-        self._answer = context.batch, context.recent, adjusted
+        adjusted = laplacian_adjusted(class_probabilities(context.logits), affinity)[-len(context.batch) :]
+        self._answer = context.batch, np.log(np.maximum(adjusted, _TINY))
         return ""
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
-        """Logarithms of the adjusted probabilities of the recent examples; others have no neighbours."""
-        if self._answer is not None:
-            batch, recent, adjusted = self._answer
-            if examples is recent:
-                return adjusted
-            if examples is batch:
-                return adjusted[len(adjusted) - len(batch) :]
+        """Logarithms of the adjusted probabilities for the batch; other examples have no neighbours."""
+        if self._answer is not None and examples is self._answer[0]:
+            return self._answer[1]
         return inner(examples)
 
-    def state(self) -> None:
-        """Nothing outlives the batch."""
-        return None
+    def state(self) -> Any:
+        """What is known of the order."""
+        return self._order.state()
 
-    def load(self, state: None) -> None:
-        """Forgets the answer."""
+    def load(self, state: Any) -> None:
+        """Sets it."""
+        self._order.load(state)
         self._answer = None
 
 

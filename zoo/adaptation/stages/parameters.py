@@ -140,8 +140,14 @@ class Parameters:
         return values, self._step, self._mean_probabilities, self._mean_entropy
 
     def load(self, state: Any) -> None:
-        """Sets them."""
+        """Sets them.
+
+        Raises:
+            BadInput: they were learned by another learner.
+        """
         values, self._step, self._mean_probabilities, self._mean_entropy = state
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in self._variables]:
+            raise BadInput("--state: the parameters are of another --learner; expected the same one, or another file")
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
