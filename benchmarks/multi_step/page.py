@@ -22,7 +22,8 @@ _BOOTSTRAP = 2000
 _SECTIONS = (
     *("Image corruptions", "Mixed orders", "Calibration under corruption"),
     *("Streams on which adaptation often collapses", "Abrupt distribution shift", "Label shift"),
-    *("Calibration and selective prediction", "Dynamic evaluation of language models", "Single stages", "Cost"),
+    *("Calibration and selective prediction", "Dynamic evaluation of language models", "Single stages"),
+    *("Single stages of text models", "Cost"),
     *("Early exit", "Failures and open questions"),
 )
 _HEAD = """# Test-time adaptation: figures and failures

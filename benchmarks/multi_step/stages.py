@@ -4,10 +4,10 @@
     python -m benchmarks.multi_step.stages runs/multi_step --split=train    # data that choices are made on
     python -m benchmarks.multi_step.stages runs/multi_step --parts=section  # the section from what was measured
 
-The folder, or that of --runs, has the runs trained by `benchmarks.multi_step`. Images: noise
-and rotation of severity 3, and the clean ones, in random order; noise also sorted by class; 400 images in batches of 100.
-Texts: the LSTMs of IMDB on sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON
-in the folder and not measured again; `section-stages.md` has the table. MINUTES
+The folder, or that of --runs, has the runs trained by `benchmarks.multi_step`. Images: noise and rotation of severity
+3, and the clean ones, in random order; noise also sorted by class; 400 images in batches of 100. Texts: the LSTMs of
+IMDB on sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder and
+not measured again; `section-stages.md` has the tables. MINUTES
 """
 
 import argparse
@@ -56,7 +56,27 @@ _IMAGE_PLANS = {
     **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in LEARNERS},
     "auto with t3a, lame, parameters: shot": ([*_AUTO, "t3a", "lame", "parameters"], "shot"),
 }
-_TEXT_PLANS = {name: ([name], "tent") for name in ("statistics", "auto", "perturbation")}
+_TEXT_NAMES = ("statistics", "auto", "perturbation", "coherence", "t3a", "lame", "batch_prior")
+_TEXT_PLANS = {name: ([name], "tent") for name in _TEXT_NAMES}
+
+
+# Columns of the tables by the cells' names.
+_COLUMNS = {"data": "data, seeds", "plan": "plan", "error": "error", "sorted": "sorted", "clean": "clean"}
+_GAINS = {"on plain": "gain on plain", "on statistics": "on statistics"}
+_IMAGE_COLUMNS = _COLUMNS | _GAINS | {"always": "always", "kept": "kept"}
+_TEXT_COLUMNS = {name: title for name, title in _IMAGE_COLUMNS.items() if name != "sorted"}
+_ABOUT_IMAGES = (
+    f"Errors in percent, mean of the seeds: damaged images ({', '.join(_DAMAGE)}, severity {_SEVERITY}) in random "
+    f"order, sorted by class ({', '.join(_SORTED)}), and clean ones; {_EXAMPLES} images in batches of {_BATCH}. "
+)
+_ABOUT_TEXTS = (
+    "Errors in percent, mean of the seeds: texts of another data set than the model's, and of its own (clean). "
+)
+_ABOUT = (
+    "*Gain*: points by which the error of the damaged images in random order, or of the other data set, is less than "
+    "that of the plan named, with its paired bootstrap interval (95 %). *Always*: the error if the last stage's "
+    "changes are always kept, as its paper has it. *Kept*: share of the changes that the guards let pass."
+)
 
 
 def main() -> None:
@@ -80,25 +100,28 @@ def main() -> None:
 
 
 def section(work: Path, split: str = "test") -> str:
-    """The Markdown section with the table of all figures; empty without any."""
+    """The Markdown sections with the tables of all figures, of images and of texts; empty without any."""
+    return "\n".join(
+        part
+        for part in (
+            _table(work, split, _IMAGES, "Single stages", _IMAGE_COLUMNS, _ABOUT_IMAGES + _ABOUT),
+            _table(work, split, _TEXTS, "Single stages of text models", _TEXT_COLUMNS, _ABOUT_TEXTS + _ABOUT),
+        )
+        if part
+    )
+
+
+def _table(work: Path, split: str, datasets: tuple[str, ...], title: str, columns: dict[str, str], about: str) -> str:
     figures = {
         dataset: [json.loads(path.read_text()) for path in sorted(work.glob(f"stages-{split}-{dataset}-*.json"))]
-        for dataset in (*_IMAGES, *_TEXTS)
+        for dataset in datasets
     }
-    if not any(figures.values()):
-        return ""
-    head = (
-        "## Single stages\n\nErrors in percent, mean of the seeds: damaged images "
-        f"({', '.join(_DAMAGE)}, severity {_SEVERITY}) in random order, sorted by class ({', '.join(_SORTED)}), and "
-        "clean ones; of texts another data set than the model's. *Gain*: points by which the error of the damaged, or "
-        "of the other data set, is less than that of the plan named, with its paired bootstrap interval (95 %). "
-        "*Always*: the error if the last stage's changes are always kept, as its paper has it. *Kept*: share of the "
-        "changes that the guards let pass.\n"
-    )
     rows = [row for dataset, runs in figures.items() if runs for row in _rows(dataset, runs)]
-    columns = ("data, seeds", "plan", "error", "sorted", "clean", "gain on plain", "on statistics", "always", "kept")
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *rows]
-    return head + "\n" + "\n".join(lines) + "\n"
+    if not rows:
+        return ""
+    lines = [f"| {' | '.join(columns.values())} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
+    return f"## {title}\n\n{about}\n\n" + "\n".join(lines) + "\n"
 
 
 def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
@@ -176,21 +199,20 @@ def _other(dataset: str, split: str) -> Iterator[tuple[str, list[str], np.ndarra
             yield f"iid {name}", cut, part.labels[chosen]
 
 
-def _rows(dataset: str, runs: list[dict[str, Any]]) -> Iterator[str]:
+def _rows(dataset: str, runs: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+    """The cells of the table's rows by column."""
     plain, fitted = _by_example(runs, "plain", "iid"), _by_example(runs, "statistics", "iid")
     for number, plan in enumerate(runs[0]["wrong"]):
-        errors = [f"{100 * each.mean():.1f}" if each.size else "" for each in _groups(runs, "wrong", plan)]
-        errors_of_plan = _by_example(runs, plan, "iid")
-        gains = ["" if plan == against else _gain(of, errors_of_plan) for against, of in _against(plan, plain, fitted)]
+        groups = zip(("error", "sorted", "clean"), _groups(runs, "wrong", plan), strict=True)
+        row = {group: f"{100 * each.mean():.1f}" if each.size else "" for group, each in groups}
+        errors = _by_example(runs, plan, "iid")
+        row["on plain"] = "" if plan == "plain" else _gain(plain, errors)
+        row["on statistics"] = "" if plan in ("plain", "statistics") else _gain(fitted, errors)
         always = _groups(runs, "always", plan)[0] if plan in runs[0]["always"] else None
-        others = ["" if always is None else f"{100 * always.mean():.1f}"]
-        others += [f"{np.mean([run['kept'][plan] for run in runs]):.0%}" if plan in runs[0]["kept"] else ""]
-        name = f"{_TITLES[dataset]}, {len(runs)}" if not number else ""
-        yield f"| {' | '.join([name, plan, *errors, *gains, *others])} |"
-
-
-def _against(plan: str, plain: np.ndarray, fitted: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return [("plain", plain), ("statistics" if plan != "plain" else "plain", fitted)]
+        row["always"] = "" if always is None else f"{100 * always.mean():.1f}"
+        row["kept"] = f"{np.mean([run['kept'][plan] for run in runs]):.0%}" if plan in runs[0]["kept"] else ""
+        row |= {"data": f"{_TITLES[dataset]}, {len(runs)}" if not number else "", "plan": plan}
+        yield row
 
 
 def _groups(runs: list[dict[str, Any]], kind: str, plan: str) -> list[np.ndarray]:
