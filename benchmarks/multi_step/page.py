@@ -78,10 +78,13 @@ _FAILURES = """
 - Temperature scaling helps badly calibrated networks; the LSTMs of IMDB are well calibrated and gain nothing.
 - Prior and statistics do not combine: once the model has changed, its predictions no longer reveal the class
   proportions.
-- Entropy minimization (`--refine=parameters`, also as SAR, EATA or CoTTA), views and perturbations are not in `auto`,
-  because no gain is shown here: after the statistics have adapted, these losses improve nothing, kept or not. Without
-  guards, on corrupted training images, views help against noise but harm under fog and contrast, and perturbations make
-  wrong predictions confident; no score without labels told these cases apart, so the guards refuse nearly all of them.
+- The learners of `--refine=parameters`, views, perturbations and the stages `interpolation`, `t3a`, `lame` and
+  `batch_prior` are not in `auto`, because no gain is shown beside it: after the statistics have adapted, the learners
+  improve nothing or little, kept or not. Without guards, on corrupted training images, views help against noise but
+  harm under fog and contrast, perturbations make wrong predictions confident, prototypes harm adapted models and
+  unshifted images, and similar examples pull each other to wrong classes where a batch holds all of them. No score
+  without labels told these cases apart: the guards refuse nearly all views and perturbations, `t3a` acts only on a
+  model that is shifted and unchanged, `lame` and `batch_prior` only once the order has proved that classes persist.
 - Pseudo-labels for a further training round (`zoo feedback`) gain little: IMDB's LSTMs on SST-2, three seeds, from 73.6
   to 74.5 % (+0.9 points, 0.0 to 1.7; the same round without them -0.2, -1.0 to 0.7), and lose half a point on IMDB
   itself (`benchmarks/review_domains.py`).

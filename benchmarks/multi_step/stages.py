@@ -5,12 +5,13 @@
     python -m benchmarks.multi_step.stages runs/multi_step --parts=section  # the section from what was measured
 
 The folder, or that of --runs, has the runs trained by `benchmarks.multi_step`. Images: noise and rotation of severity
-3, and the clean ones, in random order; noise also sorted by class; 400 images in batches of 100. Texts: the LSTMs of
+3, and the clean ones, in random order; noise also sorted by class; 400 images in batches of 200. Texts: the LSTMs of
 IMDB on sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder and
 not measured again; `section-stages.md` has the tables. MINUTES
 """
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -23,7 +24,6 @@ from zoo.adaptation import plans
 from zoo.adaptation.refiner import Refiner
 from zoo.adaptation.stages.batch_prior import BatchPrior
 from zoo.adaptation.stages.lame import Lame
-from zoo.adaptation.stages.parameters import LEARNERS
 from zoo.adaptation.stages.t3a import T3a
 from zoo.data.datasets import images, text_classification
 from zoo.data.datasets.image_corruptions import corrupted
@@ -36,25 +36,36 @@ _SEEDS = (0, 1, 2)
 _IMAGES, _TEXTS = ("mnist", "fashion_mnist"), ("imdb_reviews", "glue-sst2")
 _TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 _TITLES |= {"imdb_reviews": "IMDB's model on SST-2", "glue-sst2": "SST-2's model on IMDB"}
-# Batches of 100: the learners take a step a batch.
-_SEVERITY, _BATCH, _EXAMPLES = 3, 100, 400
+_SEVERITY, _BATCH, _EXAMPLES = 3, 200, 400
 # A corruption that BN statistics fix and one that they do not; and the one that is also sorted by class.
 _DAMAGE, _SORTED = ("noise", "rotation"), ("noise",)
 # Words of a review for a model of sentences: about two sentences.
 _WORDS = 40
 _BOOTSTRAP = 2000
-_NEW_LEARNERS = ("deyo", "roid", "shot", "rotta")
 _AUTO = ["statistics", "coral", "input", "output", "coherence"]
-# Title: names of --refine, and the learner.
-_IMAGE_PLANS = {
-    "statistics": (["statistics"], "tent"),
-    "auto": (["auto"], "tent"),
-    **{name: ([name], "tent") for name in ("views", "perturbation", "interpolation", "t3a")},
-    **{name: ([name], "tent") for name in ("coherence", "lame", "batch_prior")},
-    **{f"statistics, {name}": (["statistics", name], "tent") for name in ("t3a", "coherence", "lame", "batch_prior")},
-    **{f"parameters: {name}": (["parameters"], name) for name in _NEW_LEARNERS},
-    **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in LEARNERS},
-    "auto with t3a, lame, parameters: shot": ([*_AUTO, "t3a", "lame", "parameters"], "shot"),
+_LEARNERS, _FIRST_LEARNERS = ("deyo", "roid", "shot", "rotta"), ("tent", "sar", "eata", "cotta")
+# By part, title: names of --refine, and the learner. The cheap ones first.
+_IMAGE_PARTS = {
+    "stages": {
+        "statistics": (["statistics"], "tent"),
+        **{name: ([name], "tent") for name in ("interpolation", "t3a", "coherence", "lame", "batch_prior")},
+        **{
+            f"statistics, {name}": (["statistics", name], "tent")
+            for name in ("t3a", "coherence", "lame", "batch_prior")
+        },
+    },
+    "auto": {
+        "auto": (["auto"], "tent"),
+        "auto with t3a, lame, parameters: shot": ([*_AUTO, "t3a", "lame", "parameters"], "shot"),
+    },
+    "learners": {
+        **{f"parameters: {name}": (["parameters"], name) for name in _LEARNERS},
+        **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in _LEARNERS},
+    },
+    "others": {
+        **{name: ([name], "tent") for name in ("views", "perturbation")},
+        **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in _FIRST_LEARNERS},
+    },
 }
 _TEXT_NAMES = ("statistics", "auto", "perturbation", "coherence", "t3a", "lame", "batch_prior")
 _TEXT_PLANS = {name: ([name], "tent") for name in _TEXT_NAMES}
@@ -78,6 +89,9 @@ _ABOUT = (
     "changes are always kept, as its paper has it. *Kept*: share of the changes that the guards let pass."
 )
 
+_PARTS = {part: (_IMAGES, chosen) for part, chosen in _IMAGE_PARTS.items()} | {"texts": (_TEXTS, _TEXT_PLANS)}
+_TITLES_OF_PLANS = dict.fromkeys(["plain", *(title for _, chosen in _PARTS.values() for title in chosen)])
+
 
 def main() -> None:
     """Measures the missing figures and writes the section."""
@@ -85,37 +99,32 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder of the figures")
     parser.add_argument("--runs", type=Path, help="folder of the runs, DATASET-SEED (default: the figures' own)")
     parser.add_argument("--split", choices=("train", "test"), default="test")
-    parser.add_argument("--parts", default="images,texts,section")
+    parser.add_argument("--parts", default="stages,auto,learners,others,texts,section")
     arguments = parser.parse_args()
     runs, parts = arguments.runs or arguments.work, arguments.parts.split(",")
     arguments.work.mkdir(parents=True, exist_ok=True)
-    datasets = [*(_IMAGES if "images" in parts else ()), *(_TEXTS if "texts" in parts else ())]
-    for seed in _SEEDS:
-        for dataset in datasets:
-            path = arguments.work / f"stages-{arguments.split}-{dataset}-{seed}.json"
+    for part in parts:
+        datasets, plans_of_data = _PARTS.get(part, ((), {}))
+        for seed, dataset in itertools.product(_SEEDS, datasets):
+            path = arguments.work / f"stages-{arguments.split}-{part}-{dataset}-{seed}.json"
             if not path.exists():
-                path.write_text(json.dumps(_measured(runs / f"{dataset}-{seed}", dataset, arguments.split)))
+                figures = _measured(runs / f"{dataset}-{seed}", dataset, arguments.split, plans_of_data)
+                path.write_text(json.dumps(figures))
     if "section" in parts:
         (arguments.work / "section-stages.md").write_text(section(arguments.work, arguments.split))
 
 
 def section(work: Path, split: str = "test") -> str:
     """The Markdown sections with the tables of all figures, of images and of texts; empty without any."""
-    return "\n".join(
-        part
-        for part in (
-            _table(work, split, _IMAGES, "Single stages", _IMAGE_COLUMNS, _ABOUT_IMAGES + _ABOUT),
-            _table(work, split, _TEXTS, "Single stages of text models", _TEXT_COLUMNS, _ABOUT_TEXTS + _ABOUT),
-        )
-        if part
+    tables = (
+        _table(work, split, _IMAGES, "Single stages", _IMAGE_COLUMNS, _ABOUT_IMAGES + _ABOUT),
+        _table(work, split, _TEXTS, "Single stages of text models", _TEXT_COLUMNS, _ABOUT_TEXTS + _ABOUT),
     )
+    return "\n".join(table for table in tables if table)
 
 
 def _table(work: Path, split: str, datasets: tuple[str, ...], title: str, columns: dict[str, str], about: str) -> str:
-    figures = {
-        dataset: [json.loads(path.read_text()) for path in sorted(work.glob(f"stages-{split}-{dataset}-*.json"))]
-        for dataset in datasets
-    }
+    figures = {dataset: list(_runs(work, split, dataset)) for dataset in datasets}
     rows = [row for dataset, runs in figures.items() if runs for row in _rows(dataset, runs)]
     if not rows:
         return ""
@@ -124,13 +133,12 @@ def _table(work: Path, split: str, datasets: tuple[str, ...], title: str, column
     return f"## {title}\n\n{about}\n\n" + "\n".join(lines) + "\n"
 
 
-def _measured(run: Path, dataset: str, split: str) -> dict[str, Any]:
+def _measured(run: Path, dataset: str, split: str, plans_of_data: dict[str, Any]) -> dict[str, Any]:
     """Errors by plan and cell, `plan: {cell: [0, 1, ...]}`; the same without guards; fractions of changes kept."""
     start = time.perf_counter()
     predictor = loading.load(run)
     heldout, before = sources.load(run, predictor), digest(predictor.model)
     cells = list((_damaged if dataset in _IMAGES else _other)(dataset, split))
-    plans_of_data = _IMAGE_PLANS if dataset in _IMAGES else _TEXT_PLANS
     wrong: dict[str, Any] = {"plain": {}}
     always: dict[str, Any] = {}
     kept: dict[str, float] = {}
@@ -199,19 +207,35 @@ def _other(dataset: str, split: str) -> Iterator[tuple[str, list[str], np.ndarra
             yield f"iid {name}", cut, part.labels[chosen]
 
 
+def _runs(work: Path, split: str, dataset: str) -> Iterator[dict[str, Any]]:
+    """The figures of each seed, of all parts that were measured."""
+    for seed in _SEEDS:
+        merged: dict[str, Any] = {"wrong": {}, "always": {}, "kept": {}}
+        for part in _PARTS:
+            path = work / f"stages-{split}-{part}-{dataset}-{seed}.json"
+            if path.exists():
+                for kind, figures in json.loads(path.read_text()).items():
+                    merged[kind] |= figures
+        if merged["wrong"]:
+            yield merged
+
+
 def _rows(dataset: str, runs: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
     """The cells of the table's rows by column."""
-    plain, fitted = _by_example(runs, "plain", "iid"), _by_example(runs, "statistics", "iid")
-    for number, plan in enumerate(runs[0]["wrong"]):
-        groups = zip(("error", "sorted", "clean"), _groups(runs, "wrong", plan), strict=True)
+    known = set().union(*(run["wrong"] for run in runs))
+    for number, plan in enumerate(title for title in _TITLES_OF_PLANS if title in known):
+        having = [run for run in runs if plan in run["wrong"]]
+        groups = zip(("error", "sorted", "clean"), _groups(having, "wrong", plan), strict=True)
         row = {group: f"{100 * each.mean():.1f}" if each.size else "" for group, each in groups}
-        errors = _by_example(runs, plan, "iid")
-        row["on plain"] = "" if plan == "plain" else _gain(plain, errors)
-        row["on statistics"] = "" if plan in ("plain", "statistics") else _gain(fitted, errors)
-        always = _groups(runs, "always", plan)[0] if plan in runs[0]["always"] else None
+        errors = _by_example(having, plan, "iid")
+        for other, same in (("plain", ("plain",)), ("statistics", ("plain", "statistics"))):
+            is_compared = plan not in same and all(other in run["wrong"] for run in having)
+            row[f"on {other}"] = _gain(_by_example(having, other, "iid"), errors) if is_compared else ""
+        always = _groups(having, "always", plan)[0] if plan in having[0]["always"] else None
         row["always"] = "" if always is None else f"{100 * always.mean():.1f}"
-        row["kept"] = f"{np.mean([run['kept'][plan] for run in runs]):.0%}" if plan in runs[0]["kept"] else ""
-        row |= {"data": f"{_TITLES[dataset]}, {len(runs)}" if not number else "", "plan": plan}
+        row["kept"] = f"{np.mean([run['kept'][plan] for run in having]):.0%}" if plan in having[0]["kept"] else ""
+        row["data"] = f"{_TITLES[dataset]}, {len(runs)}" if not number else ""
+        row["plan"] = plan if len(having) == len(runs) else f"{plan} (seeds: {len(having)})"
         yield row
 
 

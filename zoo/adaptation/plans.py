@@ -18,9 +18,10 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     """The stages of a plan.
 
     `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics (where the
-    validation split has each class), coral and pose (for images), output and coherence. Parameters, views and
-    perturbation are not in it: no gain from them is shown; nor are columns (`input` of a table), whose gain is not yet
-    measured on trained runs.
+    validation split has each class), coral and pose (for images), output and coherence. Parameters, views,
+    perturbation, t3a, lame and batch_prior are not in it: no gain from them is shown beside these; nor is
+    interpolation, to which statistics are superior on streams of few classes; nor are columns (`input` of a table),
+    whose gain is not yet measured on trained runs.
 
     Args:
         names: some of `NAMES`, each once, in any order.
