@@ -54,14 +54,12 @@ _IMAGE_PARTS = {
             for name in ("t3a", "coherence", "lame", "batch_prior")
         },
     },
-    "auto": {
-        "auto": (["auto"], "tent"),
-        "auto with t3a, lame, parameters: shot": ([*_AUTO, "t3a", "lame", "parameters"], "shot"),
-    },
+    "auto": {"auto": (["auto"], "tent")},
     "learners": {
         **{f"parameters: {name}": (["parameters"], name) for name in _LEARNERS},
         **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in _LEARNERS},
     },
+    "beside_auto": {"auto with t3a, lame, parameters: shot": ([*_AUTO, "t3a", "lame", "parameters"], "shot")},
     "others": {
         **{name: ([name], "tent") for name in ("views", "perturbation")},
         **{f"statistics, parameters: {name}": (["statistics", "parameters"], name) for name in _FIRST_LEARNERS},
@@ -99,7 +97,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder of the figures")
     parser.add_argument("--runs", type=Path, help="folder of the runs, DATASET-SEED (default: the figures' own)")
     parser.add_argument("--split", choices=("train", "test"), default="test")
-    parser.add_argument("--parts", default="stages,auto,learners,others,texts,section")
+    parser.add_argument("--parts", default="stages,auto,learners,beside_auto,others,texts,section")
     arguments = parser.parse_args()
     runs, parts = arguments.runs or arguments.work, arguments.parts.split(",")
     arguments.work.mkdir(parents=True, exist_ok=True)
