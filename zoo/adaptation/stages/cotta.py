@@ -33,7 +33,7 @@ class MeanTeacher(NamedTuple):
     restored: float = 0.01
     memory: int = 0
 
-    images_only, trains_features, source_share = False, False, 0.0
+    trains_features, source_share = False, 0.0
 
     def term(self, model: keras.Model, batch: dict[str, tf.Tensor]) -> Term:
         """The loss of a batch with the columns `x`, `real` (its weights) and `wanted`, the teacher's probabilities."""

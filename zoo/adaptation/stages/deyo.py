@@ -16,7 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.adaptation import image_inputs
 from zoo.adaptation.stages.learner import Recent
+from zoo.errors import BadInput
+from zoo.predict.predictors.predictor import Classifier
 from zoo.terms import Term
 
 
@@ -39,7 +42,19 @@ class Deyo(NamedTuple):
     difference: float = 0.2
     patches: int = 4
 
-    images_only, trains_features, source_share = True, False, 0.0
+    trains_features, source_share = False, 0.0
+
+    def check(self, predictor: Classifier) -> None:
+        """Refuses models of other examples.
+
+        Raises:
+            BadInput: the model takes no images, or images of fewer pixels than patches.
+        """
+        if not (image_inputs.may_be_images(predictor) and min(predictor.shape[:2]) >= self.patches):
+            sides = f"{self.patches} times {self.patches}"
+            raise BadInput(
+                f"--learner=deyo shuffles the patches of images: expected a model of images of {sides} pixels or more"
+            )
 
     def columns(self, recent: Recent) -> dict[str, np.ndarray]:
         """`shuffled`: the images with their patches in random order."""

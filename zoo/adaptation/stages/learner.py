@@ -38,14 +38,12 @@ class Learner(Protocol):
     Attributes:
         optimizer: one of `zoo.engine.optimizers.NAMES`.
         learning_rate: a constant.
-        images_only: whether examples must be images.
         trains_features: whether all layers but the last one learn; else the scales and shifts of the normalisations.
         source_share: part of the way back to the source's weights after each batch; 0: none.
     """
 
     optimizer: str
     learning_rate: float
-    images_only: bool
     trains_features: bool
     source_share: float
 

@@ -40,7 +40,7 @@ class EntropyLoss(NamedTuple):
     radius: float = 0.0
     floor: float = 0.0
 
-    images_only, trains_features, source_share = False, False, 0.0
+    trains_features, source_share = False, 0.0
 
     def columns(self, recent: Recent) -> dict[str, np.ndarray]:
         """`wanted`: the mean probabilities."""

@@ -16,7 +16,7 @@ from zoo.adaptation import guards, image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import rotta, views
 from zoo.adaptation.stages.cotta import COTTA, MeanTeacher
-from zoo.adaptation.stages.deyo import DEYO
+from zoo.adaptation.stages.deyo import DEYO, Deyo
 from zoo.adaptation.stages.eata import EATA
 from zoo.adaptation.stages.features import last_features
 from zoo.adaptation.stages.learner import Learner, Recent
@@ -153,10 +153,8 @@ class Parameters:
 
     def _trained_layers(self, predictor: Classifier) -> list[Any]:
         learner, layers = self._learner, predictor.model.layers
-        if learner.images_only and not (image_inputs.may_be_images(predictor) and min(predictor.shape[:2]) >= 4):
-            raise BadInput(
-                "--learner=deyo shuffles the patches of images: expected a model of images of 4 times 4 pixels or more"
-            )
+        if isinstance(learner, Deyo):
+            learner.check(predictor)
         if learner.trains_features and not predictor.reads_text:
             self._features = last_features(predictor, "--learner=shot")
             return layers[:-1]

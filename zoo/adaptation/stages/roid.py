@@ -37,7 +37,7 @@ class Roid(NamedTuple):
     temperature: float = 1 / 3
     source_share: float = 0.01
 
-    images_only, trains_features = False, False
+    trains_features = False
 
     def columns(self, recent: Recent) -> dict[str, np.ndarray]:
         """`wanted`: the mean probabilities, even before the first batch."""

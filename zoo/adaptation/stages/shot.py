@@ -34,7 +34,7 @@ class Shot(NamedTuple):
     learning_rate: float = 1e-2
     pseudo: float = 0.1
 
-    images_only, trains_features, source_share = False, True, 0.0
+    trains_features, source_share = True, 0.0
 
     def columns(self, recent: Recent) -> dict[str, np.ndarray]:
         """`wanted`: pseudo-labels, int32 `[examples]`."""
