@@ -17,6 +17,7 @@ from zoo.cli import main
 from zoo.errors import BadInput, NonFinite
 from zoo.models import kv_cache
 from zoo.predict.language_models import language_model as language
+from zoo.predict.language_models.context_retrieval import ContextRetrieval
 from zoo.predict.language_models.dynamic_evaluation import DynamicConfig, DynamicEvaluation, Evaluated, EvaluatedSegment
 from zoo.predict.language_models.dynamic_optimizer import DynamicOptimizer
 from zoo.predict.language_models.fixed_share import FixedShareMixture
@@ -24,7 +25,8 @@ from zoo.predict.predictors.cloning import digest
 
 TEXT = "abcbacbbacabcabcaacbcbbacab" * 4
 # Neither the context nor a divisor of the text's length.
-SETTINGS = DynamicConfig(segment=10, learning_rate=0.3, clip_norm=0.7)
+SETTINGS = DynamicConfig(segment=10, learning_rate=0.3, clip_norm=0.7, longest_context=0)
+RETRIEVAL = 6
 
 
 @pytest.fixture(scope="module", params=["pre-norm", "lstm"])
@@ -129,6 +131,45 @@ def test_it_learns_what_repeats(made):
     assert 0.1 < low < gain < high
     assert found.dynamic[-50:].mean() > found.static[-50:].mean() + 0.3
     assert found.trace[-1].weight > 0.9
+
+
+@pytest.mark.parametrize("place", [2, 13, 57])
+def test_what_comes_later_changes_no_retrieved_score(made, place):
+    """Bit for bit, with retrieval on the way."""
+    ways = ("static", "dynamic", "adapted", "retrieved", "mixed")
+    whole = evaluated(made, longest_context=RETRIEVAL)
+    for other in (TEXT[:place] + TEXT[place:].translate(str.maketrans("abc", "cab")), TEXT[: place + 1]):
+        found = evaluated(made, other, longest_context=RETRIEVAL)
+        for way in ways:
+            np.testing.assert_array_equal(getattr(found, way)[: place - 1], getattr(whole, way)[: place - 1])
+
+
+def test_retrieval_begins_from_the_mixture_without_it(made):
+    plain, found = evaluated(made), evaluated(made, longest_context=RETRIEVAL)
+    assert plain.retrieved is None and plain.trace[0].retrieval_weight is None
+    np.testing.assert_array_equal(plain.adapted, plain.mixed)
+    np.testing.assert_array_equal(found.adapted, plain.mixed)
+    retrieval = ContextRetrieval(made[0].ids(TEXT), RETRIEVAL)
+    np.testing.assert_allclose(found.retrieved, retrieval.log_probabilities(1, plain.mixed.tolist()), atol=1e-12)
+    mixture = FixedShareMixture(3)
+    for place, mixed in enumerate(found.mixed):
+        expected = mixture.add(found.static[place], found.dynamic[place], found.retrieved[place])
+        assert mixed == pytest.approx(expected, abs=1e-12)
+    assert found.trace[-1].retrieval_weight == pytest.approx(mixture.weights[2])
+    assert sum(one.retrieved for one in found.trace) == pytest.approx(found.retrieved.sum())
+    repeated = "abacabacca" * 30
+    with_retrieval, without = (evaluated(made, repeated, longest_context=longest) for longest in (RETRIEVAL, 0))
+    assert with_retrieval.mixed.sum() > without.mixed.sum() + 30
+
+
+@pytest.mark.parametrize("rate", [0.3, 1e38])
+def test_with_retrieval_never_more_than_a_bit_worse(made, rate):
+    found = evaluated(made, TEXT + "cab" * 5, learning_rate=rate, longest_context=RETRIEVAL)
+    lost = -np.cumsum(found.mixed)
+    assert np.isfinite(lost).all() and (lost <= -np.cumsum(found.static) + math.log(2) + 1e-9).all()
+    n = np.arange(1, len(lost) + 1)
+    for way in ("dynamic", "retrieved"):
+        assert (lost <= -np.cumsum(getattr(found, way)) + np.log(6 * n) + 1e-9).all()
 
 
 @pytest.mark.parametrize("rate", [0.3, 30.0, 1e38])
@@ -322,7 +363,7 @@ def test_command(run, capsys):
     settings = DynamicConfig(segment=12, learning_rate=0.2, patience=5)
     found = DynamicEvaluation(model, settings).evaluate(model.ids(text))
     assert (code, err, answer["file"], answer["predicted"]) == (0, [], str(run / "new.txt"), len(text) - 1)
-    for name in ("static", "dynamic", "mixed"):
+    for name in ("static", "dynamic", "retrieved", "mixed"):
         total = getattr(found, name).sum()
         assert answer[name]["log_probability"] == pytest.approx(total)
         assert answer[name]["bits_per_byte"] == pytest.approx(-total / math.log(2) / (len(text) - 1))
@@ -333,9 +374,26 @@ def test_command(run, capsys):
     assert [one["mixed"] for one in answer["trace"]] == [one.mixed for one in found.trace]
     assert answer["settings"]["segment"] == 12 and "loss" not in answer["trace"][-1]
     code, out, err = said(capsys, "score", run / "run", run / "new.txt", *given)
-    assert (code, err, [line.split("\t")[1] for line in out]) == (0, [], ["static", "dynamic", "mixed", "gain"])
-    assert f"bits per byte {answer['mixed']['bits_per_byte']:.4f}" in out[2]
-    assert f"{len(found.trace)} segments, " in out[3]
+    ways = ["static", "dynamic", "retrieved", "mixed", "gain"]
+    assert (code, err, [line.split("\t")[1] for line in out]) == (0, [], ways)
+    assert f"bits per byte {answer['mixed']['bits_per_byte']:.4f}" in out[3]
+    assert f"{len(found.trace)} segments, " in out[4]
+
+
+def test_command_with_neighbours(run, capsys):
+    """A file of the same text; a mistake in it is said before any text is scored."""
+    given = ["score", run / "run", run / "new.txt", "--dynamic", "--segment=12", "--json"]
+    answers = []
+    for more in (["--longest_context=0"], [], [f"--neighbours={run / 'mine.txt'}", f"--neighbours={run / 'new.txt'}"]):
+        code, out, err = said(capsys, *given, *more)
+        assert (code, err) == (0, [])
+        answers.append(json.loads(out[0]))
+    assert "retrieved" not in answers[0] and "retrieval_weight" not in answers[0]["trace"][0]
+    without, plain, neighbours = (one["mixed"]["bits_per_byte"] for one in answers)
+    assert neighbours < plain - 0.5 < without - 0.5
+    assert answers[2]["settings"]["longest_context"] == 16 and answers[2]["trace"][-1]["retrieval_weight"] > 0.5
+    code, out, err = said(capsys, *given, f"--neighbours={run / 'missing.txt'}")
+    assert (code, out, len(err)) == (2, [], 1) and "missing.txt cannot be read" in err[0]
 
 
 def test_command_by_the_size_of_gradients(run, capsys):
@@ -350,6 +408,9 @@ def test_command_by_the_size_of_gradients(run, capsys):
 
 def test_bad_options(run, capsys):
     cases = {
+        ("--neighbours=new.txt", "--text=We"): "--neighbours is for learning from the text: add --dynamic",
+        ("--dynamic", "--neighbours=new.txt", "--longest_context=0", "--text=We"): "nothing is looked up",
+        ("--dynamic", "--longest_context=-1", "--text=We"): "--longest_context is -1: expected 0 or more",
         ("--segment=5", "--text=We"): "--segment is for learning from the text: add --dynamic",
         ("--dynamic", run / "new.csv"): "--dynamic learns from a text in its order; expected a .txt",
         ("--dynamic", "--decay=3", "--text=We"): "--decay is 3.0: expected 0 to 1",

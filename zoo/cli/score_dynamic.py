@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 # Segments of the training text whose gradients are measured: enough for the first digit of a mean square.
 _MEASURED = 200
-_WAYS = ("static", "dynamic", "mixed")
+_WAYS = ("static", "dynamic", "retrieved", "mixed")
 # Options of dynamic evaluation only, by their names in `DynamicConfig`.
-_OPTIONS = ("segment", "learning_rate", "optimizer", "decay", "steps", "clip_norm", "patience")
+_OPTIONS = ("segment", "learning_rate", "optimizer", "decay", "steps", "clip_norm", "patience", "longest_context")
 
 
 def add(verb: argparse.ArgumentParser) -> None:
     """The options of dynamic evaluation."""
     group = verb.add_argument_group(
         "learning from the text (dynamic evaluation, Krause et al., 2018)",
-        "A segment is scored, then a copy of the model learns from it, then the next is scored. The answer mixes "
-        "both models' probabilities: its loss for the whole text exceeds the model's own by at most log 2 nats.",
+        "A segment is scored, then a copy of the model learns from it, then the next is scored. Earlier occurrences of "
+        "each context are looked up in the text so far, and in --neighbours. The answer mixes the probabilities of the "
+        "model, the copy and these: its loss for the whole text exceeds the model's own by at most log 2 nats.",
     )
     group.add_argument(
         "--dynamic",
@@ -60,21 +61,38 @@ def add(verb: argparse.ArgumentParser) -> None:
         help="where the copy was worse over the last N segments, it starts from the run's model again (default: 0, "
         "never)",
     )
+    group.add_argument(
+        "--neighbours",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a .txt of text like the one to score, in which its contexts are looked up; may be repeated",
+    )
+    group.add_argument(
+        "--longest_context",
+        metavar="N",
+        type=int,
+        help="tokens of the longest context that is looked up; 0: none (default: 16, for phrases that repeat)",
+    )
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuses combinations of flags.
 
     Raises:
-        BadInput: an option of dynamic evaluation without --dynamic, or a file that is not a .txt with it.
+        BadInput: an option of dynamic evaluation without --dynamic, a file that is not a .txt with it, or neighbours
+            that are not looked up.
     """
     options = [name for name in _OPTIONS if getattr(arguments, name) is not None]
+    options += ["neighbours"] if arguments.neighbours else []
     if not arguments.dynamic and options:
         raise BadInput(f"--{options[0]} is for learning from the text: add --dynamic")
     if arguments.dynamic:
         wrong = [name for name in arguments.files if not name.endswith(".txt")]
         if wrong:
             raise BadInput(f"{wrong[0]}: --dynamic learns from a text in its order; expected a .txt, or --text")
+    if arguments.neighbours and arguments.longest_context == 0:
+        raise BadInput("--neighbours with --longest_context=0: nothing is looked up; leave one of them out")
 
 
 def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
@@ -82,7 +100,7 @@ def run(model: "LanguageModel", arguments: argparse.Namespace) -> int:
     from zoo.data.datasets import text_files
     from zoo.predict.language_models.dynamic_evaluation import DynamicEvaluation
 
-    evaluation, code = DynamicEvaluation(model, _settings(arguments)), 0
+    evaluation, code = DynamicEvaluation(model, _settings(arguments), _neighbours(model, arguments.neighbours)), 0
     if evaluation.settings.optimizer == "rms":
         evaluation.measure_gradients(_training_ids(model, arguments.workdir, _MEASURED * evaluation.settings.segment))
     texts = [(f"text {i}", {"text": text}, functools.partial(str, text)) for i, text in enumerate(arguments.text, 1)]
@@ -107,7 +125,8 @@ def report(
     model: "LanguageModel", text: str, ids: Any, evaluated: "Evaluated", settings: "DynamicConfig"
 ) -> dict[str, Any]:
     """The JSON object of a text: scores of the three ways, the mixture's gain with its interval, settings and trace."""
-    scores = {name: model.scored(text, ids, getattr(evaluated, name)) for name in _WAYS}
+    values = {name: getattr(evaluated, name) for name in _WAYS}
+    scores = {name: model.scored(text, ids, value) for name, value in values.items() if value is not None}
     gain, size = dict(zip(("", "_low", "_high"), evaluated.gain())), scores["static"].bytes
     units = {"nats_per_token": 1.0} | ({"bits_per_byte": len(evaluated.static) / size / math.log(2)} if size else {})
     return {
@@ -132,7 +151,7 @@ def _numbers(score: "TextScore") -> dict[str, float]:
 
 
 def _print(title: str, answer: dict[str, Any]) -> None:
-    for name in _WAYS:
+    for name in filter(answer.__contains__, _WAYS):
         columns = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in answer[name].items()]
         print(f"{title}\t{name}\t" + ("\t".join(columns) if columns else "output not finite"))
     gain, resets = answer["gain"], sum(bool(segment["reset"]) for segment in answer["trace"])
@@ -149,6 +168,16 @@ def _settings(arguments: argparse.Namespace) -> "DynamicConfig":
 
     options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
     return DynamicConfig(**options, stride=arguments.stride)
+
+
+def _neighbours(model: "LanguageModel", names: list[str]) -> Any:
+    """The tokens of all files one after the other; None without a file."""
+    import numpy as np
+
+    from zoo.data.datasets import text_files
+
+    # Read before any text is scored, so that a missing file is said first.
+    return np.concatenate([model.ids(text_files.content(Path(name))) for name in names]) if names else None
 
 
 def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:

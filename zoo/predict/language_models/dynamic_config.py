@@ -15,9 +15,10 @@ RATES = {"sgd": (0.03, 0.3), "rms": (0.0003, 0.0003)}
 class DynamicConfig(NamedTuple):
     """Settings of dynamic evaluation.
 
-    The learning rates (see `RATES`) and a decay of 0 were chosen on validation text, where decay lost some of the gain.
-    The other defaults are untested: 64 tokens are the context of `experiments.language_model`, a second step costs as
-    much as half a segment, and the mixture limits the loss even without patience.
+    The learning rates (see `RATES`) and a decay of 0 were chosen on validation text, where decay lost some of the gain,
+    and retrieval with all lengths of context, up to 16, gained everywhere. The other defaults are untested: 64 tokens
+    are the context of `experiments.language_model`, a second step costs as much as half a segment, and the mixture
+    limits the loss even without patience.
 
     Attributes:
         segment: tokens to score before learning from them; a Transformer rounds up to whole windows.
@@ -30,6 +31,8 @@ class DynamicConfig(NamedTuple):
             never restarts.
         stride: stride of a Transformer's windows, see `LanguageModel.score`; None is half the context, or the segment
             where that is shorter.
+        longest_context: tokens of the longest context whose earlier occurrences are retrieved, see `ContextRetrieval`;
+            0 retrieves none.
     """
 
     segment: int = 64
@@ -40,6 +43,7 @@ class DynamicConfig(NamedTuple):
     clip_norm: float = 1.0
     patience: int = 0
     stride: int | None = None
+    longest_context: int = 16
 
 
 def completed(settings: DynamicConfig, is_lstm: bool) -> DynamicConfig:
@@ -62,6 +66,7 @@ def _check(settings: DynamicConfig) -> None:
         "steps": (settings.steps >= 0, "0 or more"),
         "clip_norm": (0 <= settings.clip_norm < math.inf, "0 or more"),
         "patience": (settings.patience >= 0, "0 or more segments"),
+        "longest_context": (settings.longest_context >= 0, "0 or more tokens"),
     }
     for name, (good, expected) in checks.items():
         if not good:

@@ -8,8 +8,9 @@ Transformer language models", 2019.
     evaluated.mixed.sum(), evaluated.static.sum()    # log P of the text, with learning and without
 
 No token is learned from before it is predicted. A copy of the model learns, by the engine's own step; the model itself
-does not change. The result mixes the probabilities of both (see `fixed_share`): for any text, its total loss is at most
-log 2 nats, one bit, above the model's own.
+does not change. Earlier occurrences of each context are retrieved, in the text so far and in `neighbours`, related text
+of the reader's own (see `context_retrieval`). The result mixes the probabilities of the model, the copy and retrieval
+(see `fixed_share`): for any text, its total loss is at most log 2 nats, one bit, above the model's own.
 """
 
 import functools
@@ -25,15 +26,17 @@ import tensorflow as tf
 from zoo.data.batches import Batches
 from zoo.engine import optimizers
 from zoo.engine.engine import Engine
-from zoo.errors import BadInput, NonFinite
+from zoo.errors import BadInput
 from zoo.metrics import classification
 from zoo.models import kv_cache
 from zoo.predict.language_models import dynamic_config, perplexity
+from zoo.predict.language_models.context_counts import FixedCounts
+from zoo.predict.language_models.context_retrieval import LENGTHS, ContextRetrieval
 from zoo.predict.language_models.dynamic_config import DynamicConfig
 from zoo.predict.language_models.dynamic_optimizer import DynamicOptimizer
-from zoo.predict.language_models.fixed_share import FixedShareMixture
 from zoo.predict.language_models.language_model import LanguageModel
 from zoo.predict.language_models.perplexity import Window
+from zoo.predict.language_models.segment_mixture import SegmentMixture
 from zoo.terms import Term
 
 
@@ -51,6 +54,9 @@ class EvaluatedSegment(NamedTuple):
         loss: mean loss in nats before the last step; None without a step.
         gradient_norm: gradient norm of the last step before clipping; None without a step.
         seconds: time for scoring and learning.
+        adapted: log P of these tokens by the mixture of model and copy, from which retrieval begins.
+        retrieved: their log P by retrieval; None without it.
+        retrieval_weight: weight of retrieval in the mixture after the segment; None without it.
     """
 
     first: int
@@ -63,6 +69,9 @@ class EvaluatedSegment(NamedTuple):
     loss: float | None
     gradient_norm: float | None
     seconds: float
+    adapted: float | None = None
+    retrieved: float | None = None
+    retrieval_weight: float | None = None
 
 
 class Evaluated(NamedTuple):
@@ -71,14 +80,18 @@ class Evaluated(NamedTuple):
     Attributes:
         static: log P by the model.
         dynamic: log P by the copy that learns; minus infinity where its output was not finite.
-        mixed: log P by the mixture of both, the result of dynamic evaluation.
+        mixed: log P by the mixture of all, the result of dynamic evaluation.
         trace: results of all segments.
+        adapted: log P by the mixture of model and copy, from which retrieval begins; `mixed` without retrieval.
+        retrieved: log P by retrieval; None without it.
     """
 
     static: np.ndarray
     dynamic: np.ndarray
     mixed: np.ndarray
     trace: list[EvaluatedSegment]
+    adapted: np.ndarray | None = None
+    retrieved: np.ndarray | None = None
 
     def gain(self, resamples: int = 1000, seed: int = 0) -> tuple[float, float, float]:
         """Mean gain of the mixture over the model in nats per token, with a 95 % interval by a paired bootstrap.
@@ -97,14 +110,20 @@ class DynamicEvaluation:
 
     Args:
         model: the language model; it does not change.
-        settings: settings; those that programs do not depend on (learning rate, decay, steps, patience) may be changed
-            between texts, through the attribute `settings`.
+        settings: settings; those that programs do not depend on (learning rate, decay, steps, patience, longest
+            context) may be changed between texts, through the attribute `settings`.
+        neighbours: related text of the reader's own, int32 `[tokens]`, for retrieval; None without one.
 
     Raises:
         BadInput: a setting is out of range.
     """
 
-    def __init__(self, model: LanguageModel, settings: DynamicConfig = DynamicConfig()):  # noqa: B008
+    def __init__(
+        self,
+        model: LanguageModel,
+        settings: DynamicConfig = DynamicConfig(),  # noqa: B008
+        neighbours: np.ndarray | None = None,
+    ):
         self._context = model.context
         self.settings = settings = self._complete(settings)
         self._stride, self._rows = None, 1
@@ -132,6 +151,7 @@ class DynamicEvaluation:
         )
         self._start = self._engine.state()
         self._measured = settings.optimizer != "rms"
+        self._neighbours = None if neighbours is None else FixedCounts(neighbours, LENGTHS)
 
     def measure_gradients(self, ids: np.ndarray) -> None:
         """Measures the size of gradients on training text, which "rms" normalises by.
@@ -174,12 +194,12 @@ class DynamicEvaluation:
         for log_probabilities, entry in self._evaluated(np.asarray(ids, np.int32)):
             rows.append(log_probabilities)
             trace.append(entry)
-        static, dynamic, mixed = np.concatenate(rows, axis=1)
-        return Evaluated(static, dynamic, mixed, trace)
+        static, dynamic, adapted, mixed, *retrieved = np.concatenate(rows, axis=1)
+        return Evaluated(static, dynamic, mixed, trace, adapted, *retrieved)
 
     def _evaluated(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, EvaluatedSegment]]:
-        """The log-probabilities `[3, tokens]` of each segment, and its entry in the trace."""
-        segments, mixture, recent = self._segments(ids), FixedShareMixture(), []
+        """The log-probabilities of each segment as of `SegmentMixture`, and its entry in the trace."""
+        segments, mixture, recent = self._segments(ids), self._mixture(ids), []
         states = self._model.initial_state(), self._copy.initial_state()
         for number, segment in enumerate(segments):
             start, before = time.perf_counter(), states
@@ -187,7 +207,7 @@ class DynamicEvaluation:
             tokens, real = self._batch(ids, segment)
             sides = zip((self._model, self._copy), states)
             scores, states = zip(*(side.score(tokens, state, _length(segment)) for side, state in sides))
-            mixed = _mixed(mixture, *(values[real] for values in scores), segment[0].first)
+            mixed = mixture.add(segment[0].first, *(values[real] for values in scores))
             sums = mixed.sum(axis=1)
             # 2. Restart the copy if it is worse.
             recent.append(sums[1] - sums[0])
@@ -203,8 +223,16 @@ class DynamicEvaluation:
                 if not math.isfinite(loss + norm):
                     reset, states, recent = "loss or gradient not finite", (states[0],) * 2, []
                     self._restart()
-            rest = mixture.second, reset, loss, norm, time.perf_counter() - start
-            yield mixed, EvaluatedSegment(segment[0].first, mixed.shape[1], *sums.tolist(), *rest)
+            static, dynamic, adapted, total, *retrieved = sums.tolist()
+            weights = mixture.weights
+            yield mixed, EvaluatedSegment(
+                segment[0].first, mixed.shape[1], static, dynamic, total, weights[1], reset, loss, norm,
+                time.perf_counter() - start, adapted, *retrieved, *weights[2:]
+            )  # fmt: skip
+
+    def _mixture(self, ids: np.ndarray) -> SegmentMixture:
+        longest = self.settings.longest_context
+        return SegmentMixture(ContextRetrieval(ids, longest, self._neighbours) if longest else None)
 
     def _complete(self, settings: DynamicConfig) -> DynamicConfig:
         """The settings, checked, with the network's default learning rate instead of None."""
@@ -278,19 +306,6 @@ class _Side:
     def score(self, tokens: np.ndarray, state: Any, length: int) -> tuple[np.ndarray, Any]:
         values, state = self._program(tf.constant(tokens), state, tf.constant(length))
         return values.numpy().astype(np.float64), state
-
-
-def _mixed(mixture: FixedShareMixture, static: np.ndarray, dynamic: np.ndarray, first: int) -> np.ndarray:
-    """Log P by the model, the copy and the mixture, `[3, tokens]`.
-
-    Raises:
-        NonFinite: the model's output is not finite.
-    """
-    if not np.isfinite(static).all():
-        raise NonFinite(f"the model's output after token {first - 1} is not finite; expected a trained model")
-    # A copy that has diverged gives a token probability 0: this token only, as scoring must not look at later ones.
-    dynamic = np.where(np.isfinite(dynamic), dynamic, -np.inf)
-    return np.stack([static, dynamic, [mixture.add(*both) for both in zip(static.tolist(), dynamic.tolist())]])
 
 
 def _log_probabilities(network, tokens: tf.Tensor, state: Any, length: tf.Tensor) -> tuple[tf.Tensor, Any]:
