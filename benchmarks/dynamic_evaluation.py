@@ -1,4 +1,4 @@
-"""Dynamic evaluation of language models: bits per character without it and with it.
+"""Dynamic evaluation of language models, without retrieval: bits per character without it and with it.
 
     for seed in 0 1 2; do
       python -m experiments.language_model --dataset=tiny_shakespeare --recipe=plain --nobyte_fallback --seed=$seed \
@@ -192,10 +192,12 @@ def main() -> None:
     settings = {
         name: value for name, value in vars(arguments).items() if name in DynamicConfig._fields and value is not None
     }
+    # Learning alone; retrieval beside it is in benchmarks.dynamic_neighbours.
+    base = DynamicConfig(longest_context=0, **settings)
     if arguments.tune:
-        tune(arguments.runs, arguments.characters, DynamicConfig(**settings), arguments.streams.split(","))
+        tune(arguments.runs, arguments.characters, base, arguments.streams.split(","))
     else:
-        test(arguments.runs, arguments.characters, DynamicConfig(**settings), arguments.out)
+        test(arguments.runs, arguments.characters, base, arguments.out)
 
 
 if __name__ == "__main__":

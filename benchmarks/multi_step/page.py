@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import dynamic_neighbours
 from benchmarks.multi_step import page_orders
 from benchmarks.multi_step.images import CHANGING
 from zoo.adaptation import trace_plot
@@ -117,6 +118,7 @@ def write(work: Path, page: Path) -> None:
     # Sections that other measurements have written as Markdown.
     parts += [
         *_dynamic_evaluation(work),
+        *dynamic_neighbours.section(work),
         *(place.read_text() for place in sorted(work.glob("section-*.md"))),
         _LAYERS,
         _FAILURES,
@@ -325,7 +327,8 @@ def _dynamic_evaluation(work: Path) -> Iterator[str]:
         "Tiny Shakespeare by characters; `python -m benchmarks.dynamic_evaluation RUN... --characters=10000 "
         "--out=WORK/dynamic_evaluation.json`, whose docstring has the training commands. *Changing*: 1,000 characters "
         "of held-out Shakespeare and of IMDB reviews alternate; only characters of the training text are evaluated. "
-        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is the answer of `zoo score --dynamic`. The rate "
+        "*Plain*: held-out Shakespeare. Bits per character; *mixed* is the answer of `zoo score --dynamic "
+        "--longest_context=0`, without retrieval. The rate "
         "was chosen on validation text of one seed. Each interval is of one text, and narrow, because neighbouring "
         "segments are similar.\n\n"
         "| run | stream | static | dynamic | mixed | gain of mixed |\n|---|---|---|---|---|---|"

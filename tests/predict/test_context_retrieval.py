@@ -52,7 +52,7 @@ def reference(text, longest, base, other=None):
                 count, total, distinct = counted(source, text[place - k : place], text[place])
                 if total:
                     kind = name, k, min(int(math.log2(total)), 7), min(distinct, 4) if distinct < total else 0
-                    w = np.mean(weights.setdefault(kind, [0.3] * 8))
+                    w = np.mean(weights.setdefault(kind, [0.1] * 8))
                     before, p = p, (1 - w) * p + w * count / total
                     learned.append((kind, 1 - (1 - w) * before / p))
         for kind, share in learned:
@@ -124,11 +124,8 @@ def test_bounds_of_the_mixture_for_any_models(rows):
     assert (lost <= -np.cumsum([row[0] for row in rows]) + math.log(2) + 1e-9).all()
     path = [row[3] for row in rows]
     switches = np.cumsum([0, *(one != other for one, other in itertools.pairwise(path))])
-    for values, times in (
-        (rows_of(rows, [0] * len(n)), 0),
-        (rows_of(rows, [2] * len(n)), 0),
-        (rows_of(rows, path), switches),
-    ):
+    for who, times in (([1] * len(n), 0), ([2] * len(n), 0), (path, switches)):
+        values = [row[index] for row, index in zip(rows, who)]
         assert (lost <= -np.cumsum(values) + np.log(6 * n) + times * np.log(2 * n) + 1e-9).all()
 
 

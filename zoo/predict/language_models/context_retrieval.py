@@ -25,7 +25,7 @@ from zoo.predict.language_models.context_counts import Counts, FixedCounts, Grow
 # phrases.
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 11, 16)
 # First weight of counts, and how many tokens it counts for: see `benchmarks.dynamic_evaluation`.
-_FIRST, _PRIOR = 0.3, 8.0
+_FIRST, _PRIOR = 0.1, 8.0
 # Totals from here on, as a power of two, share a weight; so do numbers of different tokens.
 _MOST_TOTAL, _MOST_DISTINCT = 7, 4
 
