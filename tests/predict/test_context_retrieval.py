@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import NonFinite
-from zoo.predict.language_models import context_counts
+from zoo.predict.language_models import context_counts, context_retrieval
 from zoo.predict.language_models.context_counts import FixedCounts, GrowingCounts
 from zoo.predict.language_models.context_retrieval import LENGTHS, ContextRetrieval, lengths
 from zoo.predict.language_models.fixed_share import FixedShareMixture
@@ -42,7 +42,7 @@ def test_counts_of_a_fixed_and_of_a_growing_text(text, other):
             growing.add(context, pair)
 
 
-def reference(text, longest, base, other=None):
+def reference(text, longest, base, other, memory):
     """Log P of each token but the first: the formula, over contexts that are compared token by token."""
     weights, result = {}, []
     for place in range(1, len(text)):
@@ -52,18 +52,20 @@ def reference(text, longest, base, other=None):
                 count, total, distinct = counted(source, text[place - k : place], text[place])
                 if total:
                     kind = name, k, min(int(math.log2(total)), 7), min(distinct, 4) if distinct < total else 0
-                    w = np.mean(weights.setdefault(kind, [0.1] * 8))
+                    w = weights.setdefault(kind, (0.1, 8))[0]
                     before, p = p, (1 - w) * p + w * count / total
                     learned.append((kind, 1 - (1 - w) * before / p))
-        for kind, share in learned:
-            weights[kind].append(share)
+        for kind, came in learned:
+            share, tokens = weights[kind]
+            weights[kind] = (share * tokens + came) / (tokens + 1), min(tokens + 1, memory)
         result.append(math.log(p))
     return result
 
 
 @pytest.mark.parametrize("other", [None, [0, 1, 1, 2, 0, 1, 2, 2, 1, 0] * 4])
-@pytest.mark.parametrize("longest", [1, 7, 16])
-def test_retrieval_is_the_formula(other, longest):
+@pytest.mark.parametrize(("longest", "memory"), [(1, 1000), (7, 12), (16, 1000)])
+def test_retrieval_is_the_formula(other, longest, memory, monkeypatch):
+    monkeypatch.setattr(context_retrieval, "_MEMORY", memory)
     draw = np.random.default_rng(longest)
     text = [*draw.integers(0, 3, 60).tolist(), *([0, 1, 1, 2] * 8)]
     base = np.log(draw.uniform(0.05, 0.6, len(text) - 1)).tolist()
@@ -71,7 +73,7 @@ def test_retrieval_is_the_formula(other, longest):
     retrieval = ContextRetrieval(np.array(text, np.int32), longest, neighbours)
     # In segments of any lengths.
     found = [retrieval.log_probabilities(a + 1, base[a:b]) for a, b in itertools.pairwise((0, 1, 12, 40, len(base)))]
-    np.testing.assert_allclose(np.concatenate(found), reference(text, longest, base, other), atol=1e-12)
+    np.testing.assert_allclose(np.concatenate(found), reference(text, longest, base, other, memory), atol=1e-12)
 
 
 @given(text=TEXTS.filter(bool), other=TEXTS, base=st.lists(st.floats(0.01, 1), min_size=3, max_size=3))

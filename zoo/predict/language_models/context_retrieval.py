@@ -9,7 +9,7 @@ These are the counts of prediction by partial matching (Cleary and Witten, "Data
 partial string matching", 1984) as a cache beside a network (Grave, Joulin and Usunier, "Improving neural language
 models with a continuous cache", 2017; Khandelwal et al., "Generalization through memorization", 2020), with exact
 contexts instead of vectors. Each weight w belongs to a length of context, a class of totals and of numbers of different
-tokens, and is the mean, over the tokens so far, of the probability that they came from the counts: online expectation
+tokens, and is the mean, over the recent tokens, of the probability that they came from the counts: online expectation
 maximization, without a learning rate (Jelinek and Mercer, "Interpolated estimation of Markov source parameters from
 sparse data", 1980).
 """
@@ -24,8 +24,9 @@ from zoo.predict.language_models.context_counts import Counts, FixedCounts, Grow
 # Lengths of contexts. Characters and Chinese text gain most by up to 6; longer ones, in growing steps, are for repeated
 # phrases.
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 11, 16)
-# First weight of counts, and how many tokens it counts for: see `benchmarks.dynamic_evaluation`.
-_FIRST, _PRIOR = 0.1, 8.0
+# First weight of counts, how many tokens it counts for, and how many recent tokens of its class a weight remembers: see
+# `benchmarks.dynamic_neighbours`. A text that stops to repeat itself should not be answered from its past for long.
+_FIRST, _PRIOR, _MEMORY = 0.1, 8.0, 1000.0
 # Totals from here on, as a power of two, share a weight; so do numbers of different tokens.
 _MOST_TOTAL, _MOST_DISTINCT = 7, 4
 
@@ -90,6 +91,9 @@ class ContextRetrieval:
         for weight, share in learned:
             weight[0] += share
             weight[1] += 1
+            if weight[1] > _MEMORY:
+                weight[0] *= _MEMORY / weight[1]
+                weight[1] = _MEMORY
         for index in range(lengths):
             self._growing[index].add(*at[index])
         return math.log(probability) if probability else -math.inf
