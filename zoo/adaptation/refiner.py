@@ -309,7 +309,9 @@ class Refiner:
         before = stage.logits(recent, _cached(recent, inner, forward))
         changed = self._changed - {stage.name}
         aligned = any(other.name in changed for other in self._plan if other.target == "input")
-        objection = stage.propose(StreamContext(batch, recent, inner, forward, bool(changed), aligned))
+        # Only stages that tell a shift of the input from label shift have an opinion.
+        drifted = any(getattr(other, "drifted", False) for other in self._plan)
+        objection = stage.propose(StreamContext(batch, recent, inner, forward, bool(changed), aligned, drifted))
         if objection:
             score = guard.score(inner)
             return guards.Verdict(score, score, False, objection), True

@@ -25,6 +25,7 @@ class StreamContext(NamedTuple):
         forward: computes such logits for any examples, by the copy as it is when called.
         changed: whether another stage has changed the model or its input, so that logits differ from validation's.
         aligned: whether another stage has changed the input.
+        drifted: whether another stage, which accounts for label shift, has found that the input has shifted.
     """
 
     batch: Any
@@ -33,6 +34,7 @@ class StreamContext(NamedTuple):
     forward: LogitsFn
     changed: bool
     aligned: bool = False
+    drifted: bool = False
 
 
 class Stage(Protocol):

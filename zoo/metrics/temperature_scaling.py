@@ -106,6 +106,27 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     return _better(fitted, identity(logits.shape[1]), logits, labels)
 
 
+def standard_error(logits: np.ndarray, temperature: float) -> float:
+    """Standard error of `log T` where `temperature` has fitted T to these logits, in nats.
+
+    By the curvature of the log loss and of the penalty at `1 / T` (the observed information); from n times as many
+    examples it is a root of n times smaller.
+
+    Args:
+        logits: finite logits `[examples, classes]`, those that were fitted to.
+        temperature: T.
+
+    Raises:
+        ValueError: the logits are not as described.
+    """
+    logits, inverse = _checked(logits), 1 / temperature
+    probabilities = special.softmax(inverse * logits, axis=1)
+    mean = np.einsum("ek,ek->e", probabilities, logits)  # [examples]
+    variance = np.einsum("ek,ek->e", probabilities, (logits - mean[:, None]) ** 2)  # [examples]
+    # In units of log T: 1 / T changes by 1 / T times as much.
+    return 1 / math.sqrt(inverse**2 * float(variance.sum()) + 1)
+
+
 def bias_corrected(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Bias-corrected temperature scaling (BCTS): one T, and one bias per class, by log loss.
 

@@ -65,6 +65,9 @@ class Columns:
 
     Args:
         optional: whether to go without it where the model or the validation split does not allow it.
+
+    Attributes:
+        drifted: whether columns of the recent examples have drifted, scaled back or not.
     """
 
     name, target = "columns", "input"
@@ -73,6 +76,7 @@ class Columns:
 
     def __init__(self, optional: bool = False):
         self._optional, self._change, self._obstacle = optional, None, ""
+        self.drifted = False
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Measures the distribution of each column by class.
@@ -96,6 +100,7 @@ class Columns:
 
     def propose(self, context: StreamContext) -> str:
         """Fits scale and offset of each column that has drifted."""
+        self.drifted = False
         if self._obstacle:
             return self._obstacle
         x = np.asarray(context.recent, np.float64)
@@ -106,7 +111,8 @@ class Columns:
             return f"{recent.distinct} different examples are too few, expected {_FEWEST} with values"
         shares = self._shares(recent)
         drifted = self._drifted(recent, shares)
-        if not drifted.any():
+        self.drifted = bool(drifted.any())
+        if not self.drifted:
             return "no column has drifted"
         error = self._error(recent, shares, drifted)
         if error > _UNSURE:
