@@ -2,9 +2,10 @@
 
     python -m benchmarks.multi_step.neighbours runs/harness                 # three seeds, then section-neighbours.md
 
-Trains the text models of the harness (`harness_models`) that the folder lacks, a minute each on one core, and answers up
-to a thousand test texts as they are, without two words in five, their first halves, and those of another data set: the
-models of SST-2 and of IMDB on the beginnings of each other's texts. Answers, all from the vectors before the last layer:
+Trains the text models of the harness (`harness_models`) that the folder lacks, a minute each on one core, and answers
+up to a thousand test texts as they are, without two words in five, their first halves, and those of another data set:
+the models of SST-2 and of IMDB on the beginnings of each other's texts. Answers, all from the vectors before the last
+layer:
 
 - *neighbours*: `--refine=neighbours` (zoo/adaptation/stages/neighbours.py);
 - *half*: votes and model weigh the same, whatever the validation split says;

@@ -13,6 +13,8 @@ from zoo.adaptation.refiner import refine
 from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages import columns
 from zoo.adaptation.stages.columns import Columns
+from zoo.adaptation.stages.output import Prior
+from zoo.data.datasets.column_schema import UNSEEN
 from zoo.errors import BadInput
 from zoo.predict.evaluation import held_out
 from zoo.predict.evaluation.held_out import HeldOut
@@ -93,6 +95,58 @@ def test_class_proportions_alone_are_no_drift(stage):
     assert proposed(stage, np.repeat(x, 20, axis=0)).startswith("20 different examples are too few")
     # Before a drift, the very examples are answered.
     assert stage.logits(x, lambda examples: examples is x)
+
+
+def test_a_stuck_sensor_is_moved_to_the_mean(stage):
+    x, labels = drawn(4, SHARES, 300)
+    stuck = x.copy()
+    stuck[:, 2] = 40.0
+    assert proposed(stage, stuck) == "" and stage.drifted
+    seen = stage.logits(stuck, np.asarray)
+    # Of validation, mixed by the class proportions of the stream.
+    np.testing.assert_allclose(seen[:, 2], MEANS[:, 2] @ SHARES, atol=0.2)
+    np.testing.assert_array_equal(np.delete(seen, 2, axis=1), np.delete(x, 2, axis=1))
+    right = [np.mean(likelihood(each).argmax(axis=1) == labels) for each in (x, stuck, seen)]
+    assert right[1] < 0.6 and right[2] > right[0] - 0.1
+
+
+def test_missing_values_and_unknown_categories_are_said_and_left():
+    x, labels = drawn(0, SHARES, 600)
+    x[:, 7] = np.arange(600) % 12
+    stage = begun(x, labels, categories=(0,) * 7 + (12,))
+    stream = drawn(9, SHARES, 300)[0]
+    stream[:, 7] = 3.0
+    assert proposed(stage, stream) == "no column has drifted" and not stage.drifted
+    # As unknown as one example in three hundred may be by chance.
+    stream[0, 7], stream[1, 2] = UNSEEN, np.nan
+    assert proposed(stage, stream) == "no column has drifted" and not stage.drifted
+    for column, unknown in ((7, UNSEEN), (2, np.nan)):
+        other = stream.copy()
+        other[::2, column] = unknown
+        assert proposed(stage, other) == "values or categories are missing" and stage.drifted
+        np.testing.assert_array_equal(stage.logits(other, np.asarray), other)
+    stream[:] = np.nan
+    assert "too few, expected 32 with values" in proposed(stage, stream)
+
+
+def test_drifted_columns_are_not_taken_for_label_shift(stage):
+    """A unit that makes one class likely: the correction for label shift would make it certain."""
+    examples, labels = drawn(0, SHARES, 400)
+    prior, columns_of = Prior(), begun(examples, labels)
+    # Logits are given as examples here: the columns are seen by the other stage alone.
+    prior.begin(None, HeldOut(examples, labels, likelihood(examples)))
+    x, _ = drawn(3, (0.05, 0.05, 0.9), 300)
+
+    def corrected(inputs):
+        context = StreamContext(inputs, inputs, likelihood(inputs), likelihood, False)
+        columns_of.propose(context)
+        return prior.propose(context._replace(drifted=columns_of.drifted))
+
+    assert corrected(x) == "" and prior.proved is not None
+    moved = x.copy()
+    moved[:, 5] += 1.5
+    assert corrected(moved).startswith("columns have drifted") and prior.proved is None
+    np.testing.assert_array_equal(prior.logits(moved, likelihood), likelihood(moved))
 
 
 def test_missing_values_and_categories_stay(stage):

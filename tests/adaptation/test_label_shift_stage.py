@@ -163,6 +163,24 @@ def test_one_example_again_and_again_is_not_label_shift(size):
     assert reason and stage.state()["target"] is None
 
 
+def test_a_dozen_examples_again_and_again_are_a_dozen():
+    logits, _ = questions(1, [2, 2, 2, 2, 2, 2], DEFINITIONS)
+    stage = begun(validation(3))
+    draw, recent = np.random.default_rng(0), np.zeros((0, logits.shape[1]))
+    for _ in range(20):
+        batch = logits[draw.integers(0, 12, 100)] + draw.uniform(-1e-6, 1e-6, (100, 1))
+        recent = np.concatenate([recent, batch])[-400:]
+        reason = stage.propose(StreamContext(batch, recent, recent, lambda examples: examples, False))
+        assert reason and stage.state()["target"] is None
+    assert stage._stream.weight < 14
+    # A model with few different answers repeats itself on different examples.
+    few = HeldOut(None, np.arange(600, dtype=np.int32) % 6, 3 * np.eye(6)[np.arange(600) % 6])
+    stage = begun(few)
+    batch = 3 * np.eye(6)[np.repeat([0, 1], [90, 10])]
+    stage.propose(StreamContext(batch, batch, batch, lambda examples: examples, False))
+    assert stage._stream.weight == 100
+
+
 def test_no_class_is_impossible():
     """Logits so far apart that the softmax of a class is 0 on all of validation."""
     logits, labels = questions(0, [0, 100, 100, 100, 100, 100], 0.0)

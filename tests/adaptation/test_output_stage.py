@@ -6,9 +6,11 @@ import pytest
 
 from zoo.adaptation import plans
 from zoo.adaptation.refiner import refine
+from zoo.adaptation.stage import StreamContext
 from zoo.adaptation.stages.output import Prior, Temperature
 from zoo.adaptation.stages.statistics import BatchStatistics
 from zoo.errors import BadInput
+from zoo.metrics import temperature_scaling
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.array_classifier import ArrayClassifier
@@ -53,6 +55,44 @@ def test_temperature_comes_true_and_changes_no_answer(known):
     stage.begin(found, source)
     assert stage.logits(np.array([[3.0, 0.0, 0.0, 0.0]]), np.asarray)[0, 0] == pytest.approx(3.0 / SURE, rel=0.1)
     assert log_loss(refined.probabilities, y) < log_loss(plain, y)
+
+
+def test_confidence_is_raised_by_what_is_certain(known):
+    """A temperature below 1 moves towards 1 by its standard error: thirty examples do not tell it, two thousand do."""
+    found, _ = known
+    x, y = drawn(2000, np.full(CLASSES, 1 / CLASSES), 5)
+    shy = found.logits(x) / (2 * SURE)  # the temperature that calibrates is 0.5
+    temperatures = []
+    for examples in (30, 2000):
+        stage = Temperature()
+        stage.begin(found, HeldOut(x[:examples], y[:examples], shy[:examples]))
+        fitted = temperature_scaling.temperature(shy[:examples], y[:examples]).temperature
+        error = temperature_scaling.standard_error(shy[:examples], fitted)
+        temperatures.append((1 / stage.logits(np.eye(CLASSES), np.asarray)[0, 0], fitted * np.exp(error)))
+    np.testing.assert_allclose(*zip(*temperatures), rtol=1e-6)
+    assert 0.5 < temperatures[0][0] < 1 and temperatures[1][0] == pytest.approx(0.5, rel=0.06)
+    # Where nothing is known, nothing changes; and what is overconfident is lowered in full.
+    stage = Temperature()
+    stage.begin(found, HeldOut(x[:2], y[:2], np.eye(CLASSES)[y[:2]] / 10))
+    assert stage.logits(np.eye(CLASSES), np.asarray)[0, 0] == 1
+    stage.begin(found, HeldOut(x, y, found.logits(x)))
+    fitted = temperature_scaling.temperature(found.logits(x), y).temperature
+    assert fitted > 1 and stage.logits(np.eye(CLASSES), np.asarray)[0, 0] == pytest.approx(1 / fitted)
+
+
+def test_no_confidence_is_raised_where_the_inputs_have_drifted(known):
+    found, source = known
+    x, _ = drawn(100, np.full(CLASSES, 1 / CLASSES), 6)
+    for factor, is_raised in ((1 / (2 * SURE), True), (1.0, False)):
+        stage = Temperature()
+        stage.begin(found, source._replace(logits=factor * source.logits))
+        context = StreamContext(x, x, found.logits(x), found.logits, False)
+        answers = []
+        for drifted in (True, False):
+            stage.propose(context._replace(drifted=drifted))
+            answers.append(stage.logits(x, found.logits))
+        assert np.array_equal(answers[0], found.logits(x)) == is_raised
+        assert np.array_equal(*answers) != is_raised
 
 
 def test_other_shares_are_found_and_corrected(known):

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import linalg, optimize, stats
 
 from zoo.adaptation.stage import LogitsFn, StreamContext
+from zoo.data.datasets.column_schema import UNSEEN
 from zoo.errors import BadInput
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
@@ -67,7 +68,8 @@ class Columns:
         optional: whether to go without it where the model or the validation split does not allow it.
 
     Attributes:
-        drifted: whether columns of the recent examples have drifted, scaled back or not.
+        drifted: whether columns of the recent examples have drifted, scaled back or not, or have more or fewer missing
+            values or unknown categories.
     """
 
     name, target = "columns", "input"
@@ -97,6 +99,8 @@ class Columns:
         self._thresholds = np.nanquantile(self._x, _LEVELS, axis=0)  # [levels, chosen columns]
         groups = [self._below(self._x[self._labels == label]) for label in range(len(self._counts))]
         self._by_class = np.stack(groups)  # [classes, levels, chosen columns]
+        self._categories = _categories(predictor, x)
+        self._unknown = np.stack([self._unknown_share(x[source.labels == label]) for label in range(len(self._counts))])
 
     def propose(self, context: StreamContext) -> str:
         """Fits scale and offset of each column that has drifted."""
@@ -110,10 +114,10 @@ class Columns:
         if recent.distinct < _FEWEST or not counted.any():
             return f"{recent.distinct} different examples are too few, expected {_FEWEST} with values"
         shares = self._shares(recent)
-        drifted = self._drifted(recent, shares)
-        self.drifted = bool(drifted.any())
-        if not self.drifted:
-            return "no column has drifted"
+        drifted, unknown = self._drifted(recent, shares), self._unknown_drifted(recent, shares)
+        self.drifted = bool(drifted.any() or unknown.any())
+        if not drifted.any():
+            return "values or categories are missing" if unknown.any() else "no column has drifted"
         error = self._error(recent, shares, drifted)
         if error > _UNSURE:
             return f"the other columns tell no class proportions (standard error {error:.2f}, expected {_UNSURE})"
@@ -182,6 +186,18 @@ class Columns:
         limit = stats.norm.isf(_CHANCE / 2 / gaps.size)
         return np.abs(gaps / errors).max(axis=0) > limit
 
+    def _unknown_share(self, x: np.ndarray) -> np.ndarray:
+        """Share of the values of each column that are missing, or of a category that training lacked, `[columns]`."""
+        return (np.isnan(x) | (self._categories & (x == UNSEEN))).mean(axis=0)
+
+    def _unknown_drifted(self, recent: _Recent, shares: np.ndarray) -> np.ndarray:
+        """Whether other shares of the columns are unknown than in the mixture of the classes, bool `[columns]`."""
+        rough = (self._unknown * self._counts[:, None] + 0.5) / (self._counts[:, None] + 1)
+        mixture = np.clip(shares @ rough, 1 / (recent.distinct + 1), None)
+        errors = np.sqrt(mixture * (1 - mixture) / recent.distinct + (shares**2 / self._counts) @ (rough * (1 - rough)))
+        gaps = self._unknown_share(recent.x) - shares @ self._unknown
+        return np.abs(gaps / errors) > stats.norm.isf(_CHANCE / 2 / len(gaps))
+
     def _error(self, recent: _Recent, shares: np.ndarray, drifted: np.ndarray) -> float:
         """Largest standard error of a class proportion by the columns that have not drifted.
 
@@ -205,8 +221,9 @@ class Columns:
             column = self._chosen[place]
             expected = _weighted_quantiles(self._x[:, place], weights)
             measured = np.nanquantile(recent.x[:, column], _QUANTILES)
-            if min(expected.std(), measured.std()) > _TINY:
-                scale = measured.std() / expected.std()
+            if expected.std() > _TINY:
+                # A sensor that is stuck tells nothing: where it stands at validation's mean, it does the least harm.
+                scale = measured.std() / expected.std() if measured.std() > _TINY else 1.0
                 change.scale[column], change.offset[column] = scale, measured.mean() - scale * expected.mean()
         return change
 
@@ -226,9 +243,14 @@ def _obstacle(predictor: Classifier, source: HeldOut) -> str:
 
 def _numbers(predictor: Classifier, x: np.ndarray) -> np.ndarray:
     """Indices of the columns that are measurements: no categories, and of many values."""
-    categories = np.zeros(x.shape[1]) if predictor.columns is None else np.array(predictor.columns.categories)
     values = np.array([len(np.unique(column[~np.isnan(column)])) for column in x.T])
-    return np.flatnonzero((categories == 0) & (values >= _FEWEST_VALUES))
+    return np.flatnonzero(~_categories(predictor, x) & (values >= _FEWEST_VALUES))
+
+
+def _categories(predictor: Classifier, x: np.ndarray) -> np.ndarray:
+    """Whether each column is of categories, bool `[columns]`."""
+    categories = np.zeros(x.shape[1]) if predictor.columns is None else np.array(predictor.columns.categories)
+    return categories > 0
 
 
 def _weighted_quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

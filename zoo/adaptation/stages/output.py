@@ -34,6 +34,9 @@ _POOR_FIT, _EXPLAINED = 0.2, 0.95
 _ERRORS = 1.0
 # A share may grow or fall by the factor 1 + validation examples / this: how a class of eight looks is hardly known.
 _EXAMPLES = 5.0
+# Differences of logits that rounding makes; and the share of validation examples whose logits are like those of another
+# one up to which a repetition is taken for the same example: where rows of a table have few values, it is not.
+_ROUNDING, _REPETITIVE = 1e-3, 0.1
 # More classes take too long to test, and more than the smaller number have too many logits for a test of their means.
 _MOST_CLASSES, _FEW_CLASSES = 128, 32
 # Added to distances before their logarithm: half of a class is nearer than 1, some far nearer.
@@ -43,7 +46,8 @@ _NEAREST = 0.05
 class Temperature:
     """Temperature scaling: divides the logits by one number so that confidences are calibrated; no class changes.
 
-    Confidences are raised by no more than is certain: a temperature below 1 moves towards 1 by its standard error.
+    Confidences are raised by no more than is certain: a temperature below 1 moves towards 1 by its standard error. And
+    they are not raised where the inputs have drifted: there the model is right less often than in validation.
     """
 
     name, target, max_score_ratio, restarts_each_batch = "temperature", "output", None, False
@@ -51,14 +55,18 @@ class Temperature:
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Fits the temperature to the validation split."""
         self._calibration = _cautious(temperature_scaling.temperature(source.logits, source.labels), source.logits)
+        self._drifted = False
 
     def propose(self, context: StreamContext) -> str:
         """Changes nothing: the temperature is fixed from the beginning."""
-        return "fitted before the stream"
+        self._drifted = context.drifted
+        return "columns have drifted: no confidence is raised" if self._drifted else "fitted before the stream"
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
         """The scaled logits."""
-        return self._calibration.logits(inner(examples))
+        logits = inner(examples)
+        is_off = self._drifted and self._calibration.temperature < 1
+        return logits if is_off else self._calibration.logits(logits)
 
     def state(self) -> Any:
         """None: nothing changes."""
@@ -93,6 +101,7 @@ class Prior:
         """Calibrates on the validation split and takes its class proportions as the source prior."""
         self._guards = guards.Guards(source)
         self._calibration = temperature_scaling.bias_corrected(source.logits, source.labels)
+        self._is_repetitive = len(_first_places(source.logits)) < (1 - _REPETITIVE) * len(source.logits)
         self._probabilities, self._labels = self._calibrated(source.logits), source.labels
         prior = label_shift.LabelShiftEstimate.from_validation(self._probabilities, self._level, self._memory)
         self._fit = None
@@ -116,10 +125,12 @@ class Prior:
         if not distance <= _FARTHEST:
             self._stream = _Stream(stream.prior.reset())
             return f"the logits are {distance:.3g} times as far from their class means as usual: not only label shift"
-        new = context.logits[len(context.logits) - len(context.batch) :]  # [batch, classes]
-        stream = self._stream = stream.add(
-            self._calibrated(new), self._fit.standardized(self._features(new)), self._memory
-        )
+        new = self._new(context)
+        if len(new):
+            features = self._fit.standardized(self._features(new))
+            stream = self._stream = stream.add(self._calibrated(new), features, self._memory)
+        if not stream.total:
+            return "no example is new"
         if not stream.prior.shifted:
             return "no label shift is proved"
         fit = self._fit.fit(np.array(stream.total) / stream.weight, stream.weight**2 / stream.squares)
@@ -155,6 +166,14 @@ class Prior:
         others = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         self._stream = _Stream(**others | {"prior": prior})
 
+    def _new(self, context: StreamContext) -> np.ndarray:
+        """Logits of the batch, `[new, classes]`; an example that repeats a recent one says nothing new."""
+        earlier = len(context.logits) - len(context.batch)
+        if self._is_repetitive:
+            return context.logits[earlier:]
+        places = _first_places(context.logits)
+        return context.logits[places[places >= earlier]]
+
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64; none is 0, however far apart the logits: no class is impossible."""
         return np.maximum(self._calibration.apply(logits), _LEAST_PROBABILITY)
@@ -183,6 +202,11 @@ class Prior:
         weights = (target / source)[self._labels]
         changes = weights / weights.mean() * (right[0] - right[1])
         return float(changes.mean()), float(changes.std() / math.sqrt(len(changes)))
+
+
+def _first_places(logits: np.ndarray) -> np.ndarray:
+    """Ascending indices of the logits `[examples, classes]` that repeat no earlier ones."""
+    return np.sort(np.unique(np.round(logits / _ROUNDING), axis=0, return_index=True)[1])
 
 
 def _cautious(calibration: temperature_scaling.Calibration, logits: np.ndarray) -> temperature_scaling.Calibration:
