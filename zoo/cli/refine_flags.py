@@ -33,7 +33,8 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "word vectors, until views agree), compute (early exit from the layers of an encoder or the tokens of a text; "
         "at most one prediction in a hundred changes), interpolation (batch normalisation between the training's and "
         "the stream's statistics), t3a (class prototypes of the last features), lame (similar examples of the stream "
-        "agree), batch_prior (the classes of the batch become more probable)",
+        "agree), batch_prior (the classes of the batch become more probable), neighbours (half of the "
+        "answer is a vote of the nearest validation examples)",
     )
     group.add_argument(
         "--learner",
