@@ -6,6 +6,10 @@ order of the answers has proved that classes persist; until then, and in a rando
 al., "Parameter-free online test-time adaptation", 2022 (LAME), and Marsden et al., "Universal test-time adaptation
 through weight ensembling, diversity weighting, and prior correction", 2024 (ROID), correct for the same dependence by
 neighbours in feature space and by the batch's prior; neither uses the order.
+
+The model divides each answer by the share of its class so far, as damage may skew the answers towards one class. Where
+a class has hardly come yet, a few mistakes then outweigh the right answers of a whole burst. So, where nothing looks
+damaged, a burst has to be of the class that its own answers point to on average.
 """
 
 import math
@@ -13,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.adaptation import guards
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import hidden_markov
 from zoo.metrics.logits import class_probabilities
@@ -23,6 +28,9 @@ from zoo.predict.predictors.predictor import Classifier
 _PROVED = 1000.0
 # A stream of this many examples is remembered by the evidence.
 _MEMORY = 400.0
+# Largest relative distance of logits that are not damaged, as for the prior (output.py); and fewest neighbours whose
+# mean answer is trusted.
+_USUAL, _FEWEST = 1.5, 10
 _TINY = 1e-300
 # Differences of logits that rounding makes; larger ones show that the model has changed.
 _ROUNDING = 1e-3
@@ -36,6 +44,7 @@ class Coherence:
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Forgets the order."""
         self._classes = source.logits.shape[1]
+        self._guards = guards.Guards(source)
         self._stream, self._answer = _Stream(), None
 
     def propose(self, context: StreamContext) -> str:
@@ -49,10 +58,13 @@ class Coherence:
             belief = hidden_markov.initial(self._classes)
             if len(earlier):
                 belief, _ = hidden_markov.follow(belief, class_probabilities(earlier), _MEMORY)
-        belief, probabilities = hidden_markov.follow(belief, class_probabilities(logits[len(earlier) :]), _MEMORY)
+        answers = class_probabilities(logits[len(earlier) :])
+        belief, probabilities = hidden_markov.follow(belief, answers, _MEMORY)
         self._stream = _Stream(belief, logits.copy())
         if belief.log_evidence < math.log(_PROVED):
             return f"no persistence of classes is proved (evidence {_short(belief.log_evidence)}, expected {_PROVED:g})"
+        if self._guards.median_relative_distance(logits) <= _USUAL and _contradicts(probabilities, answers):
+            return "the answers of neighbours point to another class than their order"
         self._answer = (context.batch, np.log(np.maximum(probabilities, _TINY)))
         return ""
 
@@ -84,6 +96,13 @@ class _Stream(NamedTuple):
 
     belief: hidden_markov.Belief | None = None
     logits: np.ndarray | None = None
+
+
+def _contradicts(probabilities: np.ndarray, answers: np.ndarray) -> bool:
+    """Whether the mean answer of the neighbours that share a class is another class, both `[examples, classes]`."""
+    shared = probabilities.argmax(axis=1)
+    groups = [(label, answers[shared == label]) for label in np.unique(shared)]
+    return any(len(group) >= _FEWEST and group.mean(axis=0).argmax() != label for label, group in groups)
 
 
 def _same(earlier: np.ndarray, followed: np.ndarray | None) -> bool:
