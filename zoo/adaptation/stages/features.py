@@ -1,4 +1,4 @@
-"""The inputs of a classifier's last layer: the features that SHOT, T3A and LAME compare."""
+"""The inputs of a classifier's last layer: the features that SHOT, T3A, LAME and neighbours compare."""
 
 import keras
 

@@ -13,15 +13,14 @@ neighbours weighted by how much they look like the stream: `benchmarks.multi_ste
 
 from typing import Any
 
-import keras
 import numpy as np
 from scipy import special
 
 from zoo.adaptation.stage import LogitsFn, StreamContext
+from zoo.adaptation.stages.features import last_features
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
-from zoo.predict.predictors.cloning import reading
 from zoo.predict.predictors.predictor import Classifier
 
 # Neighbours that vote, and the most as a share of the labelled examples: with more, all classes vote everywhere.
@@ -81,32 +80,22 @@ class LabelledVectors:
 
 
 class Neighbours:
-    """Averages the model's probabilities with the votes of the nearest validation examples.
-
-    Args:
-        optional: whether to go without it where the model or the validation split does not allow it.
-    """
+    """Averages the model's probabilities with the votes of the nearest validation examples."""
 
     name, target, max_score_ratio, restarts_each_batch = "neighbours", "output", None, False
-
-    def __init__(self, optional: bool = False):
-        self._optional = optional
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Reads the vectors of the validation split and chooses the weight of the votes by leave-one-out.
 
         Raises:
-            BadInput: the model has no last layer of `[examples, width]`, or the split has too few examples; an optional
-                stage then changes nothing.
+            BadInput: the model's last layer is not a dense one of `[examples, width]`, or the split is too small.
         """
-        self._weight, self._on, self._known = 0.0, True, {}
-        self._obstacle = _obstacle(predictor, source)
-        if self._obstacle:
-            if not self._optional:
-                raise BadInput(f"--refine=neighbours: {self._obstacle}")
-            return
+        self._on, self._known = True, {}
+        if len(source.labels) < _FEWEST:
+            found = f"the validation split has {len(source.labels)} examples"
+            raise BadInput(f"--refine=neighbours: {found}; expected {_FEWEST}")
         chosen = np.sort(np.random.default_rng(0).permutation(len(source.labels))[:_MOST])
-        self._reader = reading(predictor, predictor.model.layers[-1].input)
+        self._reader = last_features(predictor, "--refine=neighbours")
         vectors, labels = self._reader.logits(source.examples).astype(np.float64)[chosen], source.labels[chosen]
         self._labelled = LabelledVectors(vectors, labels, source.logits.shape[1])
         self._source, self._chosen = source.examples, chosen
@@ -119,8 +108,6 @@ class Neighbours:
         A changed model has other vectors, and what was chosen for the trained one is not known to hold.
         """
         self._on = not context.changed
-        if self._obstacle:
-            return self._obstacle
         if not self._weight:
             return "the validation split speaks against neighbours"
         return f"weight {self._weight}, chosen before the stream" if self._on else "the model or its input has changed"
@@ -152,17 +139,6 @@ class Neighbours:
             vectors = self._reader.logits(asked).astype(np.float64)
             self._known |= {keys[place]: vector for place, vector in zip(new, vectors, strict=True)}
         return np.stack([self._known[key] for key in keys])
-
-
-def _obstacle(predictor: Classifier, source: HeldOut) -> str:
-    """Why there are no vectors to compare; "" where there are."""
-    last = predictor.model.layers[-1]
-    inputs = getattr(last, "input", None)
-    if not isinstance(last, keras.layers.Dense) or not isinstance(inputs, keras.KerasTensor) or len(inputs.shape) != 2:
-        return "the model's last layer is not a dense one of [examples, width], before which vectors are compared"
-    if len(source.labels) < _FEWEST:
-        return f"the validation split has {len(source.labels)} examples; expected {_FEWEST}"
-    return ""
 
 
 def _weight(plain: np.ndarray, votes: np.ndarray, labels: np.ndarray) -> float:
