@@ -23,8 +23,8 @@ def trained(tmp_path_factory):
     return found, held_out.load(folder, found), *unseen()
 
 
-def sizes(drift, stream):
-    return [drift.update(batch) for batch in stream]
+def sizes(found, drift, stream):
+    return [drift.update(found.logits(batch)) for batch in stream]
 
 
 @settings(max_examples=20, deadline=None)
@@ -35,13 +35,13 @@ def test_what_does_not_change_is_remembered(trained, size, seed):
     for stream in (x[order], bright(x[order])):
         expected = [min(first + size, 300) for first in range(0, 300, size)]
         # A batch more than the memory pushes out what is older.
-        assert sizes(Drift(found, Guards(known), 300), batches(stream, size)) == expected
+        assert sizes(found, Drift(Guards(known), 300), batches(stream, size)) == expected
 
 
 @pytest.mark.parametrize("size", [25, 50, 100])
 def test_what_changes_at_once_is_forgotten(trained, size):
     found, known, x, _ = trained
-    kept = sizes(Drift(found, Guards(known), 400), batches(np.concatenate([x[:200], bright(x[200:400])]), size))
+    kept = sizes(found, Drift(Guards(known), 400), batches(np.concatenate([x[:200], bright(x[200:400])]), size))
     before, after = kept[: 200 // size], kept[200 // size :]
     assert before == [size * n for n in range(1, 200 // size + 1)]
     # Of batches smaller than the fewest that say something, the second one tells.
@@ -52,7 +52,7 @@ def test_what_changes_at_once_is_forgotten(trained, size):
 def test_other_shares_of_the_classes_are_no_change(trained):
     found, known, x, y = trained
     order = np.argsort(y, kind="stable")
-    assert sizes(Drift(found, Guards(known), 500), batches(x[order], 50)) == [50 * n for n in range(1, 11)]
+    assert sizes(found, Drift(Guards(known), 500), batches(x[order], 50)) == [50 * n for n in range(1, 11)]
 
 
 def test_the_statistic_is_the_share_of_pairs(trained):

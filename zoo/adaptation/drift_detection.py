@@ -1,13 +1,8 @@
 """Drift detection: finds an abrupt distribution shift of a stream, after which earlier examples mislead."""
 
-from typing import Any
-
 import numpy as np
 
 from zoo.adaptation import guards
-from zoo.metrics.logits import two_class_logits
-from zoo.predict.predictors.cloning import compiled
-from zoo.predict.predictors.predictor import Classifier
 
 # Examples on either side of a shift; with fewer, chance alone looks like a shift.
 _FEWEST = 32
@@ -25,29 +20,28 @@ class Drift:
     distances are relative within each class, so that label shift does not.
 
     Args:
-        predictor: the source model's.
         guard: the guards of the source data.
         memory: number of recent examples to compare.
     """
 
-    def __init__(self, predictor: Classifier, guard: guards.Guards, memory: int):
-        self._predictor, self._guards, self._memory = compiled(predictor), guard, memory
+    def __init__(self, guard: guards.Guards, memory: int):
+        self._guards, self._memory = guard, memory
         self._distances = np.zeros(0)
 
-    def update(self, batch: Any) -> int:
+    def update(self, logits: np.ndarray) -> int:
         """Adds a batch.
 
         Args:
-            batch: examples in the predictor's input format.
+            logits: the source model's, `[examples, classes]`.
 
         Returns:
             How many of the last examples to remember: after a shift those that follow it (at least the batch), else
             all.
         """
-        distances = self._guards.relative_distances(two_class_logits(self._predictor.logits(batch)))
+        distances = self._guards.relative_distances(logits)
         distances = np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
         self._distances = np.concatenate([self._distances, distances])[-max(self._memory, len(distances)) :]
-        new = max(len(batch), _FEWEST)
+        new = max(len(logits), _FEWEST)
         if len(self._distances) - new < _FEWEST:
             return len(self._distances)
         earlier, late = self._distances[:-new], self._distances[-new:]

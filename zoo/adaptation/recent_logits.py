@@ -18,9 +18,18 @@ class RecentLogits:
         self._logits: np.ndarray | None = None
         self._pairs: tuple[tuple[Any, np.ndarray], ...] = ()
 
+    @property
+    def logits(self) -> np.ndarray | None:
+        """Those of the recent examples, `[examples, classes]`; None where none are remembered."""
+        return self._logits
+
+    def load(self, logits: np.ndarray | None) -> None:
+        """Sets the logits of the recent examples, or of none."""
+        self._logits, self._pairs = logits, ()
+
     def forget(self) -> None:
         """The model or its input may have changed."""
-        self._logits, self._pairs = None, ()
+        self.load(None)
 
     def update(self, recent: Any, batch: Any, forward: LogitsFn) -> None:
         """Adds a batch.

@@ -161,18 +161,18 @@ class Refiner:
         self.trace: list[TraceEntry] = []
         self._plan, self._budget, self._memory, self._labelled = plan, budget, memory, labelled
         self._predictor = copied(predictor) if any(stage.target == "model" for stage in plan) else compiled(predictor)
-        self._digest = digest(predictor.model)
+        self._source, self._digest = predictor, digest(predictor.model)
         self._recent = None
         self._batches = self._examples = self._steps = 0
         self._new, self._new_kind = 0, False
         self._seconds = 0.0
         self._guards = guards.Guards(source) if plan else None
         # Only stages that restart are fitted to all recent examples, and fail where these mix two distributions.
-        self._drift = (
-            Drift(predictor, self._guards, memory) if any(stage.restarts_each_batch for stage in plan) else None
-        )
-        self._inner = RecentLogits()
+        self._drift = Drift(self._guards, memory) if any(stage.restarts_each_batch for stage in plan) else None
+        # Logits by the source model, and by the model as changed before the stages on the output.
+        self._unchanged, self._inner = RecentLogits(), RecentLogits()
         self._changed: set[str] = set()
+        self._starts_as_source = True
         self._first: dict[str, Any] = {}
         # Guards of each stage on the output: confidences and distances are compared with those of the same scale.
         self._output_guards: dict[str, guards.Guards] = {}
@@ -181,6 +181,9 @@ class Refiner:
             if stage.target == "output":
                 self._output_guards[stage.name] = guards.Guards(source)
             logits = stage.logits(source.examples, _cached(source.examples, source.logits, self._forward(stage)))
+            if stage.target != "output" and not np.array_equal(logits, source.logits):
+                # It answers by a part of the model, whether or not it changes anything later.
+                self._starts_as_source = False
             source = source._replace(logits=logits)
             self._first[stage.name] = stage.state()
 
@@ -189,7 +192,7 @@ class Refiner:
         if not len(batch):
             return self.forward(batch)
         self._remember(batch)
-        self._forget_before_shift(batch)
+        self._follow_source(batch)
         self._try_due_stages(batch)
         self._batches += 1
         self._examples += len(batch)
@@ -197,7 +200,8 @@ class Refiner:
 
     def forward(self, examples: Any) -> np.ndarray:
         """Probabilities `[examples, classes]` by the current state; nothing is learned."""
-        return class_probabilities(self._forward()(examples))
+        inner = self._inner.through(self._if_unchanged(self._before_output()))
+        return class_probabilities(_chain(inner, self._outputs())(examples))
 
     @property
     def changed(self) -> frozenset[str]:
@@ -210,6 +214,7 @@ class Refiner:
             stage.load(self._first[stage.name])
         self._recent, self._changed, self._new = None, set(), 0
         self._inner.forget()
+        self._unchanged.forget()
         if self._drift is not None:
             self._drift.forget()
 
@@ -224,6 +229,7 @@ class Refiner:
         """
         stages = {stage.name: stage.state() for stage in self._plan}
         kept = {"stages": stages, "changed": sorted(self._changed), "recent": self._recent}
+        kept |= {"new": self._new, "logits": self._unchanged.logits}
         state_file.write(path, kept, self._digest)
 
     def load(self, path: str | Path) -> None:
@@ -240,55 +246,67 @@ class Refiner:
         for stage in self._plan:
             stage.load(kept["stages"].get(stage.name, self._first[stage.name]))
         self._changed, self._recent = set(kept["changed"]), kept["recent"]
+        # Former versions kept neither of the two.
+        self._new = kept.get("new", 0)
         self._inner.forget()
+        self._unchanged.load(kept.get("logits"))
         if self._drift is not None:
             self._drift.forget()
             if self._recent is not None:
-                self._drift.update(self._recent)
+                self._drift.update(self._by_source(self._recent))
 
     def _remember(self, batch: Any) -> None:
         self._recent = _last(self._recent, batch, self._memory)
         self._new += len(batch)
 
-    def _forget_before_shift(self, batch: Any) -> None:
+    def _follow_source(self, batch: Any) -> None:
+        """Computes the source model's logits of the batch; after an abrupt shift, forgets the examples before it."""
         self._new_kind = False
-        if self._drift is None or self._spent():
+        if self._guards is None or self._spent():
+            self._unchanged.forget()
             return
-        remembered = self._drift.update(batch)
+        logits = self._by_source(batch)
+        remembered = len(self._recent) if self._drift is None else self._drift.update(logits)
         if remembered < len(self._recent):
             self._new_kind = True
             self._recent, self._new = self._recent[-remembered:], remembered
+        self._unchanged.update(self._recent, batch, _cached(batch, logits, self._by_source))
 
     def _try_due_stages(self, batch: Any) -> None:
+        new = min(self._new, len(self._recent))
+        is_due = self._new >= _NEW * len(self._recent)
+        self._new = 0 if is_due else self._new
+        since = batch if new == len(batch) else self._recent[len(self._recent) - new :]
         has_inner = False
-        for stage in self._due_stages():
+        for stage in self._due_stages(is_due):
             if self._spent():
                 break
             if stage.target != "output":
                 self._inner.forget()
             elif not has_inner:
                 has_inner = True
-                self._inner.update(self._recent, batch, self._before_output())
-            self._try(stage, batch)
+                self._inner.update(self._recent, batch, self._if_unchanged(self._before_output()))
+            self._try(stage, since if _may_wait(stage) else batch, is_due)
         if not has_inner:
             self._inner.forget()
 
-    def _due_stages(self) -> list[Stage]:
-        """All stages; those that are fitted to all recent examples only once enough of these are new."""
-        is_due = self._new >= _NEW * len(self._recent)
-        self._new = 0 if is_due else self._new
-        due = [stage for stage in self._plan if is_due or stage.target == "output" or _learns_by_batch(stage)]
+    def _due_stages(self, is_due: bool) -> list[Stage]:
+        """All stages; those that can wait only once enough of the recent examples are new."""
+        due = [stage for stage in self._plan if is_due or not (_is_fitted(stage) or _may_wait(stage))]
         # A stage on the model that decides for itself comes after the input: a pose explains turned images better.
         return sorted(due, key=lambda stage: (stage.target == "output", _decides(stage)))
 
-    def _try(self, stage: Stage, batch: Any) -> None:
-        """Tries one change, keeps it or restores the state before it, and adds an entry to the trace."""
+    def _try(self, stage: Stage, batch: Any, is_due: bool) -> None:
+        """Tries one change, keeps it or restores the state before it, and adds an entry to the trace.
+
+        Between two times at which stages are due, a stage that has nothing to change adds none.
+        """
         start = time.perf_counter()
-        if stage.restarts_each_batch:
+        if stage.restarts_each_batch and stage.name in self._changed:
             stage.load(self._first[stage.name])
             self._changed.discard(stage.name)
         saved = stage.state()
-        verdict, is_objection = self._verdict(stage, batch)
+        verdict, is_objection = self._verdict(stage, batch, is_due)
         # A stage on the output that changes nothing yet still gathers evidence, and one that decides for itself may
         # have turned itself off: that is kept.
         if is_objection and (stage.target == "output" or _decides(stage)):
@@ -298,20 +316,30 @@ class Refiner:
         elif stage.target != "output":
             self._changed.add(stage.name)
         seconds = time.perf_counter() - start
-        self._steps, self._seconds = self._steps + 1, self._seconds + seconds
-        self.trace.append(TraceEntry(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind))
+        self._seconds += seconds
+        if verdict is not None:
+            self._steps += 1
+            entry = TraceEntry(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind)
+            self.trace.append(entry)
 
-    def _verdict(self, stage: Stage, batch: Any) -> tuple[guards.Verdict, bool]:
-        """Lets the stage propose a change: the guards' verdict, and whether the stage itself decided against it."""
+    def _verdict(self, stage: Stage, batch: Any, is_due: bool) -> tuple[guards.Verdict | None, bool]:
+        """Lets the stage propose a change: the guards' verdict, and whether the stage itself decided against it.
+
+        Then there is only a verdict when stages are due: on single examples the scores would take most of the time.
+        """
         forward, recent = self._forward(stage), self._recent
         guard = self._output_guards.get(stage.name, self._guards)
-        inner, accuracy = forward(recent), self._labelled_accuracy()
+        # Not for a stage on the output: its logits are not the source's even then.
+        inner = (forward if stage.target == "output" else self._if_unchanged(forward))(recent)
+        accuracy = self._labelled_accuracy()
         before = stage.logits(recent, _cached(recent, inner, forward))
         changed = self._changed - {stage.name}
         aligned = any(other.name in changed for other in self._plan if other.target == "input")
         # Only stages that tell a shift of the input from label shift have an opinion.
         drifted = any(getattr(other, "drifted", False) for other in self._plan)
         objection = stage.propose(StreamContext(batch, recent, inner, forward, bool(changed), aligned, drifted))
+        if objection and not is_due and stage.target == "output":
+            return None, True
         if objection:
             score = guard.score(inner)
             return guards.Verdict(score, score, False, objection), True
@@ -323,13 +351,25 @@ class Refiner:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
         if until is not None and until.target != "output":
             return _chain(self._model_logits, self._plan[: self._plan.index(until)])
-        outputs = [stage for stage in self._plan if stage.target == "output"]
+        outputs = self._outputs()
         outputs = outputs[: outputs.index(until)] if until is not None else outputs
         return _chain(self._inner.through(self._before_output()), outputs)
+
+    def _outputs(self) -> list[Stage]:
+        return [stage for stage in self._plan if stage.target == "output"]
 
     def _before_output(self) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages but those on the output."""
         return _chain(self._model_logits, [stage for stage in self._plan if stage.target != "output"])
+
+    def _if_unchanged(self, forward: LogitsFn) -> LogitsFn:
+        """Before the stages on the output; while no change is in force, the source model answers, as without stages."""
+        if self._starts_as_source and not self._changed:
+            return self._unchanged.through(self._by_source)
+        return forward
+
+    def _by_source(self, examples: Any) -> np.ndarray:
+        return two_class_logits(self._source.logits(examples))
 
     def _model_logits(self, examples: Any) -> np.ndarray:
         return two_class_logits(self._predictor.logits(examples))
@@ -358,9 +398,13 @@ def _decides(stage: Stage) -> bool:
     return stage.max_score_ratio is None and not stage.restarts_each_batch
 
 
-def _learns_by_batch(stage: Stage) -> bool:
-    """Whether each batch moves the stage's parameters on, unlike a fit to all recent examples."""
-    return not stage.restarts_each_batch and not _decides(stage)
+def _is_fitted(stage: Stage) -> bool:
+    """Whether the stage is fitted to all recent examples, unlike one whose parameters each batch moves on."""
+    return stage.target != "output" and (stage.restarts_each_batch or _decides(stage))
+
+
+def _may_wait(stage: Stage) -> bool:
+    return stage.target == "output" and getattr(stage, "may_wait", False)
 
 
 def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:

@@ -19,7 +19,7 @@ class StreamContext(NamedTuple):
     """The examples that a stage may learn from, in the predictor's input format.
 
     Attributes:
-        batch: examples to be answered next.
+        batch: examples to be answered next; for a stage that may wait, all since it was tried last.
         recent: last examples of the stream, the batch included.
         logits: `[examples, classes]` of `recent`, by the current copy of the model and the stages before this one.
         forward: computes such logits for any examples, by the copy as it is when called.
@@ -48,6 +48,8 @@ class Stage(Protocol):
         restarts_each_batch: whether it returns to its first state before each batch. A change is then compared with
             no change, otherwise with the changes kept so far. Such a stage on the model, which is fitted to all recent
             examples, is tried again once a twentieth of them is new.
+        may_wait: optional; whether a stage on the output, too, is only tried then, with all examples since the last
+            time as `context.batch`. Without it, it is tried at each batch, a single example included.
     """
 
     name: str

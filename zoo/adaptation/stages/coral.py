@@ -19,6 +19,7 @@ import numpy as np
 from zoo.adaptation import guards, image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
+from zoo.adaptation.stages.input_shift import SHIFTED, InputShift
 from zoo.adaptation.stages.recoloured_training import RecolouredTraining
 from zoo.errors import BadInput
 from zoo.predict.evaluation.held_out import HeldOut
@@ -26,8 +27,6 @@ from zoo.predict.predictors.predictor import Classifier
 
 # Fewer recent images tell too little of a covariance; fewer labelled ones would be learned by heart.
 _FEWEST, _FEWEST_SOURCE = 32, 200
-# Squared shift of the inputs in units of chance; see statistics.py.
-_SHIFTED = 3.0
 # Score after / before. Above it, on lightly damaged training images, losses were as frequent as gains.
 _LIMIT = 0.4
 # The copy is trained again once the recent images are this many times those that it was trained for, or when its
@@ -63,7 +62,7 @@ class Coral:
             if not self._optional:
                 raise BadInput(f"--refine=coral: {self._obstacle}")
             return
-        self._training = RecolouredTraining(predictor, source)
+        self._training, self._shift = RecolouredTraining(predictor, source), InputShift(predictor, source)
         self._guards = guards.Guards(source)
 
     def propose(self, context: StreamContext) -> str:
@@ -76,7 +75,7 @@ class Coral:
             return f"{len(recent)} images are too few, expected {_FEWEST}"
         if context.aligned:
             return "the images are aligned"
-        if self._training.shift(recent, context.logits) < _SHIFTED:
+        if self._shift.measure(recent, context.logits, not context.changed) < SHIFTED:
             return "the images have not shifted"
         ratio = self._score(recent).ratio_to(self._guards.score(context.logits))
         if not ratio < _LIMIT:

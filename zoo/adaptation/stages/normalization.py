@@ -62,13 +62,12 @@ class NormalizationFit:
     def __init__(self, predictor: Classifier, examples: Any, labels: np.ndarray):
         self.layers = normalization_layers(predictor.model)
         self.classes = len(predictor.classes)
-        self._centres = [_centre(layer) for layer in self.layers]
+        self._centres = [centre_of(layer) for layer in self.layers]
         self._readers = [
-            reading(predictor, _summaries(layer.input, centre))
+            reading(predictor, summaries(layer.input, centre))
             for layer, centre in zip(self.layers, self._centres, strict=True)
         ]
         self._source = self._moments_by_class(examples, labels)
-        self._first = _by_class(self._inputs(0, examples), labels, self.classes, None)
         self._patches = self._readers[0]
         if self._centres[0] is not None:
             self._patches = reading(predictor, _patch_means(self.layers[0].input))
@@ -83,7 +82,7 @@ class NormalizationFit:
 
     def _moments_by_class(self, examples: Any, labels: np.ndarray) -> list[Moments]:
         return [
-            _by_class(self._inputs(number, examples), labels, self.classes, centre)
+            moments_by_class(self._inputs(number, examples), labels, self.classes, centre)
             for number, centre in enumerate(self._centres)
         ]
 
@@ -100,19 +99,6 @@ class NormalizationFit:
     def shares(self, examples: Any) -> ClassProportions:
         """Estimates the class proportions of examples from the correlations of the first layer's inputs."""
         return self._correlations.shares(_read(self._patches, examples))
-
-    def shift(self, examples: Any, shares: np.ndarray) -> float:
-        """How far the mean inputs (and mean squares over places) of the first layer are from the source's.
-
-        Both are of these class proportions.
-
-        Returns:
-            The squared difference in units of its variance by chance, mean over the channels: about 1 without a shift.
-        """
-        inputs, source = self._inputs(0, examples), self._first
-        # The source's means are estimates, too.
-        variance = (shares @ source.variance) / len(inputs) + shares**2 @ (source.variance / source.count[:, None])
-        return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (variance + _TINY)))
 
     def set(self, examples: Any, shares: np.ndarray) -> None:
         """Fits all layers to examples with the class proportions `shares`, `[classes]`.
@@ -150,7 +136,7 @@ class NormalizationFit:
         return counts / counts.sum()
 
     def _inputs(self, number: int, examples: Any) -> np.ndarray:
-        """The inputs of one layer, float64 `[examples, channels]`; with places, see `_summaries`."""
+        """The inputs of one layer, float64 `[examples, channels]`; with places, see `summaries`."""
         return _read(self._readers[number], examples)
 
 
@@ -206,12 +192,12 @@ def _fitted_weights(layer: Any) -> list[Any]:
     return layer.weights if is_dense else [layer.moving_mean, layer.moving_variance]
 
 
-def _centre(layer: Any) -> np.ndarray | None:
+def centre_of(layer: Any) -> np.ndarray | None:
     """The trained mean of channels with places; None for inputs without places."""
     return array(layer.moving_mean) if len(layer.input.shape) == 4 else None
 
 
-def _summaries(inputs: Any, centre: np.ndarray | None) -> Any:
+def summaries(inputs: Any, centre: np.ndarray | None) -> Any:
     """The inputs `[examples, channels]`; with places, moments of each channel over them, `[examples, 2 * channels]`.
 
     They are the mean and the mean square about the centre: the difference of large numbers would lose the variance in
@@ -235,14 +221,15 @@ def _read(reader: Classifier, examples: Any) -> np.ndarray:
 
 
 def _moments(values: np.ndarray, centre: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance `[channels]` of the inputs that `_summaries` has read."""
+    """Mean and variance `[channels]` of the inputs that `summaries` has read."""
     if centre is None:
         return values.mean(axis=0), values.var(axis=0)
     mean, square = np.split(values.mean(axis=0), 2)
     return centre + mean, np.maximum(square - mean**2, 0.0)
 
 
-def _by_class(values: np.ndarray, labels: np.ndarray, classes: int, centre: np.ndarray | None) -> Moments:
+def moments_by_class(values: np.ndarray, labels: np.ndarray, classes: int, centre: np.ndarray | None) -> Moments:
+    """Moments by class of the inputs that `summaries` has read about a centre; with None, of the summaries."""
     groups = [values[labels == label] for label in range(classes)]
     mean, variance = map(np.stack, zip(*(_moments(group, centre) for group in groups), strict=True))
     return Moments(mean, variance, np.array([len(group) for group in groups]))

@@ -50,7 +50,7 @@ class Temperature:
     they are not raised where the inputs have drifted: there the model is right less often than in validation.
     """
 
-    name, target, max_score_ratio, restarts_each_batch = "temperature", "output", None, False
+    name, target, max_score_ratio, restarts_each_batch, may_wait = "temperature", "output", None, False, True
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Fits the temperature to the validation split."""
@@ -91,7 +91,7 @@ class Prior:
         proved: class proportions of the stream that the first three conditions prove; None while there are none.
     """
 
-    name, target, max_score_ratio, restarts_each_batch = "prior", "output", None, False
+    name, target, max_score_ratio, restarts_each_batch, may_wait = "prior", "output", None, False, True
 
     def __init__(self, level: float = 0.01, memory: float = 1000.0):
         self._level, self._memory = level, memory

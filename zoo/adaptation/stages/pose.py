@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.adaptation import guards, image_inputs
+from zoo.adaptation.example_cache import ExampleCache
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.cloning import reading
@@ -84,7 +85,8 @@ class Pose:
         self._coarse = tf.function(functools.partial(_coarse_search, costs), [image], autograph=False)
         found = [tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.float32)]
         self._descent = tf.function(functools.partial(_coordinate_descent, costs), [image, *found], autograph=False)
-        self._usual = self._median_distance(source.examples)
+        self._usual = float(np.median(self._feature_distances(source.examples)))
+        self._distances = ExampleCache(self._feature_distances)
         self._on, self._cache = False, []
 
     def propose(self, context: StreamContext) -> str:
@@ -93,7 +95,8 @@ class Pose:
         earlier, self._cache = self._cache, []
         if len(recent) < _FEWEST:
             return f"{len(recent)} images are too few, expected {_FEWEST}"
-        if self._median_distance(recent) < _USUAL * self._usual:
+        distances = (self._feature_distances if context.changed else self._distances)(recent)
+        if float(np.median(distances)) < _USUAL * self._usual:
             return "the images have not shifted"
         aligned = self._align_recent(context, earlier)
         self._cache = [(recent, aligned), (batch, aligned[len(recent) - len(batch) :])]
@@ -126,10 +129,10 @@ class Pose:
             changes.append(self._descent(tf.constant(part), best, costs).numpy())
         return warped(images, np.concatenate(changes))
 
-    def _median_distance(self, images: np.ndarray) -> float:
-        """Median squared Mahalanobis distance of unchanged images to the nearest class mean, per feature."""
+    def _feature_distances(self, images: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances `[examples]` of unchanged images to the nearest class mean, per feature."""
         costs = [self._costs(tf.constant(part), tf.zeros([len(part), 4])).numpy() for part in _parts(images, _PART)]
-        return float(np.median(np.concatenate(costs)))
+        return np.concatenate(costs)
 
     def _align_recent(self, context: StreamContext, earlier: list) -> np.ndarray:
         """The recent images, aligned; those aligned for the change before are not searched again."""

@@ -95,10 +95,6 @@ class RecolouredTraining:
         self._engine = None
         self._trained: Trained | None = None
 
-    def shift(self, recent: Any, logits: np.ndarray) -> float:
-        """How far the images' first features are from the source's; see `NormalizationFit.shift`."""
-        return self._fit.shift(recent, np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits))
-
     def logits(self, examples: Any) -> np.ndarray:
         """The trained copy's logits `[examples, classes]`, calibrated on the recoloured images as the source's are."""
         return self._trained.scale * two_class_logits(self._copy.logits(examples))

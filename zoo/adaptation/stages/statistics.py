@@ -13,6 +13,7 @@ from zoo.adaptation import guards
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
 from zoo.adaptation.stages.class_proportions import total_variation
+from zoo.adaptation.stages.input_shift import SHIFTED, InputShift
 from zoo.errors import BadInput
 from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
@@ -20,9 +21,6 @@ from zoo.predict.predictors.predictor import Classifier
 
 # Fewer examples estimate a channel's variance worse than the source's value does.
 _FEWEST = 32
-# Squared shift of the inputs in units of chance, where 1 is expected; channels are not independent, so single batches
-# without a shift reach 2.5.
-_SHIFTED = 3.0
 # Cosine similarity. Below it the estimated proportions, and with them the fit, were wrong as often as right (damaged
 # training images of MNIST and Fashion-MNIST, in streams of all classes, of some and of one).
 _SIMILAR = 0.88
@@ -74,7 +72,7 @@ class BatchStatistics:
             return
         self._predictor = predictor
         self._fit = normalization.NormalizationFit(predictor, source.examples, source.labels)
-        self._guards = guards.Guards(source)
+        self._shift, self._guards = InputShift(predictor, source), guards.Guards(source)
         self._validation = np.bincount(source.labels, minlength=self._fit.classes) / len(source.labels)
 
     def propose(self, context: StreamContext) -> str:
@@ -84,7 +82,7 @@ class BatchStatistics:
         recent = context.recent
         if len(recent) < _FEWEST:
             return f"{len(recent)} examples are too few, expected {_FEWEST}"
-        if self._fit.shift(recent, _proportions(context.logits)) < _SHIFTED:
+        if self._shift.measure(recent, context.logits, not context.changed) < SHIFTED:
             return "the inputs have not shifted"
         before, first = self._guards.score(context.logits), self.state()
         estimate = self._fit.shares(recent)
