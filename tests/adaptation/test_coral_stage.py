@@ -33,7 +33,9 @@ def source():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    folder = run(tmp_path_factory.mktemp("coral") / "run", hidden=(128, 128), steps=600)
+    folder = run(
+        tmp_path_factory.mktemp("coral") / "run", hidden=(128, 128), steps=600, label_smoothing=0.1, dropout=0.3
+    )
     found = loading.load(folder)
     return folder, found, held_out.load(folder, found)
 

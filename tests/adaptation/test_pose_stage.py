@@ -9,7 +9,8 @@ from tests.helpers.digits import batches, error, run, unseen
 from zoo.adaptation import plans
 from zoo.adaptation.refiner import refine
 from zoo.adaptation.stages import views
-from zoo.adaptation.stages.pose import Pose, warped
+from zoo.adaptation.stages.pose import Pose
+from zoo.adaptation.stages.pose_search import warped
 from zoo.data.datasets.image_corruptions import corrupted
 from zoo.errors import BadInput
 from zoo.predict.evaluation import held_out
@@ -20,6 +21,15 @@ from zoo.predict.predictors.cloning import digest
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = run(tmp_path_factory.mktemp("pose") / "run", hidden=(128, 128), steps=600)
+    found = loading.load(folder)
+    return found, held_out.load(folder, found)
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory):
+    """A network that is less sure of damaged digits than of others, whatever the last digits of its weights are."""
+    changes = dict(hidden=(128, 128), steps=600, label_smoothing=0.1, dropout=0.3)
+    folder = run(tmp_path_factory.mktemp("smooth") / "run", **changes)
     found = loading.load(folder)
     return found, held_out.load(folder, found)
 
@@ -45,10 +55,10 @@ def test_warping_is_that_of_scipy(shape):
     np.testing.assert_array_equal(found[0], images[0])
 
 
-# So severe that the guard's limit is not near, whatever the last digits of the weights are.
+# Scores fall to 0.1 or less, whatever the last digits of the weights are; the limit is between that and 0.3.
 @pytest.mark.parametrize(("name", "severity"), [("translation", 3), ("rotation", 4), ("scale", 3)])
-def test_moved_turned_and_shrunk_images_are_known_again(trained, digits, name, severity):
-    found, known = trained
+def test_moved_turned_and_shrunk_images_are_known_again(smooth, digits, name, severity):
+    found, known = smooth
     x, y = corrupted(digits[0], name, severity), digits[1]
     before = digest(found.model)
     refined = refine(found, batches(x), [Pose()], known)
@@ -66,9 +76,12 @@ def test_usual_images_are_shown_as_they_are(trained, digits):
     np.testing.assert_array_equal(refined.probabilities.argmax(axis=1), found.logits(x).argmax(axis=1))
 
 
-def test_what_no_turn_explains_is_left_alone(trained, digits):
-    found, known = trained
-    x, y = corrupted(digits[0][:200], "occlusion", 5), digits[1][:200]
+@pytest.mark.parametrize("network", ["trained", "smooth"])
+@pytest.mark.parametrize(("name", "severity"), [("occlusion", 3), ("occlusion", 5), ("impulses", 3), ("stripes", 3)])
+def test_what_no_turn_explains_is_left_alone(request, digits, network, name, severity):
+    """A smooth network is surer of such images once they are turned, though it errs more often."""
+    found, known = request.getfixturevalue(network)
+    x, y = corrupted(digits[0][:200], name, severity), digits[1][:200]
     refined = refine(found, batches(x), [Pose()], known)
     assert error(refined, y) <= float((found.logits(x).argmax(axis=1) != y).mean()) + 0.01
 

@@ -27,8 +27,9 @@ from zoo.predict.predictors.predictor import Classifier
 
 # Fewer recent images tell too little of a covariance; fewer labelled ones would be learned by heart.
 _FEWEST, _FEWEST_SOURCE = 32, 200
-# Score after / before. Above it, on lightly damaged training images, losses were as frequent as gains.
-_LIMIT = 0.4
+# Score after / before. Above the first, on lightly damaged training images, losses were as frequent as gains; where the
+# score before is at least four times validation's, there is more to gain than to lose, and the second counts.
+_LIMIT, _LIMIT_FAR, _FAR = 0.4, 0.65, 4.0
 # The copy is trained again once the recent images are this many times those that it was trained for, or when its
 # expected error on them has grown by so much.
 _GROWTH, _WORSE = 1.5, 0.1
@@ -77,9 +78,12 @@ class Coral:
             return "the images are aligned"
         if self._shift.measure(recent, context.logits, not context.changed) < SHIFTED:
             return "the images have not shifted"
-        ratio = self._score(recent).ratio_to(self._guards.score(context.logits))
-        if not ratio < _LIMIT:
-            return f"expected error times distance: after / before is {ratio:.2f}, limit {_LIMIT}"
+        before = self._guards.score(context.logits)
+        ratio, limit = self._score(recent).ratio_to(before), _LIMIT
+        if self._guards.times_usual(before) >= _FAR:
+            limit = _LIMIT_FAR
+        if not ratio < limit:
+            return f"expected error times distance: after / before is {ratio:.2f}, limit {limit}"
         self._active = True
         return ""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.adaptation import image_inputs
 from zoo.adaptation.stage import LogitsFn, StreamContext
-from zoo.adaptation.stages.pose import warped
+from zoo.adaptation.stages.pose_search import warped
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
