@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder of the runs and the figures")
     parser.add_argument("--parts", default="corruptions,orders,streams,changes,label_shift,calibration,page")
     parser.add_argument("--datasets", help="only these, with commas between")
+    parser.add_argument("--seeds", help="only these, with commas between; a process grows with each run by some GB")
     parser.add_argument("--page", type=Path, default=Path("docs/multi_step_prediction.md"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -50,13 +51,13 @@ def main() -> None:
         if part == "page":
             page.write(arguments.work, arguments.page)
         else:
-            _measure(arguments.work, part, arguments.datasets)
+            _measure(arguments.work, part, arguments.datasets, arguments.seeds)
 
 
-def _measure(work: Path, part: str, only: str | None) -> None:
+def _measure(work: Path, part: str, only: str | None, seeds: str | None) -> None:
     datasets = IMAGES if part in ("corruptions", "orders", "streams", "changes") else tuple(_TRAININGS)
     for dataset in datasets if only is None else only.split(","):
-        for seed in SEEDS:
+        for seed in SEEDS if seeds is None else map(int, seeds.split(",")):
             path = work / f"{part}-{dataset.replace('/', '-')}-{seed}.json"
             if not path.exists():
                 figures = _PARTS[part](str(_trained(work, dataset, seed)), dataset)

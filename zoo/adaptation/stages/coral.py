@@ -28,8 +28,8 @@ from zoo.predict.predictors.predictor import Classifier
 # Fewer recent images tell too little of a covariance; fewer labelled ones would be learned by heart.
 _FEWEST, _FEWEST_SOURCE = 32, 200
 # Score after / before. Above the first, on lightly damaged training images, losses were as frequent as gains; where the
-# score before is at least four times validation's, there is more to gain than to lose, and the second counts.
-_LIMIT, _LIMIT_FAR, _FAR = 0.4, 0.65, 4.0
+# score before is at least ten times validation's, there is more to gain than to lose, and the second counts.
+_LIMIT, _LIMIT_FAR, _FAR = 0.4, 0.65, 10.0
 # The copy is trained again once the recent images are this many times those that it was trained for, or when its
 # expected error on them has grown by so much.
 _GROWTH, _WORSE = 1.5, 0.1
