@@ -6,12 +6,14 @@
 Streams of test images of each RUN in batches of 200 and one by one, as they are, with noise and rotated (severity 3):
 what a stage costs depends on what it finds. A new refiner first answers a warm-up, which compiles all programs and
 fills its memory of 400 examples; then plain prediction and the plans answer the next examples in turn, several times,
-so that a busy machine slows all of them alike. `cost-RUN.json` in WORK keeps both clocks: the wall's, and that of the
-processor, which counts all threads and no other program. `section-cost.md` in WORK has the table of the processor's.
-Run with `OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1` to compare machines. About five minutes a run on an idle core.
+so that a busy machine slows all of them alike. `cost-RUN-RUNTIME.json` in WORK keeps both clocks: the wall's, and
+that of the processor, which counts all threads and no other program. `section-cost.md` in WORK has the table of the
+processor's. Run with `OMP_NUM_THREADS=1
+TF_NUM_INTRAOP_THREADS=1` to compare machines. About five minutes a run on an idle core.
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -43,27 +45,29 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="trained classifiers of images")
     parser.add_argument("--plans", default=",".join(_PLANS), help="plans with commas between")
     parser.add_argument("--streams", default=",".join(_STREAMS), help="clean, and names of corruptions")
+    parser.add_argument("--runtimes", default="compiled,litert", help="of single examples, with commas between")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     figures = {}
-    for run in arguments.runs:
-        path = arguments.work / f"cost-{run.name}.json"
+    for run, runtime in itertools.product(arguments.runs, arguments.runtimes.split(",")):
+        path = arguments.work / f"cost-{run.name}-{runtime}.json"
         if not path.exists():
-            cells = measured(run, arguments.plans.split(","), arguments.streams.split(","))
+            cells = measured(run, arguments.plans.split(","), arguments.streams.split(","), runtime)
             path.write_text(json.dumps(cells))
-        figures[run.name] = json.loads(path.read_text())
+        figures[f"{run.name}, {runtime}"] = json.loads(path.read_text())
     text = section(figures)
     (arguments.work / "section-cost.md").write_text(text)
     print(text)
 
 
-def measured(run: Path, names: list[str], streams: list[str]) -> list[dict[str, Any]]:
+def measured(run: Path, names: list[str], streams: list[str], runtime: str = "compiled") -> list[dict[str, Any]]:
     """Times of one run.
 
     Args:
         run: folder of the run, a classifier of uint8 images.
         names: plans.
         streams: "clean", or corruptions.
+        runtime: "compiled", or "litert" for single examples; see `loading.load`.
 
     Returns:
         For each stream and size of a batch: `stream`, `batch`, and `wall` and `processor` with milliseconds per example
@@ -72,7 +76,7 @@ def measured(run: Path, names: list[str], streams: list[str]) -> list[dict[str, 
     Raises:
         BadInput: the run is no classifier of images.
     """
-    predictor = loading.load(run, runtime="compiled")
+    predictor = loading.load(run, runtime=runtime)
     if predictor.task != "classification" or not predictor.takes_images:
         raise BadInput(f"{run} is no classifier of uint8 images, expected one")
     source = held_out.load(run, predictor)
@@ -83,6 +87,8 @@ def measured(run: Path, names: list[str], streams: list[str]) -> list[dict[str, 
     for stream in streams:
         images = examples if stream == "clean" else corrupted(examples, stream, _SEVERITY)
         for batch, count in _EXAMPLES.items():
+            if batch > 1 and runtime == "litert":
+                continue  # Batches are computed by the compiled model in any case.
             cells.append(
                 {"stream": stream, "batch": batch} | _times(run, predictor, source, names, images, batch, count)
             )

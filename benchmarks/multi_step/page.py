@@ -25,7 +25,7 @@ _SECTIONS = (
     *("Streams on which adaptation often collapses", "Abrupt distribution shift", "Label shift"),
     *("Calibration and selective prediction", "Dynamic evaluation of language models", "Single stages"),
     *("Single stages of text models", "Cost"),
-    *("Nearest labelled texts", "Early exit", "Failures and open questions"),
+    *("Nearest labelled texts", "Scores without labels", "Early exit", "Failures and open questions"),
 )
 _HEAD = """# Test-time adaptation: figures and failures
 
