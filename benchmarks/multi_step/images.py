@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.multi_step.labels import expected_calibration_error
 from zoo.adaptation.plans import stages
-from zoo.adaptation.refiner import Budget, refine
+from zoo.adaptation.refiner import Budget, Refined, Refiner, refine
 from zoo.adaptation.stages.normalization import NormalizationFit
 from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import NAMES, corrupted
@@ -44,6 +44,9 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     predictor = loading.load(workdir)
     heldout = sources.load(workdir, predictor)
     before = digest(predictor.model)
+    refiner = Refiner(predictor, stages(["auto"], predictor, workdir), heldout)
+    copy = copied(predictor)
+    norms = NormalizationFit(copy, heldout.examples, heldout.labels)
     test = images.load(dataset).test
     chosen = np.random.default_rng(0).permutation(len(test["y"]))[:examples]
     ordered = chosen[np.argsort(test["y"][chosen], kind="stable")]
@@ -52,12 +55,12 @@ def corruptions(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     for order, name, severity in _cells():
         index = chosen if order == "iid" else ordered
         x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, severity)
-        refined = refine(predictor, _batches(x), stages(["auto"], predictor, workdir), heldout)
+        refined = _afresh(refiner, x)
         kept = {stage: _share(refined.trace, stage) for stage in ("statistics", "coral", "pose")}
         plain = predictor.logits(x)
         answers = {
             "plain": plain.argmax(axis=1),
-            "unguarded": _unguarded(predictor, heldout, x),
+            "unguarded": _unguarded((copy, norms), heldout, x),
             "refined": refined.probabilities.argmax(axis=1),
         }
         result["cells"].append(f"{order} {name} {severity}")
@@ -80,17 +83,26 @@ def orders(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     """Errors on streams that are neither random nor sorted: bursts of one class, class proportions that drift."""
     predictor = loading.load(workdir)
     heldout = sources.load(workdir, predictor)
+    refiner = Refiner(predictor, stages(["auto"], predictor, workdir), heldout)
     test = images.load(dataset).test
     result: dict[str, Any] = {}
     for order in ORDERS:
         index = _order(order, test["y"], examples)
         for name in MIXED:
             x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, 3)
-            refined = refine(predictor, _batches(x), stages(["auto"], predictor, workdir), heldout)
+            refined = _afresh(refiner, x)
             answers = predictor.logits(x).argmax(axis=1), refined.probabilities.argmax(axis=1)
             result[f"{order}, {name}"] = [(answer != test["y"][index]).tolist() for answer in answers]
             print(order, name, *(f"{np.mean(part):.3f}" for part in result[f"{order}, {name}"]), flush=True)
     return result
+
+
+def _afresh(refiner: Refiner, x: np.ndarray) -> Refined:
+    """The answers of a refiner that has forgotten earlier streams: a new one would compile all programs again."""
+    refiner.reset()
+    known = len(refiner.trace)
+    answers = [refiner.answer(batch) for batch in _batches(x)]
+    return Refined(np.concatenate(answers), refiner.trace[known:])
 
 
 def _order(name: str, labels: np.ndarray, examples: int) -> np.ndarray:
@@ -166,10 +178,9 @@ def _cells() -> Iterator[tuple[str, str, int]]:
         yield from ((order, name, severity) for severity in severities for name in NAMES)
 
 
-def _unguarded(predictor: Any, heldout: HeldOut, x: np.ndarray) -> np.ndarray:
+def _unguarded(fitted: tuple[Any, NormalizationFit], heldout: HeldOut, x: np.ndarray) -> np.ndarray:
     """BN adaptation with each batch's own statistics: Schneider et al. (2020), without a prior."""
-    copy = copied(predictor)
-    norms = NormalizationFit(copy, heldout.examples, heldout.labels)
+    copy, norms = fitted
     shares = np.bincount(heldout.labels, minlength=norms.classes) / len(heldout.labels)
     answers = []
     for batch in _batches(x):
