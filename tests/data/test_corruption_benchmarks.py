@@ -162,9 +162,10 @@ def test_the_cost_of_a_plan_stands_beside_plain_prediction(workdir, tmp_path, mo
     cost.main()
     text = (tmp_path / "section-cost.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == "| run | stream | batch | plain | output |" and len(rows) == 3
-    assert rows[1].startswith("| tiny | clean | 200 |") and rows[2].endswith("times |")
-    (cells,) = [json.loads(path.read_text()) for path in tmp_path.glob("cost-*.json")]
-    assert [len(cell["wall"]["plain"]) for cell in cells] == [5, 5]
+    assert rows[0] == "| run | stream | batch | plain | output |" and len(rows) == 4
+    assert rows[1].startswith("| tiny, compiled | clean | 200 |") and rows[2].endswith("times |")
+    assert rows[3].startswith("| tiny, litert | clean | 1 |")
+    cells = [cell for path in tmp_path.glob("cost-*.json") for cell in json.loads(path.read_text())]
+    assert [len(cell["wall"]["plain"]) for cell in cells] == [5, 5, 5]
     assert all(value > 0 for cell in cells for times in cell["processor"].values() for value in times)
     assert capsys.readouterr().out.endswith(text + "\n")

@@ -96,15 +96,16 @@ def test_one_that_disagrees_is_not_used(converted, fresh, tmp_path, capsys):
     assert len(said) == 1 and "LiteRT differs from the compiled model by" in said[0]
 
 
-def test_refinement_is_compared_with_the_compiled_model(converted):
-    """Zero steps are bit for bit the plain forward pass, though LiteRT answers for single examples otherwise."""
+def test_refinement_without_a_change_answers_as_without_refinement(converted):
+    """Zero steps are bit for bit the plain answers, LiteRT's for single examples, the compiled model's for batches."""
     found, plain = zoo.load(converted), zoo.load(converted, runtime="compiled")
     found.lite.in_use = True
+    one_by_one = np.concatenate([found.probabilities(one[None]) for one in examples()])
+    assert not np.array_equal(one_by_one, np.concatenate([plain.probabilities(one[None]) for one in examples()]))
     refined = zoo.refine(found, [one[None] for one in examples()], [], None)
-    one_by_one = np.concatenate([plain.logits(one[None]) for one in examples()])
-    assert not np.array_equal(np.concatenate([found.logits(one[None]) for one in examples()]), one_by_one)
-
-    np.testing.assert_array_equal(refined.probabilities, class_probabilities(one_by_one))
+    np.testing.assert_array_equal(refined.probabilities.astype(np.float32), one_by_one)
+    batches = zoo.refine(found, [examples()], [], None)
+    np.testing.assert_array_equal(batches.probabilities, class_probabilities(plain.logits(examples())))
 
 
 def test_texts(tmp_path):
