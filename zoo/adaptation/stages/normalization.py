@@ -149,12 +149,12 @@ def normalization_layers(model: keras.Model) -> list[Any]:
 def moment_readers(predictor: Classifier, layers: list[Any]) -> list[Callable[[Any], tuple[np.ndarray, np.ndarray]]]:
     """For each layer a function from examples to mean and variance `[channels]` of its inputs, by the present model."""
 
-    def reader(layer: Any) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
-        centre = _centre(layer)
-        summaries = reading(predictor, _summaries(layer.input, centre))
-        return lambda examples: _moments(_read(summaries, examples), centre)
+    def moments(layer: Any) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
+        centre = centre_of(layer)
+        reader = reading(predictor, summaries(layer.input, centre))
+        return lambda examples: _moments(_read(reader, examples), centre)
 
-    return [reader(layer) for layer in layers]
+    return [moments(layer) for layer in layers]
 
 
 def can_fit(model: keras.Model) -> bool:
