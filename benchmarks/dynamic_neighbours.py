@@ -275,12 +275,13 @@ def section(work: Path) -> Iterator[str]:
     yield "\n## Dynamic evaluation with retrieval\n"
     sizes = " | ".join("no neighbours" if not size else f"neighbours of {size:,}" for size in NEIGHBOURS)
     yield (
-        "`python -m benchmarks.dynamic_neighbours WORK` trains models (two layers, 64 wide, with n-grams) and reads "
-        f"{PARTS} parts of {CHARACTERS:,} characters of each text, each from the trained model on. Bits per character, "
-        "means of the parts; *learning* is `zoo score --dynamic --longest_context=0`, the other columns are `zoo score "
-        "--dynamic` with that many tokens of the reader's own text (`--neighbours`), and in brackets the gain beyond "
-        "*learning* with its 95 % interval (Student's, two degrees of freedom). Settings were chosen on other text "
-        f"with another seed. Python's sources are those of {found['python']}.\n\n"
+        "`python -m benchmarks.dynamic_neighbours WORK` trains models (two layers, 64 wide, with n-grams; seed 0) and "
+        f"reads {PARTS} parts of {CHARACTERS:,} characters of each text, each from the trained model on. Bits per "
+        "character, means of the parts; *learning* is `zoo score --dynamic --longest_context=0`, the other columns are "
+        "`zoo score --dynamic` with that many tokens of the reader's own text (`--neighbours`), and in brackets the "
+        "gain beyond *learning* with its 95 % interval (Student's, two degrees of freedom), which covers other texts, "
+        "not other trainings. Settings were chosen on other text with another seed. The neighbours of the control are "
+        f"its training text. Python's sources are those of {found['python']}.\n\n"
         f"| reading | static | learning | {sizes} |\n|---|---|---|{'---|' * len(NEIGHBOURS)}"
     )
     for name, title in _NAMES.items():

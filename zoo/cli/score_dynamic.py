@@ -91,6 +91,9 @@ def check(arguments: argparse.Namespace) -> None:
         wrong = [name for name in arguments.files if not name.endswith(".txt")]
         if wrong:
             raise BadInput(f"{wrong[0]}: --dynamic learns from a text in its order; expected a .txt, or --text")
+    wrong = [name for name in arguments.neighbours if not name.endswith(".txt")]
+    if wrong:
+        raise BadInput(f"--neighbours is {wrong[0]}: contexts are looked up in a text; expected a .txt")
     if arguments.neighbours and arguments.longest_context == 0:
         raise BadInput("--neighbours with --longest_context=0: nothing is looked up; leave one of them out")
 
@@ -171,13 +174,21 @@ def _settings(arguments: argparse.Namespace) -> "DynamicConfig":
 
 
 def _neighbours(model: "LanguageModel", names: list[str]) -> Any:
-    """The tokens of all files one after the other; None without a file."""
+    """The tokens of all files one after the other; None without a file.
+
+    Raises:
+        BadInput: a file cannot be read, or is empty.
+    """
     import numpy as np
 
     from zoo.data.datasets import text_files
 
     # Read before any text is scored, so that a missing file is said first.
-    return np.concatenate([model.ids(text_files.content(Path(name))) for name in names]) if names else None
+    texts = {name: text_files.content(Path(name)) for name in names}
+    empty = [name for name, text in texts.items() if not text]
+    if empty:
+        raise BadInput(f"--neighbours {empty[0]} is empty: expected text like the one to score")
+    return np.concatenate([model.ids(text) for text in texts.values()]) if texts else None
 
 
 def _training_ids(model: "LanguageModel", workdir: str, tokens: int) -> Any:
