@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.predict.language_models.context_counts import Counts, FixedCounts, GrowingCounts, keys
+from zoo.predict.language_models.context_counts import Counts, FixedCounts, GrowingCounts, Keys, keys
 
 # Lengths of contexts. Characters and Chinese text gain most by up to 6; longer ones, in growing steps, are for repeated
 # phrases.
@@ -61,7 +61,7 @@ class ContextRetrieval:
             base: the model's log P of each token.
         """
         places = slice(first, first + len(base))
-        wanted = [type(one)(*(each[places] for each in one)) for one in self._keys]
+        wanted = [Keys(*(each[places] for each in one)) for one in self._keys]
         found = self._neighbours.find(wanted) if self._neighbours else []
         # Python's integers are faster than NumPy's, one by one.
         found = [list(map(Counts, *(each.tolist() for each in counts))) for counts in found]

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from zoo.errors import BadInput
+from zoo.predict.language_models.context_retrieval import LENGTHS
 
 OPTIMIZERS = ("sgd", "rms")
 # Learning rates by optimizer, for a Transformer and an LSTM, from benchmarks.dynamic_evaluation on validation text with
@@ -66,7 +67,7 @@ def _check(settings: DynamicConfig) -> None:
         "steps": (settings.steps >= 0, "0 or more"),
         "clip_norm": (0 <= settings.clip_norm < math.inf, "0 or more"),
         "patience": (settings.patience >= 0, "0 or more segments"),
-        "longest_context": (settings.longest_context >= 0, "0 or more tokens"),
+        "longest_context": (0 <= settings.longest_context <= LENGTHS[-1], f"0 to {LENGTHS[-1]} tokens"),
     }
     for name, (good, expected) in checks.items():
         if not good:
