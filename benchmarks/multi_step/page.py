@@ -92,9 +92,9 @@ _FAILURES = """
   to 74.5 % (+0.9 points, 0.0 to 1.7; the same round without them -0.2, -1.0 to 0.7), and lose half a point on IMDB
   itself (`benchmarks/review_domains.py`).
 - Gradient steps on the reader's own neighbours (one on each passage that BM25 finds for a segment, kept where it
-  lowered the loss of the last segment; Hardt and Sun, 2023) help the copy that learns, on validation text by 0.02 bits per
-  character of reviews and by 0.18 of Python's sources, but the mixture with retrieval by less than 0.001 and by 0.005:
-  the counts know these passages. A rate of 0.1 and a second step gain the mixture 0.007 at most.
+  lowered the loss of the last segment; Hardt and Sun, 2023) help the copy that learns, on validation text by 0.02 bits
+  per character of reviews and by 0.18 of Python's sources, but the mixture with retrieval by less than 0.001 and by
+  0.005: the counts know these passages. A rate of 0.1 and a second step gain the mixture 0.007 at most.
 - Mask-Predict's rounds make predictions more probable to the model, but not more often right: 13.0 % of masked tokens
   are predicted correctly in one round, 12.1 in four (`benchmarks/gap_rounds.py`).
 - Task-adaptive pretraining on 2,000 IMDB reviews (`zoo.adaptation.task_adaptive_pretraining`) does not help MiniLM,
