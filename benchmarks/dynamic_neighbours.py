@@ -292,10 +292,11 @@ def section(work: Path) -> Iterator[str]:
             cells += [f"{_mean(values, f'mixed_{size}')} ({_gain(values, size)})" for size in NEIGHBOURS]
             yield f"| {title} | {' | '.join(cells)} |"
     largest = NEIGHBOURS[-1]
-    learning, alone, neighbours = (
-        np.mean([row[key] for row in rows]) for key in ("learning_us", "us_0", f"us_{largest}")
+    # Medians, as a reading's first part also compiles.
+    learning, alone, neighbours, count = (
+        np.median([row[key] for row in rows])
+        for key in ("learning_us", "us_0", f"us_{largest}", f"count_seconds_{largest}")
     )
-    count = np.mean([row[f"count_seconds_{largest}"] for row in rows])
     yield (
         f"\nTime of one core: learning takes {learning:.0f} microseconds for each token with these small networks, "
         f"retrieval {alone:.0f} more, or {neighbours:.0f} with {largest:,} tokens of neighbours, which are counted "
