@@ -6,8 +6,8 @@
 
 The folder, or that of --runs, has the runs trained by `benchmarks.multi_step`. Images: noise and rotation of severity
 3, and the clean ones, in random order; noise also sorted by class; 400 images in batches of 200. Texts: the LSTMs of
-IMDB on sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder and
-not measured again; `section-stages.md` has the tables. MINUTES
+IMDB on sentences of SST-2, and of SST-2 on the beginnings of IMDB's reviews. Figures are kept as JSON in the folder, by
+part, and not measured again; `section-stages.md` has the tables. Two to three minutes of one core a run.
 """
 
 import argparse
