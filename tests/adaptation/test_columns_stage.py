@@ -97,6 +97,17 @@ def test_class_proportions_alone_are_no_drift(stage):
     assert stage.logits(x, lambda examples: examples is x)
 
 
+def test_a_drift_that_has_ended_is_not_undone(stage):
+    x, _ = drawn(3, SHARES, 400)
+    recent = np.concatenate([drifted(x[:300]), x[300:]])
+    context = StreamContext(recent[300:], recent, likelihood(recent), likelihood, False)
+    assert stage.propose(context) == "the last examples have not drifted" and stage.drifted
+    assert stage.state() is None
+    # In the other order it has just begun.
+    recent = np.concatenate([x[:100], drifted(x[100:])])
+    assert stage.propose(context._replace(batch=recent[300:], recent=recent)) == ""
+
+
 def test_a_stuck_sensor_is_moved_to_the_mean(stage):
     x, labels = drawn(4, SHARES, 300)
     stuck = x.copy()

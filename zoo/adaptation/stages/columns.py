@@ -121,7 +121,10 @@ class Columns:
         error = self._error(recent, shares, drifted)
         if error > _UNSURE:
             return f"the other columns tell no class proportions (standard error {error:.2f}, expected {_UNSURE})"
-        self._change = self._fit(recent, shares, drifted)
+        change = self._fit(recent, shares, drifted)
+        if self._has_ended(np.asarray(context.batch, np.float64), change, shares):
+            return "the last examples have not drifted"
+        self._change = change
         return ""
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
@@ -138,6 +141,16 @@ class Columns:
     def load(self, state: Any) -> None:
         """Sets them."""
         self._change = None if state is None else Affine(*map(np.array, state))
+
+    def _has_ended(self, batch: np.ndarray, change: Affine, shares: np.ndarray) -> bool:
+        """Whether the columns of the batch are more like validation as they are: earlier examples had drifted."""
+        mixture = np.tensordot(shares, self._by_class, 1)  # [levels, chosen columns]
+        changed = (change.scale[self._chosen] != 1) | (change.offset[self._chosen] != 0)
+        if not changed.any() or not len(batch):
+            return False
+        restored = (batch - change.offset) / change.scale
+        gaps = [np.abs(self._below(x[:, self._chosen]) - mixture)[:, changed].mean() for x in (batch, restored)]
+        return gaps[0] <= gaps[1]
 
     def _below(self, x: np.ndarray) -> np.ndarray:
         """Share of the values of each column up to each threshold, `[levels, chosen columns]`, without missing ones."""
