@@ -148,7 +148,8 @@ def tiny_runs(folder):
     """The runs and files that the commands name, small."""
     play = folder / "mine.txt"
     play.write_text("KING:\nTo be, or not to be, that is the question.\n" * 60, encoding="utf8")
-    shutil.copy(play, folder / "play.txt")
+    for name in ("play.txt", "review.txt", "other_reviews.txt"):
+        shutil.copy(play, folder / name)
     test = images.load("mnist_5k").test
     np.save(folder / "photos.npy", test["x"][:250])
     np.savez(folder / "few.npz", x=test["x"][250:300], y=test["y"][250:300])
