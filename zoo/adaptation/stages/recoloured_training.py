@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -94,6 +95,11 @@ class RecolouredTraining:
         self._first = [array(weight) for weight in self._copy.model.weights]
         self._engine = None
         self._trained: Trained | None = None
+
+    @property
+    def model(self) -> keras.Model:
+        """The copy's model."""
+        return self._copy.model
 
     def logits(self, examples: Any) -> np.ndarray:
         """The trained copy's logits `[examples, classes]`, calibrated on the recoloured images as the source's are."""
