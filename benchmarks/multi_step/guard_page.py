@@ -42,13 +42,13 @@ def section(runs: Sequence[str], figures: Sequence[list[dict[str, Any]]]) -> str
 
 _INTRODUCTION = """\
 `python -m benchmarks.multi_step.guard_study WORK {runs}`: {cells} streams of damaged *training* images of networks
-whose test figures are not on this page. Errors in percent. Five answers compete for each stream: the model's own, two fits of
-the batch-norm statistics, searched poses, and the copy trained on recoloured images. The score of a row chooses one of
-them, without labels. `product` is what the guards compare; AETTA, the disagreements and the difference of confidences
-are scores of the field (references in the program). *Worse than plain*: share of the streams in which the chosen
-answer errs by more than a point more than the model itself. *Rank correlation*: Spearman's, of score and true error,
-over all streams and answers. *Learned*: a ridge regression of the true error on the logarithms of all scores, fitted to
-other runs and other kinds of damage than those it chooses for."""
+whose test figures are not on this page. Errors in percent. Five answers compete for each stream: the model's own, two
+fits of the batch-norm statistics, searched poses, and the copy trained on recoloured images. The score of a row chooses
+one of them, without labels. `product` is what the guards compare; AETTA, the disagreements and the difference of
+confidences are scores of the field (references in the program). *Worse than plain*: share of the streams in which the
+chosen answer errs by more than a point more than the model itself. *Rank correlation*: Spearman's, of score and true
+error, over all streams and answers. *Learned*: a ridge regression of the true error on the logarithms of all scores,
+fitted to other runs and other kinds of damage than those it chooses for."""
 
 
 def _choices(cells: list[dict[str, Any]]) -> dict[str, _Choice]:
