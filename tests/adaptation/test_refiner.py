@@ -1,5 +1,7 @@
 """Prediction in several steps: the loop, its guards, and statistics fitted to a stream, on digits."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -304,6 +306,11 @@ def test_plans_by_name(trained):
     for names in (["auto", "input"], ["none"], ["input", "input"], ["compute", "statistics"]):
         with pytest.raises(BadInput, match="--refine"):
             plans.stages(names, found, folder)
+
+
+def test_auto_leaves_the_features_of_texts_alone():
+    reader = types.SimpleNamespace(reads_text=True, takes_images=False)
+    assert [stage.name for stage in plans.stages(["auto"], reader, "")] == ["temperature", "prior", "coherence"]
 
 
 def test_memory_keeps_the_last():
