@@ -93,6 +93,13 @@ def test_no_confidence_is_raised_where_the_inputs_have_drifted(known):
             answers.append(stage.logits(x, found.logits))
         assert np.array_equal(answers[0], found.logits(x)) == is_raised
         assert np.array_equal(*answers) != is_raised
+        # A stream that goes on from a file, or begins anew, knows it, too.
+        stage.propose(context._replace(drifted=True))
+        state = stage.state()
+        stage.load(None)
+        np.testing.assert_array_equal(stage.logits(x, found.logits), answers[1])
+        stage.load(state)
+        np.testing.assert_array_equal(stage.logits(x, found.logits), answers[0])
 
 
 def test_other_shares_are_found_and_corrected(known):

@@ -69,10 +69,12 @@ class Temperature:
         return logits if is_off else self._calibration.logits(logits)
 
     def state(self) -> Any:
-        """None: nothing changes."""
+        """Whether the inputs have drifted."""
+        return self._drifted
 
     def load(self, state: Any) -> None:
-        """Does nothing."""
+        """Sets it; a state of former versions is None."""
+        self._drifted = bool(state)
 
 
 class Prior:
