@@ -48,7 +48,7 @@ one of them, without labels. `product` is what the guards compare; AETTA, the di
 confidences are scores of the field (references in the program). *Worse than plain*: share of the streams in which the
 chosen answer errs by more than a point more than the model itself. *Rank correlation*: Spearman's, of score and true
 error, over all streams and answers. *Learned*: a ridge regression of the true error on the logarithms of all scores,
-fitted to other runs and other kinds of damage than those it chooses for."""
+fitted to other kinds of damage than it chooses for and, where there are several, to other runs."""
 
 
 def _choices(cells: list[dict[str, Any]]) -> dict[str, _Choice]:
@@ -96,16 +96,14 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _learned(cells: list[dict[str, Any]]) -> _Choice:
-    """Chooses by an error that is predicted from all scores, never from the same run or kind of damage."""
-    weights = {}
+    """Chooses by an error that is predicted from all scores, never from the same kind of damage or, of several, run."""
+    weights, runs = {}, {cell["run"] for cell in cells}
     for run, kind in {(cell["run"], cell["kind"]) for cell in cells}:
-        taught = [one for one in cells if one["run"] != run and one["kind"] != kind]
-        weights[run, kind] = _fitted(taught) if taught else None
+        taught = [one for one in cells if (one["run"] != run or len(runs) == 1) and one["kind"] != kind]
+        weights[run, kind] = _fitted(taught)
 
     def choose(cell: dict[str, Any]) -> str:
         fitted = weights[cell["run"], cell["kind"]]
-        if fitted is None:
-            return "plain"
         return min(cell["answers"], key=lambda one: float(_features(one, cell["answers"][one]) @ fitted))
 
     return choose

@@ -94,6 +94,10 @@ _FAILURES = """
   knows them nearly by heart; weighing neighbours by how much they look like the stream changes nothing.
 - A burst is denied a class that its own answers deny, where nothing looks damaged; drifted columns end corrections of
   the prior. What the harness still finds is listed on [its page](refinement_harness.md).
+- Other scores than the guards' product of expected error and distance choose worse among the zoo's own stages, on one
+  network ([above](#scores-without-labels)): AETTA and the disagreements with dropout or augmentations follow the true
+  error more closely over all answers, but tell the best two of one stream apart less well; a combination of all that is
+  learned on other damage gains nothing. The product is half a point above the best possible choice.
 - Pseudo-labels for a further training round (`zoo feedback`) gain little: IMDB's LSTMs on SST-2, three seeds, from 73.6
   to 74.5 % (+0.9 points, 0.0 to 1.7; the same round without them -0.2, -1.0 to 0.7), and lose half a point on IMDB
   itself (`benchmarks/review_domains.py`).
