@@ -69,9 +69,8 @@ _FAILURES = """
 ## Failures and open questions
 
 - Broad stripes, and strong fog on Fashion-MNIST, stay hard: noise with the right covariance is not stripes.
-- Two of the cells above get worse by more than half a point: light stripes on Fashion-MNIST, and the strongest
-  translation of MNIST sorted by class. There the pose is not certain enough, and recolouring seems to explain what it
-  cannot.
+- One of the 144 cells above gets worse by more than half a point: light stripes on Fashion-MNIST, which recolouring
+  seems to explain better than it does.
 - The recoloured validation images teach a copy of the model for one to three rounds of 200 steps, each time that the
   recent images have grown by half: ten seconds on one core for a perceptron. Convolutional networks do it only when
   asked (`--refine=coral`).
