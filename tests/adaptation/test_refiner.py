@@ -313,6 +313,37 @@ def test_auto_leaves_the_features_of_texts_alone():
     assert [stage.name for stage in plans.stages(["auto"], reader, "")] == ["temperature", "prior", "coherence"]
 
 
+class Now:
+    """A stage on the output that acts on some single examples only."""
+
+    name, target, max_score_ratio, restarts_each_batch = "now", "output", None, False
+
+    def begin(self, predictor, source):
+        self.number = 0
+
+    def propose(self, context):
+        self.number += 1
+        return "" if self.number in (202, 203) else "not now"
+
+    def logits(self, examples, inner):
+        return inner(examples)
+
+    def state(self):
+        return self.number
+
+    def load(self, state):
+        self.number = state
+
+
+def test_the_trace_tells_when_a_correction_of_the_output_ends(trained, digits):
+    """On single examples, too, where a stage that has nothing to change adds an entry now and then only."""
+    _, found, known = trained
+    refined = refine(found, batches(digits[0][:230], 1), [Now()], known)
+    entries = [(line.batch, line.accepted) for line in refined.trace]
+    assert [batch for batch, accepted in entries if accepted] == [201, 202]
+    assert (203, False) in entries and (204, False) not in entries
+
+
 def test_memory_keeps_the_last():
     last = multi_step._last
     np.testing.assert_array_equal(last(np.arange(5), np.arange(5, 8), 6), np.arange(2, 8))

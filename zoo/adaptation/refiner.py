@@ -172,6 +172,8 @@ class Refiner:
         # Logits by the source model, and by the model as changed before the stages on the output.
         self._unchanged, self._inner = RecentLogits(), RecentLogits()
         self._changed: set[str] = set()
+        # Stages on the output whose last entry in the trace was a change that was kept.
+        self._corrected: set[str] = set()
         self._starts_as_source = True
         self._first: dict[str, Any] = {}
         # Guards of each stage on the output: confidences and distances are compared with those of the same scale.
@@ -212,7 +214,7 @@ class Refiner:
         """Forgets the stream and restores the trained model. The trace and the spent budget stay."""
         for stage in self._plan:
             stage.load(self._first[stage.name])
-        self._recent, self._changed, self._new = None, set(), 0
+        self._recent, self._changed, self._corrected, self._new = None, set(), set(), 0
         self._inner.forget()
         self._unchanged.forget()
         if self._drift is not None:
@@ -246,6 +248,8 @@ class Refiner:
         for stage in self._plan:
             stage.load(kept["stages"].get(stage.name, self._first[stage.name]))
         self._changed, self._recent = set(kept["changed"]), kept["recent"]
+        # Any of them may have been in force; the first entry of each tells.
+        self._corrected = {stage.name for stage in self._outputs()}
         # Former versions kept neither of the two.
         self._new = kept.get("new", 0)
         self._inner.forget()
@@ -299,7 +303,7 @@ class Refiner:
     def _try(self, stage: Stage, batch: Any, is_due: bool) -> None:
         """Tries one change, keeps it or restores the state before it, and adds an entry to the trace.
 
-        Between two times at which stages are due, a stage that has nothing to change adds none.
+        Between two times at which stages are due, a stage on the output that still has nothing to change adds none.
         """
         start = time.perf_counter()
         if stage.restarts_each_batch and stage.name in self._changed:
@@ -318,6 +322,8 @@ class Refiner:
         seconds = time.perf_counter() - start
         self._seconds += seconds
         if verdict is not None:
+            if stage.target == "output":
+                (self._corrected.add if verdict.accepted else self._corrected.discard)(stage.name)
             self._steps += 1
             entry = TraceEntry(self._batches, stage.name, *verdict, seconds, len(self._recent), self._new_kind)
             self.trace.append(entry)
@@ -325,7 +331,8 @@ class Refiner:
     def _verdict(self, stage: Stage, batch: Any, is_due: bool) -> tuple[guards.Verdict | None, bool]:
         """Lets the stage propose a change: the guards' verdict, and whether the stage itself decided against it.
 
-        Then there is only a verdict when stages are due: on single examples the scores would take most of the time.
+        Then there is only a verdict when stages are due, or when it ends a correction of the output: on single examples
+        the scores would take most of the time.
         """
         forward, recent = self._forward(stage), self._recent
         guard = self._output_guards.get(stage.name, self._guards)
@@ -338,7 +345,7 @@ class Refiner:
         # Only stages that tell a shift of the input from label shift have an opinion.
         drifted = any(getattr(other, "drifted", False) for other in self._plan)
         objection = stage.propose(StreamContext(batch, recent, inner, forward, bool(changed), aligned, drifted))
-        if objection and not is_due and stage.target == "output":
+        if objection and not is_due and stage.target == "output" and stage.name not in self._corrected:
             return None, True
         if objection:
             score = guard.score(inner)

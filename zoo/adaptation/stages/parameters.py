@@ -65,7 +65,7 @@ class Parameters:
         reset_every: steps after which the parameters return to the source's, so that a long stream cannot ruin the
             model (Press et al., "RDumb: a simple approach that questions our progress in continual test-time
             adaptation", 2023, section 4: 1,000); 0: never. Like every change, a reset is kept only if the guards agree.
-        seed: of what is random: the weights that CoTTA restores, DeYO's patches and RoTTA's views.
+        seed: seed of what is random: the weights that CoTTA restores, DeYO's patches and RoTTA's views.
     """
 
     name, target = "parameters", "model"

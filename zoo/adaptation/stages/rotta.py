@@ -25,9 +25,9 @@ def balanced_memory(predicted: np.ndarray, entropies: np.ndarray, classes: int, 
 
     Args:
         predicted: classes `[examples]`, in the order of the stream.
-        entropies: of the predictions in nats, `[examples]`.
+        entropies: entropies of the predictions in nats, `[examples]`.
         classes: number of classes.
-        size: of the memory.
+        size: examples that the memory holds.
     """
     held: list[list[int]] = [[] for _ in range(classes)]
 
