@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo.adaptation.stage import LogitsFn, StreamContext
+from zoo.adaptation.stages.batch_answer import BatchAnswer
 from zoo.adaptation.stages.coherence import Coherence
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
@@ -34,24 +35,22 @@ class BatchPrior:
 
     def begin(self, predictor: Classifier, source: HeldOut) -> None:
         """Starts without a prior."""
-        self._answer = None
+        self._answer = BatchAnswer()
         self._order.begin(predictor, source)
 
     def propose(self, context: StreamContext) -> str:
         """Corrects the batch."""
-        self._answer = None
+        self._answer.clear()
         objection = self._order.propose(context)
         if objection and self.needs_proof:
             return objection
         logits = context.logits[-len(context.batch) :]
-        self._answer = context.batch, logits + np.log(smoothed_prior(class_probabilities(logits)))
+        self._answer.set(context.batch, logits + np.log(smoothed_prior(class_probabilities(logits))))
         return ""
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
         """Logits plus the logarithm of the prior for the batch; other examples are left alone."""
-        if self._answer is not None and examples is self._answer[0]:
-            return self._answer[1]
-        return inner(examples)
+        return self._answer.logits(examples, inner)
 
     def state(self) -> Any:
         """What is known of the order."""
@@ -60,7 +59,7 @@ class BatchPrior:
     def load(self, state: Any) -> None:
         """Sets it."""
         self._order.load(state)
-        self._answer = None
+        self._answer.clear()
 
 
 def smoothed_prior(probabilities: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 from zoo.adaptation import guards
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import hidden_markov
+from zoo.adaptation.stages.batch_answer import BatchAnswer
 from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
@@ -45,12 +46,12 @@ class Coherence:
         """Forgets the order."""
         self._classes = source.logits.shape[1]
         self._guards = guards.Guards(source)
-        self._stream, self._answer = _Stream(), None
+        self._stream, self._answer = _Stream(), BatchAnswer()
 
     def propose(self, context: StreamContext) -> str:
         """Follows the batch, and answers it where persistence is proved."""
         logits, new = context.logits, len(context.batch)
-        self._answer = None
+        self._answer.clear()
         earlier = logits[: len(logits) - new]
         belief = self._stream.belief
         if belief is None or not _same(earlier, self._stream.logits):
@@ -65,14 +66,12 @@ class Coherence:
             return f"no persistence of classes is proved (evidence {_short(belief.log_evidence)}, expected {_PROVED:g})"
         if self._guards.median_relative_distance(logits) <= _USUAL and _contradicts(probabilities, answers):
             return "the answers of neighbours point to another class than their order"
-        self._answer = (context.batch, np.log(np.maximum(probabilities, _TINY)))
+        self._answer.set(context.batch, np.log(np.maximum(probabilities, _TINY)))
         return ""
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
         """Logarithms of the probabilities given the neighbours for the batch; other examples have no neighbours."""
-        if self._answer is not None and examples is self._answer[0]:
-            return self._answer[1]
-        return inner(examples)
+        return self._answer.logits(examples, inner)
 
     def state(self) -> Any:
         """What is known of the order."""
@@ -83,7 +82,7 @@ class Coherence:
         """Sets it."""
         belief = state["belief"]
         self._stream = _Stream(None if belief is None else hidden_markov.Belief(*belief), state["logits"])
-        self._answer = None
+        self._answer.clear()
 
 
 class _Stream(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.adaptation.stage import LogitsFn, StreamContext
+from zoo.adaptation.stages.batch_answer import BatchAnswer
 from zoo.adaptation.stages.coherence import Coherence
 from zoo.adaptation.stages.features import last_features
 from zoo.metrics.logits import class_probabilities, softmax
@@ -46,25 +47,23 @@ class Lame:
         Raises:
             BadInput: the last layer is not a dense layer of one input.
         """
-        self._features, self._answer = last_features(predictor, "--refine=lame"), None
+        self._features, self._answer = last_features(predictor, "--refine=lame"), BatchAnswer()
         self._order.begin(predictor, source)
 
     def propose(self, context: StreamContext) -> str:
         """Adjusts the recent examples' probabilities, and answers the batch, which are the last of them."""
-        self._answer = None
+        self._answer.clear()
         objection = self._order.propose(context)
         if objection and self.needs_proof:
             return objection
         affinity = nearest(self._features.logits(context.recent).astype(np.float64), self._neighbours)
         adjusted = laplacian_adjusted(class_probabilities(context.logits), affinity)[-len(context.batch) :]
-        self._answer = context.batch, np.log(np.maximum(adjusted, _TINY))
+        self._answer.set(context.batch, np.log(np.maximum(adjusted, _TINY)))
         return ""
 
     def logits(self, examples: Any, inner: LogitsFn) -> np.ndarray:
         """Logarithms of the adjusted probabilities for the batch; other examples have no neighbours."""
-        if self._answer is not None and examples is self._answer[0]:
-            return self._answer[1]
-        return inner(examples)
+        return self._answer.logits(examples, inner)
 
     def state(self) -> Any:
         """What is known of the order."""
@@ -73,7 +72,7 @@ class Lame:
     def load(self, state: Any) -> None:
         """Sets it."""
         self._order.load(state)
-        self._answer = None
+        self._answer.clear()
 
 
 def nearest(features: np.ndarray, neighbours: int) -> np.ndarray:
