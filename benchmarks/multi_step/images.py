@@ -87,7 +87,7 @@ def orders(workdir: str, dataset: str, examples: int) -> dict[str, Any]:
     test = images.load(dataset).test
     result: dict[str, Any] = {}
     for order in ORDERS:
-        index = _order(order, test["y"], examples)
+        index = mixed_order(order, test["y"], examples)
         for name in MIXED:
             x = test["x"][index] if name == "clean" else corrupted(test["x"][index], name, 3)
             refined = _afresh(refiner, x)
@@ -105,7 +105,7 @@ def _afresh(refiner: Refiner, x: np.ndarray) -> Refined:
     return Refined(np.concatenate(answers), refiner.trace[known:])
 
 
-def _order(name: str, labels: np.ndarray, examples: int) -> np.ndarray:
+def mixed_order(name: str, labels: np.ndarray, examples: int) -> np.ndarray:
     """Indices of a stream, each at most once."""
     draw = np.random.default_rng(3)
     queues = [list(draw.permutation(np.flatnonzero(labels == label))) for label in range(int(labels.max()) + 1)]
