@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.multi_step.labels import expected_calibration_error
+from zoo.adaptation.budget import Budget
 from zoo.adaptation.plans import stages
-from zoo.adaptation.refiner import Budget, Refined, Refiner, refine
+from zoo.adaptation.refiner import Refined, Refiner, refine
 from zoo.adaptation.stages.normalization import NormalizationFit
 from zoo.data.datasets import images
 from zoo.data.datasets.image_corruptions import NAMES, corrupted

@@ -43,10 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of the figures")
     parser.add_argument("--runs", type=Path, help="folder of the runs, DATASET-SEED (default: the figures' own)")
+    parser.add_argument("--datasets", default=",".join(_DATASETS), help="with commas between; a process for each")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     for seed in _SEEDS:
-        for dataset in _DATASETS:
+        for dataset in arguments.datasets.split(","):
             path = arguments.work / f"long-{dataset}-{seed}.json"
             if not path.exists():
                 path.write_text(json.dumps(_measured((arguments.runs or arguments.work) / path.stem[5:], dataset)))

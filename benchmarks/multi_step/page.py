@@ -12,7 +12,7 @@ from benchmarks.multi_step import page_orders
 from benchmarks.multi_step.images import CHANGING
 from zoo.adaptation import trace_plot
 from zoo.adaptation.guards import Score
-from zoo.adaptation.refiner import TraceEntry
+from zoo.adaptation.trace import TraceEntry
 from zoo.data.datasets.image_corruptions import NAMES
 
 _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "glue-sst2": "SST-2", "imdb_reviews": "IMDB"}

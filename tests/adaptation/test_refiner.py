@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.helpers.digits import batches, bright, error, run, unseen
 from zoo.adaptation import guards, plans
 from zoo.adaptation import refiner as multi_step
-from zoo.adaptation.refiner import Budget, Refiner, refine
+from zoo.adaptation.budget import Budget
+from zoo.adaptation.refiner import Refiner, refine
 from zoo.adaptation.stages import output, parameters, statistics, tent
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities

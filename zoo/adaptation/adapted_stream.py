@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.adaptation.refiner import Refiner, TraceEntry
+from zoo.adaptation.refiner import Refiner
 from zoo.adaptation.stage import LogitsFn, Stage
 from zoo.adaptation.stages.batch_prior import BatchPrior
 from zoo.adaptation.stages.coherence import Coherence
 from zoo.adaptation.stages.lame import Lame
+from zoo.adaptation.trace import TraceEntry
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier

@@ -1,6 +1,7 @@
 """Plans of test-time adaptation by name (`--refine`): the stages that suit a run's model, in their order."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo.adaptation import image_inputs
@@ -33,6 +34,19 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     Raises:
         BadInput: a name is unknown, repeated, or excluded by another one.
     """
+    _check(names)
+    auto, is_table = names == ["auto"], not predictor.reads_text and len(predictor.shape) == 1
+    if auto:
+        names = ["output", "coherence"]
+        names += [] if predictor.reads_text else ["statistics"]
+        names += ["coral"] if image_inputs.are_images(predictor) else []
+        names += ["input"] if is_table or image_inputs.are_images(predictor) else []
+    makers = _makers(workdir, learner, is_table, optional=auto)
+    return [make() for name, of_name in makers.items() if name in names for make in of_name]
+
+
+def _check(names: list[str]) -> None:
+    """Refuses unknown and repeated names, and names that exclude each other."""
     unknown = [name for name in names if name not in NAMES]
     if unknown or len(set(names)) != len(names) or ("auto" in names and len(names) > 1):
         raise BadInput(f"--refine={','.join(names)}: expected auto, or some of {', '.join(NAMES[1:])}, each once")
@@ -45,12 +59,10 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         raise BadInput(
             f"--refine={','.join(names)}: statistics and interpolation both set the batch normalisations; expected one"
         )
-    auto, is_table = names == ["auto"], not predictor.reads_text and len(predictor.shape) == 1
-    if auto:
-        names = ["output", "coherence"]
-        names += [] if predictor.reads_text else ["statistics"]
-        names += ["coral"] if image_inputs.are_images(predictor) else []
-        names += ["input"] if is_table or image_inputs.are_images(predictor) else []
+
+
+def _makers(workdir: str | Path, learner: str, is_table: bool, optional: bool) -> dict[str, list[Callable[[], Stage]]]:
+    """What makes the stages of each name, in the order of a plan."""
     # Imported here: each brings packages that only it needs.
     from zoo.adaptation.stages.batch_prior import BatchPrior
     from zoo.adaptation.stages.coherence import Coherence
@@ -68,13 +80,13 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
     from zoo.adaptation.stages.t3a import T3a
     from zoo.adaptation.stages.views import Views
 
-    of_name = {
-        "statistics": [functools.partial(BatchStatistics, optional=auto)],
-        "coral": [functools.partial(Coral, optional=auto)],
+    return {
+        "statistics": [functools.partial(BatchStatistics, optional=optional)],
+        "coral": [functools.partial(Coral, optional=optional)],
         "interpolation": [Interpolation],
         "parameters": [functools.partial(Parameters, LEARNERS[learner])],
         "t3a": [T3a],
-        "input": [functools.partial(Columns, optional=auto) if is_table else Pose],
+        "input": [functools.partial(Columns, optional=optional) if is_table else Pose],
         "views": [Views],
         "perturbation": [Perturbation],
         "compute": [functools.partial(Compute, workdir)],
@@ -84,4 +96,3 @@ def stages(names: list[str], predictor: Classifier, workdir: str | Path, learner
         "lame": [Lame],
         "coherence": [Coherence],
     }
-    return [make() for name, makers in of_name.items() if name in names for make in makers]

@@ -29,9 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.adaptation import guards, state_file
+from zoo.adaptation.budget import UNLIMITED, Budget
 from zoo.adaptation.drift_detection import Drift
 from zoo.adaptation.recent_logits import RecentLogits
-from zoo.adaptation.stage import LogitsFn, Stage, StreamContext
+from zoo.adaptation.stage import LogitsFn, Stage, StreamContext, decides, is_fitted, may_wait
+from zoo.adaptation.trace import TraceEntry
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
@@ -43,53 +45,6 @@ _ORDER = ("model", "input", "output")
 # Share of the recent examples that must be new before a model fitted to all of them is fitted again: of 400, fewer move
 # a mean by less than two hundredths of a standard deviation.
 _NEW = 0.05
-
-
-class Budget(NamedTuple):
-    """Limits on the changes that are tried; None: no limit. Once one is reached, prediction goes on without changes.
-
-    Attributes:
-        steps: number of changes, kept or not.
-        seconds: time spent on changes.
-        examples: length of the stream after which no change is tried.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
-    examples: int | None = None
-
-
-UNLIMITED = Budget()
-
-
-class TraceEntry(NamedTuple):
-    """One entry of the trace: the change that a stage tried on one batch.
-
-    Attributes:
-        batch: number of the batch, from 0.
-        stage: name of the stage.
-        before: the guards' score before the change.
-        after: the guards' score after it.
-        accepted: whether the change was kept.
-        reason: why, in words.
-        seconds: time that the change took.
-        recent: number of recent examples that the change was tried on.
-        new_kind: whether an abrupt shift was detected at this batch, so that the examples before it were forgotten.
-    """
-
-    batch: int
-    stage: str
-    before: guards.Score
-    after: guards.Score
-    accepted: bool
-    reason: str
-    seconds: float
-    recent: int
-    new_kind: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """For `json.dumps`."""
-        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
 
 
 class Refined(NamedTuple):
@@ -290,15 +245,15 @@ class Refiner:
             elif not has_inner:
                 has_inner = True
                 self._inner.update(self._recent, batch, self._if_unchanged(self._before_output()))
-            self._try(stage, since if _may_wait(stage) else batch, is_due)
+            self._try(stage, since if may_wait(stage) else batch, is_due)
         if not has_inner:
             self._inner.forget()
 
     def _due_stages(self, is_due: bool) -> list[Stage]:
         """All stages; those that can wait only once enough of the recent examples are new."""
-        due = [stage for stage in self._plan if is_due or not (_is_fitted(stage) or _may_wait(stage))]
+        due = [stage for stage in self._plan if is_due or not (is_fitted(stage) or may_wait(stage))]
         # A stage on the model that decides for itself comes after the input: a pose explains turned images better.
-        return sorted(due, key=lambda stage: (stage.target == "output", _decides(stage)))
+        return sorted(due, key=lambda stage: (stage.target == "output", decides(stage)))
 
     def _try(self, stage: Stage, batch: Any, is_due: bool) -> None:
         """Tries one change, keeps it or restores the state before it, and adds an entry to the trace.
@@ -313,7 +268,7 @@ class Refiner:
         verdict, is_objection = self._verdict(stage, batch, is_due)
         # A stage on the output that changes nothing yet still gathers evidence, and one that decides for itself may
         # have turned itself off: that is kept.
-        if is_objection and (stage.target == "output" or _decides(stage)):
+        if is_objection and (stage.target == "output" or decides(stage)):
             self._changed.discard(stage.name)
         elif not verdict.accepted:
             stage.load(saved)
@@ -352,7 +307,7 @@ class Refiner:
             return guards.Verdict(score, score, False, objection), True
         after = stage.logits(recent, forward if stage.target == "model" else _cached(recent, inner, forward))
         accuracies = accuracy, self._labelled_accuracy()
-        return guard.judge(before, after, *accuracies, stage.max_score_ratio, not _decides(stage)), False
+        return guard.judge(before, after, *accuracies, stage.max_score_ratio, not decides(stage)), False
 
     def _forward(self, until: Stage | None = None) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
@@ -389,8 +344,7 @@ class Refiner:
         return float((self._forward()(examples).argmax(axis=1) == labels).mean())
 
     def _spent(self) -> bool:
-        spent = (self._steps, self._seconds, self._examples)
-        return any(limit is not None and used >= limit for used, limit in zip(spent, self._budget))
+        return self._budget.is_spent(self._steps, self._seconds, self._examples)
 
 
 def _chain(forward: LogitsFn, stages: Sequence[Stage]) -> LogitsFn:
@@ -398,20 +352,6 @@ def _chain(forward: LogitsFn, stages: Sequence[Stage]) -> LogitsFn:
     for stage in stages:
         forward = functools.partial(stage.logits, inner=forward)
     return forward
-
-
-def _decides(stage: Stage) -> bool:
-    """Whether the stage itself decides at each batch whether its change stays."""
-    return stage.max_score_ratio is None and not stage.restarts_each_batch
-
-
-def _is_fitted(stage: Stage) -> bool:
-    """Whether the stage is fitted to all recent examples, unlike one whose parameters each batch moves on."""
-    return stage.target != "output" and (stage.restarts_each_batch or _decides(stage))
-
-
-def _may_wait(stage: Stage) -> bool:
-    return stage.target == "output" and getattr(stage, "may_wait", False)
 
 
 def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:

@@ -71,3 +71,18 @@ class Stage(Protocol):
 
     def load(self, state: Any) -> None:
         """Restores a state."""
+
+
+def decides(stage: Stage) -> bool:
+    """Whether the stage itself decides at each batch whether its change stays."""
+    return stage.max_score_ratio is None and not stage.restarts_each_batch
+
+
+def is_fitted(stage: Stage) -> bool:
+    """Whether the stage is fitted to all recent examples, unlike one whose parameters each batch moves on."""
+    return stage.target != "output" and (stage.restarts_each_batch or decides(stage))
+
+
+def may_wait(stage: Stage) -> bool:
+    """Whether the stage, on the output, is only tried once enough of the recent examples are new."""
+    return stage.target == "output" and getattr(stage, "may_wait", False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.adaptation.refiner import TraceEntry
+from zoo.adaptation.trace import TraceEntry
 from zoo.errors import BadInput
 
 _KEPT, _REFUSED, _BEFORE, _SHIFT = "tab:green", "tab:red", "tab:grey", "tab:blue"

@@ -11,6 +11,7 @@ import numpy as np
 from zoo import files, strict_json
 from zoo.adaptation import labelled_examples, plans, promises, refiner, state_file, trace_plot
 from zoo.adaptation.adapted_stream import AdaptedStream
+from zoo.adaptation.budget import Budget
 from zoo.adaptation.promises import Asked, Labelled, Promises
 from zoo.cli.parser import tell
 from zoo.cli.refine_flags import BATCH, LEARNERS, SESSION
@@ -159,7 +160,7 @@ class Session:
     ) -> tuple[AdaptedStream, refiner.Refiner]:
         arguments, predictor = self._arguments, self._predictor
         plan = plans.stages(names, predictor, arguments.workdir, arguments.learner or LEARNERS[0]) if names else []
-        budget = refiner.Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
+        budget = Budget(arguments.budget_steps, arguments.budget_seconds, arguments.budget_examples)
         labelled = None if guards is None else (guards.examples, guards.labels)
         made = refiner.Refiner(predictor, plan, source, budget, labelled=labelled)
         changed: list[str] = []
