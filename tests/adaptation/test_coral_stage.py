@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, special
 
 from tests.helpers.digits import batches, bright, error, run, unseen
 from zoo.adaptation import guards, plans
@@ -133,6 +133,24 @@ def test_the_stage_helps_beyond_statistics(smooth):
     refined = refine(found, batches(x, 250), plans.stages(["statistics", "coral"], found, folder), known)
     assert [entry.accepted for entry in refined.trace if entry.stage == "coral"][-1]
     assert error(refined, y) < 0.9 * error(statistics, y)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_copy_and_model_answer_together_where_they_agree(trained, monkeypatch, share):
+    """The copy is a table of logits that names the model's class for so many images, and the next one else."""
+    _, found, known = trained
+    x = corrupted(unseen()[0][:200], "noise", 5)
+    logits = found.logits(x)
+    classes = (logits.argmax(axis=1) + (np.arange(200) >= 200 * share)) % 10
+    copy = 4.0 * np.eye(10)[classes]
+    stage = Coral()
+    stage.begin(found, known)
+    monkeypatch.setattr(stage, "_score", lambda recent: guards.Score(0.0, 1.0))
+    monkeypatch.setattr(RecolouredTraining, "logits", lambda self, examples: copy)
+    assert stage.propose(StreamContext(x, x, logits, found.logits, False)) == ""
+    got = special.softmax(stage.logits(x, found.logits), axis=1)
+    alone, model = special.softmax(copy, axis=1), special.softmax(logits.astype(np.float64), axis=1)
+    np.testing.assert_allclose(got, alone if share < 0.7 else (2 * alone + model) / 3, atol=1e-9)
 
 
 def test_one_class_in_bad_light_is_not_taken_for_all(trained):
