@@ -1,13 +1,12 @@
 """A refiner's answers, and how the model that gives them differs from the one whose promises were calibrated."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo.adaptation.refiner import Refiner
-from zoo.adaptation.stage import LogitsFn, Stage
+from zoo.adaptation.stage import Stage, chained
 from zoo.adaptation.stages.batch_prior import BatchPrior
 from zoo.adaptation.stages.coherence import Coherence
 from zoo.adaptation.stages.lame import Lame
@@ -74,18 +73,12 @@ class AdaptedStream:
         def source(asked: Any) -> np.ndarray:
             return held.logits if asked is held.examples else two_class_logits(self._predictor.logits(asked))
 
-        forward: LogitsFn = source
-        for stage in self._plan:
-            if stage.target != "output":
-                forward = functools.partial(stage.logits, inner=forward)
-        return forward(held.examples)
+        return chained(source, [stage for stage in self._plan if stage.target != "output"])(held.examples)
 
     def finished(self, logits: np.ndarray, examples: Any) -> np.ndarray:
         """Probabilities from the logits of `base`, through the stages on the output as they are now."""
-        for stage in self._plan:
-            if stage.target == "output":
-                logits = stage.logits(examples, lambda asked, before=logits: before)
-        return class_probabilities(logits)
+        outputs = [stage for stage in self._plan if stage.target == "output"]
+        return class_probabilities(chained(lambda asked: logits, outputs)(examples))
 
     def _note(self, entry: TraceEntry) -> None:
         """Follows which stages' changes of the output are in force."""

@@ -20,7 +20,6 @@ The source model is never touched: stages change a copy. With no stage, or no bu
 pass, bit for bit.
 """
 
-import functools
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from zoo.adaptation import guards, state_file
 from zoo.adaptation.budget import UNLIMITED, Budget
 from zoo.adaptation.drift_detection import Drift
 from zoo.adaptation.recent_logits import RecentLogits
-from zoo.adaptation.stage import LogitsFn, Stage, StreamContext, decides, is_fitted, may_wait
+from zoo.adaptation.stage import LogitsFn, Stage, StreamContext, chained, decides, is_fitted, may_wait
 from zoo.adaptation.trace import TraceEntry
 from zoo.errors import BadInput
 from zoo.metrics.logits import class_probabilities, two_class_logits
@@ -158,7 +157,7 @@ class Refiner:
     def forward(self, examples: Any) -> np.ndarray:
         """Probabilities `[examples, classes]` by the current state; nothing is learned."""
         inner = self._inner.through(self._if_unchanged(self._before_output()))
-        return class_probabilities(_chain(inner, self._outputs())(examples))
+        return class_probabilities(chained(inner, self._outputs())(examples))
 
     @property
     def changed(self) -> frozenset[str]:
@@ -312,17 +311,17 @@ class Refiner:
     def _forward(self, until: Stage | None = None) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages, or those before `until`."""
         if until is not None and until.target != "output":
-            return _chain(self._model_logits, self._plan[: self._plan.index(until)])
+            return chained(self._model_logits, self._plan[: self._plan.index(until)])
         outputs = self._outputs()
         outputs = outputs[: outputs.index(until)] if until is not None else outputs
-        return _chain(self._inner.through(self._before_output()), outputs)
+        return chained(self._inner.through(self._before_output()), outputs)
 
     def _outputs(self) -> list[Stage]:
         return [stage for stage in self._plan if stage.target == "output"]
 
     def _before_output(self) -> LogitsFn:
         """Computes logits `[examples, classes]` by the model and all stages but those on the output."""
-        return _chain(self._model_logits, [stage for stage in self._plan if stage.target != "output"])
+        return chained(self._model_logits, [stage for stage in self._plan if stage.target != "output"])
 
     def _if_unchanged(self, forward: LogitsFn) -> LogitsFn:
         """Before the stages on the output; while no change is in force, the source model answers, as without stages."""
@@ -345,13 +344,6 @@ class Refiner:
 
     def _spent(self) -> bool:
         return self._budget.is_spent(self._steps, self._seconds, self._examples)
-
-
-def _chain(forward: LogitsFn, stages: Sequence[Stage]) -> LogitsFn:
-    """Logits through some stages, in their order."""
-    for stage in stages:
-        forward = functools.partial(stage.logits, inner=forward)
-    return forward
 
 
 def _cached(examples: Any, logits: np.ndarray, forward: LogitsFn) -> LogitsFn:

@@ -3,7 +3,8 @@
 The stages themselves are in `zoo.adaptation.stages`, one file per method.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -71,6 +72,13 @@ class Stage(Protocol):
 
     def load(self, state: Any) -> None:
         """Restores a state."""
+
+
+def chained(forward: LogitsFn, stages: Sequence[Stage]) -> LogitsFn:
+    """Logits through some stages, in their order."""
+    for stage in stages:
+        forward = functools.partial(stage.logits, inner=forward)
+    return forward
 
 
 def decides(stage: Stage) -> bool:
