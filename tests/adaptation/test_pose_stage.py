@@ -68,6 +68,18 @@ def test_moved_turned_and_shrunk_images_are_known_again(smooth, digits, name, se
     assert digest(found.model) == before
 
 
+@pytest.mark.parametrize("name", ["translation", "rotation"])
+@pytest.mark.parametrize("classes", [(1, 7), (0, 6)])
+def test_few_classes_have_a_pose_as_all_have(smooth, digits, name, classes):
+    """What the search leaves is a half or less of the limit here: the median is of images of two classes."""
+    found, known = smooth
+    of_these = np.isin(digits[1], classes)
+    x, y = corrupted(digits[0][of_these], name, 4), digits[1][of_these]
+    refined = refine(found, [x], [Pose()], known)
+    assert refined.trace[0].accepted
+    assert error(refined, y) < 0.6 * float((found.logits(x).argmax(axis=1) != y).mean())
+
+
 def test_usual_images_are_shown_as_they_are(trained, digits):
     found, known = trained
     x = digits[0][:200]
