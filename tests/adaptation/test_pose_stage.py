@@ -156,6 +156,16 @@ def test_auto_takes_floats_with_channels_for_images():
     assert {shape for shape, names in targets.items() if "pose" in names} == {(8, 8, 3)}
 
 
+def test_features_that_never_vary_show_no_pose(trained, digits):
+    found, known = trained
+    inputs = keras.Input((28, 28), dtype="uint8")
+    constant = keras.layers.Dense(4, kernel_initializer="zeros")(keras.layers.Flatten()(inputs))
+    dead = array_classifier.ArrayClassifier(keras.Model(inputs, keras.layers.Dense(10)(constant)), found.classes)
+    x = digits[0][:100]
+    refined = refine(dead, [x], [Pose()], known._replace(logits=dead.logits(known.examples)))
+    assert [line.accepted for line in refined.trace] == [False]
+
+
 def added(x):
     return keras.layers.Add()([keras.layers.Dense(4)(keras.layers.Flatten()(x)) for _ in range(2)])
 

@@ -33,6 +33,7 @@ _USUAL = 1.3
 # images of eight networks (1,300 searches): no change that they let pass raises the error, and these changes have 94 %
 # of the gain of all that lower it.
 _LIMIT = 0.135
+_TINY = 1e-9
 # Fewest recent images for a decision, which rests on a median.
 _FEWEST = 16
 # Damage that no pose explains, its severity, and the validation images for each: their medians and errors are certain
@@ -64,7 +65,8 @@ class Pose:
         image_inputs.require(predictor, "input")
         self._guards, self._source, self._model = guards.Guards(source), source, copied(predictor)
         self._search = PoseSearch(predictor, source)
-        self._usual = float(np.median(self._search.distances(source.examples)))
+        # Features that never vary have no distance.
+        self._usual = max(float(np.median(self._search.distances(source.examples))), _TINY)
         self._distances = ExampleCache(self._search.distances)
         self._on, self._cache, self._limit = False, [], None
 
