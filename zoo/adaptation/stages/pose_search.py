@@ -29,7 +29,7 @@ _STEPS = np.array([(0.17, 0.15, 1 / 19, 1 / 19), (0.17, 0.15, 1 / 28, 1 / 28), (
 # Penalty: a change of one of these widths costs a fifth of the usual distance.
 _WIDTH, _COST = np.array([0.5, 0.4, 0.11, 0.11]), 0.2
 # Ridge, as a share of the mean variance: keeps the covariance of the features invertible.
-_RIDGE = 1e-2
+_RIDGE, _TINY = 1e-2, 1e-9
 # Images whose distances are computed at a time; limits the memory.
 _PART = 1000
 
@@ -49,7 +49,8 @@ class PoseSearch:
         means = np.stack([features[source.labels == label].mean(axis=0) for label in classes])  # [classes, width]
         spread = features - means[np.searchsorted(classes, source.labels)]  # [examples, width]
         covariance = spread.T @ spread / len(spread)  # [width, width]
-        covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        # Features that never vary have no variance.
+        covariance += (_RIDGE * np.trace(covariance) / len(covariance) + _TINY) * np.eye(len(covariance))
         # The Mahalanobis distance is the Euclidean one of whitened features.
         whiten = np.linalg.cholesky(np.linalg.inv(covariance))
         costs = _costs(keras.Model(predictor.model.inputs, last), whiten, means @ whiten)
