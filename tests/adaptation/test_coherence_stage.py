@@ -79,6 +79,22 @@ def test_a_burst_is_not_of_a_class_that_its_own_answers_deny(monkeypatch):
         np.testing.assert_allclose(stage.logits(logits, lambda asked: asked), expected)
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_shift_that_has_ended_leaves_the_answers_their_say(monkeypatch, is_damaged):
+    """Three of four recent examples are damaged; those to be answered are, or are not, and then deny class 0."""
+    known = np.random.default_rng(1).integers(0, 3, 600)
+    stage = Coherence()
+    stage.begin(None, HeldOut(None, known, answers(known, 3, 4.0, 2)))
+    logits = answers(np.repeat([1, 0], [300, 100]), 3, 4.0, 3)
+    logits[: 400 if is_damaged else 300] += 9.0 * np.array([0, 0, -1.0])
+    logits[300:] = logits[300:][:, [1, 0, 2]]
+    as_class_0 = np.tile([0.98, 0.01, 0.01], (100, 1))
+    proved = hidden_markov.initial(3)._replace(evidence=np.full_like(hidden_markov.initial(3).evidence, 9.0))
+    monkeypatch.setattr(hidden_markov, "follow", lambda *_: (proved, as_class_0))
+    reason = stage.propose(StreamContext(logits[300:], logits, logits, None, False))
+    assert (reason == "") == is_damaged
+
+
 def test_posterior_and_evidence_are_those_of_all_sequences():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 6)
     belief, found = hidden_markov.follow(hidden_markov.initial(3), probabilities)

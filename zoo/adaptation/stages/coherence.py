@@ -64,7 +64,9 @@ class Coherence:
         self._stream = _Stream(belief, logits.copy())
         if belief.log_evidence < math.log(_PROVED):
             return f"no persistence of classes is proved (evidence {_short(belief.log_evidence)}, expected {_PROVED:g})"
-        if self._guards.median_relative_distance(logits) <= _USUAL and _contradicts(probabilities, answers):
+        # After a shift has ended, most of the recent examples may be damaged, but not those to be answered.
+        distances = map(self._guards.median_relative_distance, (logits, logits[len(earlier) :]))
+        if min(distances) <= _USUAL and _contradicts(probabilities, answers):
             return "the answers of neighbours point to another class than their order"
         self._answer.set(context.batch, np.log(np.maximum(probabilities, _TINY)))
         return ""

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from zoo.adaptation import guards, image_inputs
+from zoo.adaptation.distinct_examples import distinct
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
 from zoo.adaptation.stages.input_shift import SHIFTED, InputShift
@@ -29,7 +30,7 @@ from zoo.metrics.logits import class_probabilities
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 
-# Fewer recent images tell too little of a covariance; fewer labelled ones would be learned by heart.
+# Fewer different recent images tell too little of a covariance; fewer labelled ones would be learned by heart.
 _FEWEST, _FEWEST_SOURCE = 32, 200
 # Score after / before. Above the first, on lightly damaged training images, losses were as frequent as gains; where the
 # score before is at least ten times validation's, there is more to gain than to lose, and the second counts.
@@ -81,8 +82,8 @@ class Coral:
         if self._obstacle:
             return self._obstacle
         recent = context.recent
-        if len(recent) < _FEWEST:
-            return f"{len(recent)} images are too few, expected {_FEWEST}"
+        if (number := distinct(recent)) < _FEWEST:
+            return f"{number} different images are too few, expected {_FEWEST}"
         if context.aligned:
             return "the images are aligned"
         if self._shift.measure(recent, context.logits, not context.changed) < SHIFTED:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.adaptation.distinct_examples import distinct
 from zoo.adaptation.example_cache import ExampleCache
 from zoo.adaptation.stages.normalization import centre_of, moments_by_class, normalization_layers, summaries
 from zoo.predict.evaluation.held_out import HeldOut
@@ -41,8 +42,10 @@ class InputShift:
         """
         shares = np.bincount(logits.argmax(axis=1), minlength=self._classes) / len(logits)
         inputs, source = (self._cache if is_source else self._read)(examples), self._source
-        # The source's means are estimates, too.
-        variance = (shares @ source.variance) / len(inputs) + shares**2 @ (source.variance / source.count[:, None])
+        # The source's means are estimates, too; repetitions do not make the stream's more certain.
+        variance = (shares @ source.variance) / distinct(examples) + shares**2 @ (
+            source.variance / source.count[:, None]
+        )
         return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (variance + _TINY)))
 
     def _read(self, examples: Any) -> np.ndarray:

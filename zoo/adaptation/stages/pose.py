@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from zoo.adaptation import guards, image_inputs
+from zoo.adaptation.distinct_examples import distinct
 from zoo.adaptation.example_cache import ExampleCache
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages.pose_search import PoseSearch
@@ -34,7 +35,7 @@ _USUAL = 1.3
 # of the gain of all that lower it.
 _LIMIT = 0.135
 _TINY = 1e-9
-# Fewest recent images for a decision, which rests on a median.
+# Fewest different recent images for a decision, which rests on a median.
 _FEWEST = 16
 # Damage that no pose explains, its severity, and the validation images for each: their medians and errors are certain
 # enough, and six hundred searches take one or two seconds. Blurred and brighter images come less near.
@@ -74,8 +75,8 @@ class Pose:
         """Searches the poses of the recent images, if their features are far from those of validation."""
         recent, batch = context.recent, context.batch
         earlier, self._cache = self._cache, []
-        if len(recent) < _FEWEST:
-            return f"{len(recent)} images are too few, expected {_FEWEST}"
+        if (number := distinct(recent)) < _FEWEST:
+            return f"{number} different images are too few, expected {_FEWEST}"
         distances = (self._search.distances if context.changed else self._distances)(recent)
         if float(np.median(distances)) < _USUAL * self._usual:
             return "the images have not shifted"

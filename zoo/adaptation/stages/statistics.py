@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from zoo.adaptation import guards
+from zoo.adaptation.distinct_examples import distinct
 from zoo.adaptation.stage import LogitsFn, StreamContext
 from zoo.adaptation.stages import normalization
 from zoo.adaptation.stages.class_proportions import total_variation
@@ -19,7 +20,7 @@ from zoo.metrics.logits import two_class_logits
 from zoo.predict.evaluation.held_out import HeldOut
 from zoo.predict.predictors.predictor import Classifier
 
-# Fewer examples estimate a channel's variance worse than the source's value does.
+# Fewer different examples estimate a channel's variance worse than the source's value does.
 _FEWEST = 32
 # Cosine similarity. Below it the estimated proportions, and with them the fit, were wrong as often as right (damaged
 # training images of MNIST and Fashion-MNIST, in streams of all classes, of some and of one).
@@ -80,8 +81,8 @@ class BatchStatistics:
         if self._obstacle:
             return self._obstacle
         recent = context.recent
-        if len(recent) < _FEWEST:
-            return f"{len(recent)} examples are too few, expected {_FEWEST}"
+        if (number := distinct(recent)) < _FEWEST:
+            return f"{number} different examples are too few, expected {_FEWEST}"
         if self._shift.measure(recent, context.logits, not context.changed) < SHIFTED:
             return "the inputs have not shifted"
         before, first = self._guards.score(context.logits), self.state()
