@@ -156,6 +156,17 @@ def test_auto_takes_floats_with_channels_for_images():
     assert {shape for shape, names in targets.items() if "pose" in names} == {(8, 8, 3)}
 
 
+def test_a_pose_that_holds_no_longer_ends_the_memory(smooth, digits):
+    """Turned images are followed by noisy ones, as far from validation: stages learn from these alone."""
+    found, known = smooth
+    x = np.concatenate([corrupted(digits[0][:200], "rotation", 5), corrupted(digits[0][200:], "noise", 5)])
+    refined = refine(found, batches(x), [Pose()], known)
+    poses = [line.accepted for line in refined.trace]
+    first = poses.index(False)
+    assert first in (2, 3) and all(poses[:first])
+    assert [line.recent for line in refined.trace[first + 1 :]] == [100 * (2 + later) for later in range(4 - first)]
+
+
 def test_features_that_never_vary_show_no_pose(trained, digits):
     found, known = trained
     inputs = keras.Input((28, 28), dtype="uint8")

@@ -244,9 +244,21 @@ class Refiner:
             elif not has_inner:
                 has_inner = True
                 self._inner.update(self._recent, batch, self._if_unchanged(self._before_output()))
+            held = stage.target == "input" and stage.name in self._changed
             self._try(stage, since if may_wait(stage) else batch, is_due)
+            if held and stage.name not in self._changed:
+                self._forget_all_but(since)
         if not has_inner:
             self._inner.forget()
+
+    def _forget_all_but(self, batch: Any) -> None:
+        """Starts anew from these examples: what held of the input before holds no longer, so their kind is another."""
+        self._new_kind = True
+        self._recent, self._new = batch[:], len(batch)
+        self._unchanged.update(self._recent, batch, self._by_source)
+        if self._drift is not None:
+            self._drift.forget()
+            self._drift.update(self._by_source(self._recent))
 
     def _due_stages(self, is_due: bool) -> list[Stage]:
         """All stages; those that can wait only once enough of the recent examples are new."""
