@@ -14,6 +14,7 @@ For each batch of a stream, in this order (`Refiner.answer`):
    b. Let the stage propose a change, and compute the logits after it.
    c. Let the guards compare them, without labels (`zoo.adaptation.guards`).
    d. Keep the change for this batch and the following ones, or restore the state before it; add an entry to the trace.
+   e. Where a change of the input holds no longer, the stream has changed: forget the examples before.
 5. Answer the batch.
 
 The source model is never touched: stages change a copy. With no stage, or no budget, the answers are the plain forward

@@ -17,7 +17,8 @@ class TraceEntry(NamedTuple):
         reason: why, in words.
         seconds: time that the change took.
         recent: number of recent examples that the change was tried on.
-        new_kind: whether an abrupt shift was detected at this batch, so that the examples before it were forgotten.
+        new_kind: whether an abrupt shift was detected at this batch, or a change of the input held no longer, so that
+            the examples before it were forgotten.
     """
 
     batch: int

@@ -43,10 +43,9 @@ class InputShift:
         shares = np.bincount(logits.argmax(axis=1), minlength=self._classes) / len(logits)
         inputs, source = (self._cache if is_source else self._read)(examples), self._source
         # The source's means are estimates, too; repetitions do not make the stream's more certain.
-        variance = (shares @ source.variance) / distinct(examples) + shares**2 @ (
-            source.variance / source.count[:, None]
-        )
-        return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (variance + _TINY)))
+        of_stream = (shares @ source.variance) / distinct(examples)
+        of_source = shares**2 @ (source.variance / source.count[:, None])
+        return float(np.mean((inputs.mean(0) - shares @ source.mean) ** 2 / (of_stream + of_source + _TINY)))
 
     def _read(self, examples: Any) -> np.ndarray:
         return self._reader.logits(examples).astype(np.float64)
